@@ -1,0 +1,1 @@
+"""hpml_sim (the flat API is put here when all parts stand)."""

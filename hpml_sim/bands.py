@@ -1,0 +1,68 @@
+"""`Band`: a figure with its low and high bound, and the arithmetic that keeps them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hpml_sim.errors import HpmlError
+
+
+@dataclass(frozen=True)
+class Band:
+    """A non-negative figure known only within bounds, `low <= nominal <= high`, in SI units.
+
+    Sums and products combine bounds as if the errors were fully correlated (low with low, high with high), the
+    cautious choice for figures that come from the same card.
+    """
+
+    low: float
+    nominal: float
+    high: float
+
+    def __post_init__(self) -> None:
+        ordered = self.low <= self.nominal <= self.high  # False for NaN as well
+        if not (ordered and self.low >= 0 and not math.isnan(self.high)):
+            raise HpmlError(
+                f"band ({self.low!r}, {self.nominal!r}, {self.high!r}) must satisfy 0 <= low <= nominal <= high"
+            )
+
+    @classmethod
+    def exact(cls, value: float) -> Band:
+        """A figure without uncertainty (a count, or a definition)."""
+        return cls(value, value, value)
+
+    @classmethod
+    def within(cls, value: float, fraction: float) -> Band:
+        """`value` plus or minus `fraction` (0 <= fraction <= 1)."""
+        return cls(value * (1 - fraction), value, value * (1 + fraction))
+
+    @classmethod
+    def factor(cls, value: float, factor: float) -> Band:
+        """`value` divided and multiplied by `factor` (>= 1)."""
+        return cls(value / factor, value, value * factor)
+
+    def __add__(self, other: Band) -> Band:
+        return Band(self.low + other.low, self.nominal + other.nominal, self.high + other.high)
+
+    def __mul__(self, other: Band | float) -> Band:
+        if isinstance(other, Band):
+            return Band(self.low * other.low, self.nominal * other.nominal, self.high * other.high)
+        return Band(self.low * other, self.nominal * other, self.high * other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: float) -> Band:
+        return Band(self.low / other, self.nominal / other, self.high / other)
+
+    def inverse(self) -> Band:
+        """1 / self, with the bounds swapped; an infinite bound becomes 0 and the other way round."""
+        inv = [math.inf if v == 0 else 1 / v for v in (self.high, self.nominal, self.low)]
+        return Band(*inv)
+
+    def maximum(self, other: Band) -> Band:
+        """The larger of two, bound by bound."""
+        return Band(max(self.low, other.low), max(self.nominal, other.nominal), max(self.high, other.high))
+
+
+ZERO = Band(0.0, 0.0, 0.0)

@@ -1,0 +1,129 @@
+"""`convert(model, target)`: one verb, a configuration as its argument, a new model as its result.
+
+A new kind of hardware is one configuration class (`targets.py`) and one function registered here with
+`register_target`; nothing else needs to change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from hpml_sim.errors import ConversionError, UnknownNameError
+from hpml_sim.targets import Target, as_target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+LayerChoice = Iterable[str] | Callable[[str, nn.Module], bool] | None
+"""Which layers: names (a name also covers what lies below it), or a predicate (name, module) -> bool."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of one layer.
+
+    Attributes:
+        layer: dotted name. was: class before. became: class after, or "digital".
+        tiles: crossbar tiles, and utilisation: share of their cells in use; None off crossbars.
+        why: the reason when the layer was left as it is.
+    """
+
+    layer: str
+    was: str
+    became: str
+    tiles: int | None = None
+    utilisation: float | None = None
+    why: str = ""
+
+
+class Converted(nn.Module):
+    """A network made ready for a target: the same call, (batch, ...) -> (batch, ...).
+
+    Attributes:
+        network: the new network. target: the configuration it was made for. layers: what became of each layer.
+    """
+
+    def __init__(self, network: nn.Module, target: Target, layers: tuple[LayerReport, ...]):
+        super().__init__()
+        self.network = network
+        self.target = target
+        self.layers = layers
+
+    @property
+    def report(self) -> pd.DataFrame:
+        """One row a layer: what it was, what it became, tiles and utilisation, or why it stayed digital."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(layer) for layer in self.layers])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, ...) -> (batch, ...), as the network it was made from."""
+        return self.network(x)
+
+
+Converter = Callable[[nn.Module, Any, Callable[[str, nn.Module], bool]], Converted]
+_CONVERTERS: dict[type, Converter] = {}
+
+
+def register_target(config: type) -> Callable[[Converter], Converter]:
+    """Bind a converter to a configuration class.
+
+    The converter gets a private copy of the model, the configuration, and a predicate (name, module) -> bool that says
+    whether the caller wants this layer converted. It returns a `Converted`.
+    """
+
+    def bind(converter: Converter) -> Converter:
+        _CONVERTERS[config] = converter
+        return converter
+
+    return bind
+
+
+def convert(
+    model: nn.Module, target: Target | str | Path, *, only: LayerChoice = None, skip: LayerChoice = None
+) -> Converted:
+    """Make a network ready for a target. The argument is never changed.
+
+    Args:
+        model: any `nn.Module` that takes (batch, ...) tensors.
+        target: `Digital(...)`, `Analog(...)`, `Spiking(...)`, or the name or path of a card: its kind picks the class.
+        only: convert these layers only: names (dotted, as in `model.named_modules()`; a name covers what lies below
+            it), or a predicate (name, module) -> bool.
+        skip: leave these layers as they are; given like `only`.
+
+    Returns:
+        A new model; its `.report` has a row for each layer.
+
+    Raises:
+        UnknownNameError: a card or a layer name that does not exist. ConversionError: nothing could be converted.
+    """
+    target = as_target(target)
+    if isinstance(model, Converted):
+        raise ConversionError(f"model is already converted for {model.target!r}; convert the original network instead")
+    chosen = _chooser(model, only, skip)
+    return _CONVERTERS[type(target)](copy.deepcopy(model), target, chosen)
+
+
+def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable[[str, nn.Module], bool]:
+    names = {name for name, _ in model.named_modules()}
+
+    def predicate(argument: str, choice: LayerChoice, otherwise: bool) -> Callable[[str, nn.Module], bool]:
+        if choice is None:
+            return lambda _name, _module: otherwise
+        if callable(choice):
+            return choice
+        wanted = [choice] if isinstance(choice, str) else list(choice)
+        for name in wanted:
+            if name not in names:
+                raise UnknownNameError(f"layer in {argument}=", name, names - {""})
+        return lambda name, _module: any(name == w or name.startswith(w + ".") for w in wanted)
+
+    is_only, is_skip = predicate("only", only, True), predicate("skip", skip, False)
+    return lambda name, module: is_only(name, module) and not is_skip(name, module)

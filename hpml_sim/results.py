@@ -1,0 +1,342 @@
+"""Results on disk: append-only JSON Lines, one row a (target, seed, time), each telling how its figures came about.
+
+A run's folder holds `run.json` (what was asked), `results.jsonl` (the rows), `table.csv` and `report.html`.
+A row is written whole or not at all: one `write` of one line under a file lock, then flushed to the disk. A last line
+that a crash tore is dropped when the file is opened again, and said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hpml_sim.errors import HpmlError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+try:
+    import fcntl
+except ImportError:  # Windows has no fcntl; a single writer needs no lock
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
+
+SCHEMA = 1
+"""Version of the row's format; a file of another version is refused, never mixed."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CardInfo(_Model):
+    """Which card, in which version, the row rests on."""
+
+    name: str
+    title: str
+    kind: str
+    version: int
+    scope: str
+
+
+class AccuracyRow(_Model):
+    """Accuracy with its spread; shares in [0, 1]. `over` says what `values` and the interval run over."""
+
+    values: list[float]
+    mean: float
+    std: float
+    n: int
+    samples: int
+    ci95: tuple[float, float]
+    over: str = Field(description='"chips", or "test samples" where there is one value')
+
+
+class BandRow(_Model):
+    """A figure with its bounds, SI units."""
+
+    low: float
+    nominal: float
+    high: float
+
+
+class TermRow(_Model):
+    """Joules an inference spent by one component in one layer ("" = the whole machine)."""
+
+    layer: str
+    component: str
+    energy_j: BandRow
+    sources: list[str] = []
+
+
+class EstimateRow(_Model):
+    """What the equations gave: see `hpml_sim.estimate.Estimate`. `how` is `estimated:<card>`."""
+
+    how: str
+    scope: str
+    batch: int
+    energy_j: BandRow | None
+    latency_s: BandRow
+    throughput_hz: BandRow
+    area_mm2: BandRow | None
+    terms: list[TermRow]
+    mapping: dict[str, float]
+    not_counted: list[str]
+    sources: dict[str, str]
+
+
+class MeasurementRow(_Model):
+    """What a clock and a power meter said on this machine: see `hpml_sim.meters.Measurement`.
+
+    `energy_j` is None where there is no meter; `energy_reason` says why.
+    """
+
+    how: str
+    device: str
+    batch: int
+    latency_s: float
+    latency_p10_s: float
+    latency_p90_s: float
+    throughput_hz: float
+    calls: int
+    energy_j: float | None
+    energy_how: str | None
+    energy_reason: str
+
+
+class Row(_Model):
+    """One (target, seed, time): accuracy, estimates and measurements, kept apart, and where they come from.
+
+    Attributes:
+        target: label of the target in this run (the card's name, or what the caller called it).
+        config: the target's configuration with its class. seed: of everything random in this row.
+        time_s: seconds since programming; None for machines that do not drift.
+        accuracy: None where the device model supports no such time (`notes` says so).
+        estimates: one a batch size (batch 1 first). measurements: likewise, on the machine at hand.
+        layers: the conversion report. notes: why a figure is missing, and what to keep in mind.
+        run: hash of what was asked. versions, machine: of the program that wrote the row.
+    """
+
+    schema_version: int = SCHEMA
+    run: str
+    model: str
+    data: str
+    target: str
+    config: dict[str, Any]
+    card: CardInfo
+    seed: int
+    time_s: float | None
+    accuracy: AccuracyRow | None
+    estimates: list[EstimateRow]
+    measurements: list[MeasurementRow]
+    layers: list[dict[str, Any]]
+    notes: list[str]
+    versions: dict[str, str]
+    machine: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, int, float | None]:
+        """What makes a row the same row: (target, seed, time_s)."""
+        return (self.target, self.seed, self.time_s)
+
+
+class ResultFile:
+    """The rows of one run on disk: `append` is safe against a crash and against several writers.
+
+    Args:
+        path: the `results.jsonl`; it is made when the first row is written.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, row: Row) -> None:
+        """Write one row, whole or not at all, and wait until it is on the disk.
+
+        Raises:
+            HpmlError: the disk is full or the folder cannot be written; rows already there are safe.
+        """
+        line = (row.model_dump_json() + "\n").encode()
+        try:
+            with self._locked() as descriptor:
+                _cut_torn_end(descriptor, self.path)
+                start = os.lseek(descriptor, 0, os.SEEK_END)
+                try:
+                    written = os.write(descriptor, line)
+                    if written != len(line):
+                        raise OSError(f"only {written} of {len(line)} bytes were written")
+                    os.fsync(descriptor)
+                except OSError:
+                    os.ftruncate(descriptor, start)
+                    raise
+        except OSError as error:
+            raise HpmlError(
+                f"{self.path}: the row {row.key} could not be written ({error}); the rows before it are safe. "
+                "Free some space or choose another --out, then run again with --resume"
+            ) from error
+
+    def read(self) -> list[Row]:
+        """All rows, in the order they were written; a torn last line is left out and said in the log.
+
+        Raises:
+            HpmlError: a row of another schema version, or a line that is no row.
+        """
+        if not self.path.exists():
+            return []
+        *lines, rest = self.path.read_bytes().split(b"\n")
+        if rest:
+            _log.warning(
+                "%s: the last line was torn by a crash and is dropped; its row will be computed again", self.path
+            )
+        return [self._parse(number, line) for number, line in enumerate(lines, start=1) if line]
+
+    def _parse(self, number: int, line: bytes) -> Row:
+        try:
+            raw = json.loads(line)
+            if (found := raw.get("schema_version")) != SCHEMA:
+                raise HpmlError(
+                    f"{self.path}, line {number}: format {found!r}, this program writes {SCHEMA}; "
+                    "read it with the version that wrote it, or start a new --out folder"
+                )
+            return Row.model_validate(raw)
+        except (json.JSONDecodeError, ValidationError, AttributeError) as error:
+            raise HpmlError(f"{self.path}, line {number}: not a result row: {error}") from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)  # closing releases the lock
+
+
+def _cut_torn_end(descriptor: int, path: Path) -> None:
+    """Cut the bytes after the last line end, so that the next row starts on a line of its own."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    position, block = size, 1 << 16
+    while position > 0:
+        start = max(0, position - block)
+        chunk = os.pread(descriptor, position - start, start)
+        end = chunk.rfind(b"\n")
+        if end >= 0:
+            position = start + end + 1
+            break
+        position = start
+    if position < size:
+        _log.warning("%s: dropped %d bytes of a line that a crash had torn", path, size - position)
+        os.ftruncate(descriptor, position)
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """The rows of a run as a table with units in the column names.
+
+    Args:
+        path: a run's folder or its `results.jsonl`.
+
+    Returns:
+        One row a (target, seed, time, batch); `frame.attrs["rows"]` holds the full rows.
+
+    Raises:
+        HpmlError: no results there, or a file of another version.
+    """
+    path = Path(path)
+    file = path / "results.jsonl" if path.is_dir() else path
+    if not file.exists():
+        raise HpmlError(f"{file}: no results there; give the folder of a run or its results.jsonl")
+    return to_frame(ResultFile(file).read())
+
+
+def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Rows flattened for tables: one line a (row, batch), shares, joules, seconds."""
+    import pandas as pd
+
+    frame = pd.DataFrame([line for row in rows for line in _flat(row)])
+    frame.attrs["rows"] = list(rows)
+    return frame
+
+
+def _flat(row: Row) -> Iterator[dict[str, Any]]:
+    accuracy = row.accuracy
+    head = {
+        "target": row.target,
+        "kind": row.card.kind,
+        "card": row.card.name,
+        "card_version": row.card.version,
+        "seed": row.seed,
+        "time_s": row.time_s,
+        "accuracy_mean": accuracy.mean if accuracy else None,
+        "accuracy_std": accuracy.std if accuracy else None,
+        "accuracy_ci95_low": accuracy.ci95[0] if accuracy else None,
+        "accuracy_ci95_high": accuracy.ci95[1] if accuracy else None,
+        "accuracy_n": accuracy.n if accuracy else None,
+        "accuracy_over": accuracy.over if accuracy else None,
+    }
+    measured = {m.batch: m for m in row.measurements}
+    batches = sorted({e.batch for e in row.estimates} | set(measured)) or [None]
+    estimates = {e.batch: e for e in row.estimates}
+    for batch in batches:
+        estimate, measurement = estimates.get(batch), measured.get(batch)
+        line: dict[str, Any] = {**head, "batch": batch, "scope": row.card.scope}
+        line["estimate_how"] = estimate.how if estimate else None
+        for name in ("energy_j", "latency_s", "throughput_hz", "area_mm2"):
+            band = getattr(estimate, name) if estimate else None
+            for bound in ("low", "nominal", "high"):
+                line[f"{name}_{bound}"] = getattr(band, bound) if band else None
+        line["measured_latency_s"] = measurement.latency_s if measurement else None
+        line["measured_throughput_hz"] = measurement.throughput_hz if measurement else None
+        line["measured_energy_j"] = measurement.energy_j if measurement else None
+        line["measured_how"] = measurement.how if measurement else None
+        line["measured_on"] = measurement.device if measurement else None
+        line["notes"] = " ".join(row.notes)
+        yield line
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Twelve hex digits of the SHA-256 of a configuration, independent of the order of its keys."""
+    canonical = json.dumps(config, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of this package and of what computes under it."""
+    found = {}
+    for package in ("hpml_sim", "torch", "aihwkit", "snntorch", "numba", "numpy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    found["python"] = platform.python_version()
+    return found
+
+
+@lru_cache(maxsize=1)
+def machine() -> dict[str, str]:
+    """The machine at hand: processor, cores, GPU if any."""
+    import torch
+
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"cpu": cpu_name(), "cores": str(os.cpu_count()), "threads": str(torch.get_num_threads()), "cuda": cuda}
+
+
+def cpu_name() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

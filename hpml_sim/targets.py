@@ -1,0 +1,113 @@
+"""Targets: how a network runs. Frozen configurations, each naming a card and its options."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, load_card
+from hpml_sim.errors import HpmlError
+
+_CONFIG = ConfigDict(extra="forbid", validate_default=True)
+Bits = Annotated[int, Field(ge=2, le=16)]
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Digital:
+    """The network as it is, in ordinary arithmetic on a CPU or GPU.
+
+    Attributes:
+        card: name of a digital card, or the path of one.
+        precision: arithmetic of weights and activations.
+    """
+
+    card: str = "cpu"
+    _: KW_ONLY
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Analog:
+    """Weights on crossbars: DAC, noisy matrix-vector product, ADC; everything else stays digital.
+
+    Attributes:
+        card: name of a crossbar card, or the path of one.
+        dac_bits, adc_bits: resolution of the converters; None takes the card's.
+        compensation: drift compensation: none, one factor a tile ("global"), or one a column.
+        output_noise: sigma of the noise at the ADC's input, in units of one full-scale input times one full-scale
+            weight (aihwkit's `out_noise`).
+        training_noise: sigma of the Gaussian weight noise injected in hardware-aware training, relative to the largest
+            weight of the column.
+        weight_clip: in training, weights are clipped at this many standard deviations of their layer; None never clips.
+        input_percentile: share of the inputs that the DAC's range covers when it is calibrated.
+        adc_bound: range of the ADC, in the units of `output_noise` (aihwkit's `out_bound`).
+    """
+
+    card: str = "pcm-hermes"
+    _: KW_ONLY
+    dac_bits: Bits | None = None
+    adc_bits: Bits | None = None
+    compensation: Literal["none", "global", "column"] = "global"
+    output_noise: Annotated[float, Field(ge=0, le=1)] = 0.04
+    training_noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    weight_clip: Annotated[float, Field(ge=1)] | None = 2.5
+    input_percentile: Annotated[float, Field(gt=0.5, le=1)] = 0.995
+    adc_bound: Annotated[float, Field(gt=0)] = 10.0
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class Spiking:
+    """ReLU neurons replaced by spiking ones that run for some time steps.
+
+    Attributes:
+        card: name of a neuromorphic card, or the path of one.
+        steps: time steps of one inference.
+        neuron: "leaky" is snnTorch's `Leaky` (leaky integrate-and-fire).
+        beta: decay of the membrane potential in one step. threshold: firing threshold.
+        reset: what a spike does to the membrane: subtract the threshold, or set it to zero. Both act one step late, as
+            snnTorch's default does.
+        encoder: "rate" draws Bernoulli spikes with the (normalised) input as probability; "direct" feeds the values
+            themselves as a current at every step; None takes the card's.
+        synapses: `Analog(...)` puts the weights on crossbars.
+        engine: "fused" runs all steps of a neuron in one compiled pass; "snntorch" runs snnTorch's own neuron step by
+            step. Both give the same spikes and gradients, bit for bit.
+    """
+
+    card: str = "loihi"
+    _: KW_ONLY
+    steps: Annotated[int, Field(ge=1)] = 25
+    neuron: Literal["leaky"] = "leaky"
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.95
+    threshold: Annotated[float, Field(gt=0)] = 1.0
+    reset: Literal["subtract", "zero"] = "subtract"
+    encoder: Literal["rate", "direct"] | None = None
+    synapses: Analog | None = None
+    engine: Literal["fused", "snntorch"] = "fused"
+
+
+Target = Digital | Analog | Spiking
+
+
+def as_target(target: Target | str | Path) -> Target:
+    """A target from a target, or from a card's name or path: the card's kind picks the class.
+
+    Raises:
+        UnknownNameError: no card has this name. CardError: the card is broken.
+        HpmlError: the target names a card of another kind.
+    """
+    if isinstance(target, (Digital, Analog, Spiking)):
+        wanted = {Digital: DigitalCard, Analog: CrossbarCard, Spiking: NeuromorphicCard}[type(target)]
+        card = load_card(target.card)
+        if not isinstance(card, wanted):
+            raise HpmlError(
+                f"{type(target).__name__}(card={target.card!r}): this card is of kind {card.kind!r}; "
+                f"take a {wanted.model_fields['kind'].annotation.__args__[0]} card (`hpml-sim cards` lists them)"
+            )
+        return target
+    card = load_card(target)
+    kind = {"digital": Digital, "crossbar": Analog, "neuromorphic": Spiking}[card.kind]
+    return kind(str(target))

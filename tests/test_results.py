@@ -1,0 +1,139 @@
+"""Rows on disk: whole or not at all, whoever writes and whatever crashes."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hpml_sim.errors import HpmlError
+from hpml_sim.results import ResultFile, Row, config_hash, load_results
+
+
+def row(target="cpu", seed=0, time_s=None, **changes):
+    fields = {
+        "run": "0" * 12,
+        "model": "mlp",
+        "data": "digits",
+        "target": target,
+        "config": {"target": "Digital", "card": "cpu"},
+        "card": {"name": "cpu", "title": "a CPU", "kind": "digital", "version": 1, "scope": "board"},
+        "seed": seed,
+        "time_s": time_s,
+        "accuracy": {
+            "values": [0.9],
+            "mean": 0.9,
+            "std": 0.0,
+            "n": 1,
+            "samples": 10,
+            "ci95": (0.8, 0.95),
+            "over": "test samples",
+        },
+        "estimates": [
+            {
+                "how": "estimated:cpu",
+                "scope": "board",
+                "batch": batch,
+                "energy_j": {"low": 1e-6, "nominal": 2e-6, "high": 3e-6},
+                "latency_s": {"low": 1e-6, "nominal": 2e-6, "high": 3e-6},
+                "throughput_hz": {"low": 1.0, "nominal": 2.0, "high": 3.0},
+                "area_mm2": None,
+                "terms": [],
+                "mapping": {},
+                "not_counted": [],
+                "sources": {},
+            }
+            for batch in (1, 64)
+        ],
+        "measurements": [],
+        "layers": [],
+        "notes": ["<&>"],
+        "versions": {},
+        "machine": {},
+    }
+    return Row.model_validate({**fields, **changes})
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    file = ResultFile(tmp_path / "run" / "results.jsonl")
+    rows = [row(seed=i, time_s=float(i)) for i in range(3)]
+    for r in rows:
+        file.append(r)
+    assert file.read() == rows
+
+
+@pytest.mark.parametrize("cut", [1, 10, 200])
+def test_a_torn_last_line_is_dropped_said_and_written_over(tmp_path, caplog, cut):
+    file = ResultFile(tmp_path / "results.jsonl")
+    file.append(row(seed=0))
+    file.append(row(seed=1))
+    whole = file.path.read_bytes()
+    file.path.write_bytes(whole[:-cut])
+    assert [r.seed for r in file.read()] == [0]
+    assert "torn" in caplog.text
+    file.append(row(seed=2))
+    assert [r.seed for r in file.read()] == [0, 2]
+
+
+def test_many_writers_never_mix_their_lines(tmp_path):
+    path = tmp_path / "results.jsonl"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: ResultFile(path).append(row(seed=seed)), range(64)))
+    assert sorted(r.seed for r in ResultFile(path).read()) == list(range(64))
+
+
+def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path):
+    """The limit on the size of files stands for a full disk: the write fails part of the way."""
+    script = f"""
+        import resource, sys
+        sys.path.insert(0, {str(tmp_path.parent)!r})
+        from hpml_sim.errors import HpmlError
+        from hpml_sim.results import ResultFile, Row
+        from pathlib import Path
+        file = ResultFile(Path({str(tmp_path / "results.jsonl")!r}))
+        row = Row.model_validate_json(Path({str(tmp_path / "row.json")!r}).read_text())
+        file.append(row)
+        size = file.path.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
+        try:
+            file.append(row)
+        except HpmlError as error:
+            assert "--resume" in str(error), error
+            assert file.path.stat().st_size == size
+            print("refused, whole:", len(file.read()))
+    """
+    (tmp_path / "row.json").write_text(row().model_dump_json())
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "refused, whole: 1", done.stderr
+
+
+def test_another_format_is_refused_with_the_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text(json.dumps({**row().model_dump(mode="json"), "schema_version": 99}) + "\n")
+    with pytest.raises(HpmlError, match=r"line 1: format 99"):
+        ResultFile(path).read()
+    path.write_text('{"schema_version": 1, "target": 3}\n')
+    with pytest.raises(HpmlError, match="line 1: not a result row"):
+        ResultFile(path).read()
+
+
+def test_the_frame_has_a_line_a_batch_and_units_in_its_names(tmp_path):
+    ResultFile(tmp_path / "results.jsonl").append(row())
+    frame = load_results(tmp_path)
+    assert frame["batch"].tolist() == [1, 64]
+    assert frame["energy_j_nominal"].tolist() == [2e-6, 2e-6]
+    assert frame["accuracy_mean"].tolist() == [0.9, 0.9]
+    assert frame["measured_energy_j"].isna().all()
+    assert frame.attrs["rows"] == [row()]
+
+
+def test_no_results_there(tmp_path):
+    with pytest.raises(HpmlError, match="no results there"):
+        load_results(tmp_path)
+
+
+def test_the_hash_ignores_the_order_of_keys():
+    assert config_hash({"a": 1, "b": [2, 3]}) == config_hash({"b": [2, 3], "a": 1})
+    assert config_hash({"a": 1}) != config_hash({"a": 2})
