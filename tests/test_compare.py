@@ -1,0 +1,147 @@
+"""The main job in small: few epochs, few chips, every kind of machine."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+import hpml_sim as hs
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.results import ResultFile
+
+ON = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
+SMALL = {"epochs": 2, "tune_epochs": 1, "chips": 3}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return hs.compare("mlp", "digits", ON, out=folder, **SMALL)
+
+
+def by_key(rows):
+    return {row.key: row for row in rows}
+
+
+def test_a_row_for_each_target_seed_and_time(run):
+    year = 365 * 86400.0
+    times = (1.0, 3600.0, 86400.0, year)
+    drifting = {(card, 0, t) for card in ("pcm-hermes", "reram-neurram") for t in times}
+    assert set(by_key(run.rows)) == drifting | {(card, 0, None) for card in ("cpu", "h200", "loihi")}
+
+
+def test_three_passes_are_kept_apart_and_say_how(run):
+    for row in run.rows:
+        assert all(e.how == f"estimated:{row.card.name}" and e.scope == row.card.scope for e in row.estimates)
+        assert row.estimates
+        measured_here = row.target == "cpu"
+        assert bool(row.measurements) == measured_here or row.card.name == "h200"
+        for m in row.measurements:
+            assert m.how == "measured:clock"
+            assert m.energy_j is None or m.energy_j > 0
+            assert m.energy_j is not None or m.energy_reason
+
+
+def test_every_figure_is_positive_ordered_and_sourced(run):
+    for row in run.rows:
+        for e in row.estimates:
+            for band in (e.energy_j, e.latency_s, e.throughput_hz):
+                assert 0 < band.low <= band.nominal <= band.high
+            assert sum(t.energy_j.nominal for t in e.terms) == pytest.approx(e.energy_j.nominal, rel=1e-9)
+            assert e.sources
+            used = {source for term in e.terms for source in term.sources}
+            assert used <= set(e.sources)
+
+
+def test_a_time_without_data_is_said_never_extrapolated(run):
+    rows = by_key(run.rows)
+    assert rows["reram-neurram", 0, 1.0].accuracy.n == 3
+    assert rows["reram-neurram", 0, 3600.0].accuracy is None
+    assert any("1 day" in note for note in rows["reram-neurram", 0, 3600.0].notes)
+    assert rows["pcm-hermes", 0, 3600.0].accuracy.n == 3
+
+
+def test_what_lies_in_the_folder(run):
+    folder = run.folder
+    assert {p.name for p in folder.iterdir()} == {"run.json", "results.jsonl", "table.csv", "report.html"}
+    assert by_key(ResultFile(folder / "results.jsonl").read()) == by_key(run.rows)
+    table = pd.read_csv(folder / "table.csv")
+    assert set(table["target"]) == set(ON)
+    assert (folder / "report.html").stat().st_size < 1_000_000
+    assert json.loads((folder / "run.json").read_text())["hash"] == run.plan.hash
+
+
+def test_again_gives_the_same_bits(run, tmp_path):
+    torch.rand(3)
+    again = hs.compare("mlp", "digits", ON, **SMALL)
+    assert [(r.key, r.accuracy) for r in again.rows] == [(r.key, r.accuracy) for r in run.rows]
+    assert [r.estimates for r in again.rows] == [r.estimates for r in run.rows]
+    assert again.plan.hash == run.plan.hash
+
+
+def test_a_folder_with_a_run_is_refused_resumed_or_replaced(tmp_path):
+    folder = tmp_path / "run"
+    options = {"epochs": 1, "tune_epochs": 0, "chips": 2, "times": ["1 s", "1 day"], "out": folder}
+    first = hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], **options)
+    with pytest.raises(HpmlError, match="--resume.*--force"):
+        hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], **options)
+    with pytest.raises(HpmlError, match="chips: 2 there, 4 asked"):
+        hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], resume=True, **{**options, "chips": 4})
+
+    file = folder / "results.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + lines[1][:-7])  # killed while it wrote the second row
+    resumed = hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], resume=True, **options)
+    assert [(r.key, r.accuracy) for r in resumed.rows] == [(r.key, r.accuracy) for r in first.rows]
+    assert len(ResultFile(file).read()) == len(lines)
+    assert file.read_bytes().startswith(lines[0])
+
+    before = file.read_bytes()
+    with pytest.raises(UnknownNameError):
+        hs.compare("mlp", "digitz", ["loihi"], force=True, out=folder)
+    assert file.read_bytes() == before, "a mistake in the arguments must not cost the rows"
+    replaced = hs.compare("mlp", "digits", ["loihi"], force=True, **options)
+    assert [r.key for r in ResultFile(file).read()] == [("loihi", 0, None)] == [r.key for r in replaced.rows]
+
+
+def test_spikes_on_crossbars_and_labels_of_ones_own():
+    on = {"hybrid": hs.Spiking("loihi", steps=5, synapses=hs.Analog("pcm-hermes")), "coarse": hs.Analog(adc_bits=3)}
+    rows = hs.compare("mlp", "digits", on, epochs=1, tune_epochs=1, chips=2, times=["1 day"]).rows
+    assert [r.key for r in rows] == [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0)]
+    assert rows[0].estimates[0].how == "estimated:pcm-hermes"
+    assert rows[0].config["synapses"]["card"] == "pcm-hermes"
+
+
+def test_a_network_of_the_users_own_and_several_seeds(tmp_path, monkeypatch):
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    rows = hs.compare("mynet:net", "digits", ["pcm-hermes"], seeds=2, epochs=1, tune_epochs=0, chips=2, times=[60]).rows
+    assert [r.key for r in rows] == [("pcm-hermes", 0, 60.0), ("pcm-hermes", 1, 60.0)]
+    assert rows[0].accuracy != rows[1].accuracy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"model": "mpl"}, "Did you mean 'mlp'"),
+        ({"data": "digitz"}, "Did you mean 'digits'"),
+        ({"on": ["pcm-hermse"]}, "Did you mean 'pcm-hermes'"),
+        ({"on": []}, "at least one"),
+        ({"on": ["cpu", "cpu"]}, "twice"),
+        ({"chips": 0}, "chips=0"),
+        ({"seeds": []}, "at least one seed"),
+        ({"epochs": -1}, "epochs=-1"),
+        ({"times": ["1 fortnight"]}, "1 fortnight"),
+        ({"times": [-1]}, "-1"),
+        ({"model": "nowhere:net"}, "nowhere"),
+        ({"model": "json:loads"}, "json:loads"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(arguments, said, tmp_path):
+    asked = {"model": "mlp", "data": "digits", "on": ["cpu"], "out": tmp_path / "run", **arguments}
+    with pytest.raises(HpmlError, match=said):
+        hs.compare(**asked)
+    assert not (tmp_path / "run").exists()
