@@ -1,1 +1,48 @@
-"""hpml_sim (the flat API is put here when all parts stand)."""
+"""hpml_sim: one PyTorch network on every kind of machine, compared on accuracy, energy, latency and throughput.
+
+    import hpml_sim as hs
+    net = hs.models.mlp(64, 128, 10)
+    analog = hs.convert(net, "pcm-hermes")
+    hs.fit(analog, data="digits", epochs=5)
+    chips = hs.program(analog, chips=25, seed=0)
+    print(hs.evaluate(chips.at("1 day"), data="digits"))
+    result = hs.compare(net, data="digits", on=["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"])
+"""
+
+import importlib.metadata as _metadata
+import logging as _logging
+
+from hpml_sim import baselines as baselines
+from hpml_sim import models as models
+from hpml_sim import nn as nn
+from hpml_sim import spiking as spiking
+from hpml_sim.analog import Chips as Chips
+from hpml_sim.analog import program as program
+from hpml_sim.bands import Band as Band
+from hpml_sim.cards import list_cards as list_cards
+from hpml_sim.cards import load_card as load_card
+from hpml_sim.census import Census as Census
+from hpml_sim.census import census as census
+from hpml_sim.compare import Comparison as Comparison
+from hpml_sim.compare import compare as compare
+from hpml_sim.convert import Converted as Converted
+from hpml_sim.convert import convert as convert
+from hpml_sim.convert import register_target as register_target
+from hpml_sim.data import Data as Data
+from hpml_sim.data import load_data as load_data
+from hpml_sim.doctor import doctor as doctor
+from hpml_sim.errors import HpmlError as HpmlError
+from hpml_sim.estimate import Estimate as Estimate
+from hpml_sim.estimate import estimate as estimate
+from hpml_sim.evaluation import Accuracy as Accuracy
+from hpml_sim.evaluation import evaluate as evaluate
+from hpml_sim.meters import Measurement as Measurement
+from hpml_sim.meters import measure as measure
+from hpml_sim.results import load_results as load_results
+from hpml_sim.targets import Analog as Analog
+from hpml_sim.targets import Digital as Digital
+from hpml_sim.targets import Spiking as Spiking
+from hpml_sim.training import fit as fit
+
+__version__ = _metadata.version("hpml_sim")
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())

@@ -7,6 +7,7 @@ and estimated. Each row is on disk as soon as it is known.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -148,7 +149,7 @@ def _run(
         open_targets = {label: t for label, t in targets.items() if not _wanted(plan, label, t, seed) <= done}
         if not open_targets:
             continue
-        trained = convert(network, Digital("cpu")).network  # a private copy
+        trained = copy.deepcopy(network)
         _log.info("training %s on %s (seed %d, %d epochs)", plan.model, plan.data, seed, plan.epochs)
         fit(trained, task, epochs=plan.epochs, lr=plan.lr, seed=seed, title=f"training {plan.model}")
         for label, target in open_targets.items():

@@ -130,8 +130,10 @@ def resolve_model(model: str | nn.Module, task: Data) -> tuple[nn.Module, str]:
     with _folder_on_path():
         try:
             made = getattr(importlib.import_module(module), attribute)()
-        except (ImportError, AttributeError) as error:
-            raise HpmlError(f"model {model!r}: {error}; give package.module:callable") from error
+        except Exception as error:  # whatever the user's own code raises
+            raise HpmlError(
+                f"model {model!r}: {type(error).__name__}: {error}; give package.module:callable that takes no arguments"
+            ) from error
     if not isinstance(made, nn.Module):
         raise HpmlError(f"model {model!r} gave a {type(made).__name__}, not an nn.Module")
     return made, model

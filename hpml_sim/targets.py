@@ -22,12 +22,17 @@ class Digital:
 
     Attributes:
         card: name of a digital card, or the path of one.
-        precision: arithmetic of weights and activations.
+        precision: arithmetic of weights and activations; inputs and outputs stay float32. "tf32" rounds the factors of
+            matrix products and convolutions to 10 bits and exists on NVIDIA GPUs only; "fp32" switches it off. "bf16"
+            and "fp16" cast the weights once and are for inference.
+        engine: "torch" runs operator by operator, "torch-compile" through `torch.compile` (the first call compiles),
+            "numba-cuda" on the kernels of `hpml_sim.baselines` (fp32, on a CUDA device or numba's simulator).
     """
 
     card: str = "cpu"
     _: KW_ONLY
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    engine: Literal["torch", "torch-compile", "numba-cuda"] = "torch"
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -73,6 +78,8 @@ class Spiking:
         encoder: "rate" draws Bernoulli spikes with the (normalised) input as probability; "direct" feeds the values
             themselves as a current at every step; None takes the card's.
         synapses: `Analog(...)` puts the weights on crossbars.
+        scale_weights: shrink each layer's weights until its largest expected current equals the threshold, so that a
+            trained ReLU network does not saturate its neurons; the report says by how much.
         engine: "fused" runs all steps of a neuron in one compiled pass; "snntorch" runs snnTorch's own neuron step by
             step. Both give the same spikes and gradients, bit for bit.
     """
@@ -86,6 +93,7 @@ class Spiking:
     reset: Literal["subtract", "zero"] = "subtract"
     encoder: Literal["rate", "direct"] | None = None
     synapses: Analog | None = None
+    scale_weights: bool = True
     engine: Literal["fused", "snntorch"] = "fused"
 
 

@@ -84,7 +84,7 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(tmp_path):
     folder = tmp_path / "run"
     options = {"epochs": 1, "tune_epochs": 0, "chips": 2, "times": ["1 s", "1 day"], "out": folder}
     first = hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], **options)
-    with pytest.raises(HpmlError, match="--resume.*--force"):
+    with pytest.raises(HpmlError, match=r"--resume.*--force"):
         hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], **options)
     with pytest.raises(HpmlError, match="chips: 2 there, 4 asked"):
         hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], resume=True, **{**options, "chips": 4})

@@ -1,0 +1,50 @@
+# Every target that runs something sets up .venv first; when that is done already it takes a fraction of a second.
+# Arguments pass through: make test ARGS="-k card"
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format doctor setup tiles ready clean distclean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ready  ## one network on five machines: table on screen, report in runs/demo
+	@$(BIN)/hpml-sim compare --model mlp --data digits --on cpu h200 pcm-hermes reram-neurram loihi --out runs/demo --force $(ARGS)
+
+test: ready  ## all tests (ARGS="-k card" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: ready  ## ruff: mistakes and layout
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: ready  ## pyright
+	@$(BIN)/pyright $(ARGS)
+
+format: ready  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+doctor: ready  ## what works on this machine, and how to mend the rest
+	@$(BIN)/hpml-sim doctor $(ARGS)
+
+setup:  ## look at every part of .venv again (ARGS="--torch 'torch==2.13.0'" for another torch)
+	@$(PYTHON) tools/setup_env.py --check $(ARGS)
+
+tiles:  ## build aihwkit's compiled tiles from source
+	@$(PYTHON) tools/setup_env.py --tiles
+
+clean:  ## remove what tools leave behind; keeps .venv and runs/
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	@find hpml_sim baselines devices tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean  ## also remove .venv
+	@rm -rf .venv
+
+ready:
+	@$(PYTHON) tools/setup_env.py

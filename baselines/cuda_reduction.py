@@ -1,0 +1,113 @@
+"""Step 2: many numbers into one. Threads of a block talk through shared memory and wait for each other.
+
+One addition for each 4 bytes read is 0.25 FLOP a byte: again the memory decides, and the goal is the speed of a copy's
+read half. The order of additions is fixed (no atomics), so the same input gives the same bits every time; and it is a
+tree, whose rounding error grows with the logarithm of the length where a running sum's grows with the length.
+
+Source: M. Harris, "Optimizing Parallel Reduction in CUDA", NVIDIA, 2007 (kernel 3, sequential addressing). N. Higham,
+"The accuracy of floating point summation", SIAM J. Sci. Comput. 14:783, 1993.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import cuda, float32
+from torch import Tensor
+
+from hpml_sim.baselines.cuda_backend import ceil_div, check_operands, cuda_backend, launch
+from hpml_sim.errors import HpmlError
+
+_SIMULATED = cuda_backend() == "simulator"
+THREADS = 8 if _SIMULATED else 256  # of a block; a power of two, so that the tree halves evenly
+MOST_BLOCKS = 4 if _SIMULATED else 1024  # partial sums that the second kernel adds up
+COLUMNS = 4 if _SIMULATED else 32  # columns of a block: 32 neighbours make one 128-byte access
+ROWS = 2 if _SIMULATED else 8
+
+zero = np.float32(0)
+
+
+@cuda.jit(device=True)
+def sum_of_block(value, shared):
+    """The sum of `value` over all threads of a block (a power of two of them), known to every thread.
+
+    log2(threads) rounds: the first half adds the second half's numbers, then a quarter, ... Threads that work lie side
+    by side, so whole warps retire early and no two threads of a warp want the same memory bank.
+    """
+    thread = cuda.threadIdx.x
+    shared[thread] = value
+    cuda.syncthreads()
+    half = cuda.blockDim.x // 2
+    while half > 0:
+        if thread < half:
+            shared[thread] += shared[thread + half]
+        cuda.syncthreads()
+        half //= 2
+    total = shared[0]
+    cuda.syncthreads()  # or a thread that is ahead would overwrite shared[0] before all have read it
+    return total
+
+
+@cuda.jit
+def total_kernel(x, scale, partial):
+    """One partial sum a block. Each thread first adds its own elements, a grid apart, then the block adds its threads.
+
+    Run once over the data and once, as a single block, over the partial sums: blocks cannot wait for each other, the
+    end of a kernel is where they all meet.
+    """
+    shared = cuda.shared.array(THREADS, float32)
+    mine = zero
+    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
+        mine += x[i]
+    block = sum_of_block(mine, shared)
+    if cuda.threadIdx.x == 0:
+        partial[cuda.blockIdx.x] = block * scale
+
+
+@cuda.jit
+def column_sum_kernel(x, result):
+    """Sums over the rows of x (rows, columns): ROWS x COLUMNS threads walk down together, then add up their ROWS sums.
+
+    A thread for each column alone would be right too, but leave the machine idle: 128 columns are 4 warps.
+    """
+    shared = cuda.shared.array((ROWS, COLUMNS), float32)
+    tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+    column = cuda.blockIdx.x * COLUMNS + tx
+    mine = zero
+    if column < x.shape[1]:
+        for row in range(ty, x.shape[0], ROWS):
+            mine += x[row, column]
+    shared[ty, tx] = mine
+    cuda.syncthreads()  # every thread comes here, also those beyond the last column
+    half = ROWS // 2
+    while half > 0:
+        if ty < half:
+            shared[ty, tx] += shared[ty + half, tx]
+        cuda.syncthreads()
+        half //= 2
+    if ty == 0 and column < x.shape[1]:
+        result[column] = shared[0, tx]
+
+
+def total(x: Tensor, *, scale: float = 1.0) -> Tensor:
+    """scale * sum of all elements: float32 of any shape -> a scalar tensor; 0 for an empty one."""
+    check_operands("total", x=x)
+    flat = x.contiguous().view(-1)
+    if flat.numel() == 0:
+        return torch.zeros((), device=x.device)
+    blocks = min(ceil_div(flat.numel(), THREADS), MOST_BLOCKS)
+    partial = torch.empty(blocks, device=x.device)
+    result = torch.empty(1, device=x.device)
+    launch(total_kernel, blocks, THREADS, flat, np.float32(1), partial)
+    launch(total_kernel, 1, THREADS, partial, np.float32(scale), result)
+    return result[0]
+
+
+def column_sum(x: Tensor) -> Tensor:
+    """Sums over the rows: (rows, columns) -> (columns,), float32; 0 where there are no rows."""
+    check_operands("column_sum", x=x)
+    if x.dim() != 2:
+        raise HpmlError(f"column_sum: x of shape {tuple(x.shape)}; needs (rows, columns)")
+    result = torch.empty(x.shape[1], device=x.device)
+    launch(column_sum_kernel, ceil_div(x.shape[1], COLUMNS), (COLUMNS, ROWS), x.contiguous(), result)
+    return result

@@ -1,0 +1,15 @@
+"""Analog crossbars: layers, the physics of their devices (aihwkit's), and the life of a chip."""
+
+from hpml_sim.analog.calibration import calibrate as calibrate
+from hpml_sim.analog.chips import Chips as Chips
+from hpml_sim.analog.chips import ProgrammedModel as ProgrammedModel
+from hpml_sim.analog.chips import load_chips as load_chips
+from hpml_sim.analog.chips import program as program
+from hpml_sim.analog.chips import save_chips as save_chips
+from hpml_sim.analog.convert import convert_analog as convert_analog
+from hpml_sim.analog.convert import replace_layers as replace_layers
+from hpml_sim.analog.layers import AnalogConv1d as AnalogConv1d
+from hpml_sim.analog.layers import AnalogConv2d as AnalogConv2d
+from hpml_sim.analog.layers import AnalogConv3d as AnalogConv3d
+from hpml_sim.analog.layers import AnalogLinear as AnalogLinear
+from hpml_sim.analog.layers import has_analog_layers as has_analog_layers

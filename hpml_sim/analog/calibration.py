@@ -1,0 +1,64 @@
+"""Choose the input ranges of all analog layers from data, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.layers import crossbars
+from hpml_sim.errors import HpmlError
+
+
+def calibrate(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> dict[str, float]:
+    """Set every analog layer's input range from data; training does the same by itself.
+
+    The model runs on the data with ideal converters. A layer's range becomes the percentile `input_percentile` of its
+    inputs that are not zero, or, where that would saturate the ADC, as much more as keeps it inside.
+
+    Args:
+        model: a converted model.
+        inputs: one batch (batch, ...), or several.
+
+    Returns:
+        The range of each layer by name, in units of its input. 0.0: the layer saw no input but zeros (or none), and
+        keeps scaling each input vector by its own largest value.
+
+    Raises:
+        HpmlError: a model without analog layers, or of programmed chips.
+    """
+    layers = analog_layers(model)
+    for crossbar in layers.values():
+        crossbar.reset_calibration()
+        crossbar.observing = True
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            model.eval()
+            for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
+                model(batch)
+    finally:
+        for crossbar in layers.values():
+            crossbar.observing = False
+        for module, mode in modes:
+            module.training = mode
+    return {name: float(torch.maximum(c.input_range, c.output_range)) for name, c in layers.items()}
+
+
+def analog_layers(model: nn.Module) -> dict[str, Crossbar]:
+    """All crossbars of a model that can still be changed.
+
+    Raises:
+        HpmlError: there are none, or the model is of programmed chips.
+    """
+    layers = crossbars(model)
+    if not layers:
+        raise HpmlError(
+            f"{type(model).__name__} has no analog layers; make them with hs.convert(model, 'pcm-hermes') "
+            "or hs.Spiking(..., synapses=hs.Analog('pcm-hermes'))"
+        )
+    if any(crossbar.instance is not None for crossbar in layers.values()):
+        raise HpmlError("these are programmed chips; use the model that they were programmed from")
+    return layers

@@ -1,0 +1,332 @@
+"""The life of a chip: program, wait, run. Nothing here ever changes the model that was programmed.
+
+    chips = program(model, chips=25, seed=0)      # conductances of 25 chips, each with its own errors
+    aged = chips.at("1 day")                      # the same chips a day later: (batch, ...) -> (chips, batch, ...)
+
+Every time is computed from the programmed state, so they can be asked in any order, and one seed gives the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.analog.calibration import analog_layers
+from hpml_sim.analog.crossbar import Crossbar, Instance
+from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.noise import DeviceModel, ProgrammedDevices
+from hpml_sim.analog.seeds import Purpose, checked_seed, derive
+from hpml_sim.errors import HpmlError
+from hpml_sim.times import parse_time
+
+FORMAT = 1
+"""Version of the files of `Chips.save`."""
+
+_FLOOR = 1e-4
+"""Smallest read-out of drift compensation, as in aihwkit."""
+
+
+@dataclass(frozen=True)
+class _ProgrammedLayer:
+    """One layer on all chips.
+
+    Attributes:
+        scale: full-scale weight of each column, shape (groups, row tiles, cols).
+        baseline: read-out of drift compensation right after programming, (chips, groups, row tiles, cols).
+    """
+
+    devices: ProgrammedDevices
+    scale: Tensor
+    baseline: Tensor
+
+
+class ProgrammedModel(nn.Module):
+    """Programmed chips at one time since programming: (batch, ...) -> (chips, batch, ...). For evaluation only.
+
+    The noise of the k-th call depends on seed, time and the calls before it alone: evaluating twice draws twice, and a
+    new `chips.at(time)` repeats it all.
+
+    Attributes:
+        network: the network with all chips in its batch. chips: how many. time_s: seconds since programming.
+    """
+
+    def __init__(self, network: nn.Module, chips: int, seed: int, time_s: float):
+        super().__init__()
+        self.network = network
+        self.chips = chips
+        self.seed = seed
+        self.time_s = time_s
+        self._calls = 0
+        super().train(False)
+
+    def train(self, mode: bool = True) -> ProgrammedModel:
+        """Refused for mode=True.
+
+        Raises:
+            HpmlError: programmed chips are not trained.
+        """
+        if mode:
+            raise HpmlError("programmed chips cannot be trained; train the model, then program it again")
+        return self
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """All chips on the same inputs: (batch, ...) -> (chips, batch, ...)."""
+        if not isinstance(x, Tensor) or x.dim() < 1:
+            raise HpmlError(f"programmed chips take a tensor (batch, ...), got {type(x).__name__}")
+        folded = x.unsqueeze(0).expand(self.chips, *x.shape).flatten(0, 1)
+        cuda = [x.device] if x.device.type == "cuda" else []
+        # encoders and the like draw from the global generator: they get a seed of this call
+        with torch.random.fork_rng(devices=cuda):
+            seed = derive(self.seed, Purpose.NETWORK, time_s=self.time_s, call=self._calls)
+            torch.default_generator.manual_seed(seed)
+            if cuda:
+                with torch.cuda.device(x.device):
+                    torch.cuda.manual_seed(seed)
+            y = self.network(folded)
+        self._calls += 1
+        if not isinstance(y, Tensor) or y.shape[:1] != folded.shape[:1]:
+            shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise HpmlError(f"programmed chips: the network must return (batch, ...), got {shape} for {len(x)} samples")
+        return y.unflatten(0, (self.chips, len(x)))
+
+
+class Chips:
+    """Chips that were programmed from one model.
+
+    Attributes:
+        count: how many. seed: what all their randomness comes from.
+    """
+
+    def __init__(self, network: nn.Module, seed: int, layers: dict[str, _ProgrammedLayer], count: int):
+        self._network = network
+        self._layers = layers
+        self.seed = seed
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __repr__(self) -> str:
+        return f"Chips({self.count} chips, {len(self._layers)} analog layers, seed={self.seed})"
+
+    def at(self, time: str | float) -> ProgrammedModel:
+        """The chips at a time since the end of programming, drift compensation included.
+
+        Args:
+            time: seconds >= 0, or text like "1 s", "1 h", "1 day", "1 year".
+
+        Returns:
+            A model (batch, ...) -> (chips, batch, ...), independent of all others made here.
+
+        Raises:
+            HpmlError: not a time, or negative. UnsupportedTimeError: the card's noise model has no data for it.
+        """
+        time_s = parse_time(time)
+        for layer in self._layers.values():
+            layer.devices.model.check_time(time_s)
+        network = _copy(self._network, share=True)
+        for index, (name, crossbar) in enumerate(crossbars(network).items()):
+            crossbar.instance = self._instance(crossbar, self._layers[name], index, time_s)
+        _tell_chips(network, self.count)
+        return ProgrammedModel(network, self.count, self.seed, time_s)
+
+    def _instance(self, crossbar: Crossbar, layer: _ProgrammedLayer, index: int, time_s: float) -> Instance:
+        device, dtype = crossbar.input_range.device, crossbar.input_range.dtype
+        weight = torch.empty((self.count, *layer.devices.g_us.shape[2:]))
+        scale = torch.empty((self.count, *layer.scale.shape))
+        for chip in range(self.count):
+
+            def seed(purpose: Purpose, chip: int = chip) -> int:
+                return derive(self.seed, purpose, layer=index, chip=chip, time_s=time_s)
+
+            g_us = layer.devices.at(time_s, chip, seed(Purpose.READ))
+            weight[chip] = layer.devices.model.weights(g_us)
+            if crossbar.target.compensation == "none":
+                scale[chip] = layer.scale
+            else:
+                now = _readout(crossbar, weight[chip], seed(Purpose.READOUT))
+                scale[chip] = layer.scale * (layer.baseline[chip] / now)
+        generators = [
+            torch.Generator(device).manual_seed(
+                derive(self.seed, Purpose.OUTPUT, layer=index, chip=chip, time_s=time_s)
+            )
+            for chip in range(self.count)
+        ]
+        return Instance(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), generators)
+
+    def save(self, path: str | Path) -> None:
+        """Write the chips to a file that `Chips.load` (and `torch.load(..., weights_only=True)`) reads."""
+        layers = {}
+        for name, crossbar in crossbars(self._network).items():
+            layer = self._layers[name]
+            layers[name] = {
+                "settings": _settings(crossbar),
+                "g_us": layer.devices.g_us,
+                "drift": layer.devices.drift,
+                "scale": layer.scale,
+                "baseline": layer.baseline,
+            }
+        content = {
+            "kind": "hpml_sim.Chips",
+            "format": FORMAT,
+            "seed": self.seed,
+            "chips": self.count,
+            "network": dict(self._network.state_dict()),
+            "layers": layers,
+        }
+        torch.save(content, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module) -> Chips:
+        """Read chips back. The numbers are those that were saved; `model` gives the structure and is not changed.
+
+        Args:
+            path: a file of `save`.
+            model: a model converted as the one that was saved.
+
+        Raises:
+            HpmlError: the file is missing, not of chips, of another format, or of another model, card or settings.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise HpmlError(f"chips file {str(path)!r} does not exist")
+        try:
+            content: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise HpmlError(f"{str(path)!r} cannot be read as chips ({type(error).__name__})") from error
+        if not isinstance(content, dict) or content.get("kind") != "hpml_sim.Chips":
+            raise HpmlError(f"{str(path)!r} is not a file of Chips.save")
+        if content["format"] != FORMAT:
+            raise HpmlError(
+                f"{str(path)!r} has format {content['format']}, this version reads {FORMAT}; "
+                "program the chips again from the model and their seed"
+            )
+        ours, theirs = analog_layers(model), content["layers"]
+        if list(ours) != list(theirs):
+            raise HpmlError(f"{str(path)!r} has the analog layers {list(theirs)}, the model has {list(ours)}")
+        for name, crossbar in ours.items():
+            if (mine := _settings(crossbar)) != (saved := theirs[name]["settings"]):
+                different = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
+                raise HpmlError(f"{str(path)!r}, layer {name!r}: saved with other settings ({', '.join(different)})")
+        network = _frozen(model)
+        try:
+            network.load_state_dict(content["network"])
+        except RuntimeError as error:
+            raise HpmlError(f"{str(path)!r} is of another model: {' '.join(str(error).split())}") from None
+        layers = {
+            name: _ProgrammedLayer(
+                ProgrammedDevices(crossbar.devices(), theirs[name]["g_us"], theirs[name]["drift"]),
+                theirs[name]["scale"],
+                theirs[name]["baseline"],
+            )
+            for name, crossbar in ours.items()
+        }
+        return cls(network, content["seed"], layers, content["chips"])
+
+
+def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
+    """Program the weights of a model onto chips. The model is not changed, and may be trained further.
+
+    Args:
+        model: a converted model with analog layers.
+        chips: how many, >= 1.
+        seed: of everything that is random in the chips; chip i is the same for any number of chips.
+
+    Returns:
+        The chips; `.at(time)` runs them.
+
+    Raises:
+        HpmlError: a model without analog layers, weights that are not finite, or an argument out of range.
+        ImportError: the card's noise model needs aihwkit, which is missing or broken.
+    """
+    seed = checked_seed(seed)
+    if isinstance(chips, bool) or not isinstance(chips, int) or chips < 1:
+        raise HpmlError(f"chips={chips!r}: must be an integer >= 1; for example chips=25")
+    analog_layers(model)
+    network = _frozen(model)
+    layers = {}
+    for index, (name, crossbar) in enumerate(crossbars(network).items()):
+        weight = network.get_parameter(f"{name}.weight" if name else "weight")
+        if not bool(torch.isfinite(weight).all()):
+            raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
+        layers[name] = _program_layer(crossbar, weight, chips, seed, index)
+    return Chips(network, seed, layers, chips)
+
+
+@torch.no_grad()
+def _program_layer(crossbar: Crossbar, weight: Tensor, chips: int, seed: int, index: int) -> _ProgrammedLayer:
+    # on the CPU and in float32: the same bits on every machine
+    blocks = crossbar.blocks(crossbar.effective(weight.flatten(1))).float().cpu()
+    scale = crossbar.full_scale(blocks)
+    model: DeviceModel = crossbar.devices()
+    target = model.conductances(blocks / scale.unsqueeze(-1))
+    seeds = [derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip) for chip in range(chips)]
+    devices = model.program(target, seeds)
+    baseline = torch.stack(
+        [
+            _readout(crossbar, model.weights(g_us), derive(seed, Purpose.BASELINE, layer=index, chip=chip))
+            for chip, g_us in enumerate(devices.g_us)
+        ]
+    )
+    return _ProgrammedLayer(devices, scale, baseline)
+
+
+@torch.no_grad()
+def _readout(crossbar: Crossbar, weight: Tensor, seed: int) -> Tensor:
+    """Mean absolute read-out of each tile ("global") or column, (groups, row tiles, cols).
+
+    Each row in turn gets a full-scale input, through the converters with their noise.
+    Source: aihwkit's `GlobalDriftCompensation` and `PerColumnDriftCompensation`.
+    """
+    shape = crossbar.shape
+    normal = torch.empty_like(weight).normal_(generator=torch.Generator().manual_seed(seed))
+    read = crossbar.readout(weight, normal).abs()
+    used = torch.full((shape.row_tiles, 1), float(shape.height))
+    used[-1] = shape.rows - (shape.row_tiles - 1) * shape.height
+    read[:, -1, :, int(used[-1]) :] = 0  # rows that only pad the last tile
+    columns = read.sum(-1) / used
+    if crossbar.target.compensation == "global":
+        tiles = [part.mean(-1, keepdim=True).expand_as(part) for part in columns.split(shape.tile_cols, -1)]
+        columns = torch.cat(tiles, -1)
+    return columns.clamp(min=_FLOOR)
+
+
+def _tell_chips(network: nn.Module, chips: int) -> None:
+    """Spiking networks fold time between chips and batch, so they must know the chips."""
+    spiking = sys.modules.get("hpml_sim.spiking.model")  # where it was never imported, no such network exists
+    for module in network.modules() if spiking else ():
+        if isinstance(module, spiking.SpikingModel):
+            module.chips = chips
+
+
+def _settings(crossbar: Crossbar) -> dict[str, Any]:
+    """What chips depend on beside the weights, as plain values."""
+    return {**asdict(crossbar.target), **asdict(crossbar.shape), "noise": crossbar.noise.model_dump()}
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    """A private copy for evaluation."""
+    return _copy(model, share=False).requires_grad_(False).eval()
+
+
+def _copy(model: nn.Module, *, share: bool) -> nn.Module:
+    """A copy of the modules; with `share` its parameters and buffers are the same tensors."""
+    memo = {id(t): t for t in (*model.parameters(), *model.buffers())} if share else {}
+    return copy.deepcopy(model, memo)
+
+
+def load_chips(path: str | Path, model: nn.Module) -> Chips:
+    """`Chips.load`."""
+    return Chips.load(path, model)
+
+
+def save_chips(chips: Chips, path: str | Path) -> None:
+    """`Chips.save`."""
+    chips.save(path)

@@ -1,0 +1,145 @@
+"""The converter for `Analog`: which layers go onto crossbars, and why the others stay digital."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from hpml_sim.analog.crossbar import Crossbar, crossbar_card
+from hpml_sim.analog.layers import AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear
+from hpml_sim.convert import Converted, LayerReport, register_target
+from hpml_sim.errors import ConversionError
+from hpml_sim.targets import Analog
+
+Chosen = Callable[[str, nn.Module], bool]
+
+_ANALOG = {nn.Linear: AnalogLinear, nn.Conv1d: AnalogConv1d, nn.Conv2d: AnalogConv2d, nn.Conv3d: AnalogConv3d}
+_NOT_MAPPED = {
+    nn.modules.conv._ConvTransposeNd: "transposed convolution is not mapped",
+    nn.Bilinear: "a product of two inputs is not a matrix-vector product",
+    nn.Embedding: "a table look-up is not a matrix-vector product",
+    nn.EmbeddingBag: "a table look-up is not a matrix-vector product",
+    nn.RNNBase: "recurrent layers are not mapped yet; build the cell from nn.Linear layers",
+    nn.RNNCellBase: "recurrent cells are not mapped yet; build the cell from nn.Linear layers",
+    nn.MultiheadAttention: "attention uses its projections directly; write them as nn.Linear layers to map them",
+    nn.TransformerEncoderLayer: "its fast path reads the weights directly; write it from nn.Linear layers to map it",
+}
+
+
+@register_target(Analog)
+def convert_analog(model: nn.Module, target: Analog, chosen: Chosen) -> Converted:
+    """Put every layer that can be onto crossbars. See `hpml_sim.convert`.
+
+    Raises:
+        ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
+    """
+    network, layers = replace_layers(model, target, chosen)
+    return Converted(network, target, layers)
+
+
+def replace_layers(model: nn.Module, target: Analog, chosen: Chosen) -> tuple[nn.Module, tuple[LayerReport, ...]]:
+    """Replace layers of `model` in place; nothing is changed if it raises.
+
+    Args:
+        model: a private copy.
+        target: the configuration.
+        chosen: (name, module) -> whether the caller wants this layer on crossbars.
+
+    Returns:
+        The model (another object if it was itself a layer), and a row for each layer.
+
+    Raises:
+        ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
+    """
+    crossbar_card(target)
+    plan: dict[nn.Module, nn.Module] = {}
+    rows: list[LayerReport] = []
+    _plan(model, "", target, chosen, plan, rows)
+    if not plan:
+        reasons = "; ".join(f"{row.layer or 'model'} ({row.was}): {row.why}" for row in rows if row.why != _PLAIN)
+        raise ConversionError(
+            f"no layer can be put onto crossbars. {reasons or 'The model has no layers with weights.'}"
+        )
+    if model in plan:
+        return plan[model], tuple(rows)
+    for module in list(model.modules()):
+        for name, child in module._modules.items():
+            if child in plan:
+                module._modules[name] = plan[child]
+    return model, tuple(rows)
+
+
+_PLAIN = "no weight matrix"
+
+
+def _plan(
+    module: nn.Module,
+    name: str,
+    target: Analog,
+    chosen: Chosen,
+    plan: dict[nn.Module, nn.Module],
+    rows: list[LayerReport],
+) -> None:
+    """Decide about a module and what lies below it; new layers go to `plan`, what became of each to `rows`."""
+    was = type(module).__name__
+    if module in plan or isinstance(module, Crossbar):
+        return
+    digital = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
+    base = next((kind for kind in _ANALOG if isinstance(module, kind)), None)
+    if digital is None and base is None:
+        children = list(module.named_children())
+        if not children:
+            own = any(True for _ in module.parameters(recurse=False))
+            rows.append(LayerReport(name, was, "digital", why="no rule for this kind of layer" if own else _PLAIN))
+        for child_name, child in children:
+            _plan(child, f"{name}.{child_name}" if name else child_name, target, chosen, plan, rows)
+        return
+    if digital is None and base is not None:
+        digital = _why_not(module, base, name, chosen)
+    if digital is not None:
+        rows.append(LayerReport(name, was, "digital", why=digital))
+        return
+    assert base is not None
+    _check_weights(module, name)
+    new = _ANALOG[base].from_digital(module, target)
+    # hooks of the user stay with the layer
+    for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+        setattr(new, hooks, getattr(module, hooks))
+    plan[module] = new
+    shape = new.crossbar.shape
+    split = f"{shape.row_tiles} row tiles, each with an ADC pass; their sums are added in digital"
+    rows.append(
+        LayerReport(name, was, type(new).__name__, shape.tiles, shape.utilisation, split if shape.row_tiles > 1 else "")
+    )
+
+
+def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen) -> str | None:
+    """Why a layer of a known kind stays digital; None if it need not."""
+    if not chosen(name, module):
+        return "left out by only= or skip="
+    if isinstance(module, tuple(_ANALOG.values())):
+        return "is on crossbars already"
+    if parametrize.is_parametrized(module) or not isinstance(module._parameters.get("weight"), nn.Parameter):
+        return "its weight is computed from other parameters; remove the parametrization to map it"
+    if type(module).forward is not base.forward:
+        return f"overrides {base.__name__}.forward"
+    return None
+
+
+def _check_weights(module: nn.Module, name: str) -> None:
+    for parameter_name, value in module.named_parameters(recurse=False):
+        if nn.parameter.is_lazy(value):
+            raise ConversionError(f"layer {name!r}: {parameter_name} has no size yet; run one batch through the model")
+        if value.device.type != "meta" and not bool(torch.isfinite(value).all()):
+            raise ConversionError(
+                f"layer {name!r}: {parameter_name} has NaN or infinite values; was the training stable? "
+                "Load a good checkpoint first"
+            )
+        if not value.is_floating_point() or value.numel() == 0:
+            raise ConversionError(
+                f"layer {name!r}: {parameter_name} must be real numbers, at least one; got {tuple(value.shape)} "
+                f"of {value.dtype}"
+            )

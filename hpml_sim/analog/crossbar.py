@@ -1,0 +1,308 @@
+"""A weight matrix on crossbar tiles: how it is cut up, what training sees of it, and how one product is computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.analog.mvm import clip, levels, quantise
+from hpml_sim.analog.noise import DeviceModel
+from hpml_sim.cards import CrossbarCard, load_card
+from hpml_sim.errors import HpmlError
+from hpml_sim.targets import Analog, as_target
+
+_SAMPLE = 4096
+"""Values that one calibration step looks at."""
+_WARM_UP, _MOMENTUM, _EVERY = 50, 0.05, 10
+"""Calibration in training: mean of the first batches, then a moving average over every tenth."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How `groups` matrices of `rows` x `cols` weights lie on tiles of `tile_rows` x `tile_cols` weights.
+
+    Rows are cut evenly into `row_tiles` pieces of at most `height`, columns into pieces of at most `tile_cols`.
+    """
+
+    groups: int
+    rows: int
+    cols: int
+    tile_rows: int
+    tile_cols: int
+
+    @property
+    def row_tiles(self) -> int:
+        """Pieces that the rows of one matrix are cut into; their products are added in digital."""
+        return math.ceil(self.rows / self.tile_rows)
+
+    @property
+    def col_tiles(self) -> int:
+        """Pieces that the columns of one matrix are cut into."""
+        return math.ceil(self.cols / self.tile_cols)
+
+    @property
+    def height(self) -> int:
+        """Rows of one piece (the last may have fewer)."""
+        return math.ceil(self.rows / self.row_tiles)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of the whole layer."""
+        return self.groups * self.row_tiles * self.col_tiles
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the cells in use, in (0, 1]."""
+        return self.groups * self.rows * self.cols / (self.tiles * self.tile_rows * self.tile_cols)
+
+
+@dataclass
+class Instance:
+    """What a crossbar needs to run as programmed chips at one time.
+
+    Attributes:
+        weight: in units of the column's full scale, shape (chips, groups, row tiles, cols, height).
+        scale: digital factor of each column, drift compensation included, shape (chips, groups, row tiles, 1, cols).
+        generators: one a chip, for the output noise.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    generators: list[torch.Generator]
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers of the shape of `like` (chips, ...), drawn chip by chip."""
+        noise = torch.empty_like(like)
+        for chip, generator in enumerate(self.generators):
+            noise[chip].normal_(generator=generator)
+        return noise
+
+
+class Crossbar(nn.Module):
+    """The analog part of a layer: tiles, converters and calibration. The layer keeps the weights.
+
+    State (all saved in the state dict):
+        input_range: a full-scale input, in units of the layer's input; 0 until calibrated. Until then each input vector
+            is scaled by its own largest value, and the ADC's range by powers of two so that nothing saturates.
+        output_range: the input range from which on the ADC does not saturate (same unit). The DAC uses the larger one.
+        observations: batches that calibrated it.
+        weight_limit: largest weight; infinite until training starts.
+
+    Args:
+        rows: inputs of one group. cols: outputs of one group. groups: independent matrices.
+        target: the configuration; its card gives the array, the converters and the devices.
+    """
+
+    input_range: Tensor
+    output_range: Tensor
+    observations: Tensor
+    weight_limit: Tensor
+
+    def __init__(
+        self,
+        rows: int,
+        cols: int,
+        groups: int,
+        target: Analog,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__()
+        card = crossbar_card(target)
+        array = card.array
+        self.target = target
+        self.shape = Shape(
+            groups, rows, cols, int(array.rows), max(1, int(array.cols) // max(1, int(array.cells_per_weight)))
+        )
+        self.dac_top = levels(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits)
+        self.adc_top = levels(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits)
+        self.noise = card.noise
+        self.instance: Instance | None = None
+        self.observing = False
+        for name, value in (("input_range", 0.0), ("output_range", 0.0), ("weight_limit", math.inf)):
+            self.register_buffer(name, torch.tensor(value, device=device, dtype=dtype))
+        self.register_buffer("observations", torch.tensor(0, device=device))
+
+    @property
+    def chips(self) -> int:
+        """How many chips lie in the batch; 1 where nothing is programmed."""
+        return 1 if self.instance is None else len(self.instance.weight)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the input range is known; if not, each input vector is scaled by itself."""
+        return int(self.observations) > 0
+
+    def devices(self) -> DeviceModel:
+        """The device physics of the card."""
+        return DeviceModel(self.noise)
+
+    # ------------------------------------------------------------------------------------------------------- weights
+
+    def effective(self, weight: Tensor) -> Tensor:
+        """The weights that are mapped: clipped as in training. weight: (groups * cols, rows)."""
+        if self.training and self.target.weight_clip is not None:
+            with torch.no_grad():
+                self.weight_limit.copy_(self.target.weight_clip * weight.detach().std(correction=0))
+        return clip(weight, self.weight_limit)
+
+    def blocks(self, weight: Tensor) -> Tensor:
+        """Cut a matrix (groups * cols, rows) into its row tiles, (groups, row tiles, cols, height), zero-padded."""
+        s = self.shape
+        pad = s.row_tiles * s.height - s.rows
+        if pad:
+            weight = nn.functional.pad(weight, (0, pad))
+        return weight.reshape(s.groups, s.cols, s.row_tiles, s.height).transpose(1, 2)
+
+    def full_scale(self, blocks: Tensor) -> Tensor:
+        """The largest weight of each column of each tile, (groups, row tiles, cols); 1 where all are zero."""
+        largest = blocks.detach().abs().amax(-1)
+        return torch.where(largest > 0, largest, torch.ones_like(largest))
+
+    # ------------------------------------------------------------------------------------------------------- product
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Multiply vectors with the matrix.
+
+        Args:
+            x: shape (chips, groups, vectors, rows).
+            weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
+
+        Returns:
+            shape (chips, groups, vectors, cols), without bias.
+        """
+        s, target = self.shape, self.target
+        if s.row_tiles * s.height != s.rows:
+            x = nn.functional.pad(x, (0, s.row_tiles * s.height - s.rows))
+        x = x.unflatten(-1, (s.row_tiles, s.height)).transpose(2, 3)  # (chips, groups, row tiles, vectors, height)
+
+        if self.instance is not None:
+            matrix, unit, scale = self.instance.weight, None, self.instance.scale
+        else:
+            matrix = self.blocks(self.effective(weight)).unsqueeze(0)
+            scale = self.full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
+            unit = scale
+            if self.training and target.training_noise > 0:
+                sigma = target.training_noise * scale.transpose(-1, -2)
+                matrix = torch.addcmul(matrix, sigma, torch.randn_like(matrix))
+        if self.observing:
+            y = x @ matrix.mT
+            self._observe_input(x)
+            self._observe_output(y / scale)
+            return y.sum(2)
+        return self._convert(x, matrix, unit, scale)
+
+    def _convert(self, x: Tensor, matrix: Tensor, unit: Tensor | None, scale: Tensor) -> Tensor:
+        """DAC, product, noise, ADC, and the digital sum over row tiles. All shapes as in `forward`."""
+        target = self.target
+        learning = self.training and self.instance is None
+        learns = learning and (int(self.observations) < _WARM_UP or int(self.observations) % _EVERY == 0)
+        if learns:
+            self._observe_input(x)
+        elif learning:
+            self.observations += 1
+
+        calibrated = self.calibrated
+        if calibrated:
+            full = torch.maximum(self.input_range, self.output_range)
+        else:
+            full = x.detach().abs().amax((2, 4), keepdim=True)  # one for each vector, over all its row tiles
+            full = torch.where(full > 0, full, torch.ones_like(full))
+        dac_top, adc_top, bound = self.dac_top, self.adc_top, target.adc_bound
+        codes = quantise(x, (dac_top or 1) / full, dac_top)
+        y = codes @ matrix.mT  # (chips, groups, row tiles, vectors, cols)
+
+        lsb = bound / (adc_top or bound)
+        gain = torch.as_tensor(1 / ((dac_top or 1) * lsb), dtype=y.dtype, device=y.device)
+        if unit is not None:
+            gain = gain / unit
+        if learns:
+            self._observe_output(y.detach() * (gain * lsb * full))
+        if not calibrated and adc_top is not None:
+            # as aihwkit's bound management: halve the input until the output fits
+            over = (y.detach() * gain).abs().amax(-1, keepdim=True) / adc_top
+            extra = torch.exp2(torch.log2(over.clamp(min=1)).ceil())
+            gain, full = gain / extra, full * extra
+        noise = None
+        if target.output_noise > 0 and (self.training or self.instance is not None):
+            noise = self._normal(y).mul_(target.output_noise / lsb)
+        read = quantise(y, gain, adc_top, noise)
+        read = read * (scale * (full * lsb)) if calibrated else read * (full * lsb) * scale
+        return read.sum(2) if self.shape.row_tiles > 1 else read.squeeze(2)
+
+    def _normal(self, like: Tensor) -> Tensor:
+        return torch.randn_like(like) if self.instance is None else self.instance.normal(like)
+
+    def readout(self, weight: Tensor, normal: Tensor) -> Tensor:
+        """What the ADCs say when each row in turn gets a full-scale input, in units of a full-scale weight.
+
+        Args:
+            weight: in units of the column's full scale, (groups, row tiles, cols, height).
+            normal: standard normal numbers, same shape.
+        """
+        lsb = self.target.adc_bound / (self.adc_top or self.target.adc_bound)
+        y = weight + self.target.output_noise * normal
+        return quantise(y, torch.tensor(1 / lsb, dtype=y.dtype, device=y.device), self.adc_top) * lsb
+
+    # --------------------------------------------------------------------------------------------------- calibration
+
+    def reset_calibration(self) -> None:
+        """Forget what was observed."""
+        for buffer in (self.input_range, self.output_range, self.observations):
+            buffer.zero_()
+
+    @torch.no_grad()
+    def _observe_input(self, x: Tensor) -> None:
+        """Learn the input range from one batch: the percentile of the inputs that are not zero."""
+        share = _percentile(x, self.target.input_percentile)
+        if share is not None:
+            self.observations += 1
+            self.input_range.lerp_(share.to(self.input_range), self._step())
+
+    @torch.no_grad()
+    def _observe_output(self, y: Tensor) -> None:
+        """Learn the input range that keeps the ADC inside its own. y: products in units of input times full scale."""
+        share = _percentile(y, self.target.input_percentile)
+        if share is not None and self.calibrated:
+            self.output_range.lerp_((share / self.target.adc_bound).to(self.output_range), self._step())
+
+    def _step(self) -> float:
+        return max(1 / int(self.observations), _MOMENTUM)
+
+    def extra_repr(self) -> str:
+        """For `print(model)`."""
+        s = self.shape
+        return f"{s.groups} x {s.rows} x {s.cols} on {s.tiles} tiles, card={self.target.card!r}"
+
+
+def _percentile(x: Tensor, share: float) -> Tensor | None:
+    """The percentile of |x| over values that are not zero (spikes and ReLU are mostly zero); None if all are."""
+    flat = x.detach().reshape(-1)
+    stride = max(1, len(flat) // _SAMPLE)
+    while stride > 1 and math.gcd(stride, x.shape[-1]) > 1:  # else every sample is of the same few inputs
+        stride += 1
+    sample = flat[::stride].abs()
+    sample = sample[sample > 0]
+    if not len(sample):
+        largest = flat.abs().amax() if len(flat) else flat.new_zeros(())
+        return largest if largest > 0 else None
+    return sample.kthvalue(math.ceil(share * len(sample))).values
+
+
+def crossbar_card(target: Analog) -> CrossbarCard:
+    """The card of an analog target.
+
+    Raises:
+        UnknownNameError, CardError, HpmlError: no such card, a broken one, or one of another kind.
+    """
+    target = as_target(target)  # type: ignore[assignment]
+    if not isinstance(target, Analog):
+        raise HpmlError(f"target {target!r}: must be an hs.Analog(...) configuration")
+    card = load_card(target.card)
+    if not isinstance(card, CrossbarCard):
+        raise HpmlError(f"card {target.card!r}: is of kind {card.kind!r}, an analog layer needs a crossbar card")
+    return card

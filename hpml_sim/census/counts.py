@@ -1,0 +1,235 @@
+"""What a census holds: a row a layer, and sums over the network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hpml_sim.errors import HpmlError, UnknownNameError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Convention = Literal["fan-out", "neurobench"]
+CONVENTIONS: dict[str, str] = {
+    "fan-out": "inputs that are not zero, times their fan-out; weights that are zero included; spikes are 0 or 1",
+    "neurobench": "pairs of an input and a weight that are both not zero; an input of -1, 0 or 1 makes an accumulate",
+}
+"""How synaptic operations may be counted. Padding is no input in either; the bias is never counted."""
+
+
+class SynapticOperations(NamedTuple):
+    """Synaptic operations of one inference.
+
+    Attributes:
+        effective_macs: with real-valued inputs. effective_acs: with spikes, where a product is only an addition.
+        dense: what they would be if no input and no weight were zero. convention: a key of `CONVENTIONS`.
+    """
+
+    effective_macs: float
+    effective_acs: float
+    dense: float
+    convention: Convention
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """What one layer does for ONE inference (one sample, all its time steps).
+
+    Everything from `sops` to `spikes`, and the fractions, are means over the samples; where nothing was measured
+    (`Census.samples` is 0) every input is taken as active, an upper bound.
+
+    Attributes:
+        name: dotted name in the network. A product of a parameter outside a layer bears the parameter's name.
+        op: "linear", "conv", "recurrent", "attention", "matmul" (two activations), "embedding", "neuron", "norm",
+            "activation", "softmax", "pool", "copy", "encoder", "kv_cache", or "elementwise": all tensor operations
+            without a product that a module does itself (residual sums, scaling, functional activations, ...).
+        rows, cols: the weight matrix as a crossbar sees it: rows = inputs summed into an output (fan-in), cols =
+            outputs; 0 for layers without weights. A transposed convolution has a row an input channel.
+        groups: matrices of this size (grouped convolution); 1 otherwise.
+        vectors: input vectors multiplied by each matrix in one inference (positions x time steps).
+        macs: multiply-accumulates = rows x cols x groups x vectors for a matrix layer, padding included.
+        weight_count: stored parameters; tied ones are counted where they are met first.
+        input_elements, output_elements: values read and written in one inference, weights left out.
+        binary_input: every input of this layer was 0 or 1 (spikes), so a MAC is an accumulate.
+        active_fraction: share of the input elements that were not zero (1.0 where nothing was measured).
+        sops: synaptic operations: inputs that were not zero, times their fan-out (zero weights included).
+        neurons: spiking neurons in the layer. updates: neuron updates = neurons x steps.
+        spikes: spikes sent in one inference, mean over the samples.
+        steps: time steps (1 for a network without time).
+        module: class of the module, or "" for what happens outside a known one.
+        calls: kernels that an eager framework starts for one forward pass, whatever the batch.
+        dense_sops: synaptic operations if no input were zero: `macs` less the padding of a convolution.
+        effective_macs, effective_acs: synaptic operations as NeuroBench counts them.
+        zero_weights: weights of the matrix that are zero.
+        zero_outputs: outputs of neurons and activations that were zero.
+        state_elements: values kept for the next call (a key-value cache), after this one.
+        weight_bits, activation_bits: of the data types in use.
+        input_mean_square: mean of (x / largest |x|)^2 over the inputs. weight_mean_abs: mean of |w| / largest |w|. None
+            where nothing was measured.
+    """
+
+    name: str
+    op: str
+    rows: int = 0
+    cols: int = 0
+    groups: int = 1
+    vectors: float = 0.0
+    macs: float = 0.0
+    weight_count: int = 0
+    input_elements: float = 0.0
+    output_elements: float = 0.0
+    binary_input: bool = False
+    active_fraction: float = 1.0
+    sops: float = 0.0
+    neurons: int = 0
+    updates: float = 0.0
+    spikes: float = 0.0
+    steps: int = 1
+    module: str = ""
+    calls: float = 1.0
+    dense_sops: float = 0.0
+    effective_macs: float = 0.0
+    effective_acs: float = 0.0
+    zero_weights: int = 0
+    zero_outputs: float = 0.0
+    state_elements: float = 0.0
+    weight_bits: int = 32
+    activation_bits: int = 32
+    input_mean_square: float | None = None
+    weight_mean_abs: float | None = None
+
+    @property
+    def weights_read(self) -> float:
+        """Weights that one inference touches, each once: of an embedding only the rows that are looked up."""
+        if self.op == "embedding":
+            return self.output_elements
+        return float(self.rows * self.cols * self.groups or self.weight_count)
+
+    def bytes_moved(self, *, weight_bits: float | None = None, activation_bits: float | None = None) -> float:
+        """Bytes read and written in one inference, each weight and activation once; bits default to the data types'."""
+        weights = self.weights_read * (self.weight_bits if weight_bits is None else weight_bits)
+        bits = self.activation_bits if activation_bits is None else activation_bits
+        return (weights + (self.input_elements + self.output_elements) * bits) / 8
+
+
+ADDITIVE = (
+    "vectors",
+    "macs",
+    "input_elements",
+    "output_elements",
+    "sops",
+    "updates",
+    "spikes",
+    "dense_sops",
+    "effective_macs",
+    "effective_acs",
+    "zero_outputs",
+    "state_elements",
+)
+"""Fields that add up over calls and samples."""
+_TOTALS = (*ADDITIVE, "weight_count", "zero_weights", "weights_read", "neurons", "calls")
+_NEUROBENCH_ACTIVATIONS = ("ReLU", "Sigmoid")
+
+
+@dataclass(frozen=True)
+class Census:
+    """Counts for a network: a row a layer, in order of execution, all for one inference.
+
+    Attributes:
+        layers: the layers. samples: how many samples the spike and sparsity means rest on (0: shapes only).
+        not_counted: layers that the census does not know, by name and class; never silently zero.
+        input_elements: values in one sample. output_elements: values in one output.
+        kind: "spiking" where there are spiking neurons.
+        extra: `parameters` of the whole network, used or not; `kv_cache_elements` and `kv_cache_bytes` where there is a
+            cache; whatever the caller adds.
+    """
+
+    layers: tuple[LayerCount, ...]
+    samples: int = 0
+    not_counted: tuple[str, ...] = ()
+    input_elements: float = 0.0
+    output_elements: float = 0.0
+    kind: Literal["static", "spiking"] = "static"
+    extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Time steps of one inference (1 for a network without time)."""
+        return max((layer.steps for layer in self.layers), default=1)
+
+    def total(self, name: str) -> float:
+        """Sum of a field of `LayerCount` over the layers.
+
+        Raises:
+            UnknownNameError: no such field, or one that does not add up (rows, fractions, bits).
+        """
+        if name not in _TOTALS:
+            raise UnknownNameError("count", name, _TOTALS)
+        return float(sum(getattr(layer, name) for layer in self.layers))
+
+    def synaptic_operations(self, convention: Convention = "fan-out") -> SynapticOperations:
+        """Synaptic operations of one inference under a named convention (`CONVENTIONS` says what each means).
+
+        NeuroBench itself leaves out transposed convolutions, recurrent layers and products outside a layer; here they
+        count. Without data (`samples` is 0) both give the dense number.
+
+        Raises:
+            UnknownNameError: no such convention.
+
+        Source: J. Yik et al., "The NeuroBench framework", Nature Communications 16:1545 (2025); neurobench 2.3.0,
+        `metrics/workload/synaptic_operations.py`.
+        """
+        if convention not in CONVENTIONS:
+            raise UnknownNameError("convention", convention, CONVENTIONS)
+        dense = self.total("dense_sops")
+        if convention == "neurobench":
+            return SynapticOperations(self.total("effective_macs"), self.total("effective_acs"), dense, convention)
+        spikes = float(sum(layer.sops for layer in self.layers if layer.binary_input))
+        return SynapticOperations(self.total("sops") - spikes, spikes, dense, convention)
+
+    @property
+    def activation_sparsity(self) -> float | None:
+        """Share of zeros in what spiking neurons, ReLU and Sigmoid modules gave over all steps; None without data.
+
+        Source: neurobench 2.3.0, `metrics/workload/activation_sparsity.py`.
+        """
+        used = [y for y in self.layers if y.op == "neuron" or y.module in _NEUROBENCH_ACTIVATIONS]
+        outputs = sum(layer.output_elements for layer in used)
+        return sum(layer.zero_outputs for layer in used) / outputs if self.samples and outputs else None
+
+    @property
+    def connection_sparsity(self) -> float | None:
+        """Share of the weights of matrix layers that are zero, biases left out; None without such layers.
+
+        Source: neurobench 2.3.0, `metrics/static/connection_sparsity.py` (which rounds to four decimals).
+        """
+        weights = sum(layer.rows * layer.cols * layer.groups for layer in self.layers)
+        return self.total("zero_weights") / weights if weights else None
+
+    def table(self) -> pd.DataFrame:
+        """One row a layer, in order of execution; a column for each field of `LayerCount` and `weights_read`."""
+        import pandas as pd
+
+        columns = [f.name for f in fields(LayerCount)]
+        frame = pd.DataFrame([asdict(layer) for layer in self.layers], columns=columns)
+        frame["weights_read"] = [layer.weights_read for layer in self.layers]
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, for JSON; `Census.from_dict` reads it."""
+        plain = asdict(self)
+        return {**plain, "layers": [dict(row) for row in plain["layers"]], "not_counted": list(self.not_counted)}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Census:
+        """The census that `to_dict` wrote.
+
+        Raises:
+            HpmlError: a field that a census does not have.
+        """
+        try:
+            layers = tuple(LayerCount(**row) for row in plain["layers"])
+            return cls(**{**plain, "layers": layers, "not_counted": tuple(plain["not_counted"])})
+        except (KeyError, TypeError) as error:
+            raise HpmlError(f"census: not what Census.to_dict writes: {error}") from error

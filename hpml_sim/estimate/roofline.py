@@ -1,0 +1,240 @@
+"""CPUs and GPUs: time from a roofline with launch costs, energy from idle power, operations and memory traffic.
+
+Source: the roofline of energy of J. W. Choi et al., IPDPS 2013 (time overlaps, energy does not), with launch and
+framework overheads as terms of their own; docs/equations.md, section 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hpml_sim.bands import ZERO, Band
+from hpml_sim.errors import HpmlError
+from hpml_sim.estimate._ledger import PROCESSOR, Ledger, at_least
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import DigitalCard, Precision, Quantity
+    from hpml_sim.census import Census
+    from hpml_sim.estimate.result import Estimate
+
+BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
+"""Bytes of a weight or activation in each precision."""
+OPS_PER_UPDATE = 4
+"""Leak, add, compare, reset: operations of one update of a leaky integrate-and-fire neuron."""
+SATURATED = 0.95
+"""The best batch is the smallest that reaches this share of the best throughput."""
+MEMORY_SHARE = 0.9
+"""Share of the memory that weights and activations may take; the rest is the runtime's."""
+LARGEST_BATCH = 65536
+
+Corner = Literal["low", "nominal", "high"]
+_CORNERS: tuple[Corner, ...] = ("low", "nominal", "high")
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The ceilings of a card in SI units at one corner of its bounds, and what a layer does to them.
+
+    `operation_j` spreads the dynamic power at the best matrix rate over its operations, operand traffic on the chip
+    included; `byte_j` prices traffic to DRAM. A layer pays the larger of the two (its bound resource), not the sum.
+
+    Source: (TDP - idle - clocks) / best matrix rate, docs/equations.md, section 1.
+    """
+
+    rate: float
+    bandwidth: float
+    power_idle: float
+    power_active: float
+    headroom: float
+    operation_j: float
+    byte_j: float
+    launch_s: float
+    call_s: float
+
+    @classmethod
+    def of(cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal") -> Roofline:
+        """The ceilings in `precision`; the low corner is the fast and frugal one."""
+        fast: Corner = {"low": "high", "nominal": "nominal", "high": "low"}[corner]
+
+        def at(quantity: Quantity | None, side: Corner) -> float:
+            return 0.0 if quantity is None else getattr(quantity.band(), side)
+
+        headroom = max(card.power_max.si - card.power_idle.si - at(card.power_active, "nominal"), 0.0)
+        rate = at(card.peak[precision], fast) * at(card.compute_efficiency, fast)
+        return cls(
+            rate=rate,
+            bandwidth=at(card.memory_bandwidth, fast) * at(card.memory_efficiency, fast),
+            power_idle=at(card.power_idle, corner),
+            power_active=at(card.power_active, corner),
+            headroom=headroom,
+            operation_j=headroom / rate,
+            byte_j=at(card.energy_per_byte, corner),
+            launch_s=at(card.launch_time, corner),
+            call_s=at(card.call_time, corner),
+        )
+
+    def dynamic_j(self, operations: np.ndarray, traffic: np.ndarray) -> np.ndarray:
+        """Joules above idle and clocks, for operations and bytes to DRAM."""
+        return np.maximum(self.operation_j * operations, self.byte_j * traffic)
+
+    def time_s(self, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray) -> np.ndarray:
+        """Seconds: compute, memory, launches or the power limit, whichever takes longest."""
+        limits = [operations / self.rate, traffic / self.bandwidth, self.launch_s * launches]
+        if self.headroom > 0:
+            limits.append(self.dynamic_j(operations, traffic) / self.headroom)
+        return np.maximum.reduce(limits)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The census as arrays, a value a layer; activations and operations are for one sample."""
+
+    operations: np.ndarray
+    weight_bytes: np.ndarray
+    moved_bytes: np.ndarray
+    launches: np.ndarray
+    state_bytes: float
+
+    @classmethod
+    def of(cls, census: Census, width: int) -> _Work:
+        layers = census.layers
+        return cls(
+            operations=np.array(
+                [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
+            ),
+            weight_bytes=np.array([y.weight_count * width for y in layers], float),
+            moved_bytes=np.array([(y.input_elements + y.output_elements) * width for y in layers], float),
+            launches=np.array([max(y.steps, 1) for y in layers], float),
+            state_bytes=width * census.extra.get("kv_cache_elements", 0.0),
+        )
+
+    def needed(self, batch: int) -> float:
+        """Bytes of memory for all weights, the state kept between calls and the largest activations of a batch."""
+        return float(self.weight_bytes.sum() + batch * (self.state_bytes + self.moved_bytes.max()))
+
+    def traffic(self, batch: int, cache: float) -> np.ndarray:
+        """Bytes to and from DRAM for a batch; weights that stay in the cache between calls cost none."""
+        weights = 0.0 if self.needed(batch) <= cache else self.weight_bytes
+        return weights + batch * self.moved_bytes
+
+
+def estimate_digital(
+    census: Census, card: DigitalCard, *, batch: int | Literal["best"] = 1, precision: Precision = "fp32"
+) -> Estimate:
+    """Energy and time of a network on a CPU or GPU.
+
+    For a batch b and layer k: t_k = max(operations / (eta_c peak), bytes / (eta_m bandwidth), launches t_launch),
+    T(b) = t_call + sum t_k, E(b) = (P_idle + P_active) T + sum max(e_op operations, e_byte bytes), with mean power
+    capped at the board limit (t_k stretches). An inference takes E(b)/b; throughput b/T(b); latency T(b).
+
+    Args:
+        census: what there is to do.
+        card: the machine.
+        batch: samples a call, or "best": the smallest that reaches 95 % of the best throughput within the memory.
+        precision: of weights, activations and arithmetic.
+
+    Raises:
+        HpmlError: the card has no peak for `precision`.
+
+    Source: docs/equations.md, section 1.
+    """
+    if precision not in card.peak:
+        raise HpmlError(f"precision={precision!r}: card {card.name!r} has a peak for {', '.join(card.peak)} only")
+    work = _Work.of(census, BYTES[precision])
+    cache = 0.0 if card.cache is None else card.cache.si
+    room = MEMORY_SHARE * card.memory.si
+    if batch == "best":
+        batch = _best_batch(Roofline.of(card, precision), work, cache, room)
+    devices = max(1, math.ceil(work.needed(batch) / room))
+    operations, traffic = batch * work.operations, work.traffic(batch, cache)
+    corners = [Roofline.of(card, precision, corner) for corner in _CORNERS]
+    times = np.stack([roof.time_s(operations, traffic, work.launches) for roof in corners])
+    dynamic = np.stack([roof.dynamic_j(operations, traffic) for roof in corners])
+
+    ledger = Ledger(card)
+    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, card.launch_time):
+        ledger.use(quantity)
+    for quantity in (card.memory_bandwidth, card.memory_efficiency):
+        ledger.use(quantity)
+    call = ledger.use(card.call_time)
+    idle = ledger.use(card.power_idle) * devices
+    active = ZERO if card.power_active is None else ledger.use(card.power_active)
+
+    spans = [("", call), *((y.name, Band(*map(float, t))) for y, t in zip(census.layers, times.T, strict=True))]
+    for name, span in spans:
+        ledger.add(name, "idle", at_least(span * idle, PROCESSOR) / batch, card.power_idle)
+        if card.power_active is not None:
+            ledger.add(name, "clocks", at_least(span * active, PROCESSOR) / batch, card.power_active)
+    without_idle = ZERO
+    nominal = corners[1]
+    for k, layer in enumerate(census.layers):
+        memory_bound = nominal.byte_j * traffic[k] > nominal.operation_j * operations[k]
+        quantities = [card.power_max, card.peak[precision]]
+        if memory_bound and card.energy_per_byte is not None:
+            ledger.use(card.energy_per_byte)
+            quantities = [card.energy_per_byte]
+        energy = at_least(Band(*map(float, dynamic[:, k])), PROCESSOR) / batch
+        ledger.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
+    for term in ledger.terms:
+        if term.component != "idle":
+            without_idle = without_idle + term.energy_j
+
+    latency = at_least(sum((span for _, span in spans), ZERO), PROCESSOR)
+    _remarks(ledger, census, card, work, batch, cache, devices)
+    bound = int(np.argmax(times[1]))
+    return ledger.close(
+        batch=batch,
+        latency_s=latency,
+        throughput_hz=latency.inverse() * float(batch),
+        area_mm2=None if card.area is None else ledger.use(card.area) * (devices * 1e6),
+        mapping={
+            "devices": float(devices),
+            "launches": float(work.launches.sum()),
+            "weights_bytes": float(work.weight_bytes.sum()),
+            "memory_bytes": work.needed(batch),
+            "weights_cached": float(work.needed(batch) <= cache),
+            "overhead_share": float((call.nominal + (work.launches * nominal.launch_s).sum()) / latency.nominal),
+            "slowest_layer_share": float(times[1][bound] / latency.nominal),
+            "mean_power_w": ledger.total().nominal * batch / latency.nominal,
+            "energy_without_idle_j": without_idle.nominal,
+        },
+        apart={"energy_without_idle_j": without_idle},
+    )
+
+
+def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
+    rates: dict[int, float] = {}
+    batch = 1
+    while batch <= LARGEST_BATCH and (batch == 1 or work.needed(batch) <= room):
+        times = roof.time_s(batch * work.operations, work.traffic(batch, cache), work.launches)
+        rates[batch] = batch / (roof.call_s + float(times.sum()))
+        batch *= 2
+    enough = SATURATED * max(rates.values())
+    return min(b for b, rate in rates.items() if rate >= enough)
+
+
+def _remarks(
+    ledger: Ledger, census: Census, card: DigitalCard, work: _Work, batch: int, cache: float, devices: int
+) -> None:
+    for name in census.not_counted:
+        ledger.miss(f"{name}: a layer that the census does not know")
+    if card.power_active is None:
+        ledger.miss("power of running clocks at light load, above idle: the card has no figure")
+    if card.energy_per_byte is None:
+        ledger.miss("energy of DRAM traffic as a term of its own: the card has no figure")
+    if work.needed(batch) <= cache:
+        ledger.assume("all weights and activations stay in the last-level cache between calls")
+    if devices > 1:
+        ledger.assume(
+            f"{work.needed(batch) / 1e9:.3g} GB for weights and activations take {devices} devices of "
+            f"{card.memory.si / 1e9:.3g} GB (90 % usable), one working at a time, all powered"
+        )
+        ledger.miss("traffic between the devices")
+    if any(layer.steps > 1 for layer in census.layers):
+        ledger.assume("one launch for each layer and time step; fused multi-step kernels need fewer")
+    if census.kind == "spiking":
+        ledger.assume("spikes are computed densely: zeros save neither time nor energy")

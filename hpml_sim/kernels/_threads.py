@@ -1,0 +1,25 @@
+"""How many threads a numba kernel may start."""
+
+from __future__ import annotations
+
+import threading
+
+import numba
+import torch
+from numba import config
+
+_WORTH_THREADS = 1 << 19
+"""Elements below which starting threads costs more than it saves; on a busy machine waiting for them costs far more."""
+
+
+def allow_threads(elements: int) -> int:
+    """Threads for work on so many elements, at most torch's number; numba is told. 1: take the serial kernel.
+
+    Only the main thread starts threads: numba's simplest threading layer ends the process when two threads start work
+    at once.
+    """
+    threads = min(torch.get_num_threads(), int(getattr(config, "NUMBA_NUM_THREADS", 1)))
+    if elements < _WORTH_THREADS or threads < 2 or threading.current_thread() is not threading.main_thread():
+        return 1
+    numba.set_num_threads(threads)
+    return threads

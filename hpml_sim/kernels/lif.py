@@ -1,0 +1,380 @@
+r"""Leaky integrate-and-fire neurons over all time steps in one pass: torch reference, numba CPU, numba-CUDA.
+
+The neuron is snnTorch 1.0's `Leaky` with its default, delayed reset. H(u) is 1 for u > 0 and 0 otherwise; m[-1] = 0:
+
+    R[t] = H(m[t-1] - theta)
+    subtract  m[t] = (beta * m[t-1] + x[t]) - R[t] * theta
+    zero      m[t] = beta * ((1 - R[t]) * m[t-1]) + x[t]
+    none      m[t] = beta * m[t-1] + x[t]
+    S[t] = H(m[t] - theta)
+
+Backwards, with the surrogate slope h(u) in place of H's derivative and R held constant (snnTorch detaches it):
+
+    lambda[t] = h(m[t] - theta) * dL/dS[t] + dL/dm[t] + lambda[t+1] * beta * (zero: 1 - R[t+1], otherwise 1)
+    dL/dx[t] = lambda[t]
+
+Every product and sum is rounded on its own, in the order written (no fused multiply-add), so that spikes, membrane
+potentials and input gradients equal snnTorch's bit for bit. Only the membrane potentials are kept for the way back.
+
+Source: snntorch 1.0.0, `_neurons/leaky.py` and `surrogate.py` (E. O. Eshraghian et al., Proc. IEEE 111:1016, 2023).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels._threads import allow_threads
+
+Reset = Literal["subtract", "zero", "none"]
+Surrogate = Literal["atan", "fast_sigmoid"]
+Engine = Literal["auto", "torch", "numba", "numba-cuda"]
+
+RESETS: tuple[str, ...] = ("subtract", "zero", "none")
+SURROGATES: dict[str, tuple[int, float]] = {"atan": (0, 2.0), "fast_sigmoid": (1, 25.0)}
+"""Name -> (number inside the kernels, snnTorch's default for its parameter: alpha, slope)."""
+
+_BLOCK = 2048  # neurons a job: their membranes of two steps stay in the first-level cache
+
+
+def leaky(
+    x: Tensor,
+    beta: Tensor | float,
+    threshold: Tensor | float,
+    *,
+    reset: Reset = "subtract",
+    surrogate: Surrogate = "atan",
+    slope: float | None = None,
+    time_dim: int = 0,
+    engine: Engine = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Spikes and membrane potentials of leaky integrate-and-fire neurons over all steps; the equations stand above.
+
+    Args:
+        x: input current of each step, floating point; the shape has `steps` at `time_dim`, all other dimensions are
+            neurons.
+        beta: decay in one step, broadcastable to the dimensions after time; values outside [0, 1] are clamped, as
+            snnTorch does. May require gradients.
+        threshold: theta, likewise.
+        reset: what a spike does to the membrane at the next step.
+        surrogate: slope used for H on the way back: atan (alpha/2) / (1 + (pi/2 alpha u)^2), fast_sigmoid
+            1 / (k |u| + 1)^2.
+        slope: alpha or k; None takes snnTorch's default (2, 25).
+        time_dim: where time is, >= 0.
+        engine: "numba" (CPU, float32 and float64), "numba-cuda" (CUDA device or numba's simulator, float32 and
+            float64), "torch" (anything); "auto" picks the fastest for the tensor at hand.
+
+    Returns:
+        spikes (0 or 1) and membrane potentials, each of x's shape and dtype.
+
+    Raises:
+        HpmlError: x is not floating point, has no step, or does not fit the engine. UnknownNameError: reset, surrogate.
+    """
+    if reset not in RESETS:
+        raise UnknownNameError("reset", reset, RESETS)
+    if surrogate not in SURROGATES:
+        raise UnknownNameError("surrogate", surrogate, SURROGATES)
+    if not x.is_floating_point():
+        raise HpmlError(f"leaky: x has dtype {x.dtype}; it must be floating point (x.float())")
+    if x.dim() <= time_dim or x.shape[time_dim] < 1:
+        raise HpmlError(f"leaky: x of shape {tuple(x.shape)} has no time step at dimension {time_dim}")
+    engine = _engine(x, engine)
+    kind, default = SURROGATES[surrogate]
+    after = x.shape[time_dim + 1 :]
+    chips, steps, neurons = math.prod(x.shape[:time_dim]), x.shape[time_dim], math.prod(after)
+    flat = x.reshape(chips, steps, neurons)
+    per_neuron = [
+        torch.as_tensor(value, device=x.device).to(x.dtype).expand(after).reshape(neurons)
+        for value in (torch.as_tensor(beta).clamp(0, 1), threshold)
+    ]
+    constants = (reset, kind, default if slope is None else float(slope), engine)
+    spikes, membrane = _Leaky.apply(flat, *per_neuron, *constants)  # type: ignore[misc]
+    return spikes.reshape(x.shape), membrane.reshape(x.shape)
+
+
+def _engine(x: Tensor, engine: Engine) -> Engine:
+    compiled = x.dtype in (torch.float32, torch.float64)
+    if engine == "auto":
+        if compiled and x.device.type == "cpu":
+            return "numba"
+        return "numba-cuda" if compiled and x.device.type == "cuda" and _cuda_works() else "torch"
+    if engine not in ("torch", "numba", "numba-cuda"):
+        raise UnknownNameError("engine", engine, ("auto", "torch", "numba", "numba-cuda"))
+    wrong_device = x.device.type != "cpu" if engine == "numba" else x.device.type != "cuda" and not _cuda().SIMULATED
+    if engine != "torch" and (not compiled or wrong_device):
+        raise HpmlError(f"leaky: engine={engine!r} does not take {x.dtype} on {x.device}; take engine='torch'")
+    return engine
+
+
+class _Leaky(torch.autograd.Function):
+    """x (chips, steps, neurons), beta and theta (neurons,) -> spikes, membrane."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, beta: Tensor, theta: Tensor, reset: str, kind: int, slope: float, engine: str
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        x, beta, theta = x.contiguous(), beta.contiguous(), theta.contiguous()
+        spikes, membrane = torch.empty_like(x), torch.empty_like(x)
+        _FORWARD[engine](x, beta, theta, reset, spikes, membrane)
+        ctx.save_for_backward(membrane, beta, theta)
+        ctx.constants = (reset, kind, slope, engine)
+        return spikes, membrane
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad_spikes, grad_membrane = grad_outputs
+        membrane, beta, theta = ctx.saved_tensors
+        reset, kind, slope, engine = ctx.constants
+        if grad_spikes is None and grad_membrane is None:
+            return (None,) * 7
+        from_spikes = torch.zeros_like(membrane) if grad_spikes is None else grad_spikes.contiguous()
+        direct = None if grad_membrane is None else grad_membrane.contiguous()
+        grad_x = torch.empty_like(membrane)
+        _BACKWARD[engine](from_spikes, direct, membrane, beta, theta, reset, kind, slope, grad_x)
+        grad_beta = grad_theta = None
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            # Parameters are few and seldom learned: plain torch over what is there already.
+            earlier, later = membrane[:, :-1], grad_x[:, 1:]
+            fired = (earlier > theta).to(membrane.dtype)
+            kept = earlier * (1 - fired) if reset == "zero" else earlier
+            grad_beta = (later * kept).sum(dim=(0, 1))
+            grad_theta = -(_slope(membrane - theta, kind, slope) * from_spikes).sum(dim=(0, 1))
+            if reset == "subtract":
+                grad_theta = grad_theta - (later * fired).sum(dim=(0, 1))
+        return grad_x, grad_beta, grad_theta, None, None, None, None
+
+
+# ------------------------------------------------------------------------------------------------------ torch reference
+
+
+def _slope(u: Tensor, kind: int, slope: float) -> Tensor:
+    """h(u), for the gradient of the threshold only: its last bit is not promised."""
+    if kind == 0:
+        return (slope / 2) / (1 + (torch.pi / 2 * slope * u) ** 2)
+    return 1 / (slope * u.abs() + 1) ** 2
+
+
+def _torch_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
+    m = torch.zeros_like(x[:, 0])
+    for t in range(x.shape[1]):
+        fired = (m > theta).to(x.dtype)
+        if reset == "subtract":
+            m = (beta * m + x[:, t]) - fired * theta
+        elif reset == "zero":
+            m = beta * ((1 - fired) * m) + x[:, t]
+        else:
+            m = beta * m + x[:, t]
+        membrane[:, t] = m
+        spikes[:, t] = m > theta
+
+
+def _torch_backward(
+    grad_spikes: Tensor,
+    grad_membrane: Tensor | None,
+    membrane: Tensor,
+    beta: Tensor,
+    theta: Tensor,
+    reset: str,
+    kind: int,
+    slope: float,
+    grad_x: Tensor,
+) -> None:
+    for t in range(membrane.shape[1] - 1, -1, -1):
+        m, grad = membrane[:, t], grad_spikes[:, t]
+        u = m - theta
+        if kind == 0:
+            grad = (1 + (torch.pi / 2 * slope * u) ** 2).reciprocal() * (slope / 2) * grad
+        else:
+            grad = grad / (slope * u.abs() + 1) ** 2
+        # autograd's order: the membrane's own gradient, then what comes from the step after, then the spike's
+        past = None if grad_membrane is None else grad_membrane[:, t]
+        if t < membrane.shape[1] - 1:
+            carry = grad_x[:, t + 1] * beta
+            if reset == "zero":
+                carry = carry * (1 - (m > theta).to(m.dtype))
+            past = carry if past is None else past + carry
+        grad_x[:, t] = grad if past is None else past + grad
+
+
+# ----------------------------------------------------------------------------------------------------------- numba CPU
+#
+# Time is the outer loop and neurons the inner one, in blocks that fit the cache. Each inner loop runs over one-dimensional
+# views and writes one of them, or the compiler would give up proving that they do not overlap and use no vector
+# instructions. `one` and `zero` have the data's type, or numba would compute in float64.
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _forward_block(x, beta, theta, is_subtract, is_zero, c, low, high, spikes, membrane):
+    one = x.dtype.type(1)
+    zero = x.dtype.type(0)
+    # One formula for the three resets: multiplying by 1 and subtracting 0 change no bit.
+    subtracts = one if is_subtract else zero
+    clears = one if is_zero else zero
+    decay, bound = beta[low:high], theta[low:high]
+    before = np.zeros(high - low, x.dtype)
+    for t in range(x.shape[1]):
+        drive, now, out = x[c, t, low:high], membrane[c, t, low:high], spikes[c, t, low:high]
+        for n in range(drive.size):
+            fired = one if before[n] > bound[n] else zero
+            now[n] = decay[n] * ((one - fired * clears) * before[n]) + drive[n] - fired * subtracts * bound[n]
+        for n in range(drive.size):
+            out[n] = one if now[n] > bound[n] else zero
+        before = now
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _backward_block(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, c, low, high, grad_x):
+    one = membrane.dtype.type(1)
+    zero = membrane.dtype.type(0)
+    clears = one if is_zero else zero
+    half = membrane.dtype.type(slope / 2)
+    steep = membrane.dtype.type(np.pi / 2 * slope)
+    k = membrane.dtype.type(slope)
+    decay, bound = beta[low:high], theta[low:high]
+    later = np.zeros(high - low, membrane.dtype)
+    for step in range(membrane.shape[1]):
+        t = membrane.shape[1] - 1 - step
+        m, from_spike, grad = membrane[c, t, low:high], grad_s[c, t, low:high], grad_x[c, t, low:high]
+        # autograd's order: the membrane's own gradient, then what comes from the step after, then the spike's
+        for n in range(m.size):
+            fired = one if m[n] > bound[n] else zero
+            grad[n] = later[n] * decay[n] * (one - fired * clears)
+        if has_grad_m:
+            direct = grad_m[c, t, low:high]
+            for n in range(m.size):
+                grad[n] = direct[n] + grad[n]
+        if kind == 0:
+            for n in range(m.size):
+                v = steep * (m[n] - bound[n])
+                grad[n] += one / (one + v * v) * half * from_spike[n]
+        else:
+            for n in range(m.size):
+                v = k * abs(m[n] - bound[n]) + one
+                grad[n] += from_spike[n] / (v * v)
+        later = grad
+
+
+@njit(cache=True, nogil=True)
+def _forward_serial(x, beta, theta, is_subtract, is_zero, block, spikes, membrane):
+    for c in range(x.shape[0]):
+        for low in range(0, x.shape[2], block):
+            high = min(low + block, x.shape[2])
+            _forward_block(x, beta, theta, is_subtract, is_zero, c, low, high, spikes, membrane)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _forward_parallel(x, beta, theta, is_subtract, is_zero, block, spikes, membrane):
+    blocks = (x.shape[2] + block - 1) // block
+    for job in prange(x.shape[0] * blocks):
+        c = job // blocks
+        low = (job - c * blocks) * block
+        high = min(low + block, x.shape[2])
+        _forward_block(x, beta, theta, is_subtract, is_zero, c, low, high, spikes, membrane)
+
+
+@njit(cache=True, nogil=True)
+def _backward_serial(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, grad_x):
+    for c in range(membrane.shape[0]):
+        for low in range(0, membrane.shape[2], block):
+            high = min(low + block, membrane.shape[2])
+            _backward_block(
+                grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, c, low, high, grad_x
+            )
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _backward_parallel(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, grad_x):
+    blocks = (membrane.shape[2] + block - 1) // block
+    for job in prange(membrane.shape[0] * blocks):
+        c = job // blocks
+        low = (job - c * blocks) * block
+        high = min(low + block, membrane.shape[2])
+        _backward_block(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, c, low, high, grad_x)
+
+
+def _block(neurons: int, threads: int) -> int:
+    """Neurons a job takes: few enough for the cache, and work for every thread."""
+    return min(_BLOCK, max(1, -(-neurons // threads)))
+
+
+def _numba_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
+    threads = allow_threads(x.numel())
+    run = _forward_parallel if threads > 1 else _forward_serial
+    run(
+        x.detach().numpy(),
+        beta.detach().numpy(),
+        theta.detach().numpy(),
+        reset == "subtract",
+        reset == "zero",
+        _block(x.shape[2], threads),
+        spikes.numpy(),
+        membrane.numpy(),
+    )
+
+
+def _numba_backward(
+    grad_spikes: Tensor,
+    grad_membrane: Tensor | None,
+    membrane: Tensor,
+    beta: Tensor,
+    theta: Tensor,
+    reset: str,
+    kind: int,
+    slope: float,
+    grad_x: Tensor,
+) -> None:
+    threads = allow_threads(membrane.numel())
+    run = _backward_parallel if threads > 1 else _backward_serial
+    direct = grad_spikes if grad_membrane is None else grad_membrane  # any array of the right type when there is none
+    run(
+        grad_spikes.detach().numpy(),
+        direct.detach().numpy(),
+        grad_membrane is not None,
+        membrane.detach().numpy(),
+        beta.detach().numpy(),
+        theta.detach().numpy(),
+        reset == "zero",
+        kind,
+        slope,
+        _block(membrane.shape[2], threads),
+        grad_x.numpy(),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- numba-CUDA
+
+
+def _cuda() -> Any:
+    """The CUDA kernels: in a file of their own, because not everyone has numba-cuda."""
+    from hpml_sim.kernels import lif_cuda
+
+    return lif_cuda
+
+
+@lru_cache(maxsize=1)
+def _cuda_works() -> bool:
+    try:
+        return bool(_cuda().cuda.is_available())
+    except ImportError:
+        return False
+
+
+def _cuda_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
+    _cuda().forward(x, beta, theta, reset, spikes, membrane)
+
+
+def _cuda_backward(*arguments: Any) -> None:
+    _cuda().backward(*arguments)
+
+
+_FORWARD = {"torch": _torch_forward, "numba": _numba_forward, "numba-cuda": _cuda_forward}
+_BACKWARD = {"torch": _torch_backward, "numba": _numba_backward, "numba-cuda": _cuda_backward}

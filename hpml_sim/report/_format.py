@@ -1,0 +1,98 @@
+"""Numbers as people read them: engineering prefixes, times since programming, shares."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+_PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
+DASH = "\N{EN DASH}"
+"""Between the bounds of a range."""
+_PERIODS = ((365 * 86400.0, "year"), (86400.0, "day"), (3600.0, "h"), (60.0, "min"))
+
+
+class BandLike(Protocol):
+    """Anything with a nominal value and its bounds."""
+
+    @property
+    def low(self) -> float: ...
+    @property
+    def nominal(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+def _exponent(value: float) -> int:
+    """The power of 1000 (as a power of ten) in which three significant digits of `value` lie in [1, 1000)."""
+    if value == 0 or not math.isfinite(value):
+        return 0
+    decimal = int(f"{value:.2e}".partition("e")[2])  # rounds first: 999.7 is 1.00 k, not 1000
+    return min(max(3 * (decimal // 3), min(_PREFIXES)), max(_PREFIXES))
+
+
+def digits(value: float, figures: int = 3) -> str:
+    """Three (or `figures`) significant digits, never in exponent notation ("212", "21.2", "0.0212", "42,400")."""
+    if math.isinf(value):
+        return "∞"
+    if value == 0:
+        return "0"
+    decimal = int(f"{value:.{figures - 1}e}".partition("e")[2])
+    places = figures - 1 - decimal
+    return f"{round(value, places):,.0f}" if places <= 0 else f"{value:.{places}f}"
+
+
+def si(value: float, unit: str, *, micro: str = "u") -> str:
+    """A value with an engineering prefix: `si(2.12e-7, "J")` is "212 nJ"."""
+    exponent = _exponent(value)
+    return f"{digits(value / 10**exponent)} {_prefix(exponent, micro)}{unit}".rstrip()
+
+
+def span(band: BandLike, *, micro: str = "u", figures: int = 3) -> str:
+    """The bounds in the prefix of the nominal value, "106-424" with an en dash; "" where they coincide."""
+    if band.low == band.high:
+        return ""
+    if not (math.isfinite(band.nominal) and band.nominal > 0):
+        return f"{si(band.low, '', micro=micro)}{DASH}{si(band.high, '', micro=micro)}"
+    scale = 10 ** _exponent(band.nominal)
+    return f"{digits(band.low / scale, figures)}{DASH}{digits(band.high / scale, figures)}"
+
+
+def _prefix(exponent: int, micro: str) -> str:
+    return micro if exponent == -6 else _PREFIXES[exponent]
+
+
+def time_label(seconds: float) -> str:
+    """Seconds since programming as people say it: "1 s", "1 h", "1 day", "2 days", "1 year"."""
+    for length, name in _PERIODS:
+        if seconds >= 0.9995 * length:
+            count = f"{seconds / length:.3g}"
+            plural = "s" if name in ("day", "year") and count != "1" else ""
+            return f"{count} {name}{plural}"
+    return f"{seconds:.3g} s" if seconds == 0 or seconds >= 1 else si(seconds, "s")
+
+
+def percent(share: float, places: int = 2) -> str:
+    """A share as a number of percent, without the sign."""
+    return f"{100 * share:.{places}f}"
+
+
+def listing(words: list[str]) -> str:
+    """Words joined as in a sentence: "a", "a and b", "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def names(words: list[str], most: int = 6) -> str:
+    """As `listing`, but the tail of a long list is only counted: "a, b and 14 others"."""
+    if len(words) <= most:
+        return listing(words)
+    return listing([*words[: most - 1], f"{len(words) - most + 1} others"])
+
+
+def shortened(text: str, most: int = 30) -> str:
+    """A long name with an ellipsis in its middle: both ends of a label tell it from others."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head]}…{text[head - most + 1 :]}"

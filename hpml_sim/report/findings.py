@@ -1,0 +1,178 @@
+"""What the rows say, in sentences: computed, never more than the figures allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hpml_sim.report._format import digits, listing, names, percent, si, span, time_label
+from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, times_of
+from hpml_sim.results import BandRow
+
+_MOST = 5
+"""Items spelt out in one sentence; the rest is counted, the table has them all."""
+_Ranked = tuple[TargetSummary, Cost, BandRow]
+
+
+def figure(band: BandRow, unit: str) -> str:
+    """A band in running text: "49.3 nJ (39.2-62.0)", with an en dash."""
+    bounds = span(band, micro="µ")
+    return si(band.nominal, unit, micro="µ") + (f" ({bounds})" if bounds else "")
+
+
+def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, str]]:
+    """(subject, sentences) for the head of the report, in the order of its sections."""
+    found = [
+        ("Accuracy", accuracy(targets)),
+        ("Drift", drift(targets)),
+        ("Energy", energy(targets)),
+        ("Batch", batches(targets)),
+        ("Measured here", measured(targets)),
+    ]
+    return [(subject, text) for subject, text in found if text]
+
+
+def accuracy(targets: Sequence[TargetSummary]) -> str:
+    """Accuracies at the earliest time, highest first, and what their spreads run over."""
+    times = times_of(targets)
+    start = times[0] if times else None
+    shown = [(t, t.at(start)) for t in targets]
+    ranked = sorted([(t, a) for t, a in shown if a is not None], key=lambda item: -item[1].mean)
+    if not ranked:
+        return "No target has an accuracy yet."
+    groups: dict[str, list[str]] = {}
+    for target, figure_ in ranked:
+        spread = f" ± {percent(figure_.std, 1)}" if figure_.n > 1 else ""
+        groups.setdefault(f"{percent(figure_.mean, 1)}{spread} %", []).append(target.name)
+    parts = [f"{names(who, 3)} {value}" for value, who in groups.items()]
+    if len(parts) > _MOST:
+        parts = [*parts[: _MOST - 1], f"and so on down to {parts[-1]}"]
+    when = f", {time_label(start)} after programming" if start is not None else ""
+    text = f"Test samples classified right{when}: {listing(parts)}."
+    lacking = [t.name for t, a in shown if a is None]
+    if lacking:
+        text += f" No data for {names(lacking)} at that time."
+    spreads: dict[str, list[str]] = {}
+    for target, figure_ in ranked:
+        spreads.setdefault(figure_.spread, []).append(target.name)
+    if len(spreads) > 1:
+        parts = [f"those of {names(who)} from {spread}" for spread, who in spreads.items()]
+        text += f" Intervals: {listing(parts)}; these answer different questions, so small differences rank nothing."
+    return text
+
+
+def drift(targets: Sequence[TargetSummary]) -> str:
+    """What time costs each target that drifts, most first, and where there is no data."""
+    changes: list[tuple[float, str]] = []
+    gaps: dict[str, list[str]] = {}
+    for target in targets:
+        known = [(t, a) for t, a in target.supported if t is not None]
+        if len(known) > 1:
+            (start, first), (end, last) = known[0], known[-1]
+            change = 100 * (last.mean - first.mean)
+            overlap = first.ci95[0] <= last.ci95[1] and last.ci95[0] <= first.ci95[1]
+            text = (
+                f"{target.name} {'loses' if change < 0 else 'gains'} {abs(change):.1f} points from {time_label(start)} "
+                f"to {time_label(end)} ({percent(first.mean, 1)} to {percent(last.mean, 1)} %"
+                f"{'; the 95 % intervals overlap' if overlap else ''})."
+            )
+            changes.append((change, text))
+        if missing := gaps_of(target):
+            gaps.setdefault(listing(missing), []).append(target.name)
+    parts = [text for _, text in sorted(changes, key=lambda item: item[0])]
+    if len(parts) > _MOST:
+        parts = [*parts[: _MOST - 1], f"{len(parts) - _MOST + 1} more in the table."]
+    parts += [f"No data at {when} for {names(who)}; nothing is extrapolated." for when, who in gaps.items()]
+    return " ".join(parts)
+
+
+def gaps_of(target: TargetSummary) -> list[str]:
+    """Times at which the target was asked for an accuracy and its device model has no data."""
+    return [time_label(t) for t, a in target.accuracy.items() if t is not None and a is None]
+
+
+def first_costs(targets: Sequence[TargetSummary]) -> dict[str, list[_Ranked]]:
+    """Scope -> estimated costs at the smallest batch, lowest energy first; scopes from the smallest to the largest."""
+    groups: dict[str, list[_Ranked]] = {}
+    for target in targets:
+        estimated = [c for c in target.costs if c.how == "estimated"]
+        if estimated and estimated[0].energy_j is not None:
+            groups.setdefault(estimated[0].scope, []).append((target, estimated[0], estimated[0].energy_j))
+    ordered = sorted(groups.items(), key=lambda item: SCOPES.index(item[0]) if item[0] in SCOPES else len(SCOPES))
+    return {scope: sorted(found, key=lambda item: item[2].nominal) for scope, found in ordered}
+
+
+def energy(targets: Sequence[TargetSummary]) -> str:
+    """Estimated energies at batch 1, ranked within a scope and never across."""
+    groups = first_costs(targets)
+    parts = []
+    for scope, found in groups.items():
+        words = [f"{target.name} {figure(band, 'J')}" for target, _, band in found]
+        if len(found) == 1:
+            parts.append(f"Scope {scope}: {words[0]}.")
+            continue
+        verdicts = [_step(a, b) for a, b in pairwise(found)]
+        if len(found) > _MOST:
+            words, verdicts = [*words[: _MOST - 1], f"and so on up to {words[-1]}"], verdicts[: _MOST - 2]
+        parts.append(f"Scope {scope}, lowest first: {listing(words)}; {'; '.join(verdicts)}.")
+    if not parts:
+        return ""
+    text = f"Estimated for one inference at batch 1. {' '.join(parts)}"
+    if len(groups) > 1:
+        text += " Different scopes include different things and are not ranked against each other."
+    return text
+
+
+def _step(lower: _Ranked, higher: _Ranked) -> str:
+    """How far apart two neighbours of one scope are, or that their bands leave it open."""
+    if higher[2].low <= lower[2].high or lower[2].nominal <= 0:
+        return f"the bands of {lower[0].name} and {higher[0].name} overlap, so no order between them"
+    ratio = digits(higher[2].nominal / lower[2].nominal, 2)
+    return f"{higher[0].name} takes about {ratio} times the energy of {lower[0].name}"
+
+
+def batches(targets: Sequence[TargetSummary]) -> str:
+    """What batching saves the targets that can batch."""
+    parts = []
+    for target in targets:
+        estimated = [c for c in target.costs if c.how == "estimated"]
+        if len(estimated) > 1 and estimated[0].energy_j and estimated[-1].energy_j:
+            one, best = estimated[0].energy_j, estimated[-1].energy_j
+            parts.append(
+                f"{target.name} goes from {si(one.nominal, 'J', micro='µ')} to {si(best.nominal, 'J', micro='µ')} "
+                f"an inference at batch {estimated[-1].batch:,}"
+            )
+    return f"{names(parts, _MOST)} (estimated)." if parts else ""
+
+
+def measured(targets: Sequence[TargetSummary]) -> str:
+    """What the clock and the meter of this machine said, beside the estimate of the same target."""
+    parts = []
+    for target in targets:
+        found = [c for c in target.costs if c.how == "measured"]
+        if not found:
+            continue
+        clock = found[0]
+        what = "One inference" if clock.batch == 1 else f"One batch of {clock.batch:,}"
+        text = f"{what} on {target.name} took {figure(clock.latency_s, 's')} on {clock.device}"
+        estimate = next((c for c in target.costs if c.how == "estimated" and c.batch == clock.batch), None)
+        if estimate is not None:
+            inside = estimate.latency_s.low <= clock.latency_s.nominal <= estimate.latency_s.high
+            where = "inside" if inside else "outside"
+            text += f"; the card's estimate is {figure(estimate.latency_s, 's')}: {where} its band"
+        if clock.energy_j is not None:
+            text += f". Energy: {figure(clock.energy_j, 'J')} an inference ({clock.origin})"
+        elif clock.energy_reason:
+            text += f". Energy was not measured: {clock.energy_reason}"
+        parts.append(text + ".")
+    if len(parts) > _MOST:
+        parts = [*parts[: _MOST - 1], f"{len(parts) - _MOST + 1} more in the table."]
+    return " ".join(parts)
+
+
+def components(targets: Sequence[TargetSummary]) -> str:
+    """The largest component of each target."""
+    words = [
+        f"{t.name}: {t.components[0].name} ({percent(t.components[0].share, 0)} %)" for t in targets if t.components
+    ]
+    return f"Largest share of the energy at batch 1: {names(words, 8)}." if words else ""

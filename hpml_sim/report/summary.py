@@ -1,0 +1,296 @@
+"""Rows -> one summary a target: accuracy at each time, cost at each batch, aggregated over seeds, passes kept apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from hpml_sim.errors import HpmlError
+from hpml_sim.results import AccuracyRow, BandRow, CardInfo, EstimateRow, MeasurementRow, Row
+
+SCOPES = ("core", "chip", "board", "system")
+"""Scopes from the smallest to the largest: the order in which groups are shown."""
+
+
+@dataclass(frozen=True)
+class AccuracySummary:
+    """Accuracy of one target at one time, over all seeds.
+
+    Attributes:
+        mean, std, n, ci95: over the values of the one seed, or over the means of the seeds where there are several
+            (a seed trains its own network: chips of one seed are not independent samples of the whole method).
+        over: what `n` counts: "chips", "seeds" or "test samples" (one value: `std` is 0, `ci95` is over the samples).
+        values: every single accuracy (all chips of all seeds). samples: size of the test set. seeds: how many.
+    """
+
+    mean: float
+    std: float
+    n: int
+    ci95: tuple[float, float]
+    over: str
+    values: tuple[float, ...]
+    samples: int
+    seeds: int
+
+    @property
+    def spread(self) -> str:
+        """What the figure after the ± runs over, in words."""
+        if self.over == "seeds":
+            chips = len(self.values) // self.seeds
+            each = f" of {chips} chips" if chips > 1 else ""
+            return f"{self.n} seeds{each}"
+        return f"{self.n} chips" if self.over == "chips" else f"{self.samples} test samples"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Energy, time and area of one target at one batch size, known in one way.
+
+    Attributes:
+        how: "estimated" or "measured". origin: the full mark ("estimated:h200", "measured:clock").
+        scope: what the figures include. device: where it was measured, or "".
+        energy_j, latency_s, throughput_hz, area_mm2: bands. Estimates: nominal is the mean over seeds, the bounds are
+            the outermost. Measurements: the bounds of the latency are its 10th and 90th percentile.
+        energy_reason: why there is no energy.
+    """
+
+    how: Literal["estimated", "measured"]
+    origin: str
+    scope: str
+    batch: int
+    energy_j: BandRow | None
+    latency_s: BandRow
+    throughput_hz: BandRow
+    area_mm2: BandRow | None
+    device: str = ""
+    energy_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component's share of the energy of one inference at batch 1."""
+
+    name: str
+    energy_j: BandRow
+    share: float
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """Everything the rows say of one target.
+
+    Attributes:
+        name: label in this run. card, config: of the first row. seeds: in order.
+        accuracy: time (None: does not drift) -> figures, or None where the device model has no data.
+        reasons: time -> why there is no accuracy.
+        costs: batch 1 and the best batch, estimated before measured.
+        estimates: all estimates of the first seed, by batch. components: of batch 1, largest first.
+        layers: the conversion report. notes: what holds for the whole target.
+    """
+
+    name: str
+    card: CardInfo
+    config: dict[str, Any]
+    seeds: tuple[int, ...]
+    accuracy: dict[float | None, AccuracySummary | None]
+    reasons: dict[float | None, tuple[str, ...]]
+    costs: tuple[Cost, ...]
+    estimates: tuple[EstimateRow, ...]
+    components: tuple[Component, ...]
+    layers: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+    index: int = field(default=0)
+
+    @property
+    def drifts(self) -> bool:
+        """True for a target whose accuracy depends on the time since programming."""
+        return any(time is not None for time in self.accuracy)
+
+    @property
+    def supported(self) -> list[tuple[float | None, AccuracySummary]]:
+        """The times with data, in order."""
+        return [(time, figure) for time, figure in self.accuracy.items() if figure is not None]
+
+    def at(self, time_s: float | None) -> AccuracySummary | None:
+        """Accuracy at a time; a target that does not drift has the same at all."""
+        return self.accuracy.get(time_s) if self.drifts else self.accuracy.get(None)
+
+    def cost(self, how: str, batch: int | None = 1) -> Cost | None:
+        """The cost known in one way at a batch size (None: the best batch), or None."""
+        found = [c for c in self.costs if c.how == how and (batch is None or c.batch == batch)]
+        return found[-1] if found else None
+
+
+def summarise(rows: Sequence[Row]) -> list[TargetSummary]:
+    """One summary a target, in the order in which the targets first appear.
+
+    Raises:
+        HpmlError: there are no rows.
+    """
+    if not rows:
+        raise HpmlError("no result rows to show: the run has not finished its first row; run it (again, with --resume)")
+    names = list(dict.fromkeys(row.target for row in rows))
+    return [_summarise([r for r in rows if r.target == name], index) for index, name in enumerate(names)]
+
+
+def times_of(targets: Sequence[TargetSummary]) -> list[float]:
+    """Every time since programming that was asked for, in order."""
+    return sorted({time for target in targets for time in target.accuracy if time is not None})
+
+
+def _summarise(rows: list[Row], index: int) -> TargetSummary:
+    first = rows[0]
+    times = sorted({r.time_s for r in rows}, key=lambda t: -1.0 if t is None else t)
+    by_seed = {r.seed: r for r in reversed(rows) if r.estimates or r.measurements}  # the first such row of each seed
+    leading = [by_seed[seed] for seed in sorted(by_seed)]
+    general = _unique(note for r in rows if r.accuracy is not None for note in r.notes)
+    estimates = leading[0].estimates if leading else []
+    return TargetSummary(
+        name=first.target,
+        card=first.card,
+        config=first.config,
+        seeds=tuple(sorted({r.seed for r in rows})),
+        accuracy={t: _accuracy([r.accuracy for r in rows if r.time_s == t and r.accuracy]) for t in times},
+        reasons={
+            t: _unique(n for r in rows if r.time_s == t and r.accuracy is None for n in r.notes if n not in general)
+            for t in times
+            if any(r.time_s == t and r.accuracy is None for r in rows)
+        },
+        costs=(*_estimated(leading), *_measured(leading)),
+        estimates=tuple(estimates),
+        components=_components([e for r in leading for e in r.estimates if e.batch == 1]),
+        layers=tuple(first.layers),
+        notes=general,
+        index=index,
+    )
+
+
+def _unique(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _accuracy(found: list[AccuracyRow]) -> AccuracySummary | None:
+    if not found:
+        return None
+    values = tuple(v for a in found for v in a.values)
+    first = found[0]
+    if len(found) == 1:
+        return AccuracySummary(first.mean, first.std, first.n, first.ci95, first.over, values, first.samples, seeds=1)
+    from hpml_sim.evaluation import Accuracy
+
+    means = Accuracy.of([a.mean for a in found], first.samples)
+    return AccuracySummary(means.mean, means.std, means.n, means.ci95, "seeds", values, first.samples, seeds=len(found))
+
+
+def _band(bands: Sequence[BandRow | None]) -> BandRow | None:
+    """Mean of the nominal values, outermost bounds; None unless every seed has the figure."""
+    present = [b for b in bands if b is not None]
+    if not present or len(present) < len(bands):
+        return None
+    nominal = math.fsum(b.nominal for b in present) / len(present)
+    low, high = min(b.low for b in present), max(b.high for b in present)
+    return BandRow(low=min(low, nominal), nominal=nominal, high=max(high, nominal))
+
+
+def _must(band: BandRow | None) -> BandRow:
+    if band is None:
+        raise AssertionError("the format of a row guarantees this figure")
+    return band
+
+
+def _one_and_best(batches: dict[int, BandRow]) -> list[int]:
+    """Batch 1 (or the smallest) and the batch of the highest throughput."""
+    best = max(batches, key=lambda b: (batches[b].nominal, -b))
+    return sorted({min(batches), best})
+
+
+_Costed = TypeVar("_Costed", EstimateRow, MeasurementRow)
+
+
+def _by_batch(items: Iterable[_Costed]) -> dict[int, list[_Costed]]:
+    groups: dict[int, list[_Costed]] = {}
+    for item in items:
+        groups.setdefault(item.batch, []).append(item)
+    return groups
+
+
+def _estimated(rows: list[Row]) -> list[Cost]:
+    groups = _by_batch(e for r in rows for e in r.estimates)
+    if not groups:
+        return []
+    rates = {batch: _must(_band([e.throughput_hz for e in group])) for batch, group in groups.items()}
+    return [
+        Cost(
+            how="estimated",
+            origin=groups[batch][0].how,
+            scope=groups[batch][0].scope,
+            batch=batch,
+            energy_j=_band([e.energy_j for e in groups[batch]]),
+            latency_s=_must(_band([e.latency_s for e in groups[batch]])),
+            throughput_hz=rates[batch],
+            area_mm2=_band([e.area_mm2 for e in groups[batch]]),
+        )
+        for batch in _one_and_best(rates)
+    ]
+
+
+def _measured(rows: list[Row]) -> list[Cost]:
+    groups = _by_batch(m for r in rows for m in r.measurements)
+    if not groups:
+        return []
+    exact: Callable[[float], BandRow] = lambda v: BandRow(low=v, nominal=v, high=v)  # noqa: E731
+    rates = {batch: _must(_band([exact(m.throughput_hz) for m in group])) for batch, group in groups.items()}
+    costs = []
+    for batch in _one_and_best(rates):
+        group = groups[batch]
+        latency = [
+            BandRow(
+                low=min(m.latency_p10_s, m.latency_s),
+                nominal=m.latency_s,
+                high=max(m.latency_p90_s, m.latency_s),
+            )
+            for m in group
+        ]
+        energy = [exact(m.energy_j) if m.energy_j is not None else None for m in group]
+        origins = _unique([group[0].how, *([group[0].energy_how] if group[0].energy_how else [])])
+        costs.append(
+            Cost(
+                how="measured",
+                origin=", ".join(origins),
+                scope="this machine",
+                batch=batch,
+                energy_j=_band(energy),
+                latency_s=_must(_band(latency)),
+                throughput_hz=rates[batch],
+                area_mm2=None,
+                device=group[0].device,
+                energy_reason="; ".join(_unique(m.energy_reason for m in group if m.energy_j is None)),
+            )
+        )
+    return costs
+
+
+def _components(estimates: list[EstimateRow]) -> tuple[Component, ...]:
+    """Energies of the components of batch 1, averaged over seeds, largest first."""
+    if not estimates:
+        return ()
+    per_seed: list[dict[str, BandRow]] = []
+    sources: dict[str, tuple[str, ...]] = {}
+    for estimate in estimates:
+        sums: dict[str, BandRow] = {}
+        for term in estimate.terms:
+            old = sums.get(term.component, BandRow(low=0, nominal=0, high=0))
+            new = term.energy_j
+            sums[term.component] = BandRow(
+                low=old.low + new.low, nominal=old.nominal + new.nominal, high=old.high + new.high
+            )
+            sources[term.component] = _unique([*sources.get(term.component, ()), *term.sources])
+        per_seed.append(sums)
+    zero = BandRow(low=0, nominal=0, high=0)
+    bands = {name: _must(_band([sums.get(name, zero) for sums in per_seed])) for name in sources}
+    total = math.fsum(b.nominal for b in bands.values())
+    found = [Component(n, b, b.nominal / total if total else 0.0, sources[n]) for n, b in bands.items()]
+    return tuple(sorted(found, key=lambda c: -c.energy_j.nominal))

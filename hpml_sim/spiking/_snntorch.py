@@ -1,0 +1,46 @@
+"""snnTorch, imported on first use, and its state kept from leaking."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from hpml_sim.errors import HpmlError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+INSTALL = 'pip install "snntorch==1.0.*"'
+
+
+def snntorch() -> ModuleType:
+    """The installed snnTorch.
+
+    Raises:
+        HpmlError: it is not installed, with the command that installs it.
+    """
+    with warnings.catch_warnings():
+        # Its optional NIR bridge pulls in packages that announce deprecations of their own; none concerns the neurons.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            import snntorch
+            import snntorch.surrogate
+        except ImportError as error:
+            raise HpmlError(f"snntorch cannot be imported ({error}); install it with: {INSTALL}") from error
+    return snntorch
+
+
+def leaky(
+    beta: Tensor, threshold: Tensor, reset: str, surrogate: str = "atan", slope: float | None = None
+) -> nn.Module:
+    """A genuine `snntorch.Leaky` that snnTorch's global list of neurons does not keep alive."""
+    snn = snntorch()
+    make = {"atan": snn.surrogate.atan, "fast_sigmoid": snn.surrogate.fast_sigmoid}[surrogate]
+    gradient: Any = make() if slope is None else make(slope)
+    neuron = snn.Leaky(beta, threshold=threshold, reset_mechanism=reset, spike_grad=gradient)
+    # snnTorch remembers every neuron ever built in a class-level list: a leak, and `reset` of one network hits others.
+    snn.SpikingNeuron.instances = [other for other in snn.SpikingNeuron.instances if other is not neuron]
+    return neuron

@@ -1,0 +1,316 @@
+"""ReLU network -> spiking network: the converter behind `convert(model, Spiking(...))`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.cards import NeuromorphicCard, load_card
+from hpml_sim.convert import Converted, LayerReport, convert, register_target
+from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.spiking.convention import warn_if_changed
+from hpml_sim.spiking.encoders import ENCODERS
+from hpml_sim.spiking.neurons import DropoutInTime, InTime, LeakyNeurons
+from hpml_sim.targets import Spiking
+
+_RECTIFIERS = (nn.ReLU, nn.ReLU6)
+_WITHOUT_COUNTERPART = (
+    nn.CELU,
+    nn.ELU,
+    nn.GELU,
+    nn.GLU,
+    nn.Hardshrink,
+    nn.Hardsigmoid,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.LogSigmoid,
+    nn.Mish,
+    nn.PReLU,
+    nn.RReLU,
+    nn.SELU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Softshrink,
+    nn.Softsign,
+    nn.Tanh,
+    nn.Tanhshrink,
+    nn.Threshold,
+)
+_SOFTMAX = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
+_SYNAPSES = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+_MEANS = (
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+)
+_MAXIMA = (
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.MaxPool3d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_CHANNEL_DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_LARGEST_LOGIT = 8.0
+_SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
+
+
+class SpikingModel(Converted):
+    """A spiking network with the call of the network it came from: (batch, ...) -> logits (batch, classes).
+
+    The encoder turns each sample into `steps` inputs, folded into the batch as (chips x steps x batch, ...); layers
+    without memory run once on all of it, neurons run over the steps. The output layer fires as well, since a chip gives
+    spikes: a logit is the number of spikes of an output neuron over all steps, times `logit_scale`.
+
+    Attributes:
+        encoder: `RateEncoder` or `DirectEncoder`. steps: time steps of one inference.
+        chips: simulated chips side by side in the batch (chips x batch, ...), set by whoever puts them there; 1.
+        logit_scale: what one output spike adds to its logit: 8 / steps, so that a neuron that always fires has logit 8,
+            where cross-entropy trains well. It never changes which class wins.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        target: Spiking,
+        layers: tuple[LayerReport, ...],
+        encoder: InTime,
+        output: LeakyNeurons,
+    ):
+        super().__init__(network, target, layers)
+        self.encoder = encoder
+        self.output = output
+        self.steps = target.steps
+        self.logit_scale = _LARGEST_LOGIT / target.steps
+        self._chips = 1
+
+    @property
+    def chips(self) -> int:
+        """Chips that lie side by side in the batch."""
+        return self._chips
+
+    @chips.setter
+    def chips(self, value: int) -> None:
+        if value < 1:
+            raise HpmlError(f"SpikingModel.chips={value!r} must be >= 1")
+        self._chips = value
+        for module in self.modules():
+            if isinstance(module, InTime):
+                module.chips = value
+
+    def neurons(self) -> Iterable[tuple[str, LeakyNeurons]]:
+        """Names and layers of spiking neurons, in the order in which they are registered."""
+        return ((name, module) for name, module in self.named_modules() if isinstance(module, LeakyNeurons))
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """Output spikes, 0 or 1: (chips x batch, ...) -> (chips, steps, batch, classes).
+
+        Raises:
+            HpmlError: the batch does not divide into the chips, or (rate encoder) an input outside [0, 1].
+        """
+        if x.dim() < 2 or x.shape[0] % self.chips:
+            raise HpmlError(
+                f"SpikingModel: input of shape {tuple(x.shape)}; expected (batch, ...), the batch a multiple of the "
+                f"{self.chips} chip(s) in it"
+            )
+        return self.output.unfold(self.output(self.network(self.encoder(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (chips x batch, classes) of inputs (chips x batch, ...)."""
+        counts = self.spikes(x).sum(dim=1)
+        return counts.reshape(-1, *counts.shape[2:]) * self.logit_scale
+
+
+@register_target(Spiking)
+def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Module], bool]) -> SpikingModel:
+    """Replace every rectifier by spiking neurons and put an encoder before and firing neurons after the network.
+
+    Raises:
+        ConversionError: an activation without spiking counterpart, a layer with a memory of its own, or no rectifier.
+    """
+    warn_if_changed()
+    replaced: dict[int, nn.Module] = {}
+    found = 0
+    rows: list[LayerReport] = []
+    synapses: dict[str, LayerReport] = {}
+    scales = scale_weights(model, target.threshold, chosen) if target.scale_weights else {}
+    if target.synapses is not None:
+        import hpml_sim.analog  # noqa: F401 - registers the converter for crossbars
+
+        on_crossbars = convert(model, target.synapses, only=chosen)
+        model, synapses = on_crossbars.network, {row.layer: row for row in on_crossbars.layers}
+
+    for name, module in list(model.named_modules()):
+        inside = any(name.startswith(layer + ".") for layer in synapses) or any(
+            name.startswith(row.layer + ".") for row in rows
+        )
+        if inside or (name not in synapses and any(True for _ in module.children())):
+            continue
+        wanted = chosen(name, module)
+        if isinstance(module, _RECTIFIERS):
+            found += 1
+        new, row = _counterpart(name, module, target, wanted, synapses.get(name))
+        if name in scales and scales[name] != 1:
+            row = replace(
+                row,
+                why=f"weights x {scales[name]:.3g}, so that they drive neurons up to the threshold"
+                + (f"; {row.why}" if row.why else ""),
+            )
+        if new is not None:
+            replaced[id(module)] = new
+        rows.append(row)
+    if not found:
+        raise ConversionError(
+            f"{type(model).__name__}: no nn.ReLU found, so nothing can spike. An activation called as a function "
+            "(torch.relu, F.relu) inside forward() cannot be seen: make it a module (self.act = nn.ReLU()) and "
+            "convert again"
+        )
+    _replace(model, replaced)
+    card = load_card(target.card)
+    if not isinstance(card, NeuromorphicCard):
+        raise ConversionError(
+            f"Spiking(card={target.card!r}): a {card.kind} card; take a neuromorphic one, such as 'loihi'"
+        )
+    kind = target.encoder or card.encoder
+    rows.append(LayerReport("(output)", "-", "LeakyNeurons", why="added: a chip gives spikes; logits are their counts"))
+    return SpikingModel(model, target, tuple(rows), ENCODERS[kind](target.steps), _neurons(target))
+
+
+@torch.no_grad()
+def scale_weights(
+    model: nn.Module, threshold: float, chosen: Callable[[str, nn.Module], bool] = lambda _name, _module: True
+) -> dict[str, float]:
+    """Scale weights in place, layer by layer, so that the largest expected current of a step equals the threshold.
+
+    A neuron with reset by subtraction fires at a rate of about current / threshold up to 1 spike a step (P. U. Diehl et
+    al., IJCNN 2015), so currents beyond the threshold saturate it and cost spikes. Without data at hand the largest
+    current is taken as three standard deviations of a sum over inputs that fire with probability 1/2, whose variance
+    is 1/4 each: max over neurons of 1.5 * |w| + b; after batch normalisation 3 * |gamma| + beta. Weights only shrink.
+    A bias shrinks with the weights of all earlier layers as well, because their spikes do.
+
+    Returns:
+        The factor of each layer's weights, by name.
+    """
+    factors: dict[str, float] = {}
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, (*_SYNAPSES, *_BATCH_NORMS)) and chosen(name, module)
+    ]
+    earlier = 1.0
+    for index, (name, layer) in enumerate(layers):
+        following = layers[index + 1][1] if index + 1 < len(layers) else None
+        if layer.weight is None or isinstance(following, _BATCH_NORMS):
+            continue  # what is normalised next has no scale of its own
+        normalised = isinstance(layer, _BATCH_NORMS)
+        if normalised:
+            spread = 3 * layer.weight.abs()
+        elif isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            spread = 1.5 * layer.weight.flatten(2).norm(dim=(0, 2)).repeat(layer.groups)
+        else:
+            spread = 1.5 * layer.weight.flatten(1).norm(dim=1)
+        if layer.bias is not None and not normalised:
+            layer.bias.mul_(earlier)
+        largest = float((spread if layer.bias is None else spread + layer.bias).max())
+        factor = min(1.0, threshold / largest) if largest > 0 else 1.0
+        layer.weight.mul_(factor)
+        if layer.bias is not None:
+            layer.bias.mul_(factor)
+        factors[name] = factor
+        earlier = factor if normalised else earlier * factor
+    return factors
+
+
+def _neurons(target: Spiking) -> LeakyNeurons:
+    return LeakyNeurons(target.beta, target.threshold, reset=target.reset, steps=target.steps, engine=target.engine)
+
+
+def _counterpart(
+    name: str, module: nn.Module, target: Spiking, wanted: bool, crossbar: LayerReport | None
+) -> tuple[nn.Module | None, LayerReport]:
+    """What replaces a module (None: nothing), and its row in the report."""
+    was = type(module).__name__
+
+    def row(became: str, why: str = "") -> tuple[None, LayerReport]:
+        return None, LayerReport(name, was, became, why=why)
+
+    if crossbar is not None and crossbar.became != "digital":
+        return None, crossbar
+    if not wanted:
+        return row("digital", "left out by only= or skip=")
+    if isinstance(module, _RECTIFIERS):
+        neurons = _neurons(target)
+        return neurons, LayerReport(name, was, type(neurons).__name__)
+    if isinstance(module, _WITHOUT_COUNTERPART):
+        raise ConversionError(
+            f"layer {name!r}: {was} has no spiking counterpart (a spike count is never negative and grows with its "
+            "input); train the network with nn.ReLU there, or leave the layer digital with skip="
+        )
+    if isinstance(module, _SOFTMAX):
+        raise ConversionError(
+            f"layer {name!r}: {was} has no spiking counterpart; remove it: the spiking network gives logits, and "
+            "the loss (cross-entropy) applies the softmax"
+        )
+    if isinstance(module, nn.RNNBase):
+        raise ConversionError(
+            f"layer {name!r}: {was} keeps a memory of its own, which would mix with the time steps; take a network "
+            "without recurrent layers"
+        )
+    if isinstance(module, (nn.Dropout, *_CHANNEL_DROPOUTS)):
+        dropout = DropoutInTime(module.p, channels=isinstance(module, _CHANNEL_DROPOUTS), steps=target.steps)
+        return dropout, LayerReport(name, was, "DropoutInTime", why="one mask a sample for all steps; training only")
+    if isinstance(module, _SYNAPSES):
+        return row("synapses", crossbar.why if crossbar is not None else "")
+    if isinstance(module, _BATCH_NORMS):
+        return row(was, "folds into the weights of the layer before it on the chip")
+    if isinstance(module, _MEANS):
+        return row("synapses", "a mean is a convolution with fixed weights")
+    if isinstance(module, _MAXIMA):
+        return row(was, "of spikes: a logical OR at each step")
+    if isinstance(module, _SHAPES):
+        return row(was, "moves no data on the chip")
+    return row("digital", "no spiking counterpart known; it runs at every step on what it is given")
+
+
+def _replace(model: nn.Module, replaced: dict[int, nn.Module]) -> None:
+    """Put the new modules where the old ones were, wherever they are used."""
+    for parent in list(model.modules()):
+        for key, child in list(parent._modules.items()):
+            if child is not None and id(child) in replaced:
+                new = replaced[id(child)]
+                new.train(child.training)
+                parent._modules[key] = new
+
+
+@torch.no_grad()
+def firing_rates(model: SpikingModel, x: Tensor) -> dict[str, float]:
+    """Mean spikes a neuron and step, in [0, 1], of each layer of neurons for inputs (batch, ...)."""
+    was_training = model.training
+    model.eval()
+    try:
+        model(x)
+    finally:
+        model.train(was_training)
+    return {
+        name: layer.spike_count / max(1, layer.samples * layer.neurons * layer.steps)
+        for name, layer in model.neurons()
+        if layer.spike_count is not None
+    }

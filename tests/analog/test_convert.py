@@ -1,0 +1,145 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import hpml_sim.nn as analog_nn
+from hpml_sim.analog import has_analog_layers, program
+from hpml_sim.convert import convert
+from hpml_sim.errors import ConversionError, UnknownNameError
+from hpml_sim.targets import Analog
+
+
+def row(report, layer):
+    return report[report["layer"] == layer].iloc[0]
+
+
+def test_report_names_tiles_and_reasons(card_file):
+    model = nn.Sequential(nn.Conv2d(4, 30, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(30 * 36, 10), nn.Dropout())
+    converted = convert(model, card_file(rows=16, cols=8))
+    report = converted.report
+    assert list(report["layer"]) == ["0", "1", "2", "3", "4"]
+    conv = row(report, "0")
+    # 2 groups of 18 rows x 15 columns on tiles of 16 x 8: 2 x (2 x 2)
+    assert (conv["was"], conv["became"], conv["tiles"]) == ("Conv2d", "AnalogConv2d", 8)
+    assert conv["utilisation"] == pytest.approx(2 * 18 * 15 / (8 * 16 * 8))
+    assert "2 row tiles" in conv["why"]
+    assert row(report, "3")["tiles"] == 68 * 2
+    assert (row(report, "1")["became"], row(report, "1")["why"]) == ("digital", "no weight matrix")
+    assert converted(torch.rand(2, 4, 8, 8)).shape == (2, 10)
+
+
+def test_subclasses_are_mapped_unless_they_compute_something_else():
+    class Named(nn.Linear):
+        pass
+
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    report = convert(nn.Sequential(Named(4, 4), Doubled(4, 4)), "pcm").report
+    assert row(report, "0")["became"] == "AnalogLinear"
+    assert row(report, "1")["why"] == "overrides Linear.forward"
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.ConvTranspose2d(2, 2, 2), "transposed convolution"),
+        (nn.Embedding(5, 4), "look-up"),
+        (nn.LSTM(4, 4), "recurrent"),
+        (nn.GRUCell(4, 4), "recurrent"),
+        (nn.MultiheadAttention(4, 2), "projections"),
+        (nn.TransformerEncoderLayer(4, 2, 8), "fast path"),
+        (parametrizations.weight_norm(nn.Linear(4, 4)), "computed from other parameters"),
+        (nn.LayerNorm(4), "no rule"),
+        (analog_nn.AnalogLinear(4, 4), "already"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_every_layer_left_digital_has_its_reason(layer, reason):
+    report = convert(nn.Sequential(layer, nn.Linear(4, 4)), "pcm").report
+    assert list(report["layer"]) == ["0", "1"]
+    assert row(report, "0")["became"] == "digital"
+    assert reason in row(report, "0")["why"]
+
+
+def test_choice_of_layers():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    assert row(convert(model, "pcm", skip=["2"]).report, "2")["why"] == "left out by only= or skip="
+    assert type(convert(model, "pcm", only=["2"]).network[0]) is nn.Linear
+    with pytest.raises(UnknownNameError, match="layer in skip="):
+        convert(model, "pcm", skip=["9"])
+
+
+def test_a_single_layer_and_a_layer_used_twice_are_mapped():
+    assert isinstance(convert(nn.Linear(4, 3), "pcm").network, analog_nn.AnalogLinear)
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(shared, nn.ReLU(), shared)
+    converted = convert(model, "pcm")
+    assert converted.network[0] is converted.network[2]
+    assert program(converted, chips=2).at(0)(torch.rand(3, 4)).shape == (2, 3, 4)
+    assert program(convert(nn.Linear(4, 3), "pcm"), chips=2).at(0)(torch.rand(5, 4)).shape == (2, 5, 3)
+
+
+def test_tied_weights_stay_tied_and_hooks_stay():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(1))
+    converted = convert(model, "pcm")
+    assert converted.network[0].weight is converted.network[1].weight
+    assert converted.network[0].weight is not model[0].weight
+    converted(torch.rand(2, 4))
+    assert calls == [1]
+
+
+def test_mode_and_frozen_parameters_are_kept():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).eval()
+    model[0].weight.requires_grad_(False)
+    converted = convert(model, "pcm").network
+    assert not converted[0].training
+    assert not converted[0].crossbar.training
+    assert not converted[0].weight.requires_grad
+    assert converted[1].weight.requires_grad
+
+
+def test_what_cannot_be_mapped_is_refused_before_anything_changes():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.no_grad():
+        model[1].weight[0, 0] = float("nan")
+    with pytest.raises(ConversionError, match="layer '1': weight has NaN or infinite values"):
+        convert(model, "pcm")
+    assert type(model[0]) is nn.Linear
+    with pytest.raises(ConversionError, match="run one batch"):
+        convert(nn.Sequential(nn.LazyLinear(4)), "pcm")
+    with pytest.raises(ConversionError, match="no layer can be put onto crossbars"):
+        convert(nn.Sequential(nn.ReLU()), "pcm")
+    with pytest.raises(ConversionError, match="left out"):
+        convert(model, "pcm", skip=["0", "1"])
+    with pytest.raises(ConversionError, match="real numbers"):
+        convert(nn.Linear(4, 4, dtype=torch.complex64), "pcm")
+
+
+def test_bits_and_other_options_out_of_range_are_refused():
+    for options in ({"dac_bits": 1}, {"adc_bits": 17}, {"output_noise": -0.1}, {"weight_clip": 0.5}, {"bits": 8}):
+        with pytest.raises((ValueError, TypeError)):
+            Analog("pcm", **options)
+
+
+def test_all_zero_and_constant_layers_are_programmed():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4))
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[1].weight.fill_(0.3)
+    for card, time in (("pcm", 3600), ("pcm-hermes", 0), ("reram-neurram", 1)):
+        chips = program(convert(model, card), chips=2)
+        assert torch.isfinite(chips.at(time)(torch.rand(3, 4))).all()
+
+
+def test_models_on_the_meta_device_are_converted_for_their_shapes():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 10))
+    converted = convert(model, "pcm")
+    assert has_analog_layers(converted)
+    assert row(converted.report, "0")["tiles"] == 256

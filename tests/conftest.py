@@ -1,0 +1,50 @@
+"""For all tests: no display, no progress bars, the CUDA simulator where there is no GPU, and what may be skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from hpml_sim.doctor import find_browser
+
+HAS_GPU = torch.cuda.is_available()
+
+# Before anything imports matplotlib or numba, and inherited by every process that a test starts.
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HPML_SIM_QUIET", "1")
+if not HAS_GPU:
+    os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the cores; more threads than cores only wait for each other
+
+# The first example compiles kernels or fills caches, so time says nothing; the same examples in every run.
+hypothesis.settings.register_profile("hpml_sim", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("hpml_sim")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU or a browser where there is none; nothing else may be skipped."""
+    browser = find_browser()
+    for item in items:
+        if item.get_closest_marker("gpu") and not HAS_GPU:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+        if item.get_closest_marker("browser") and browser is None:
+            item.add_marker(pytest.mark.skip(reason="needs a Chromium: apt-get install chromium"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the clone that is tested."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser for tests marked `browser`."""
+    browser = find_browser()
+    assert browser is not None, "mark the test with pytest.mark.browser"
+    return browser

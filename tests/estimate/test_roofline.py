@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from hpml_sim.census import Census, LayerCount
+from hpml_sim.errors import HpmlError
+from hpml_sim.estimate import estimate
+
+from .machines import digital, linear, mlp, neurons, q
+
+# The made-up machine: 1 TFLOP/s reached, 100 GB/s, 100 W above idle at full load, so 100 pJ an operation.
+
+
+def test_launch_bound_network_by_hand():
+    result = estimate(mlp(10, 10, 10), digital())
+    # two layers of 200 operations and 480 bytes: both far below 1 us of launch
+    assert result.latency_s.nominal == pytest.approx(10e-6 + 2 * 1e-6)
+    idle = 10 * 12e-6
+    dynamic = 2 * max(100e-12 * 200, 100e-12 * 4 * (100 + 20))
+    assert result.energy_j.nominal == pytest.approx(idle + dynamic)
+    assert result.apart["energy_without_idle_j"].nominal == pytest.approx(dynamic)
+    assert result.throughput_hz.nominal == pytest.approx(1 / 12e-6)
+
+
+def test_compute_bound_layer_draws_the_board_limit():
+    layer = LayerCount("big", "linear", rows=10**4, cols=10**4, vectors=1000, macs=1e11, weight_count=10**8)
+    result = estimate(Census((layer,)), digital(call_time=q(0, "us")))
+    assert result.latency_s.nominal == pytest.approx(2e11 / 1e12)
+    assert result.mapping["mean_power_w"] == pytest.approx(110)
+
+
+def test_memory_bound_layer_by_hand():
+    result = estimate(Census((linear("fc", 1000, 1000),)), digital(call_time=q(0, "us")))
+    traffic = 4 * (10**6 + 2000)
+    assert result.latency_s.nominal == pytest.approx(traffic / 100e9)
+    assert result.by_component()["memory"].nominal == pytest.approx(100e-12 * traffic)
+
+
+def test_traffic_beyond_the_power_limit_stretches_time():
+    result = estimate(
+        Census((linear("fc", 1000, 1000),)), digital(energy_per_byte=q(4000, "pJ/B"), call_time=q(0, "us"))
+    )
+    dynamic = 4000e-12 * 4 * (10**6 + 2000)
+    assert result.latency_s.nominal == pytest.approx(dynamic / 100)
+    assert result.mapping["mean_power_w"] == pytest.approx(110)
+
+
+def test_weights_in_the_cache_cost_no_traffic_and_are_flagged():
+    big_cache = digital(cache=q(1, "GB"), launch_time=q(0, "us"))
+    result = estimate(Census((linear("fc", 1000, 1000),)), big_cache)
+    assert result.latency_s.nominal == pytest.approx(10e-6 + max(2e6 / 1e12, 8000 / 100e9))
+    assert any("last-level cache" in sentence for sentence in result.assumptions)
+
+
+def test_batching_amortises_overhead():
+    network = mlp(64, 128, 10)
+    one, many, best = (estimate(network, digital(), batch=b) for b in (1, 64, "best"))
+    assert many.energy_j.nominal < one.energy_j.nominal
+    assert best.throughput_hz.nominal >= many.throughput_hz.nominal
+    assert best.batch > 64
+
+
+def test_best_batch_stays_within_memory():
+    wide = Census((LayerCount("norm", "norm", input_elements=1e6, output_elements=1e6),))
+    best = estimate(wide, digital(), batch="best")
+    assert best.mapping["memory_bytes"] <= 0.9e9
+    assert best.mapping["devices"] == 1
+
+
+def test_network_too_large_for_the_memory_says_how_many_devices():
+    result = estimate(Census((linear("fc", 50_000, 50_000),)), digital())
+    assert result.mapping["devices"] == 12  # 10 GB in 0.9 GB each
+    assert any("12 devices" in sentence for sentence in result.assumptions)
+    assert any("between the devices" in sentence for sentence in result.not_counted)
+
+
+def test_time_steps_are_launches():
+    spiking = Census((linear("fc", 10, 10, steps=25), neurons("lif", 10, steps=25, spikes=5)), kind="spiking")
+    result = estimate(spiking, digital())
+    assert result.latency_s.nominal == pytest.approx(10e-6 + 50e-6)
+    assert any("densely" in sentence for sentence in result.assumptions)
+
+
+def test_active_clocks_are_dynamic_power():
+    result = estimate(mlp(10, 10), digital(power_active=q(20, "W")))
+    assert result.by_component()["clocks"].nominal == pytest.approx(20 * 11e-6)
+    assert result.apart["energy_without_idle_j"].nominal >= 20 * 11e-6
+
+
+def test_unknown_precision_names_what_there_is():
+    with pytest.raises(HpmlError, match=r"precision='int8'.*fp32"):
+        estimate(mlp(10, 10), digital(), precision="int8")

@@ -1,0 +1,63 @@
+"""The table in the terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from hpml_sim.report.table import comparison_table
+from tests.report.example_rows import TARGETS, example_rows
+
+
+def shown(width: int, **keywords: object) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
+    console.print(comparison_table(example_rows(**keywords), width=width))  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_fits_its_terminal_and_loses_nothing(width: int) -> None:
+    text = shown(width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    for name in TARGETS:
+        assert name in text
+    # header and figures of the last column: nothing was cut at the right
+    for figure in ("area", "mm²", "814", "1.32 mJ", "49.3 nJ", "±0.3", "36.4 us"):
+        assert figure in text
+    assert "…" not in text
+
+
+def test_missing_figures_have_footnotes() -> None:
+    text = shown(120)
+    assert "—¹" in text
+    assert "¹ cpu: no energy measured: no RAPL counter" in text
+    assert "² reram-neurram: the noise model rests on measurements at 1 s and at 1 day" in text
+
+
+def test_says_how_each_figure_came_about_and_what_may_be_ranked() -> None:
+    text = shown(120)
+    assert text.count("estimated") >= 7
+    assert text.count("measured") >= 2
+    assert "figures of different scope are not ranked" in text
+    assert "accuracy over 25 chips: pcm-hermes and reram-neurram" in text
+
+
+def test_several_seeds() -> None:
+    assert "accuracy over 5 seeds of 25 chips" in shown(100, seeds=(0, 1, 2, 3, 4))
+
+
+def test_no_drift_no_times() -> None:
+    text = shown(100, targets=("cpu",))
+    assert "accuracy" in text
+    assert "1 year" not in text
+
+
+def test_names_are_not_markup() -> None:
+    text = shown(120, rename={"loihi": "[red]x[/red]"})
+    assert "[red]x[/red]" in text
+
+
+def test_more_notes_than_superscripts() -> None:
+    text = shown(120, targets=("reram-neurram",), times=tuple(3600.0 * k for k in range(1, 12)))
+    assert "—(11)" in text

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import snntorch as snn
+import torch
+from snntorch import surrogate, utils
+from torch import nn
+
+from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.spiking import fuse
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(6, 9),
+        snn.Leaky(0.9, init_hidden=True, reset_mechanism="zero", spike_grad=surrogate.fast_sigmoid(10)),
+        nn.Sequential(nn.Linear(9, 4), snn.Leaky(torch.full((4,), 0.8), threshold=0.5, init_hidden=True, output=True)),
+    )
+
+
+def test_network_equals_snntorchs_loop():
+    net = network()
+    x = torch.rand(12, 5, 6)
+    fast = fuse(net)
+    for neuron in (net[1], net[2][1]):
+        neuron.reset_mem()
+    steps = [net(current) for current in x.unbind(0)]
+    want_spikes, want_membrane = (torch.stack(part) for part in zip(*steps, strict=True))
+    spikes, membrane = fast(x)
+    assert spikes.shape == membrane.shape == (12, 5, 4)
+    assert 0 < spikes.mean() < 1
+    # one large product against twelve small ones: the last bit of a sum may differ, so few spikes may
+    assert (spikes != want_spikes).float().mean() < 0.01
+    torch.testing.assert_close(membrane, want_membrane)
+    assert fast(x[:3, :2])[0].shape == (3, 2, 4)  # other steps and batch, nothing to reset
+
+
+def test_neuron_alone_is_equal_to_the_last_bit():
+    x = torch.randn(20, 3, 7)
+    neuron = snn.Leaky(0.85, threshold=0.7, learn_beta=True, learn_threshold=True)
+    fast = fuse(neuron)
+    assert sorted(name.split(".")[-1] for name, _ in fast.named_parameters()) == ["beta", "threshold"]
+    membrane, spikes, membranes = torch.zeros(3, 7), [], []
+    for current in x.unbind(0):
+        spike, membrane = neuron(current, membrane)
+        spikes.append(spike)
+        membranes.append(membrane)
+    got_spikes, got_membranes = fast(x)
+    np.testing.assert_array_equal(got_spikes.detach(), torch.stack(spikes).detach())
+    np.testing.assert_array_equal(got_membranes.detach(), torch.stack(membranes).detach())
+
+
+def test_the_original_stays_and_weights_are_copies():
+    net = network()
+    before = copy.deepcopy(net.state_dict())
+    fast = fuse(net)
+    with torch.no_grad():
+        for parameter in fast.parameters():
+            parameter.zero_()
+    assert isinstance(net[1], snn.Leaky)
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    utils.reset(net)  # snnTorch's own tools still see its neurons
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Linear(2, 2), "no snntorch.Leaky found in Linear"),
+        (nn.Sequential(snn.Synaptic(0.9, 0.8, init_hidden=True)), "layer '0': Synaptic has a memory"),
+        (nn.Sequential(snn.Leaky(0.9)), r"layer '0': init_hidden=False inside a network"),
+        (snn.Leaky(0.9, reset_delay=False), "neuron: reset_delay=False"),
+        (snn.Leaky(0.9, graded_spikes_factor=2.0), "graded_spikes_factor"),
+        (snn.Leaky(0.9, spike_grad=surrogate.sigmoid()), "spike_grad='sigmoid.*take snntorch.surrogate.atan"),
+        (snn.Leaky(0.9, surrogate_disable=True), "surrogate_disable"),
+        (snn.Leaky(0.9, state_quant=lambda m: m), "state_quant"),
+    ],
+)
+def test_what_has_no_fused_equal_is_named(module, message):
+    with pytest.raises(ConversionError, match=message):
+        fuse(module)
+
+
+def test_input_without_steps():
+    fast = fuse(snn.Leaky(0.9, init_hidden=True))
+    with pytest.raises(HpmlError, match=r"expected \(steps, batch, ...\)"):
+        fast(torch.zeros(3))
+    with pytest.raises(HpmlError, match="steps >= 1"):
+        fast(torch.zeros(0, 3))

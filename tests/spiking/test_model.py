@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from hpml_sim import models
+from hpml_sim.convert import convert
+from hpml_sim.data import load_data
+from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.evaluation import evaluate
+from hpml_sim.spiking import DropoutInTime, LeakyNeurons, SpikingModel, firing_rates
+from hpml_sim.targets import Analog, Spiking
+from hpml_sim.training import fit
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.ReLU()
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.drop = nn.Dropout2d(0.2)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        y = self.act(self.norm(self.first(x)))
+        y = self.act(self.second(y) + y)  # the same module twice
+        return self.head(self.drop(self.pool(y)).flatten(1))
+
+
+def images(n=6, seed=0):
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def small(**options):
+    return convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", **{"steps": 8, **options}))
+
+
+def test_mlp_becomes_spiking_and_the_original_stays():
+    net = models.build("mlp", (1, 8, 8), 10)
+    before = copy.deepcopy(net.state_dict())
+    model = convert(net, "loihi")
+    assert isinstance(model, SpikingModel)
+    assert model.steps == 25
+    assert [type(layer) for layer in net] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+    report = model.report.set_index("layer")
+    assert report.became.to_dict() == {
+        "0": "Flatten",
+        "1": "synapses",
+        "2": "LeakyNeurons",
+        "3": "synapses",
+        "(output)": "LeakyNeurons",
+    }
+    logits = model.eval()(images())
+    assert logits.shape == (6, 10)
+    counts = model.spikes(images()).sum(dim=1)[0]
+    assert torch.equal(logits, counts * (8 / 25))
+    assert counts.max() <= 25
+    assert torch.equal(counts, counts.round())
+
+
+def test_a_network_equals_a_loop_of_snntorch_neurons():
+    model = small(encoder="direct", beta=0.9).eval()
+    loop = small(encoder="direct", beta=0.9, engine="snntorch").eval()
+    x, y = images().requires_grad_(), images().requires_grad_()
+    out, want = model(x), loop(y)
+    out.square().sum().backward()
+    want.square().sum().backward()
+    assert out.sum() > 0
+    assert torch.equal(out, want)
+    assert torch.equal(x.grad, y.grad)
+
+
+def test_cnn_with_pooling_and_residual_with_normalisation():
+    cnn = convert(models.cnn((1, 8, 8), 10, width=4), Spiking("loihi", steps=6))
+    assert cnn(images()).shape == (6, 10)
+    assert list(cnn.report.became).count("LeakyNeurons") == 4
+    model = convert(Residual(), Spiking("loihi", steps=6))
+    report = model.report.set_index("layer")
+    assert report.became["pool"] == "MaxPool2d"
+    assert "OR" in report.why["pool"]
+    assert "folds" in report.why["norm"]
+    assert isinstance(model.network.act, LeakyNeurons)
+    assert isinstance(model.network.drop, DropoutInTime)
+    model.train()(images()).sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    assert model.eval()(images()).shape == (6, 10)
+
+
+def test_every_layer_learns():
+    model = small().train()
+    torch.manual_seed(0)
+    nn.functional.cross_entropy(model(images()), torch.arange(6)).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_evaluation_is_the_same_to_the_last_bit_in_any_batch():
+    model = small().eval()
+    x = images(7)
+    want = model(x)
+    assert torch.equal(model(x), want)
+    assert torch.equal(torch.cat([model(x[:2]), model(x[2:])]), want)
+    model.train()(x)  # training draws other spikes and leaves nothing behind
+    assert torch.equal(model.eval()(x), want)
+
+
+def test_copies_pickle_state_dict_and_two_side_by_side():
+    model = small().eval()
+    x = images()
+    want = model(x)
+    assert torch.equal(copy.deepcopy(model)(x), want)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), want)
+    other = convert(models.build("mlp", (1, 8, 8), 10, seed=3), Spiking("loihi", steps=8)).eval()
+    assert not torch.equal(other(x), want)
+    assert torch.equal(model(x), want)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(x), want)
+
+
+def test_same_seed_same_training():
+    weights = []
+    for _ in range(2):
+        model = small()
+        fit(model, "digits", epochs=1, seed=4, show_progress=False)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_chips_side_by_side():
+    model = small().eval()
+    x = images()
+    want = model(x)
+    model.chips = 3
+    assert torch.equal(model(x.repeat(3, 1, 1, 1)), want.repeat(3, 1))
+    with pytest.raises(HpmlError, match=r"multiple of the 3 chip\(s\)"):
+        model(x[:4])
+    with pytest.raises(HpmlError, match="chips=0"):
+        model.chips = 0
+
+
+def test_weights_shrink_until_a_neuron_can_follow():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[4.0, 0, 0, 0], [0, 3.0, 0, 0]]))
+        net[1].bias.copy_(torch.tensor([2.0, 0.0]))  # largest current: 1.5 * 4 + 2 = 8
+        net[3].weight.copy_(torch.tensor([[2.0, 0], [0, 1.0]]))
+        net[3].bias.copy_(torch.tensor([8.0, 0.0]))  # the bias shrinks with layer 1: 1.5 * 2 + 8 / 8 = 4
+    model = convert(net, Spiking("loihi", steps=4))
+    torch.testing.assert_close(model.network[1].weight, net[1].weight / 8)
+    torch.testing.assert_close(model.network[1].bias, net[1].bias / 8)
+    torch.testing.assert_close(model.network[3].weight, net[3].weight / 4)
+    torch.testing.assert_close(model.network[3].bias, net[3].bias / 32)
+    assert "weights x 0.125" in model.report.set_index("layer").why["1"]
+    as_is = convert(net, Spiking("loihi", steps=4, scale_weights=False))
+    assert torch.equal(as_is.network[1].weight, net[1].weight)
+
+
+def test_rates_of_a_linear_chain_follow_relu():
+    """With beta = 1 and reset by subtraction a neuron's count is its ReLU current, up to a few spikes in 400 steps."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    with torch.no_grad():
+        net[0].weight.uniform_(-0.3, 0.4, generator=torch.Generator().manual_seed(0))
+        net[2].weight.uniform_(-0.1, 0.5, generator=torch.Generator().manual_seed(1))
+    x = torch.rand(5, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    target = Spiking("loihi", steps=400, beta=1.0, encoder="direct", scale_weights=False)
+    rate = convert(net, target).double().eval().spikes(x).mean(dim=1)[0]
+    torch.testing.assert_close(rate, net(x).clamp(0, 1), rtol=0, atol=4 / 400)
+
+
+def test_digits_reach_their_mark():
+    """94 % is asked; measured 96.7 to 98.1 % over seeds, and 95.8 % before any training."""
+    digits = load_data("digits")
+    relu = models.build("mlp", (1, 8, 8), 10)
+    fit(relu, digits, epochs=20, lr=5e-3, show_progress=False)
+    model = convert(relu, "loihi")
+    assert evaluate(model, digits).mean > 0.90
+    fit(model, digits, epochs=8, lr=5e-3, show_progress=False)
+    assert evaluate(model, digits).mean >= 0.955
+    rates = firing_rates(model, digits.test[:128][0])
+    assert set(rates) == {"network.2", "output"}
+    assert all(0.03 < rate < 0.4 for rate in rates.values())
+
+
+def test_synapses_on_crossbars():
+    target = Spiking("loihi", steps=8, synapses=Analog("pcm-hermes"))
+    model = convert(models.build("mlp", (1, 8, 8), 10), target)
+    report = model.report.set_index("layer")
+    assert report.became.loc[["1", "2", "3"]].tolist() == ["AnalogLinear", "LeakyNeurons", "AnalogLinear"]
+    assert report.tiles["1"] == 1
+    assert model(images()).shape == (6, 10)
+    plain = convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=8))
+    assert torch.equal(model.network[1].weight, plain.network[1].weight)
+
+
+def test_layers_can_be_left_out():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2))
+    model = convert(net, Spiking("loihi", steps=3), skip=["3"])
+    assert isinstance(model.network[3], nn.GELU)
+    assert "skip" in model.report.set_index("layer").why["3"]
+    assert model(torch.rand(2, 4)).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 2)], r"layer '1': GELU has no spiking counterpart"),
+        ([nn.Linear(4, 4), nn.LeakyReLU(), nn.Linear(4, 2)], r"layer '1': LeakyReLU"),
+        ([nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(1)], r"layer '3': Softmax .* remove it"),
+        ([nn.Linear(4, 2)], r"no nn.ReLU found.*F.relu"),
+        ([nn.ReLU(), nn.LSTM(4, 4)], r"layer '1': LSTM keeps a memory"),
+    ],
+)
+def test_what_cannot_spike_is_named(layers, message):
+    with pytest.raises(ConversionError, match=message):
+        convert(nn.Sequential(*layers), "loihi")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"beta": 1.5}, "beta"), ({"beta": -0.1}, "beta"), ({"steps": 0}, "steps"), ({"threshold": 0.0}, "threshold"),
+     ({"encoder": "rat"}, "encoder"), ({"step": 5}, "step"), ({"reset": "none"}, "reset")],
+)  # fmt: skip
+def test_bad_targets_name_the_field(options, field):
+    with pytest.raises(ValidationError, match=rf"(?m)^{field}$"):
+        Spiking("loihi", **options)
+
+
+def test_input_out_of_range_is_named_and_direct_takes_it():
+    x = images() - 0.5
+    with pytest.raises(HpmlError, match=r"encoder='direct'"):
+        small()(x)
+    assert small(encoder="direct")(x).shape == (6, 10)
