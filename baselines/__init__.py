@@ -7,6 +7,6 @@ Import it as `hpml_sim.baselines`; the folder lies at the top of the repository 
 if __name__ != "hpml_sim.baselines":
     raise ImportError("import hpml_sim.baselines, not baselines: this folder is part of hpml_sim")
 
-from hpml_sim.baselines.cuda_backend import cuda_backend as cuda_backend
+from hpml_sim.baselines.cuda_launch import cuda_backend as cuda_backend
 from hpml_sim.baselines.digital import CompiledNetwork as CompiledNetwork
 from hpml_sim.baselines.digital import DigitalNetwork as DigitalNetwork

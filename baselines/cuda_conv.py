@@ -20,15 +20,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba.cuda
 import numpy as np
 import torch
-from numba import cuda, float32
+from numba import float32
 from torch import Tensor
 
-from hpml_sim.baselines.cuda_backend import check_operands, cuda_backend, launch
 from hpml_sim.baselines.cuda_elementwise import THREADS, blocks_for, relu_backward
+from hpml_sim.baselines.cuda_launch import check_operands, cuda_backend, launch
 from hpml_sim.baselines.cuda_reduction import sum_of_block
 from hpml_sim.errors import HpmlError
+
+cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 BLOCK = 8 if cuda_backend() == "simulator" else 128  # threads that share out one weight's gradient; a power of two
 
@@ -170,7 +173,7 @@ class _Conv2d(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, y = ctx.saved_tensors
         grad = grad.contiguous() if y is None else relu_backward(grad, y)
         grad_x = grad_weight = grad_bias = None
@@ -207,7 +210,7 @@ def conv2d(
     check_operands("conv2d", x=x, weight=weight, bias=bias)
     if x.dim() != 4 or weight.dim() != 4 or x.shape[1] != weight.shape[1]:
         raise HpmlError(
-            f"conv2d: x {tuple(x.shape)} and weight {tuple(weight.shape)}; needs (N, C, H, W), (O, C, kH, kW): no groups"
+            f"conv2d: x {tuple(x.shape)} and weight {tuple(weight.shape)}; needs (N, C, H, W), (O, C, kH, kW)"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise HpmlError(f"conv2d: bias {tuple(bias.shape)} for {weight.shape[0]} outputs")
@@ -233,7 +236,7 @@ class _AvgPool2d(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         result = grad.new_empty(ctx.shape)
         grads = grad.contiguous().flatten(0, 1)
         launch(avg_pool2d_backward_kernel, blocks_for(result.numel()), THREADS, grads, result.flatten(0, 1))

@@ -10,13 +10,17 @@ architectures", CACM 52(4):65, 2009. H200: NVIDIA H200 data sheet, 67 TFLOP/s fp
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba.cuda
 import numpy as np
 import torch
-from numba import cuda
 from torch import Tensor
 
-from hpml_sim.baselines.cuda_backend import ceil_div, check_operands, cuda_backend, launch
+from hpml_sim.baselines.cuda_launch import ceil_div, check_operands, cuda_backend, launch
 from hpml_sim.errors import HpmlError
+
+cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 THREADS = 32 if cuda_backend() == "simulator" else 256  # the simulator starts a Python thread for each
 MOST_GRID = 4 if cuda_backend() == "simulator" else 4096  # enough to fill any GPU; each thread takes several elements

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpml_sim.baselines.cuda_backend import check_operands
 from hpml_sim.baselines.cuda_elementwise import bias_relu, relu_backward, relu_forward
+from hpml_sim.baselines.cuda_launch import check_operands
 from hpml_sim.baselines.cuda_matmul import fused_product, matmul_register_tiled
 from hpml_sim.baselines.cuda_reduction import column_sum
 from hpml_sim.errors import HpmlError
@@ -71,7 +71,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, y = ctx.saved_tensors
         return *linear_backward(grad, x, weight, y, needs=ctx.needs_input_grad[:3]), None
 
@@ -100,7 +100,7 @@ class _Relu(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return relu_backward(grad, ctx.saved_tensors[0])
 
 

@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+import numba.cuda
 import numpy as np
 import torch
-from numba import cuda, float32
+from numba import float32
 from torch import Tensor
 
-from hpml_sim.baselines.cuda_backend import ceil_div, check_operands, cuda_backend, launch
+from hpml_sim.baselines.cuda_launch import ceil_div, check_operands, cuda_backend, launch
 from hpml_sim.errors import HpmlError
+
+cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 _SIMULATED = cuda_backend() == "simulator"
 TILE = 4 if _SIMULATED else 32  # side of a block, and of its tiles in shared memory

@@ -10,13 +10,18 @@ Source: M. Harris, "Optimizing Parallel Reduction in CUDA", NVIDIA, 2007 (kernel
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba.cuda
 import numpy as np
 import torch
-from numba import cuda, float32
+from numba import float32
 from torch import Tensor
 
-from hpml_sim.baselines.cuda_backend import ceil_div, check_operands, cuda_backend, launch
+from hpml_sim.baselines.cuda_launch import ceil_div, check_operands, cuda_backend, launch
 from hpml_sim.errors import HpmlError
+
+cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 _SIMULATED = cuda_backend() == "simulator"
 THREADS = 8 if _SIMULATED else 256  # of a block; a power of two, so that the tree halves evenly

@@ -18,14 +18,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numba.cuda
 import numpy as np
 import torch
-from numba import cuda, float32
+from numba import float32
 from torch import Tensor
 
-from hpml_sim.baselines.cuda_backend import check_operands, cuda_backend, launch
+from hpml_sim.baselines.cuda_launch import check_operands, cuda_backend, launch
 from hpml_sim.baselines.cuda_reduction import sum_of_block, total
 from hpml_sim.errors import HpmlError
+
+cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 THREADS = 8 if cuda_backend() == "simulator" else 128  # of a block, that is of a row; a power of two
 
@@ -120,7 +123,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         logits, labels, log_sum = ctx.saved_tensors
         return cross_entropy_backward(logits, labels, log_sum, grad), None
 

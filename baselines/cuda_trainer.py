@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.baselines.cuda_backend import check_operands
 from hpml_sim.baselines.cuda_elementwise import sgd_step
+from hpml_sim.baselines.cuda_launch import check_operands
 from hpml_sim.baselines.cuda_linear import linear_backward, linear_forward
 from hpml_sim.baselines.cuda_softmax import check_cross_entropy, cross_entropy_backward, cross_entropy_forward
 from hpml_sim.errors import HpmlError

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.baselines.cuda_backend import cuda_backend
+from hpml_sim.baselines.cuda_launch import cuda_backend
 from hpml_sim.convert import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Digital
@@ -170,7 +170,8 @@ _NARROW = {torch.bfloat16: _to_bf16, torch.float16: _to_fp16}
 @contextmanager
 def _float32_products(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
     """How the GPU multiplies float32 within: exactly rounded ("ieee"), or with factors of 10 bits ("tf32")."""
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]
+    backends: Any = torch.backends
+    places = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     before = [place.fp32_precision for place in places]
     try:
         for place in places:

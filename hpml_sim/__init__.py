@@ -1,12 +1,13 @@
 """hpml_sim: one PyTorch network on every kind of machine, compared on accuracy, energy, latency and throughput.
 
-    import hpml_sim as hs
-    net = hs.models.mlp(64, 128, 10)
-    analog = hs.convert(net, "pcm-hermes")
-    hs.fit(analog, data="digits", epochs=5)
-    chips = hs.program(analog, chips=25, seed=0)
-    print(hs.evaluate(chips.at("1 day"), data="digits"))
-    result = hs.compare(net, data="digits", on=["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"])
+Example:
+    >>> import hpml_sim as hs
+    >>> net = hs.models.mlp(64, 128, 10)
+    >>> analog = hs.convert(net, "pcm-hermes")
+    >>> _ = hs.fit(analog, data="digits", epochs=1)
+    >>> chips = hs.program(analog, chips=2, seed=0)
+    >>> chips.at("1 day")(torch.rand(5, 1, 8, 8)).shape
+    torch.Size([2, 5, 10])
 """
 
 import importlib.metadata as _metadata

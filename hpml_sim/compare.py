@@ -104,7 +104,7 @@ def compare(
         times: since programming, seconds or strings such as "1 h"; machines without drift ignore them.
         epochs: of the digital training; by default chosen from the size of the data (40 for digits), 0 keeps the
             network as it comes.
-        tune_epochs: of the training after conversion; by default chosen in the same way.
+        tune_epochs: of the training after conversion; by default half as many.
         lr: first learning rate of both.
         out: folder for `run.json`, `results.jsonl`, `table.csv` and `report.html`; None keeps the rows in memory.
         resume: go on with a run that `out` holds.

@@ -88,7 +88,7 @@ def make_plan(
         chips=_at_least("chips", chips, 1),
         times_s=tuple(sorted({parse_time(time) for time in times})),
         epochs=_at_least("epochs", default if epochs is None else epochs, 0),
-        tune_epochs=_at_least("tune_epochs", default if tune_epochs is None else tune_epochs, 0),
+        tune_epochs=_at_least("tune_epochs", -(-default // 2) if tune_epochs is None else tune_epochs, 0),
         lr=lr,
         card_versions={label: load_card(target.card).version for label, target in targets.items()},
     )
@@ -132,7 +132,7 @@ def resolve_model(model: str | nn.Module, task: Data) -> tuple[nn.Module, str]:
             made = getattr(importlib.import_module(module), attribute)()
         except Exception as error:  # whatever the user's own code raises
             raise HpmlError(
-                f"model {model!r}: {type(error).__name__}: {error}; give package.module:callable that takes no arguments"
+                f"model {model!r}: {type(error).__name__}: {error}; give package.module:callable, without arguments"
             ) from error
     if not isinstance(made, nn.Module):
         raise HpmlError(f"model {model!r} gave a {type(made).__name__}, not an nn.Module")

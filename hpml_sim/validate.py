@@ -422,7 +422,9 @@ def neurosim() -> Iterator[Point]:
     twice = card.component.repeats.model_copy(update={"value": 2})
     wider = card.model_copy(update={"component": card.component.model_copy(update={"repeats": twice})})
     source = _cite(card, "NS14", "Table VII, RRAM, 22 nm")
-    for machine, rows, published, basis in ((card, 32, 11.25, "calibrated"), (wider, 64, 19.88, "held out")):
+    cases: tuple[tuple[CrossbarCard, int, float, Basis], ...]
+    cases = ((card, 32, 11.25, "calibrated"), (wider, 64, 19.88, "held out"))
+    for machine, rows, published, basis in cases:
         efficiency = _tops_per_watt(census, estimate(census, machine))
         yield Point(
             f"NeuroSim VGG-8, {rows} rows at once: efficiency",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.calibration import analog_layers
 from hpml_sim.analog.crossbar import Crossbar, Instance
+from hpml_sim.analog.genuine import GenuineChips
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.noise import DeviceModel, ProgrammedDevices
 from hpml_sim.analog.seeds import Purpose, checked_seed, derive
@@ -97,45 +98,23 @@ class ProgrammedModel(nn.Module):
         return y.unflatten(0, (self.chips, len(x)))
 
 
-class Chips:
-    """Chips that were programmed from one model.
+class _FusedChips:
+    """Conductances of all chips, layer by layer, and the network that they belong to."""
 
-    Attributes:
-        count: how many. seed: what all their randomness comes from.
-    """
-
-    def __init__(self, network: nn.Module, seed: int, layers: dict[str, _ProgrammedLayer], count: int):
-        self._network = network
-        self._layers = layers
+    def __init__(self, network: nn.Module, layers: dict[str, _ProgrammedLayer], chips: int, seed: int):
+        self.network = network
+        self.layers = layers
+        self.models = [layer.devices.model for layer in layers.values()]
+        self.count = chips
         self.seed = seed
-        self.count = count
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __repr__(self) -> str:
-        return f"Chips({self.count} chips, {len(self._layers)} analog layers, seed={self.seed})"
-
-    def at(self, time: str | float) -> ProgrammedModel:
-        """The chips at a time since the end of programming, drift compensation included.
-
-        Args:
-            time: seconds >= 0, or text like "1 s", "1 h", "1 day", "1 year".
-
-        Returns:
-            A model (batch, ...) -> (chips, batch, ...), independent of all others made here.
-
-        Raises:
-            HpmlError: not a time, or negative. UnsupportedTimeError: the card's noise model has no data for it.
-        """
-        time_s = parse_time(time)
-        for layer in self._layers.values():
-            layer.devices.model.check_time(time_s)
-        network = _copy(self._network, share=True)
+    def at(self, time_s: float) -> nn.Module:
+        """A network for (chips * batch, ...), chip-major."""
+        network = _copy(self.network, share=True)
         for index, (name, crossbar) in enumerate(crossbars(network).items()):
-            crossbar.instance = self._instance(crossbar, self._layers[name], index, time_s)
+            crossbar.instance = self._instance(crossbar, self.layers[name], index, time_s)
         _tell_chips(network, self.count)
-        return ProgrammedModel(network, self.count, self.seed, time_s)
+        return network
 
     def _instance(self, crossbar: Crossbar, layer: _ProgrammedLayer, index: int, time_s: float) -> Instance:
         device, dtype = crossbar.input_range.device, crossbar.input_range.dtype
@@ -161,11 +140,11 @@ class Chips:
         ]
         return Instance(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), generators)
 
-    def save(self, path: str | Path) -> None:
-        """Write the chips to a file that `Chips.load` (and `torch.load(..., weights_only=True)`) reads."""
+    def content(self) -> dict[str, Any]:
+        """What a file of chips holds: tensors and plain values."""
         layers = {}
-        for name, crossbar in crossbars(self._network).items():
-            layer = self._layers[name]
+        for name, crossbar in crossbars(self.network).items():
+            layer = self.layers[name]
             layers[name] = {
                 "settings": _settings(crossbar),
                 "g_us": layer.devices.g_us,
@@ -173,15 +152,63 @@ class Chips:
                 "scale": layer.scale,
                 "baseline": layer.baseline,
             }
-        content = {
+        return {
             "kind": "hpml_sim.Chips",
             "format": FORMAT,
             "seed": self.seed,
             "chips": self.count,
-            "network": dict(self._network.state_dict()),
+            "network": dict(self.network.state_dict()),
             "layers": layers,
         }
-        torch.save(content, Path(path))
+
+
+class Chips:
+    """Chips that were programmed from one model.
+
+    Attributes:
+        count: how many. seed: what all their randomness comes from.
+    """
+
+    def __init__(self, chips: _FusedChips | GenuineChips, count: int, seed: int):
+        self._chips = chips
+        self.count = count
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __repr__(self) -> str:
+        return f"Chips({self.count} chips, {len(self._chips.models)} analog layers, seed={self.seed})"
+
+    def at(self, time: str | float) -> ProgrammedModel:
+        """The chips at a time since the end of programming, drift compensation included.
+
+        Args:
+            time: seconds >= 0, or text like "1 s", "1 h", "1 day", "1 year".
+
+        Returns:
+            A model (batch, ...) -> (chips, batch, ...), independent of all others made here.
+
+        Raises:
+            HpmlError: not a time, or negative. UnsupportedTimeError: the card's noise model has no data for it.
+        """
+        time_s = parse_time(time)
+        for model in self._chips.models:
+            model.check_time(time_s)
+        return ProgrammedModel(self._chips.at(time_s), self.count, self.seed, time_s)
+
+    def save(self, path: str | Path) -> None:
+        """Write the chips to a file that `Chips.load` (and `torch.load(..., weights_only=True)`) reads.
+
+        Raises:
+            HpmlError: the chips are of engine="aihwkit".
+        """
+        if not isinstance(self._chips, _FusedChips):
+            raise HpmlError(
+                "chips of engine='aihwkit' are not saved: aihwkit cannot restore them. Save the model's state_dict; "
+                f"program(model, chips={self.count}, seed={self.seed}) makes the same chips again"
+            )
+        torch.save(self._chips.content(), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module) -> Chips:
@@ -228,7 +255,8 @@ class Chips:
             )
             for name, crossbar in ours.items()
         }
-        return cls(network, content["seed"], layers, content["chips"])
+        count, seed = content["chips"], content["seed"]
+        return cls(_FusedChips(network, layers, count, seed), count, seed)
 
 
 def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
@@ -251,13 +279,22 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
         raise HpmlError(f"chips={chips!r}: must be an integer >= 1; for example chips=25")
     analog_layers(model)
     network = _frozen(model)
-    layers = {}
-    for index, (name, crossbar) in enumerate(crossbars(network).items()):
-        weight = network.get_parameter(f"{name}.weight" if name else "weight")
+    weights = {name: network.get_parameter(f"{name}.weight" if name else "weight") for name in crossbars(network)}
+    for name, weight in weights.items():
         if not bool(torch.isfinite(weight).all()):
             raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
-        layers[name] = _program_layer(crossbar, weight, chips, seed, index)
-    return Chips(network, seed, layers, chips)
+    engines = {crossbar.target.engine for crossbar in crossbars(network).values()}
+    if engines == {"aihwkit"}:
+        return Chips(GenuineChips(network, chips, seed), chips, seed)
+    if len(engines) > 1:
+        raise HpmlError(
+            "layers of engine='fused' and of engine='aihwkit' cannot be programmed together; take one engine"
+        )
+    layers = {
+        name: _program_layer(crossbar, weights[name], chips, seed, index)
+        for index, (name, crossbar) in enumerate(crossbars(network).items())
+    }
+    return Chips(_FusedChips(network, layers, chips, seed), chips, seed)
 
 
 @torch.no_grad()

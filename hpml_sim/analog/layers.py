@@ -201,9 +201,7 @@ class AnalogConv3d(_AnalogConv, nn.Conv3d):
 
 def crossbars(model: nn.Module) -> dict[str, Crossbar]:
     """All crossbars of a model by the dotted name of their layer, in the order of the model."""
-    return {
-        name.rpartition(".")[0]: module for name, module in model.named_modules() if isinstance(module, Crossbar)
-    }
+    return {name.rpartition(".")[0]: module for name, module in model.named_modules() if isinstance(module, Crossbar)}
 
 
 def has_analog_layers(model: nn.Module) -> bool:

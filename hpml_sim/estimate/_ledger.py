@@ -66,7 +66,9 @@ class Ledger:
 
     def use(self, quantity: Quantity, factor: float = 1.0) -> Band:
         """The quantity in SI with at least the band of `factor`; notes its source and, if it is weak, says so."""
-        self.used[quantity.source] = self.card.sources[quantity.source].cite
+        for key in (quantity.source, quantity.band_source):
+            if key:
+                self.used[key] = self.card.sources[key].cite
         if quantity.status in _FLAGGED:
             path = self._paths.get(id(quantity), "a figure of the card")
             self.assume(f"{path} = {quantity} is {_FLAGGED[quantity.status]}")

@@ -26,8 +26,8 @@ Mode = Literal["preset", "component"]
 
 STATIC_FRACTION = 0.3
 """Share of a preset MVM's energy that an almost empty tile still takes: an assumption, with 0 and 1 as its bounds."""
-OPS_PER_ELEMENT = {"activation": 1, "norm": 5, "softmax": 5, "add": 1, "embedding": 0, "neuron": 0, "flatten": 0}
-"""Digital operations for an output value of a layer without weights (pooling: one for an input value)."""
+OPS_PER_ELEMENT = {"norm": 5, "softmax": 5, "embedding": 0, "neuron": 0, "copy": 0, "kv_cache": 0}
+"""Digital operations for an output value of a layer without weights; 1 where not listed (pooling: for an input)."""
 OPS_PER_UPDATE = 4
 """Leak, add, compare, reset: one update of a leaky integrate-and-fire neuron in digital logic."""
 
@@ -96,15 +96,17 @@ def _cuts(length: int, tile: int) -> list[tuple[int, int]]:
 def replicate_greedily(placements: list[Placement], free_tiles: int) -> None:
     """Give free tiles to the slowest stage, again and again, until it cannot be copied once more.
 
-    A stage's time is its rounds (MVMs in a row). Copies beyond the vectors of one time step would wait for it, so
-    there are none. Source: ISAAC and NeuroSim weight duplication; docs/equations.md, section 2.
+    A stage's time is its rounds (MVMs in a row). Copies beyond the vectors of one time step would wait for it, and
+    those of a recurrent layer for its state, so there are none.
+
+    Source: the weight duplication of ISAAC and NeuroSim; docs/equations.md, section 2.
     """
     heap = [(-p.rounds(), index) for index, p in enumerate(placements)]
     heapq.heapify(heap)
     while heap:
         _, index = heap[0]
         slowest = placements[index]
-        most = max(1, int(slowest.layer.vectors // max(slowest.layer.steps, 1)))
+        most = 1 if slowest.layer.op == "recurrent" else max(1, int(slowest.layer.vectors // slowest.layer.steps))
         if slowest.tiles > free_tiles or slowest.copies >= most:
             return
         slowest.copies += 1
@@ -336,7 +338,8 @@ def estimate_crossbar(
             ledger.add(p.layer.name, cost.component, cost.energy, *cost.quantities)
         stages.append(tile.time(p.layer) * float(p.rounds()))
         conversions += p.layer.vectors * tile.conversions(p.layer) * sum(b.count * b.cols for b in p.blocks)
-    digital_s = _surroundings(ledger, card, placements, digital, input_bits, per_chip)
+    component = card.component if mode == "component" else None
+    digital_s = _surroundings(ledger, card, placements, digital, component, input_bits, per_chip)
 
     slowest = _maximum(stages)
     whole = sum(stages, ZERO) + digital_s
@@ -464,6 +467,7 @@ def _surroundings(
     card: CrossbarCard,
     placements: list[Placement],
     digital: list[LayerCount],
+    component: Component | None,
     input_bits: int | None,
     per_chip: int,
 ) -> Band:
@@ -473,29 +477,37 @@ def _surroundings(
     work = [(p.layer, digital_operations(p.layer, p.row_blocks)) for p in placements]
     work += [(layer, digital_operations(layer)) for layer in digital]
     operations = sum(n for _, n in work)
+    parts = () if component is None else tuple(component.parts)
+    if parts:
+        ledger.assume(
+            f"buffers, links and digital units are the parts of the card ({', '.join(parts)}), as its source has it"
+        )
     moved = [(p.layer, p.layer.input_elements * (1 if p.layer.binary_input else bits) / 8) for p in placements]
     moved += [(p.layer, p.layer.output_elements * bits / 8) for p in placements]
     if around.energy_per_op is not None:
         for layer, n in work:
             energy = ledger.use(around.energy_per_op, OTHER_WORKLOAD) * n
             ledger.add(layer.name, "digital", energy, around.energy_per_op)
-    elif operations:
+    elif operations and not parts:
         ledger.miss(
             f"{operations:.3g} digital operations an inference (bias, partial sums, activations, attention): "
             "the card has no energy for them"
         )
+    dynamic, every = sum(y.macs for y in digital), sum(y.macs for y, _ in work)
+    if dynamic and around.energy_per_op is None:
+        ledger.miss(f"{dynamic / every:.1%} of the MACs, of layers that lie on no crossbar (attention, digital layers)")
     if around.energy_per_byte_buffer is not None:
         for layer, n in moved:
             energy = ledger.use(around.energy_per_byte_buffer, OTHER_WORKLOAD) * n
             ledger.add(layer.name, "buffer", energy, around.energy_per_byte_buffer)
-    else:
+    elif not parts:
         ledger.miss(f"buffers for {sum(n for _, n in moved):.3g} bytes an inference: the card has no energy for them")
     sent = [(p.layer, p.layer.output_elements * bits * p.row_blocks) for p in placements]
     if around.energy_per_bit_link is not None:
         for layer, n in sent:
             energy = ledger.use(around.energy_per_bit_link, OTHER_WORKLOAD) * n
             ledger.add(layer.name, "link", energy, around.energy_per_bit_link)
-    elif sent:
+    elif sent and not parts:
         ledger.miss(f"{sum(n for _, n in sent) / 8:.3g} bytes an inference from tile to tile: the card has no energy")
     crossing = _crossing_bits(placements, per_chip, bits)
     if crossing and around.energy_per_bit_off_chip is not None:

@@ -32,7 +32,7 @@ MEMORY_SHARE = 0.9
 LARGEST_BATCH = 65536
 
 Corner = Literal["low", "nominal", "high"]
-_CORNERS: tuple[Corner, ...] = ("low", "nominal", "high")
+_OPPOSITE: dict[Corner, Corner] = {"low": "high", "nominal": "nominal", "high": "low"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Roofline:
     @classmethod
     def of(cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal") -> Roofline:
         """The ceilings in `precision`; the low corner is the fast and frugal one."""
-        fast: Corner = {"low": "high", "nominal": "nominal", "high": "low"}[corner]
+        fast = _OPPOSITE[corner]
 
         def at(quantity: Quantity | None, side: Corner) -> float:
             return 0.0 if quantity is None else getattr(quantity.band(), side)
@@ -91,9 +91,13 @@ class Roofline:
 
 @dataclass(frozen=True)
 class _Work:
-    """The census as arrays, a value a layer; activations and operations are for one sample."""
+    """The census as arrays, a value a layer; activations and operations are for one sample.
+
+    `stored_bytes` are all weights, `weight_bytes` those that a call touches (of an embedding, the rows looked up).
+    """
 
     operations: np.ndarray
+    stored_bytes: float
     weight_bytes: np.ndarray
     moved_bytes: np.ndarray
     launches: np.ndarray
@@ -106,15 +110,16 @@ class _Work:
             operations=np.array(
                 [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
             ),
-            weight_bytes=np.array([y.weight_count * width for y in layers], float),
+            stored_bytes=float(width * sum(y.weight_count for y in layers)),
+            weight_bytes=np.array([y.weights_read * width for y in layers], float),
             moved_bytes=np.array([(y.input_elements + y.output_elements) * width for y in layers], float),
-            launches=np.array([max(y.steps, 1) for y in layers], float),
+            launches=np.array([y.calls for y in layers], float),
             state_bytes=width * census.extra.get("kv_cache_elements", 0.0),
         )
 
     def needed(self, batch: int) -> float:
         """Bytes of memory for all weights, the state kept between calls and the largest activations of a batch."""
-        return float(self.weight_bytes.sum() + batch * (self.state_bytes + self.moved_bytes.max()))
+        return self.stored_bytes + batch * (self.state_bytes + float(self.moved_bytes.max()))
 
     def traffic(self, batch: int, cache: float) -> np.ndarray:
         """Bytes to and from DRAM for a batch; weights that stay in the cache between calls cost none."""
@@ -147,11 +152,12 @@ def estimate_digital(
     work = _Work.of(census, BYTES[precision])
     cache = 0.0 if card.cache is None else card.cache.si
     room = MEMORY_SHARE * card.memory.si
-    if batch == "best":
-        batch = _best_batch(Roofline.of(card, precision), work, cache, room)
-    devices = max(1, math.ceil(work.needed(batch) / room))
+    if batch == "best":  # as many devices as one sample needs, filled
+        fewest = math.ceil(work.needed(1) / room)
+        batch = _best_batch(Roofline.of(card, precision), work, cache, fewest * room)
+    devices = math.ceil(work.needed(batch) / room)
     operations, traffic = batch * work.operations, work.traffic(batch, cache)
-    corners = [Roofline.of(card, precision, corner) for corner in _CORNERS]
+    corners = [Roofline.of(card, precision, corner) for corner in _OPPOSITE]
     times = np.stack([roof.time_s(operations, traffic, work.launches) for roof in corners])
     dynamic = np.stack([roof.dynamic_j(operations, traffic) for roof in corners])
 
@@ -194,7 +200,7 @@ def estimate_digital(
         mapping={
             "devices": float(devices),
             "launches": float(work.launches.sum()),
-            "weights_bytes": float(work.weight_bytes.sum()),
+            "weights_bytes": work.stored_bytes,
             "memory_bytes": work.needed(batch),
             "weights_cached": float(work.needed(batch) <= cache),
             "overhead_share": float((call.nominal + (work.launches * nominal.launch_s).sum()) / latency.nominal),
@@ -234,7 +240,7 @@ def _remarks(
             f"{card.memory.si / 1e9:.3g} GB (90 % usable), one working at a time, all powered"
         )
         ledger.miss("traffic between the devices")
-    if any(layer.steps > 1 for layer in census.layers):
-        ledger.assume("one launch for each layer and time step; fused multi-step kernels need fewer")
+    if any(layer.calls > 1 for layer in census.layers):
+        ledger.assume("a launch for each call of a layer, as an eager framework has it; fused kernels need fewer")
     if census.kind == "spiking":
         ledger.assume("spikes are computed densely: zeros save neither time nor energy")

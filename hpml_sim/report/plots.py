@@ -132,7 +132,7 @@ def _label(text: str) -> str:
 
 def _tip(axes: Axes, x: float, y: float, text: str) -> None:
     """Lay an invisible mark over a point; in the SVG it shows `text` under the pointer (see `to_svg`)."""
-    axes.plot([x], [y], marker="o", markersize=15, alpha=0, markeredgewidth=0, gid=_TIP + text)
+    axes.plot([x], [y], marker="o", markersize=15, alpha=0, markeredgewidth=0, zorder=9, gid=_TIP + text)
 
 
 # ------------------------------------------------------------------------------------------------ accuracy over time

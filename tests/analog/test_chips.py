@@ -173,7 +173,7 @@ def ratio(model, time, **options):
 
 @pytest.mark.parametrize("compensation", ["global", "column"])
 def test_compensation_restores_the_gain_that_drift_takes(compensation):
-    # gains of aihwkit for clipped Gaussian weights: 0.99 when programmed; then 0.767 (1 h), 0.657 (1 day), 0.494 (1 year)
+    # gains of aihwkit for clipped Gaussian weights: 0.99 when programmed, then 0.767, 0.657 and 0.494
     for time, gain in (("1 h", 0.767), ("1 day", 0.657), ("1 year", 0.494)):
         assert ratio("pcm", time, compensation="none") == pytest.approx(gain, abs=0.02)
         assert ratio("pcm", time, compensation=compensation) == pytest.approx(0.99, abs=0.02)
@@ -188,7 +188,7 @@ def test_compensation_is_one_factor_a_tile_or_one_a_column(card_file):
         model = nn.Sequential(analog_nn.AnalogLinear(20, 7, card=target))
         chips = program(model, chips=1, seed=0)
         instance = chips.at("1 day").network[0].crossbar.instance
-        factors = instance.scale.squeeze() / chips._layers["0"].scale.squeeze()
+        factors = instance.scale.squeeze() / chips._chips.layers["0"].scale.squeeze()
         assert len({round(float(f), 6) for f in factors.flatten()}) in distinct
 
 

@@ -1,12 +1,12 @@
 """Our chips against genuine aihwkit layers: the same card, weights and inputs.
 
 What is compared is the distribution of a chip's output error and gain over many chips: mean and spread. aihwkit's
-pipeline is not ours to the letter: before every drift it re-splits the net weight of a pair, with a scale that depends on
-the largest programming error, which moves its mean error by 1 to 2 % and widens its spread (0.0013 here, 0.0020 to
-0.0028 there, right after programming). So means must agree within 6 % (gains within 0.01), the spread of the gain within a
-factor 3 and that of the error within a factor 4. With 24 chips a side the standard error of a mean is below 0.7 % and of
-a ratio of spreads 21 %: a right pair fails a comparison with less than 1e-4. Seeds are fixed, except that aihwkit's compiled
-tiles draw their output noise, a small share of the error, from the clock.
+pipeline is not ours to the letter: before every drift it re-splits the net weight of a pair, with a scale that depends
+on the largest programming error, which moves its mean error by 1 to 2 % and widens its spread (0.0013 here, 0.0020 to
+0.0028 there, right after programming). So means must agree within 6 % (gains within 0.01), the spread of the gain
+within a factor 3 and that of the error within a factor 4. With 24 chips a side the standard error of a mean is below
+0.7 % and that of a ratio of spreads 21 %: a right pair fails a comparison with less than 1e-4. Seeds are fixed, except
+that aihwkit's compiled tiles draw their output noise, a small share of the error, from the clock.
 """
 
 import pytest

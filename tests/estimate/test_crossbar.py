@@ -94,6 +94,9 @@ def test_replication_raises_throughput_not_energy():
 
 
 def test_recurrent_steps_cannot_be_replicated():
+    assert estimate(Census((linear("lstm", 100, 100, vectors=50),)), crossbar()).mapping["most_copies"] == 8
+    lstm = LayerCount("lstm", "recurrent", rows=100, cols=100, vectors=50, macs=500_000)
+    assert estimate(Census((lstm,)), crossbar()).mapping["most_copies"] == 1
     result = estimate(Census((linear("cell", 100, 100, steps=50),)), crossbar())
     assert result.mapping["most_copies"] == 1
     assert result.latency_s.nominal == pytest.approx(50 * 100e-9)
@@ -176,6 +179,8 @@ serdes = {{ power = {q(1, "W")}, tiles = {q(8)}, scales = "constant" }}
     parts = {name: band.nominal for name, band in result.by_component().items()}
     assert parts == pytest.approx({"serdes": 1 * 100e-9, "buffer": 1e-3 * 100e-9, "adc": 1e-3 * 100e-9})
     assert result.area_mm2.nominal == pytest.approx(2)
+    assert any("buffer, adc, serdes" in sentence for sentence in result.assumptions)
+    assert not any("buffers for" in sentence for sentence in result.not_counted)
 
 
 def test_unmatched_adc_is_a_flagged_lower_bound():
@@ -228,6 +233,13 @@ def test_digital_layers_and_their_operations():
     assert result.mapping["digital_macs"] == 1000
     with pytest.raises(HpmlError, match="no such layers"):
         estimate(network, crossbar(), digital_layers=["fc3"])
+
+
+def test_macs_off_the_crossbar_are_named_with_their_share():
+    attention = LayerCount("attention", "attention", macs=10_000, output_elements=100)
+    result = estimate(Census((linear("fc", 100, 300), attention)), crossbar())
+    assert any("25.0% of the MACs" in sentence for sentence in result.not_counted)
+    assert result.mapping["digital_macs"] == 10_000
 
 
 def test_what_the_card_lacks_is_named():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hpml_sim.census import Census, LayerCount
@@ -52,6 +54,19 @@ def test_weights_in_the_cache_cost_no_traffic_and_are_flagged():
     assert any("last-level cache" in sentence for sentence in result.assumptions)
 
 
+def test_an_embedding_moves_only_the_rows_it_looks_up():
+    table = LayerCount("table", "embedding", weight_count=10**7, input_elements=1, output_elements=100)
+    result = estimate(Census((table,)), digital())
+    assert result.by_component()["memory"].nominal == pytest.approx(100e-12 * 4 * (100 + 101))
+    assert result.mapping["memory_bytes"] == pytest.approx(4 * (10**7 + 101))
+
+
+def test_key_value_cache_takes_memory_for_each_sample():
+    census = Census((linear("fc", 10, 10),), extra={"kv_cache_elements": 1e8})
+    assert estimate(census, digital()).mapping["devices"] == 1
+    assert estimate(census, digital(), batch=8).mapping["devices"] == 4
+
+
 def test_batching_amortises_overhead():
     network = mlp(64, 128, 10)
     one, many, best = (estimate(network, digital(), batch=b) for b in (1, 64, "best"))
@@ -74,8 +89,9 @@ def test_network_too_large_for_the_memory_says_how_many_devices():
     assert any("between the devices" in sentence for sentence in result.not_counted)
 
 
-def test_time_steps_are_launches():
-    spiking = Census((linear("fc", 10, 10, steps=25), neurons("lif", 10, steps=25, spikes=5)), kind="spiking")
+def test_every_call_is_a_launch():
+    layers = (linear("fc", 10, 10, steps=25, calls=25), neurons("lif", 10, steps=25, spikes=5))
+    spiking = Census((layers[0], replace(layers[1], calls=25)), kind="spiking")
     result = estimate(spiking, digital())
     assert result.latency_s.nominal == pytest.approx(10e-6 + 50e-6)
     assert any("densely" in sentence for sentence in result.assumptions)
@@ -90,3 +106,10 @@ def test_active_clocks_are_dynamic_power():
 def test_unknown_precision_names_what_there_is():
     with pytest.raises(HpmlError, match=r"precision='int8'.*fp32"):
         estimate(mlp(10, 10), digital(), precision="int8")
+
+
+def test_best_batch_of_a_network_on_several_devices_fills_them():
+    census = Census((linear("fc", 20_000, 20_000),), extra={"kv_cache_elements": 1e6})
+    best = estimate(census, digital(), batch="best")
+    assert best.mapping["devices"] == 2  # 1.6 GB in 0.9 GB each, and the rest for 50 caches of 4 MB
+    assert best.batch == 32

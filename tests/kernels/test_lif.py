@@ -132,7 +132,7 @@ def test_gradient_of_beta_outside_its_range_is_zero():
 
 
 def test_threads_change_nothing():
-    x, *grads = draw((25, 64, 128), torch.float32)
+    x, *grads = draw((40, 64, 257), torch.float32)  # large enough that threads are started
     want = run(x, grads, 0.95, 1.0, engine="torch")
     before = torch.get_num_threads()
     try:
@@ -144,8 +144,8 @@ def test_threads_change_nothing():
         torch.set_num_threads(before)
 
 
-def test_two_python_threads_at_once():
-    x, *grads = draw((25, 64, 128), torch.float32)
+def test_several_python_threads_at_once():
+    x, *grads = draw((40, 64, 257), torch.float32)
     want = run(x, grads, 0.95, 1.0)[0]
     seen = []
     workers = [threading.Thread(target=lambda: seen.append(leaky(x, 0.95, 1.0)[0])) for _ in range(4)]

@@ -53,7 +53,7 @@ def test_threads_change_nothing():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert torch.equal(rate_spikes(x, 20, 3, engine="numba"), rate_spikes(x, 20, 3, engine="torch"))
+        assert torch.equal(rate_spikes(x, 100, 3, engine="numba"), rate_spikes(x, 100, 3, engine="torch"))
     finally:
         torch.set_num_threads(before)
 

@@ -224,7 +224,7 @@ def test_everything_is_within_reach_of_the_keyboard(browser: Any, reports: dict[
         page.keyboard.press("Enter")
         assert column(page, 4) == sorted(column(page, 4), key=float)
         page.keyboard.press("Space")
-        assert page.get_by_role("columnheader", name="Batch").get_attribute("aria-sort") == "descending"
+        assert page.get_by_role("columnheader", name="Batch", exact=True).get_attribute("aria-sort") == "descending"
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -164,14 +164,14 @@ def test_names_are_escaped_everywhere(evil: str) -> None:
 
 
 def test_title_and_path(tmp_path) -> None:
-    path = write_report(example_rows(), tmp_path / "deep" / "report.html", title="Five & one")
+    path = write_report(example_rows(targets=("cpu",)), tmp_path / "deep" / "report.html", title="Five & one")
     assert "<title>Five &amp; one</title>" in path.read_text(encoding="utf-8")
 
 
 def test_a_path_that_cannot_be_written(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HpmlError, match="the results themselves are safe"):
-        write_report(example_rows(), tmp_path / "file" / "report.html")
+        write_report(example_rows(targets=("cpu",)), tmp_path / "file" / "report.html")
 
 
 def test_no_rows() -> None:

@@ -49,7 +49,7 @@ def test_mlp_becomes_spiking_and_the_original_stays():
     model = convert(net, "loihi")
     assert isinstance(model, SpikingModel)
     assert model.steps == 25
-    assert [type(layer) for layer in net] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(layer) for layer in net.children()] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
     report = model.report.set_index("layer")
     assert report.became.to_dict() == {
@@ -147,20 +147,21 @@ def test_chips_side_by_side():
 
 
 def test_weights_shrink_until_a_neuron_can_follow():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2))
+    first, last = nn.Linear(4, 2), nn.Linear(2, 2)
+    net = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
     with torch.no_grad():
-        net[1].weight.copy_(torch.tensor([[4.0, 0, 0, 0], [0, 3.0, 0, 0]]))
-        net[1].bias.copy_(torch.tensor([2.0, 0.0]))  # largest current: 1.5 * 4 + 2 = 8
-        net[3].weight.copy_(torch.tensor([[2.0, 0], [0, 1.0]]))
-        net[3].bias.copy_(torch.tensor([8.0, 0.0]))  # the bias shrinks with layer 1: 1.5 * 2 + 8 / 8 = 4
+        first.weight.copy_(torch.tensor([[4.0, 0, 0, 0], [0, 3.0, 0, 0]]))
+        first.bias.copy_(torch.tensor([2.0, 0.0]))  # largest current: 1.5 * 4 + 2 = 8
+        last.weight.copy_(torch.tensor([[2.0, 0], [0, 1.0]]))
+        last.bias.copy_(torch.tensor([8.0, 0.0]))  # the bias shrinks with layer 1: 1.5 * 2 + 8 / 8 = 4
     model = convert(net, Spiking("loihi", steps=4))
-    torch.testing.assert_close(model.network[1].weight, net[1].weight / 8)
-    torch.testing.assert_close(model.network[1].bias, net[1].bias / 8)
-    torch.testing.assert_close(model.network[3].weight, net[3].weight / 4)
-    torch.testing.assert_close(model.network[3].bias, net[3].bias / 32)
+    torch.testing.assert_close(model.network[1].weight, first.weight / 8)
+    torch.testing.assert_close(model.network[1].bias, first.bias / 8)
+    torch.testing.assert_close(model.network[3].weight, last.weight / 4)
+    torch.testing.assert_close(model.network[3].bias, last.bias / 32)
     assert "weights x 0.125" in model.report.set_index("layer").why["1"]
     as_is = convert(net, Spiking("loihi", steps=4, scale_weights=False))
-    assert torch.equal(as_is.network[1].weight, net[1].weight)
+    assert torch.equal(as_is.network[1].weight, first.weight)
 
 
 def test_rates_of_a_linear_chain_follow_relu():

@@ -93,9 +93,7 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def launch(
-    kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *arguments: Tensor | float
-) -> None:
+def launch(kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *arguments: Any) -> None:
     """Put one kernel on torch's current stream; does nothing where there is no block to run.
 
     Args:

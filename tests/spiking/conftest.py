@@ -1,0 +1,14 @@
+"""Small networks on one thread: on shared cores, waiting for a second one costs more than the work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
