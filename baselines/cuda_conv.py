@@ -182,11 +182,12 @@ class _Conv2d(torch.autograd.Function):
             blocks = blocks_for(x.numel())
             launch(conv2d_input_grad_kernel, blocks, THREADS, grad, weight, *ctx.geometry, grad_x)
         if ctx.needs_input_grad[1]:
-            grad_weight = torch.empty_like(weight)
-            launch(conv2d_weight_grad_kernel, weight.numel(), BLOCK, grad, x, *ctx.geometry, grad_weight)
+            grad_weight = torch.zeros_like(weight)
+            blocks = weight.numel() if x.shape[0] else 0  # an empty batch adds nothing
+            launch(conv2d_weight_grad_kernel, blocks, BLOCK, grad, x, *ctx.geometry, grad_weight)
         if ctx.needs_input_grad[2]:
-            grad_bias = weight.new_empty(weight.shape[0])
-            launch(channel_sum_kernel, weight.shape[0], BLOCK, grad, grad_bias)
+            grad_bias = weight.new_zeros(weight.shape[0])
+            launch(channel_sum_kernel, weight.shape[0] if x.shape[0] else 0, BLOCK, grad, grad_bias)
         return grad_x, grad_weight, grad_bias, None, None, None
 
 
@@ -208,7 +209,7 @@ def conv2d(
         HpmlError: shapes that do not fit, a kernel larger than the padded image, the wrong dtype or device.
     """
     check_operands("conv2d", x=x, weight=weight, bias=bias)
-    if x.dim() != 4 or weight.dim() != 4 or x.shape[1] != weight.shape[1]:
+    if x.dim() != 4 or weight.dim() != 4 or x.shape[1] != weight.shape[1] or 0 in weight.shape:
         raise HpmlError(
             f"conv2d: x {tuple(x.shape)} and weight {tuple(weight.shape)}; needs (N, C, H, W), (O, C, kH, kW)"
         )
@@ -217,7 +218,7 @@ def conv2d(
     strides, pads = _pair(stride), _pair(padding)
     if min(strides) < 1 or min(pads) < 0:
         raise HpmlError(f"conv2d: stride={stride!r} must be >= 1, padding={padding!r} >= 0")
-    if min(_out_size(x, weight, strides, pads)) < 1 or 0 in weight.shape[2:]:
+    if min(_out_size(x, weight, strides, pads)) < 1:
         raise HpmlError(
             f"conv2d: a kernel of {tuple(weight.shape[2:])} does not fit an image of {tuple(x.shape[2:])} "
             f"padded by {pads}"

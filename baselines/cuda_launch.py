@@ -11,6 +11,7 @@ This module does not import numba by itself: `import hpml_sim` stays cheap, and 
 from __future__ import annotations
 
 import sys
+import warnings
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -98,7 +99,7 @@ def launch(kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int,
 
     Args:
         kernel: what `@cuda.jit` made. blocks: the grid, in x, y, z. threads: of one block.
-        arguments: tensors, handed over without a copy, and numbers.
+        arguments: tensors with at least one element each, handed over without a copy, and numbers.
 
     Raises:
         HpmlError: more blocks than a grid can have.
@@ -106,6 +107,8 @@ def launch(kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int,
     grid = (blocks,) if isinstance(blocks, int) else blocks
     if any(n == 0 for n in grid):
         return
+    # An empty tensor has no address that a GPU could be given; callers know the result without a kernel.
+    assert all(a.numel() > 0 for a in arguments if isinstance(a, Tensor))
     if any(n > most for n, most in zip(grid, MOST_BLOCKS, strict=False)):
         raise HpmlError(
             f"{kernel.py_func.__name__}: the shape needs a grid of {' x '.join(map(str, grid))} blocks, CUDA allows "
@@ -114,16 +117,29 @@ def launch(kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int,
     from numba import cuda
 
     if cuda_backend() == "simulator":
-        # The simulator's threads wait for each other by polling: short turns make it about 6 x faster.
-        turn = sys.getswitchinterval()
-        sys.setswitchinterval(5e-5)
-        try:
-            kernel[grid, threads](*(a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments))
-        finally:
-            sys.setswitchinterval(turn)
+        _simulate(kernel, grid, threads, arguments)
         return
     device = next(a.device for a in arguments if isinstance(a, Tensor))
     with cuda.gpus[device.index or 0]:  # numba keeps a current device of its own
         stream = cuda.external_stream(torch.cuda.current_stream(device).cuda_stream)
         on_device = (cuda.as_cuda_array(a.detach()) if isinstance(a, Tensor) else a for a in arguments)
         kernel[grid, threads, stream](*on_device)
+
+
+def _simulate(kernel: Any, grid: tuple[int, ...], threads: int | tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    """Run a kernel in numba's simulator, on views of the tensors; inputs that it cannot view are copied."""
+    # Its threads wait for each other by polling: short turns make it about 6 x faster.
+    turn = sys.getswitchinterval()
+    sys.setswitchinterval(5e-5)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # inf - inf: numpy warns, a GPU does not
+            kernel[grid, threads](*(_view(a) if isinstance(a, Tensor) else a for a in arguments))
+    finally:
+        sys.setswitchinterval(turn)
+
+
+def _view(x: Tensor) -> Any:
+    array = x.detach().numpy()
+    whole = array.flags["C_CONTIGUOUS"] or array.flags["F_CONTIGUOUS"]
+    return array if whole else array.copy()  # the simulator knows no other strides; results are always contiguous

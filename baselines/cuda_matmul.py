@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numba.cuda
 import numpy as np
-import torch
 from numba import float32
 from torch import Tensor
 
@@ -251,14 +250,14 @@ def register_tiled_kernel(
 
 def matmul_naive(a: Tensor, b: Tensor) -> Tensor:
     """A B by `naive_kernel`: (M, K), (K, N) -> (M, N), float32, any strides."""
-    c = _result("matmul_naive", a, b)
+    a, b, c = _factors("matmul_naive", a, b)
     launch(naive_kernel, (ceil_div(c.shape[1], TILE), ceil_div(c.shape[0], TILE)), (TILE, TILE), a, b, c)
     return c
 
 
 def matmul_tiled(a: Tensor, b: Tensor) -> Tensor:
     """A B by `tiled_kernel`: (M, K), (K, N) -> (M, N), float32, any strides."""
-    c = _result("matmul_tiled", a, b)
+    a, b, c = _factors("matmul_tiled", a, b)
     launch(tiled_kernel, (ceil_div(c.shape[1], TILE), ceil_div(c.shape[0], TILE)), (TILE, TILE), a, b, c)
     return c
 
@@ -280,11 +279,10 @@ def fused_product(
     Raises:
         HpmlError: shapes that do not fit, another dtype, the wrong device, or a shape past the grid's limits.
     """
-    c = _result("matmul_register_tiled", a, b, bias=bias)
+    a, b, c = _factors("matmul_register_tiled", a, b)
+    check_operands("matmul_register_tiled", a=a, bias=bias)
     if bias is not None and bias.shape != c.shape[1:]:
         raise HpmlError(f"matmul_register_tiled: bias {tuple(bias.shape)} for a product of shape {tuple(c.shape)}")
-    if a.shape[1] == 0:  # a sum of nothing; the kernel reads at least one number of each factor
-        a, b = a.new_zeros(a.shape[0], 1), b.new_zeros(1, b.shape[1])
     a, a_by_rows = _readable(a)
     b, b_by_rows = _readable(b)
     cut = tiling or _tiling(*c.shape)
@@ -295,11 +293,15 @@ def fused_product(
     return c
 
 
-def _result(operation: str, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    check_operands(operation, a=a, b=b, bias=bias)
+def _factors(operation: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The factors, checked, and an empty result."""
+    check_operands(operation, a=a, b=b)
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0]:
         raise HpmlError(f"{operation}: a {tuple(a.shape)} and b {tuple(b.shape)}; needs (M, K) and (K, N)")
-    return torch.empty((a.shape[0], b.shape[1]), device=a.device)
+    c = a.new_empty(a.shape[0], b.shape[1])
+    if a.shape[1] == 0:  # a sum of nothing is 0; the kernels read at least one number of each factor
+        a, b = a.new_zeros(a.shape[0], 1), b.new_zeros(1, b.shape[1])
+    return a, b, c
 
 
 def _readable(x: Tensor) -> tuple[Tensor, bool]:

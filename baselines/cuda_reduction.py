@@ -14,7 +14,6 @@ from typing import Any
 
 import numba.cuda
 import numpy as np
-import torch
 from numba import float32
 from torch import Tensor
 
@@ -99,10 +98,10 @@ def total(x: Tensor, *, scale: float = 1.0) -> Tensor:
     check_operands("total", x=x)
     flat = x.contiguous().view(-1)
     if flat.numel() == 0:
-        return torch.zeros((), device=x.device)
+        return x.new_zeros(())
     blocks = min(ceil_div(flat.numel(), THREADS), MOST_BLOCKS)
-    partial = torch.empty(blocks, device=x.device)
-    result = torch.empty(1, device=x.device)
+    partial = x.new_empty(blocks)
+    result = x.new_empty(1)
     launch(total_kernel, blocks, THREADS, flat, np.float32(1), partial)
     launch(total_kernel, 1, THREADS, partial, np.float32(scale), result)
     return result[0]
@@ -113,6 +112,8 @@ def column_sum(x: Tensor) -> Tensor:
     check_operands("column_sum", x=x)
     if x.dim() != 2:
         raise HpmlError(f"column_sum: x of shape {tuple(x.shape)}; needs (rows, columns)")
-    result = torch.empty(x.shape[1], device=x.device)
+    if x.shape[0] == 0:
+        return x.new_zeros(x.shape[1])
+    result = x.new_empty(x.shape[1])
     launch(column_sum_kernel, ceil_div(x.shape[1], COLUMNS), (COLUMNS, ROWS), x.contiguous(), result)
     return result

@@ -55,8 +55,11 @@ def largest_of_block(value, shared):
 
 
 @cuda.jit
-def cross_entropy_kernel(logits, labels, log_sum, losses):
-    """log sum exp and loss of each row of logits (rows, classes); a label that is no class gives NaN."""
+def cross_entropy_kernel(logits, labels, norm, losses):
+    """Loss of each row of logits (rows, classes), NaN where the label is no class, and what its softmax needs.
+
+    norm (rows, 2): the largest logit and the logarithm of the sum, apart: their sum would round off the small one.
+    """
     shared = cuda.shared.array(THREADS, float32)
     row, thread = cuda.blockIdx.x, cuda.threadIdx.x
     classes = logits.shape[1]
@@ -70,19 +73,20 @@ def cross_entropy_kernel(logits, labels, log_sum, losses):
         mine += math.exp(logits[row, j] - largest)
     everyone = sum_of_block(mine, shared)
     if thread == 0:
-        log_sum[row] = largest + math.log(everyone)
+        norm[row, 0] = largest
+        norm[row, 1] = math.log(everyone)
         label = labels[row]
-        losses[row] = log_sum[row] - logits[row, label] if 0 <= label < classes else undefined
+        losses[row] = norm[row, 1] - (logits[row, label] - largest) if 0 <= label < classes else undefined
 
 
 @cuda.jit
-def cross_entropy_backward_kernel(logits, labels, log_sum, upstream, result):
-    """dloss/dlogits: exp(x - log sum) is the softmax, so nothing but one number a row was kept on the way forward."""
+def cross_entropy_backward_kernel(logits, labels, norm, upstream, result):
+    """dloss/dlogits: exp(x - m - log sum) is the softmax, so two numbers a row are all that was kept."""
     row = cuda.blockIdx.x
     scale = upstream[0] / np.float32(logits.shape[0])
     for j in range(cuda.threadIdx.x, logits.shape[1], THREADS):
         hit = np.float32(1) if j == labels[row] else zero
-        result[row, j] = (math.exp(logits[row, j] - log_sum[row]) - hit) * scale
+        result[row, j] = (math.exp(logits[row, j] - norm[row, 0] - norm[row, 1]) - hit) * scale
 
 
 def check_cross_entropy(logits: Tensor, labels: Tensor) -> None:
@@ -99,33 +103,33 @@ def check_cross_entropy(logits: Tensor, labels: Tensor) -> None:
 
 
 def cross_entropy_forward(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean loss (a scalar) and log sum exp (rows,), which `cross_entropy_backward` takes; NaN for an empty batch."""
+    """Mean loss (a scalar; NaN for an empty batch) and norm (rows, 2), which `cross_entropy_backward` takes."""
     rows = logits.shape[0]
-    log_sum, losses = torch.empty(rows, device=logits.device), torch.empty(rows, device=logits.device)
-    launch(cross_entropy_kernel, rows, THREADS, logits, labels, log_sum, losses)
-    return total(losses, scale=1 / rows) if rows else losses.new_tensor(math.nan), log_sum
+    norm, losses = logits.new_empty(rows, 2), logits.new_empty(rows)
+    launch(cross_entropy_kernel, rows, THREADS, logits, labels, norm, losses)
+    return total(losses, scale=1 / rows) if rows else losses.new_tensor(math.nan), norm
 
 
-def cross_entropy_backward(logits: Tensor, labels: Tensor, log_sum: Tensor, upstream: Tensor | None = None) -> Tensor:
+def cross_entropy_backward(logits: Tensor, labels: Tensor, norm: Tensor, upstream: Tensor | None = None) -> Tensor:
     """Gradient of the logits (rows, classes); upstream: dL/dloss, a scalar tensor, 1 by default."""
     result = torch.empty_like(logits)
-    grad = torch.ones(1, device=logits.device) if upstream is None else upstream.reshape(1)
-    launch(cross_entropy_backward_kernel, logits.shape[0], THREADS, logits, labels, log_sum, grad, result)
+    grad = logits.new_ones(1) if upstream is None else upstream.reshape(1)
+    launch(cross_entropy_backward_kernel, logits.shape[0], THREADS, logits, labels, norm, grad, result)
     return result
 
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        loss, log_sum = cross_entropy_forward(logits, labels)
-        ctx.save_for_backward(logits, labels, log_sum)
+        loss, norm = cross_entropy_forward(logits, labels)
+        ctx.save_for_backward(logits, labels, norm)
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        logits, labels, log_sum = ctx.saved_tensors
-        return cross_entropy_backward(logits, labels, log_sum, grad), None
+        logits, labels, norm = ctx.saved_tensors
+        return cross_entropy_backward(logits, labels, norm, grad), None
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ class MlpTrainer:
         activations = self.forward(x)
         logits = activations[-1]
         check_cross_entropy(logits, labels)
-        loss, log_sum = cross_entropy_forward(logits, labels)
-        grad: Tensor | None = cross_entropy_backward(logits, labels, log_sum)
+        loss, norm = cross_entropy_forward(logits, labels)
+        grad: Tensor | None = cross_entropy_backward(logits, labels, norm)
         for i in range(len(self._weights) - 1, -1, -1):
             weight, bias = self._weights[i]
             output = activations[i + 1] if i < len(self._weights) - 1 else None  # None: no ReLU here

@@ -41,8 +41,8 @@ class Analog:
 
     Attributes:
         card: name of a crossbar card, or the path of one.
-        engine: what runs programmed chips: "fused" is ours, all chips at once; "aihwkit" runs genuine aihwkit layers, chip
-            by chip (a second opinion; no grouped convolution). Training is the same.
+        engine: what runs programmed chips: "fused" is ours, all chips at once; "aihwkit" runs genuine aihwkit layers,
+            chip by chip (a second opinion; `nn.Linear` and plain `nn.Conv2d` only). Training is the same.
         dac_bits, adc_bits: resolution of the converters; None takes the card's.
         compensation: drift compensation: none, one factor a tile ("global"), or one a column.
         output_noise: sigma of the noise at the ADC's input, in units of one full-scale input times one full-scale

@@ -89,8 +89,8 @@ class LoRA(nn.Linear):
         super().__init__(6, 5)
         self.down, self.up = nn.Parameter(torch.randn(2, 6)), nn.Linear(2, 5, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x) + self.up(F.linear(x, self.down))
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - nn.Linear's name
+        return super().forward(input) + self.up(F.linear(input, self.down))
 
 
 def encoder(**kwargs: bool) -> nn.Module:
@@ -303,8 +303,8 @@ def test_synaptic_operations_of_convolutions(drawn: tuple[nn.Module, torch.Tenso
 
 def test_a_subclass_that_pads_on_its_own() -> None:
     class Same(nn.Conv1d):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return F.conv1d(F.pad(x, (1, 1)), self.weight, self.bias)
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - nn.Conv1d's name
+            return F.conv1d(F.pad(input, (1, 1)), self.weight, self.bias)
 
     model, x = Same(2, 3, 3), torch.ones(1, 2, 5)
     (count,) = census(model, data=x).layers
@@ -366,11 +366,8 @@ def snn(seed: int = 0) -> nn.Sequential:
 def assert_as_neurobench(counts: Census, theirs: dict[str, object]) -> None:
     ours = counts.synaptic_operations("neurobench")
     expected = theirs["SynapticOperations"]
-    assert {
-        "Effective_MACs": ours.effective_macs,
-        "Effective_ACs": ours.effective_acs,
-        "Dense": ours.dense,
-    } == expected
+    figures = {"Effective_MACs": ours.effective_macs, "Effective_ACs": ours.effective_acs, "Dense": ours.dense}
+    assert figures == pytest.approx(expected, rel=1e-14)  # they divide one sum, we add up quotients
     assert counts.activation_sparsity == pytest.approx(theirs["ActivationSparsity"], rel=1e-12)
     assert counts.connection_sparsity is not None
     assert round(counts.connection_sparsity, 4) == theirs["ConnectionSparsity"]
@@ -701,7 +698,7 @@ def test_products_of_derived_weights_are_matrices() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.randn(5, 6))
-            self.register_buffer("mask", torch.eye(5, 6))
+            self.mask = nn.Buffer(torch.eye(5, 6))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return F.linear(x, self.weight * self.mask)
@@ -790,8 +787,8 @@ def test_table_totals_and_json() -> None:
     counts = census(models.cnn((1, 8, 8), 10), data=torch.rand(3, 1, 8, 8))
     table = counts.table()
     assert list(table["name"]) == [layer.name for layer in counts.layers]
-    assert table["macs"].sum() == counts.total("macs")
-    assert table["weights_read"].sum() == counts.total("weights_read")
+    for name in ("macs", "weights_read"):
+        assert sum(table[name].tolist()) == counts.total(name)
     assert Census.from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
     assert (counts.samples, counts.input_elements, counts.output_elements) == (3, 64, 10)
     assert Census(()).table().empty
@@ -819,7 +816,7 @@ def test_shapes_only_measures_nothing() -> None:
         (lambda m: census(m, input_shape=(0,)), r"input_shape=\(0,\)"),
         (lambda m: census(m, data=torch.ones(3, 7)), r"Linear failed on an input of shape \(3, 7\)"),
         (lambda m: census(nn.LazyLinear(3), input_shape=(4,)), "lazy"),
-        (lambda m: census(m, input_shape=(4,)).total("row"), "unknown count 'row'. Did you mean"),
+        (lambda m: census(m, input_shape=(4,)).total("mac"), "unknown count 'mac'. Did you mean 'macs'"),
         (lambda m: census(m, input_shape=(4,)).synaptic_operations("neurobunch"), "Did you mean 'neurobench'"),
     ],
 )
@@ -835,7 +832,7 @@ def test_unknown_names_are_hpml_errors() -> None:
 def test_import_stays_cheap() -> None:
     code = (
         "import sys, hpml_sim.census, hpml_sim.shapes;"
-        "print([m for m in ('pandas', 'snntorch', 'aihwkit', 'numba', 'scipy', 'pydantic') if m in sys.modules])"
+        "print([m for m in ('pandas', 'snntorch', 'aihwkit', 'numba') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

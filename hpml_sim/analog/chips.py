@@ -338,9 +338,10 @@ def _readout(crossbar: Crossbar, weight: Tensor, seed: int) -> Tensor:
 def _tell_chips(network: nn.Module, chips: int) -> None:
     """Spiking networks fold time between chips and batch, so they must know the chips."""
     spiking = sys.modules.get("hpml_sim.spiking.model")  # where it was never imported, no such network exists
-    for module in network.modules() if spiking else ():
-        if isinstance(module, spiking.SpikingModel):
-            module.chips = chips
+    if spiking is not None:
+        for module in network.modules():
+            if isinstance(module, spiking.SpikingModel):
+                module.chips = chips  # pyright: ignore[reportArgumentType] - a property, not a submodule
 
 
 def _settings(crossbar: Crossbar) -> dict[str, Any]:

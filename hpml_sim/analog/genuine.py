@@ -1,7 +1,7 @@
 """Out to aihwkit: the same network with genuine aihwkit layers, settings and state carried over.
 
-`Analog(..., engine="aihwkit")` programs and runs such layers through the same `program` and `at`, as a second opinion on
-our own; `to_aihwkit` hands them to whoever works with aihwkit itself. Training is ours in both cases.
+`Analog(..., engine="aihwkit")` programs and runs such layers through the same `program` and `at`, as a second opinion
+on our own; `to_aihwkit` hands them to whoever works with aihwkit itself. Training is ours in both cases.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
 
     Raises:
         HpmlError: a model without analog layers, or of programmed chips.
-        ConversionError: a layer that aihwkit cannot hold (groups, string padding, other padding modes), or that was
-            never calibrated. ImportError: aihwkit is missing or broken.
+        ConversionError: a layer that aihwkit's torch tiles cannot hold (Conv1d, Conv3d, groups, string padding,
+            other padding modes), or that was never calibrated. ImportError: aihwkit is missing or broken.
     """
     for name, crossbar in analog_layers(model).items():
         _check(name, model.get_submodule(name), crossbar)
@@ -61,6 +61,11 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
         )
     if isinstance(layer, nn.Linear):
         return
+    if not isinstance(layer, nn.Conv2d):
+        raise ConversionError(
+            f"layer {name!r}: aihwkit's torch tiles have no {type(layer).__name__.removeprefix('Analog')}; "
+            "leave the layer digital with skip=, or use engine='fused'"
+        )
     mode, padding = layer.padding_mode, layer.padding
     if crossbar.shape.groups > 1 or mode != "zeros" or isinstance(padding, str):
         raise ConversionError(
@@ -70,9 +75,9 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
 
 
 def _genuine(layer: Any, crossbar: Crossbar) -> nn.Module:
-    from aihwkit.nn import AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear
+    from aihwkit.nn import AnalogConv2d, AnalogLinear
 
-    kinds = {nn.Linear: AnalogLinear, nn.Conv1d: AnalogConv1d, nn.Conv2d: AnalogConv2d, nn.Conv3d: AnalogConv3d}
+    kinds: dict[Any, Any] = {nn.Linear: AnalogLinear, nn.Conv2d: AnalogConv2d}
     digital = next(kind for kind in kinds if isinstance(layer, kind))
     plain = digital.__new__(digital)  # `from_digital` reads sizes, weight and bias of a torch layer
     plain.__dict__.update(layer.__dict__)
@@ -100,7 +105,7 @@ def rpu_config(crossbar: Crossbar) -> Any:
     from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 
     target, shape = crossbar.target, crossbar.shape
-    config = TorchInferenceRPUConfig()
+    config: Any = TorchInferenceRPUConfig()
     config.mapping.weight_scaling_omega = 1.0
     config.mapping.weight_scaling_columnwise = True
     config.mapping.digital_bias = True

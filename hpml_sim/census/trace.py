@@ -273,6 +273,8 @@ class Recorder:
         arrived = {storage_of(t) for t in inputs}
         self.used |= arrived
         self.saw([t for t in outputs if storage_of(t) not in arrived])
+        if name == "clone":  # to change the layout in memory; whether it is needed depends on the batch
+            return
         scale = self._scale(inputs, outputs)
         if name in FACTORS:
             self._factors(frame, name, args, scale)

@@ -152,9 +152,6 @@ class _PresetTile:
     def time(self, layer: LayerCount) -> Band:
         return self._ledger.use(self._preset.time_per_mvm, OTHER_WORKLOAD if layer.binary_input else SAME_CLASS)
 
-    def conversions(self, layer: LayerCount) -> float:
-        return 1.0
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -202,9 +199,6 @@ class _ComponentTile:
         """Events of one MVM; a spike is one bit without sign, read once."""
         bits, repeats = (1, 1) if layer.binary_input else (self._bits[0], int(si(self._part.repeats, 1)))
         return counts(self._part, bits, self._bits[1], repeats)
-
-    def conversions(self, layer: LayerCount) -> float:
-        return float(self.counts(layer).conversions)
 
     def mvm(self, block: Block, layer: LayerCount) -> list[_Cost]:
         part, n, rows, cols = self._part, self.counts(layer), block.rows, block.cols
@@ -337,7 +331,9 @@ def estimate_crossbar(
         for cost in _layer_costs(tile, p):
             ledger.add(p.layer.name, cost.component, cost.energy, *cost.quantities)
         stages.append(tile.time(p.layer) * float(p.rounds()))
-        conversions += p.layer.vectors * tile.conversions(p.layer) * sum(b.count * b.cols for b in p.blocks)
+        if isinstance(tile, _ComponentTile):
+            each = tile.counts(p.layer).conversions * sum(block.count * block.cols for block in p.blocks)
+            conversions += p.layer.vectors * each
     component = card.component if mode == "component" else None
     digital_s = _surroundings(ledger, card, placements, digital, component, input_bits, per_chip)
 
@@ -373,10 +369,11 @@ def estimate_crossbar(
         "utilisation": sum(p.cells * p.copies for p in placements) / max(tiles * rows * cols, 1),
         "chip_utilisation": tiles / (chips * per_chip),
         "most_copies": float(max((p.copies for p in placements), default=0)),
-        "conversions_per_mac": conversions / macs if macs else 0.0,
         "analog_macs": macs,
         "digital_macs": sum(layer.macs for layer in digital),
     }
+    if component is not None:
+        mapping["conversions_per_mac"] = conversions / macs if macs else 0.0
     return ledger.close(
         batch=batch,
         latency_s=latency,

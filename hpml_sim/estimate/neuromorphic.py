@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from hpml_sim.bands import ZERO, Band
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate._ledger import OTHER_WORKLOAD, SAME_CLASS, Ledger, si
+from hpml_sim.estimate.arithmetic import arithmetic_only_j
 
 if TYPE_CHECKING:
     from hpml_sim.cards import NeuromorphicCard, Quantity
@@ -44,7 +45,8 @@ class Population:
 def populations(census: Census) -> list[Population]:
     """Matrices paired with the neurons that follow them, in order of execution.
 
-    A matrix without neurons behind it (a readout that only sums up) occupies one neuron for each output.
+    A matrix without neurons behind it (a readout that only sums up) occupies one neuron for each output; neurons
+    without a matrix before them (an encoder, or behind a pooling layer) stand alone, without synapses.
     """
     found: list[Population] = []
     matrix: LayerCount | None = None
@@ -52,6 +54,11 @@ def populations(census: Census) -> list[Population]:
     def close(neurons: LayerCount | None) -> None:
         nonlocal matrix
         if matrix is None:
+            if neurons is not None:
+                alone = Population(
+                    neurons.name, neurons.neurons, 0, 0, 0.0, neurons.updates, neurons.spikes, max(neurons.steps, 1)
+                )
+                found.append(alone)
             return
         steps = max(matrix.steps, 1)
         outputs = neurons.neurons if neurons else round(matrix.output_elements / steps)
@@ -197,7 +204,10 @@ def estimate_neuromorphic(
             "steps": float(steps),
             "step_time_s": step.nominal,
         },
-        apart={"dynamic_j": sum((t.energy_j for t in ledger.terms if t.component in dynamic), ZERO)},
+        apart={
+            "dynamic_j": sum((t.energy_j for t in ledger.terms if t.component in dynamic), ZERO),
+            "arithmetic_only_j": Band.exact(arithmetic_only_j(census)),
+        },
     )
 
 
@@ -291,6 +301,10 @@ def _remarks(
         )
     if any(not y.sops and y.macs and not census.samples for y in census.layers if y.rows > 0):
         ledger.assume("no data was counted: every input is taken as active at every step, an upper bound")
+    if convolutions := [y.name for y in census.layers if y.op == "conv"]:
+        ledger.assume(
+            f"{', '.join(convolutions)}: a core stores the weights of a convolution once, not once a position"
+        )
     limit = min(si(card.core.fan_in, math.inf), si(card.core.axons, math.inf))
     wide = [group.name for group in groups if group.fan_in > limit]
     if wide:

@@ -50,7 +50,8 @@ class Estimate:
         sources: source key -> citation, for every source used.
         assumptions: what was taken for granted, one sentence each; weak figures of the card are named here.
         apart: figures that are not part of `energy_j`, by name with the unit in the name: `energy_without_idle_j`,
-            `programming_j` (writing all weights once), `recalibration_j` (one drift calibration), ...
+            `programming_j` (writing all weights once), `recalibration_j` (one drift calibration), `dynamic_j` (events
+            of a spiking machine), `arithmetic_only_j` (fp32 additions at 45 nm: a bound that leaves out the rest), ...
     """
 
     card: str

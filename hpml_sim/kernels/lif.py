@@ -130,7 +130,7 @@ class _Leaky(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_spikes, grad_membrane = grad_outputs
         membrane, beta, theta = ctx.saved_tensors
         reset, kind, slope, engine = ctx.constants

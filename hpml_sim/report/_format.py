@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
+
+from hpml_sim.times import SECONDS, format_time
 
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 DASH = "\N{EN DASH}"
 """Between the bounds of a range."""
-_PERIODS = ((365 * 86400.0, "year"), (86400.0, "day"), (3600.0, "h"), (60.0, "min"))
 
 
 class BandLike(Protocol):
@@ -62,13 +64,15 @@ def _prefix(exponent: int, micro: str) -> str:
 
 
 def time_label(seconds: float) -> str:
-    """Seconds since programming as people say it: "1 s", "1 h", "1 day", "2 days", "1 year"."""
-    for length, name in _PERIODS:
-        if seconds >= 0.9995 * length:
-            count = f"{seconds / length:.3g}"
-            plural = "s" if name in ("day", "year") and count != "1" else ""
-            return f"{count} {name}{plural}"
-    return f"{seconds:.3g} s" if seconds == 0 or seconds >= 1 else si(seconds, "s")
+    """Seconds since programming as people say it: "1 s", "1 h", "1 day", "1 week", "1.5 h"."""
+    exact = format_time(seconds)
+    if not exact.endswith(" s"):
+        return exact
+    if seconds == 0 or seconds >= 1:
+        unit = next((u for u in ("year", "day", "h", "min") if seconds >= 0.9995 * SECONDS[u]), "s")
+        count = f"{seconds / SECONDS[unit]:.3g}"
+        return f"{count} {unit}" + ("s" if unit in ("year", "day") and count != "1" else "")
+    return si(seconds, "s")
 
 
 def percent(share: float, places: int = 2) -> str:
@@ -81,6 +85,17 @@ def listing(words: list[str]) -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers with their runs joined: 2, 5, 6, 7 is "2, 5-7", with an en dash."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}{DASH if len(r) > 2 else ', '}{r[-1]}" for r in runs)
 
 
 def names(words: list[str], most: int = 6) -> str:

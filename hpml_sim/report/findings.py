@@ -55,7 +55,7 @@ def accuracy(targets: Sequence[TargetSummary]) -> str:
     spreads: dict[str, list[str]] = {}
     for target, figure_ in ranked:
         spreads.setdefault(figure_.spread, []).append(target.name)
-    if len(spreads) > 1:
+    if len(spreads) > 1 and any(figure_.n == 1 for _, figure_ in ranked):
         parts = [f"those of {names(who)} from {spread}" for spread, who in spreads.items()]
         text += f" Intervals: {listing(parts)}; these answer different questions, so small differences rank nothing."
     return text

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.report import findings, plots
-from hpml_sim.report._format import digits, listing, names, percent, si, span, time_label
+from hpml_sim.report._format import digits, listing, names, percent, ranges, si, span, time_label
 from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, summarise, times_of
 from hpml_sim.results import BandRow, Row, to_frame
 
@@ -134,7 +134,9 @@ def render_report(rows: Sequence[Row], *, title: str | None = None, run: dict[st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(si=_si, span=_span, percent=percent, figure=findings.figure, swatch=_swatch)
+    environment.globals.update(
+        si=_si, span=_span, percent=percent, figure=findings.figure, swatch=_swatch, ranges=ranges
+    )
     template = environment.get_template("report.html.j2")
     page = template.render(_context(rows, targets, title, run))
     if len(page.encode()) > MAX_BYTES:
@@ -244,7 +246,8 @@ def _cost_cells(
     cite: tuple[int, ...] = ()
     if cost.how == "estimated":
         used = [e for e in target.estimates if e.batch == cost.batch]
-        cite = tuple(sorted({sources[(k, text)].number for e in used for k, text in e.sources.items()}))
+        keys = {key for e in used for term in e.terms for key in term.sources}
+        cite = tuple(sorted({sources[(k, t)].number for e in used for k, t in e.sources.items() if k in keys}))
     if cost.energy_j is None:
         reason = cost.energy_reason or "the card has no figure for it"
         energy = _Cell("—", note=notes.number(f"no energy {cost.how}: {reason}", target.name))
@@ -296,25 +299,33 @@ def _linked(text: str) -> Markup:
 
 
 def _conversions(targets: list[TargetSummary]) -> list[dict[str, Any]]:
-    """The conversion reports; targets with the same one share it."""
+    """The conversion reports with what the mapping took; targets with the same report share it."""
     found: dict[str, dict[str, Any]] = {}
     for target in targets:
-        report = _conversion(target)
-        found.setdefault(repr(report), {**report, "names": []})["names"].append(target.name)
+        columns = list(dict.fromkeys(name for layer in target.layers for name in layer))
+        kept = [c for c in columns if any(layer.get(c) not in (None, "") for layer in target.layers)]
+        body = [[_value(name, layer.get(name)) for name in kept] for layer in target.layers]
+        digital = sum(str(layer.get("became", "")) == "digital" for layer in target.layers)
+        report = {"heads": kept, "body": body, "digital": digital, "open": len(body) <= 12, "names": [], "mappings": []}
+        entry = found.setdefault(repr((kept, body)), report)
+        entry["names"].append(target.name)
+        first = min(target.estimates, key=lambda e: e.batch, default=None)
+        if first is not None and first.mapping:
+            entry["mappings"].append((target.name, [_named_value(n, v) for n, v in first.mapping.items()]))
     return list(found.values())
 
 
-def _conversion(target: TargetSummary) -> dict[str, Any]:
-    columns = list(dict.fromkeys(name for layer in target.layers for name in layer))
-    kept = [c for c in columns if any(layer.get(c) not in (None, "") for layer in target.layers)]
-    first = min((e.batch for e in target.estimates), default=None)
-    return {
-        "heads": kept,
-        "body": [[_value(name, layer.get(name)) for name in kept] for layer in target.layers],
-        "mapping": {n: _value(n, v) for e in target.estimates if e.batch == first for n, v in e.mapping.items()},
-        "digital": sum(str(layer.get("became", "")) == "digital" for layer in target.layers),
-        "open": len(target.layers) <= 12,
-    }
+_UNITS = {"w": "W", "j": "J", "s": "s", "hz": "Hz", "bytes": "B", "m": "m"}
+
+
+def _named_value(name: str, value: float) -> tuple[str, str]:
+    """A number of the mapping in words: its unit is the end of its name ("mean_power_w")."""
+    head, _, unit = name.rpartition("_")
+    if head and unit in _UNITS:
+        return (name if unit == "bytes" else head).replace("_", " "), _si(value, _UNITS[unit])
+    if unit in ("share", "utilisation"):
+        return name.replace("_", " "), f"{percent(value, 1)} %"
+    return name.replace("_", " "), _value(name, value)
 
 
 def _value(name: str, value: Any) -> str:

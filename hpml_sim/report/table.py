@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
 _WIDE = 96
+_FEW = 5
 
 
 class _Footnotes:
@@ -40,7 +41,7 @@ class _Footnotes:
         return _MARKS[number] if number < len(_MARKS) else f"({number + 1})"
 
 
-def comparison_table(rows: Sequence[Row], *, width: int = 100) -> Table:
+def comparison_table(rows: Sequence[Row], *, width: int = 100, all_notes: bool = False) -> Table:
     """The comparison for a terminal: two lines for each way in which the cost of a target is known.
 
     The second line of a cell is its spread: the scope under the target, ± under an accuracy, low to high under others.
@@ -49,6 +50,7 @@ def comparison_table(rows: Sequence[Row], *, width: int = 100) -> Table:
     Args:
         rows: results of one run.
         width: columns that the terminal has; below 96 the words are abbreviated, 80 is enough for four times.
+        all_notes: print all that is noted of the targets; otherwise more than a few are only counted.
 
     Raises:
         HpmlError: there are no rows.
@@ -88,7 +90,7 @@ def comparison_table(rows: Sequence[Row], *, width: int = 100) -> Table:
             name = _two(target.name, target.card.scope, style="bold") if leads else Text("")
             accuracies = [_accuracy(target, t, notes) if leads else Text("") for t in times]
             table.add_row(name, *accuracies, *_cost(target, cost, words, notes), end_section=position == len(costs) - 1)
-    table.caption = _caption(targets, notes, words)
+    table.caption = _caption(targets, notes, words, all_notes)
     return table
 
 
@@ -137,7 +139,7 @@ def _banded(band: BandRow, unit: str) -> Text:
     return _two(si(band.nominal, unit), span(band, figures=2))
 
 
-def _caption(targets: list[TargetSummary], notes: _Footnotes, words: dict[str, str]) -> Text:
+def _caption(targets: list[TargetSummary], notes: _Footnotes, words: dict[str, str], all_notes: bool) -> Text:
     lines = notes.lines()
     spreads: dict[str, list[str]] = {}
     for target in targets:
@@ -152,5 +154,9 @@ def _caption(targets: list[TargetSummary], notes: _Footnotes, words: dict[str, s
     if len(scopes) > 1:
         lines.append(f"scopes here: {listing(scopes)}; figures of different scope are not ranked")
     lines += [f"{t.name}: {t.card.title}" for t in targets]
-    lines += [f"{t.name}: {note}" for t in targets for note in t.notes]
+    said = [f"{t.name}: {note}" for t in targets for note in t.notes]
+    if len(said) <= _FEW or all_notes:
+        lines += said
+    else:
+        lines.append(f"{len(said)} notes on what these figures leave out stand in the report")
     return Text("\n".join(lines), style="dim")

@@ -41,7 +41,7 @@ class RateEncoder(InTime):
             raise HpmlError(
                 f"rate encoder: input has dtype {x.dtype}; it must be floating point, with values in [0, 1]"
             )
-        if x.numel() == 0:
+        if x.is_meta or x.numel() == 0:
             return x.new_zeros((x.shape[0] * self.steps, *x.shape[1:]))
         low, high = (float(bound) for bound in torch.aminmax(x.detach()))
         if not (low >= 0 and high <= 1):

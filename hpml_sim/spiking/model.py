@@ -162,7 +162,8 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
         inside = any(name.startswith(layer + ".") for layer in synapses) or any(
             name.startswith(row.layer + ".") for row in rows
         )
-        if inside or (name not in synapses and any(True for _ in module.children())):
+        opaque = name in synapses or isinstance(module, nn.MultiheadAttention)
+        if inside or (not opaque and any(True for _ in module.children())):
             continue
         wanted = chosen(name, module)
         if isinstance(module, _RECTIFIERS):
@@ -183,7 +184,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
             "(torch.relu, F.relu) inside forward() cannot be seen: make it a module (self.act = nn.ReLU()) and "
             "convert again"
         )
-    _replace(model, replaced)
+    model = _replace(model, replaced)
     card = load_card(target.card)
     if not isinstance(card, NeuromorphicCard):
         raise ConversionError(
@@ -274,6 +275,13 @@ def _counterpart(
             f"layer {name!r}: {was} keeps a memory of its own, which would mix with the time steps; take a network "
             "without recurrent layers"
         )
+    if isinstance(module, nn.MultiheadAttention):
+        if not module.batch_first:
+            raise ConversionError(
+                f"layer {name!r}: {was} with batch_first=False; time is folded into the first dimension, which must be "
+                "the batch: build it with batch_first=True"
+            )
+        return row("digital", "attention has no spiking counterpart; it runs at every step on what it is given")
     if isinstance(module, (nn.Dropout, *_CHANNEL_DROPOUTS)):
         dropout = DropoutInTime(module.p, channels=isinstance(module, _CHANNEL_DROPOUTS), steps=target.steps)
         return dropout, LayerReport(name, was, "DropoutInTime", why="one mask a sample for all steps; training only")
@@ -290,14 +298,13 @@ def _counterpart(
     return row("digital", "no spiking counterpart known; it runs at every step on what it is given")
 
 
-def _replace(model: nn.Module, replaced: dict[int, nn.Module]) -> None:
-    """Put the new modules where the old ones were, wherever they are used."""
+def _replace(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:
+    """Put the new modules where the old ones were, wherever they are used; returns the model (or its replacement)."""
     for parent in list(model.modules()):
         for key, child in list(parent._modules.items()):
             if child is not None and id(child) in replaced:
-                new = replaced[id(child)]
-                new.train(child.training)
-                parent._modules[key] = new
+                parent._modules[key] = replaced[id(child)].train(child.training)
+    return replaced.get(id(model), model)
 
 
 @torch.no_grad()

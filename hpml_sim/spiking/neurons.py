@@ -111,7 +111,7 @@ class LeakyNeurons(InTime):
         """Spikes (0 or 1) of x's shape and dtype."""
         in_time = self.unfold(x)
         spikes = self.run(in_time)[0]
-        if not self.training:
+        if not self.training and not x.is_meta:
             self.spike_count = int(torch.count_nonzero(spikes))
             self.samples = in_time.shape[0] * in_time.shape[2]
             self.neurons = in_time[0, 0, 0].numel() if self.samples else 0

@@ -34,8 +34,8 @@ def test_subclasses_are_mapped_unless_they_compute_something_else():
         pass
 
     class Doubled(nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
+        def forward(self, input):  # noqa: A002
+            return 2 * super().forward(input)
 
     report = convert(nn.Sequential(Named(4, 4), Doubled(4, 4)), "pcm").report
     assert row(report, "0")["became"] == "AnalogLinear"

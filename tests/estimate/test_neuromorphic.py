@@ -5,6 +5,7 @@ import pytest
 from hpml_sim.census import Census
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import estimate
+from hpml_sim.estimate.arithmetic import arithmetic_only_j, equal_bits
 
 from .machines import linear, mlp, neuromorphic, neurons, q, snn
 
@@ -85,6 +86,15 @@ def test_readout_without_neurons_still_takes_cores():
     assert result.mapping["updates"] == 20 * 5 + 150 * 5
 
 
+def test_neurons_without_a_matrix_before_them_count():
+    encoder, pooled = neurons("encoder", 30, steps=5, spikes=40), neurons("pooled", 10, steps=5, spikes=3)
+    census = Census((encoder, *snn(30, 20, steps=5).layers, pooled), samples=1, kind="spiking")
+    result = estimate(census, neuromorphic())
+    assert result.mapping["updates"] == 5 * (30 + 20 + 10)
+    assert result.mapping["cores"] == 3
+    assert {"encoder", "pooled"} <= set(result.by_layer())
+
+
 def test_without_data_every_input_is_taken_as_active():
     shapes = Census((linear("fc", 50, 20, steps=10), neurons("lif", 20, steps=10, spikes=0)), kind="spiking")
     result = estimate(shapes, neuromorphic())
@@ -95,3 +105,16 @@ def test_without_data_every_input_is_taken_as_active():
 def test_network_without_spikes_is_refused_with_the_next_step():
     with pytest.raises(HpmlError, match=r"spiking networks only.*hs\.Spiking"):
         estimate(mlp(10, 10), neuromorphic())
+
+
+def test_arithmetic_only_figure_stands_beside_the_total():
+    network = snn(50, 20, steps=10, rate=0.1)
+    result = estimate(network, neuromorphic())
+    assert result.apart["arithmetic_only_j"].nominal == pytest.approx(0.1 * 50 * 20 * 10 * 0.9e-12)
+    assert result.apart["arithmetic_only_j"].nominal < result.energy_j.nominal
+    assert arithmetic_only_j(mlp(50, 20)) == pytest.approx(50 * 20 * 4.6e-12)
+
+
+@pytest.mark.parametrize(("steps", "bits"), [(1, 1), (3, 2), (4, 3), (7, 3), (25, 5)])
+def test_integer_network_to_stand_beside(steps, bits):
+    assert equal_bits(steps) == bits

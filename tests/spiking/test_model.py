@@ -209,6 +209,18 @@ def test_layers_can_be_left_out():
     assert model(torch.rand(2, 4)).shape == (2, 2)
 
 
+def test_shapes_only():
+    for encoder in ("rate", "direct"):
+        model = small(encoder=encoder).eval().to("meta")
+        assert model(torch.empty(3, 1, 8, 8, device="meta")).shape == (3, 10)
+
+
+def test_a_network_that_is_one_rectifier():
+    model = convert(nn.ReLU(), Spiking("loihi", steps=4, encoder="direct", scale_weights=False))
+    assert isinstance(model.network, LeakyNeurons)
+    assert model(torch.full((2, 3), 1.5)).shape == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
@@ -217,6 +229,7 @@ def test_layers_can_be_left_out():
         ([nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(1)], r"layer '3': Softmax .* remove it"),
         ([nn.Linear(4, 2)], r"no nn.ReLU found.*F.relu"),
         ([nn.ReLU(), nn.LSTM(4, 4)], r"layer '1': LSTM keeps a memory"),
+        ([nn.ReLU(), nn.MultiheadAttention(4, 2)], r"layer '1': MultiheadAttention .* batch_first=True"),
     ],
 )
 def test_what_cannot_spike_is_named(layers, message):

@@ -1,0 +1,214 @@
+"""The `Digital` target: precisions, engines, reports and refusals."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from hpml_sim.baselines import CompiledNetwork, DigitalNetwork, digital
+from hpml_sim.convert import convert
+from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.evaluation import evaluate
+from hpml_sim.models import cnn, mlp
+from hpml_sim.targets import Digital
+from hpml_sim.training import fit
+
+X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_default_is_the_network_itself_to_the_bit():
+    net = cnn((1, 8, 8), 10)
+    converted = convert(net, Digital())
+    assert isinstance(converted, DigitalNetwork)
+    assert torch.equal(converted(X), net(X))
+    assert type(converted.network) is type(net)
+    before = net(X).detach()
+    converted(X).sum().backward()
+    torch.optim.SGD(converted.parameters(), lr=0.1).step()
+    assert not torch.equal(converted(X), before)
+    assert torch.equal(net(X), before)  # the copy was trained, not the original
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("bf16", 8), ("fp16", 11)])
+def test_low_precision_rounds_weights_once_and_speaks_float32(precision, bits):
+    net = cnn((1, 8, 8), 10)
+    converted = convert(net, Digital(precision=precision))
+    y = converted(X)
+    assert y.dtype == torch.float32
+    assert {p.element_size() for p in converted.parameters()} == {2}
+    assert not any(p.requires_grad for p in converted.parameters())
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in net.parameters())
+    # rounding to `bits` bits in each of a handful of layers
+    assert 0 < (y - net(X)).abs().max() < 20 * 2.0**-bits * net(X).abs().max()
+    with pytest.raises(HpmlError, match="no trainable parameters"):
+        fit(converted, "digits", epochs=1, show_progress=False)
+
+
+def test_bf16_keeps_the_accuracy_of_a_trained_network():
+    net = mlp(64, 32, 10)
+    fit(net, "digits", epochs=5, lr=1e-2, show_progress=False)
+    full, low = (evaluate(convert(net, Digital(precision=p)), "digits").mean for p in ("fp32", "bf16"))
+    assert full > 0.9
+    assert abs(full - low) < 0.02
+
+
+def test_a_layer_left_out_keeps_its_float32_weights():
+    net = cnn((1, 8, 8), 10)
+    converted = convert(net, Digital(precision="bf16"), skip=["9"])
+    head = converted.network.get_submodule("9")
+    assert isinstance(head, nn.Linear)
+    assert torch.equal(head.weight, net.get_submodule("9").weight)  # type: ignore[arg-type]
+    assert converted(X).dtype == torch.float32
+    assert converted.report.set_index("layer").loc["9", "why"] == "left out by only= or skip="
+    again = pickle.loads(pickle.dumps(converted))
+    assert torch.equal(again(X), converted(X))
+
+
+def test_report_has_a_row_for_every_layer():
+    rows = convert(cnn((1, 8, 8), 10), Digital(precision="fp16")).report
+    assert list(rows["layer"]) == [str(i) for i in range(10)]
+    assert rows.iloc[0]["became"] == "Conv2d (fp16)"
+
+
+def test_a_float64_network_becomes_float32():
+    converted = convert(mlp(64, 10).double(), Digital())
+    assert converted(X).dtype == torch.float32
+
+
+@pytest.mark.parametrize("target", [Digital(precision="tf32"), Digital(engine="torch-compile")])
+def test_whole_network_targets_refuse_to_leave_layers_out(target):
+    with pytest.raises(ConversionError, match="leaves out '1'"):
+        convert(mlp(64, 8, 10), target, skip=["1"])
+
+
+def test_choosing_no_layer_is_refused():
+    with pytest.raises(ConversionError, match="leave no layer"):
+        convert(mlp(64, 10), Digital(), only=lambda name, layer: False)
+
+
+def test_unknown_precision_and_engine_name_what_is_allowed():
+    with pytest.raises(ValidationError, match="'fp32', 'tf32', 'bf16' or 'fp16'"):
+        Digital(precision="int8")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="'torch', 'torch-compile' or 'numba-cuda'"):
+        Digital(engine="jax")  # type: ignore[arg-type]
+
+
+def test_tf32_is_refused_on_a_cpu():
+    with pytest.raises(HpmlError, match=r"the input is on cpu; TF32 exists on NVIDIA GPUs"):
+        convert(mlp(64, 10), Digital(precision="tf32"))(X)
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_how_a_gpu_multiplies_is_set_within_and_put_back(precision):
+    # Read here on whatever build of torch; the flags exist without a GPU.
+    backends = torch.backends
+    places = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)  # type: ignore[attr-defined]
+    before = [place.fp32_precision for place in places]
+    with digital._float32_products(precision):
+        assert [place.fp32_precision for place in places] == [precision] * 3
+    assert [place.fp32_precision for place in places] == before
+
+
+# ------------------------------------------------------------------------------------------------------------ compiling
+
+
+@pytest.fixture
+def compiled_calls(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Each call of what stands in for compiled code, by the network it was made for."""
+    calls: list[nn.Module] = []
+
+    def stand_in(network: nn.Module):
+        def run(x: Tensor) -> Tensor:
+            calls.append(network)
+            return network(x)
+
+        return run
+
+    monkeypatch.setattr(digital, "_compile", stand_in)
+    return calls
+
+
+def test_compiled_code_runs_unless_a_hook_wants_to_see_the_layers(compiled_calls):
+    converted = convert(mlp(64, 8, 10), Digital(engine="torch-compile"))
+    converted(X)
+    assert len(compiled_calls) == 1
+    seen = []
+    handle = converted.network.get_submodule("1").register_forward_hook(lambda *_: seen.append(1))
+    converted(X)
+    assert len(compiled_calls) == 1
+    assert seen == [1]
+    handle.remove()
+    converted(X)
+    assert len(compiled_calls) == 2
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_compiles_its_own_network(duplicate, compiled_calls):
+    converted = convert(mlp(64, 8, 10), Digital(engine="torch-compile"))
+    converted(X)
+    twin = duplicate(converted)
+    twin(X)
+    assert isinstance(twin, CompiledNetwork)
+    assert compiled_calls == [converted.network, twin.network]
+    seen = []
+    twin.network.get_submodule("1").register_forward_hook(lambda *_: seen.append(1))
+    twin(X)
+    assert seen == [1]
+
+
+def test_compiling_without_a_compiler_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(digital.shutil, "which", lambda _: None)
+    with pytest.raises(ConversionError, match="needs a C\\+\\+ compiler on a CPU"):
+        convert(mlp(64, 10), Digital(engine="torch-compile"))
+
+
+@pytest.mark.slow
+def test_torch_compile_equals_eager():
+    net = mlp(64, 8, 10)
+    converted = convert(net, Digital(engine="torch-compile"))
+    with torch.no_grad():
+        assert torch.allclose(converted(X), net(X), rtol=0, atol=1e-6)
+    assert converted.layers[1].became == "Linear (fp32, torch-compile)"
+
+
+# ------------------------------------------------------------------------------------------------- what may be missing
+
+_WITHOUT_ANYTHING = """
+import sys
+import hpml_sim.baselines
+assert "numba" not in sys.modules, "importing hpml_sim.baselines must not import numba"
+from hpml_sim.convert import convert
+from hpml_sim.errors import ConversionError
+from hpml_sim.models import mlp
+from hpml_sim.targets import Digital
+
+def says():
+    try:
+        convert(mlp(2, 2), Digital(engine="numba-cuda"))
+    except ConversionError as error:
+        return " ".join(str(error).split())
+
+sys.modules["numba"] = None
+said = says()
+assert "numba-CUDA cannot be imported" in said and "hpml_sim[cuda]" in said, said
+del sys.modules["numba"]
+said = says()
+assert "finds no GPU" in said and "NUMBA_ENABLE_CUDASIM=1" in said, said
+print("ok")
+"""
+
+
+def test_without_gpu_and_simulator_the_message_says_what_to_do(repository):
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(repository)}
+    ran = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_ANYTHING], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.strip() == "ok", ran.stderr
