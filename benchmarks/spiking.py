@@ -39,7 +39,7 @@ def index(x: Tensor) -> Tensor:
     return loop(x[t] for t in range(len(x)))
 
 
-def loop(currents) -> Tensor:  # noqa: ANN001
+def loop(currents) -> Tensor:
     neuron, membrane, spikes = snn.Leaky(BETA, threshold=THRESHOLD), None, []
     for current in currents:
         membrane = torch.zeros_like(current) if membrane is None else membrane

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -68,3 +72,33 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0)
         if name == "mlp":
             return mlp(int(torch.Size(input_shape).numel()), 128, classes)
         return cnn(input_shape, classes)
+
+
+def imported(spec: str) -> nn.Module:
+    """The network that "package.module:callable" makes; modules in the current folder are found as well.
+
+    Raises:
+        HpmlError: the module cannot be imported, the callable fails without arguments, or gives no `nn.Module`.
+    """
+    module, _, attribute = spec.partition(":")
+    with _folder_on_path():
+        try:
+            made = getattr(importlib.import_module(module), attribute)()
+        except Exception as error:  # whatever the user's own code raises
+            raise HpmlError(
+                f"model {spec!r}: {type(error).__name__}: {error}; give package.module:callable, without arguments"
+            ) from error
+    if not isinstance(made, nn.Module):
+        raise HpmlError(f"model {spec!r} gave a {type(made).__name__}, not an nn.Module")
+    return made
+
+
+@contextmanager
+def _folder_on_path() -> Iterator[None]:
+    """Let `package.module:callable` find files in the folder the command was given in."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,28 +123,7 @@ def resolve_model(model: str | nn.Module, task: Data) -> tuple[nn.Module, str]:
         return model, type(model).__name__
     if ":" not in model:
         return models.build(model, task.input_shape, task.classes), model
-    module, _, attribute = model.partition(":")
-    with _folder_on_path():
-        try:
-            made = getattr(importlib.import_module(module), attribute)()
-        except Exception as error:  # whatever the user's own code raises
-            raise HpmlError(
-                f"model {model!r}: {type(error).__name__}: {error}; give package.module:callable, without arguments"
-            ) from error
-    if not isinstance(made, nn.Module):
-        raise HpmlError(f"model {model!r} gave a {type(made).__name__}, not an nn.Module")
-    return made, model
-
-
-@contextmanager
-def _folder_on_path() -> Iterator[None]:
-    """Let `package.module:callable` find files in the folder the command was given in."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
+    return models.imported(model), model
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

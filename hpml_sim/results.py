@@ -94,6 +94,8 @@ class EstimateRow(_Model):
     mapping: dict[str, float]
     not_counted: list[str]
     sources: dict[str, str]
+    assumptions: list[str] = []
+    apart: dict[str, BandRow] = {}
 
 
 class MeasurementRow(_Model):

@@ -20,7 +20,7 @@ from hpml_sim.census import Census, LayerCount, census, product, register_counte
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.shapes import SHAPES, shape
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=25, deadline=None)
 
 
 def flop_counter_macs(model: nn.Module, *inputs: torch.Tensor) -> float:
@@ -138,7 +138,7 @@ def test_macs_equal_the_flop_counter(name: str) -> None:
         assert counts.total("weight_count") == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", sorted(SHAPES.keys() - {"llama-3-70b"}))  # the 8b, only larger
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_macs_of_known_networks_equal_the_flop_counter(name: str, phase: str) -> None:
     if phase == "decode" and not SHAPES[name].decodes:
@@ -548,7 +548,7 @@ def test_linear_in_vectors(ins: int, outs: int, vectors: int, times: int) -> Non
 
 
 @given(st.sampled_from(sorted(NETWORKS)), st.integers(1, 4), st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_counts_are_for_one_inference(name: str, samples: int, batch_size: int) -> None:
     build, size = NETWORKS[name]
     torch.manual_seed(0)
@@ -778,6 +778,20 @@ def test_an_exception_caught_inside_does_not_confuse_the_names() -> None:
 
     counts = census(Tries(), data=torch.randn(2, 4))
     assert [(layer.name, layer.op) for layer in counts.layers] == [("fc", "linear"), ("Tries", "elementwise")]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gpu_counts_the_same(name: str) -> None:
+    build, size = NETWORKS[name]
+    torch.manual_seed(0)
+    model, x = build(), torch.relu(torch.randn(size))
+    one, other = census(model, data=x), census(copy.deepcopy(model).cuda(), data=x.cuda())
+    for field in ("macs", "sops", "dense_sops", "effective_macs", "output_elements", "weight_count"):
+        assert other.total(field) == pytest.approx(one.total(field), rel=1e-3)  # a value near zero may round to it
+    lstm = nn.LSTM(4, 6, 2, batch_first=True).cuda()  # cuDNN keeps its weights in one block
+    counts = census(lstm, data=torch.randn(3, 5, 4, device="cuda"))
+    assert counts.total("weight_count") == sum(p.numel() for p in lstm.parameters())
 
 
 # ----------------------------------------------------------------------------------------------------- the result

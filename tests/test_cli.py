@@ -91,3 +91,50 @@ def test_cards_are_listed_shown_and_checked(tmp_path):
     checked = hpml("cards", "check", str(broken))
     assert checked.returncode == 2
     assert "mine.toml: title" in checked.stderr
+
+
+def test_a_network_is_estimated_without_weights():
+    done = hpml("estimate", "llama-3-70b", "--on", "h200", "pcm-hermes", "--json")
+    assert done.returncode == 0, done.stderr
+    gpu, crossbar = json.loads(done.stdout)
+    assert (gpu["mapping"]["devices"], gpu["scope"], crossbar["scope"]) == (2, "board", "core")
+    assert crossbar["mapping"]["chips"] > 10_000
+    assert any("chip to chip" in sentence for sentence in crossbar["not_counted"])
+    shown = hpml("estimate", "llama-3-70b", "--on", "h200", "pcm-hermes").stdout
+    assert "2 devices" in shown
+    assert "16,571 chips" in shown
+    assert "not ranked" in shown
+
+
+def test_spiking_machines_are_estimated_from_samples_only():
+    done = hpml("estimate", "mlp", "--on", "loihi", "--data", "digits", "--json")
+    assert json.loads(done.stdout)[0]["mapping"]["spikes"] > 0
+    refused = hpml("estimate", "resnet50", "--on", "loihi")
+    assert refused.returncode == 2
+    assert "how often neurons fire" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["resnet5", "--on", "cpu"], "Did you mean 'resnet50'"),
+        (["resnet50", "--on", "cpu", "--sequence", "8"], "takes no sequence"),
+        (["resnet50", "--on", "cpu", "--data", "digits"], "comes with its own input"),
+        (["mlp", "--on", "cpu", "--phase", "decode"], "generate text"),
+        (["json:loads", "--on", "cpu"], "json:loads"),
+        (["mlp", "--on", "cpu", "--precision", "bf16"], "has a peak for fp32 only"),
+    ],
+)
+def test_mistakes_in_an_estimate_are_status_2(arguments, said):
+    done = hpml("estimate", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_validation_says_what_is_outside_and_fails_only_when_asked():
+    done = hpml("validate", "--json")
+    points = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert len(points) >= 60
+    assert {"name", "published", "model", "error", "tolerance", "ok", "source"} <= set(points[0])
+    assert hpml("validate", "--strict").returncode == (0 if all(p["ok"] for p in points) else 1)

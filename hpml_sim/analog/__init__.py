@@ -1,5 +1,6 @@
 """Analog crossbars: layers, the physics of their devices (aihwkit's), and the life of a chip."""
 
+from hpml_sim.analog.attention import AnalogMultiheadAttention as AnalogMultiheadAttention
 from hpml_sim.analog.calibration import calibrate as calibrate
 from hpml_sim.analog.chips import Chips as Chips
 from hpml_sim.analog.chips import ProgrammedModel as ProgrammedModel

@@ -81,6 +81,9 @@ class ProgrammedModel(nn.Module):
         """All chips on the same inputs: (batch, ...) -> (chips, batch, ...)."""
         if not isinstance(x, Tensor) or x.dim() < 1:
             raise HpmlError(f"programmed chips take a tensor (batch, ...), got {type(x).__name__}")
+        for crossbar in crossbars(self.network).values():
+            if crossbar.instance is not None:
+                crossbar.instance.batch = max(1, len(x))
         folded = x.unsqueeze(0).expand(self.chips, *x.shape).flatten(0, 1)
         cuda = [x.device] if x.device.type == "cuda" else []
         # encoders and the like draw from the global generator: they get a seed of this call

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.crossbar import Crossbar, crossbar_card
-from hpml_sim.analog.layers import AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear
+from hpml_sim.analog.layers import AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
 from hpml_sim.convert import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog
 
 Chosen = Callable[[str, nn.Module], bool]
 
-_ANALOG = {nn.Linear: AnalogLinear, nn.Conv1d: AnalogConv1d, nn.Conv2d: AnalogConv2d, nn.Conv3d: AnalogConv3d}
+_ANALOG: dict[type[nn.Module], Any] = {
+    nn.Linear: AnalogLinear,
+    nn.Conv1d: AnalogConv1d,
+    nn.Conv2d: AnalogConv2d,
+    nn.Conv3d: AnalogConv3d,
+    nn.MultiheadAttention: AnalogMultiheadAttention,
+}
 _NOT_MAPPED = {
     nn.modules.conv._ConvTransposeNd: "transposed convolution is not mapped",
     nn.Bilinear: "a product of two inputs is not a matrix-vector product",
@@ -24,9 +32,8 @@ _NOT_MAPPED = {
     nn.EmbeddingBag: "a table look-up is not a matrix-vector product",
     nn.RNNBase: "recurrent layers are not mapped yet; build the cell from nn.Linear layers",
     nn.RNNCellBase: "recurrent cells are not mapped yet; build the cell from nn.Linear layers",
-    nn.MultiheadAttention: "attention uses its projections directly; write them as nn.Linear layers to map them",
-    nn.TransformerEncoderLayer: "its fast path reads the weights directly; write it from nn.Linear layers to map it",
 }
+_TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 @register_target(Analog)
@@ -66,6 +73,10 @@ def replace_layers(model: nn.Module, target: Analog, chosen: Chosen) -> tuple[nn
     if model in plan:
         return plan[model], tuple(rows)
     for module in list(model.modules()):
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = (
+                0  # its fast path would multiply with the weights itself; this turns it off
+            )
         for name, child in module._modules.items():
             if child in plan:
                 module._modules[name] = plan[child]
@@ -88,6 +99,8 @@ def _plan(
     if module in plan or isinstance(module, Crossbar):
         return
     digital = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
+    if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
+        digital = "batch_first=False: chips lie in the batch, which must be the first dimension"
     base = next((kind for kind in _ANALOG if isinstance(module, kind)), None)
     if digital is None and base is None:
         children = list(module.named_children())
@@ -103,17 +116,19 @@ def _plan(
         rows.append(LayerReport(name, was, "digital", why=digital))
         return
     assert base is not None
-    _check_weights(module, name)
+    for part_name, part in module.named_modules():
+        _check_weights(part, f"{name}.{part_name}" if part_name else name)
     new = _ANALOG[base].from_digital(module, target)
     # hooks of the user stay with the layer
     for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
         setattr(new, hooks, getattr(module, hooks))
     plan[module] = new
-    shape = new.crossbar.shape
-    split = f"{shape.row_tiles} row tiles, each with an ADC pass; their sums are added in digital"
-    rows.append(
-        LayerReport(name, was, type(new).__name__, shape.tiles, shape.utilisation, split if shape.row_tiles > 1 else "")
-    )
+    shapes = [crossbar.shape for crossbar in crossbars(new).values()]
+    tiles = sum(shape.tiles for shape in shapes)
+    used = sum(shape.utilisation * shape.tiles for shape in shapes) / tiles
+    pieces = max(shape.row_tiles for shape in shapes)
+    split = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
+    rows.append(LayerReport(name, was, type(new).__name__, tiles, used, split))
 
 
 def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen) -> str | None:
@@ -122,6 +137,12 @@ def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen
         return "left out by only= or skip="
     if isinstance(module, tuple(_ANALOG.values())):
         return "is on crossbars already"
+    if isinstance(module, nn.MultiheadAttention):
+        if module.bias_k is not None or module.add_zero_attn:
+            return "add_bias_kv and add_zero_attn are not mapped"
+        if parametrize.is_parametrized(module) or parametrize.is_parametrized(module.out_proj):
+            return "its weights are computed from other parameters; remove the parametrization to map it"
+        return None if type(module).forward is base.forward else f"overrides {base.__name__}.forward"
     if parametrize.is_parametrized(module) or not isinstance(module._parameters.get("weight"), nn.Parameter):
         return "its weight is computed from other parameters; remove the parametrization to map it"
     if type(module).forward is not base.forward:

@@ -82,10 +82,10 @@ def chips_in(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> int:
     """
     if x.shape[dim] != channels:
         raise HpmlError(f"analog layer: input of shape {tuple(x.shape)} must have {channels} values in dimension {dim}")
-    if crossbar.chips > 1 and x.shape[0] % crossbar.chips:
+    if crossbar.instance is not None and x.shape[0] % (crossbar.chips * crossbar.instance.batch):
         raise HpmlError(
-            f"analog layer: the first dimension of {tuple(x.shape)} must hold {crossbar.chips} chips x batch; "
-            "keep the batch first in every layer of the network"
+            f"analog layer: the first dimension of {tuple(x.shape)} must hold {crossbar.chips} chips x "
+            f"{crossbar.instance.batch} samples; keep the batch first in every layer of the network"
         )
     return crossbar.chips
 

@@ -65,14 +65,15 @@ def quantise(x: Tensor, gain: Tensor, top: int | None, noise: Tensor | None = No
 class _Clip(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, limit: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, limit)
-        return torch.minimum(torch.maximum(weight, -limit), limit)
+        clipped = torch.clamp(weight, -limit, limit)
+        ctx.save_for_backward(weight, clipped)
+        return clipped
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        weight, limit = ctx.saved_tensors
+        weight, clipped = ctx.saved_tensors
         grad = grads[0]
-        outward = (weight.abs() > limit) & (weight * grad < 0)
+        outward = (weight - clipped) * grad < 0
         return grad.masked_fill(outward, 0.0), None
 
 

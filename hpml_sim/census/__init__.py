@@ -76,7 +76,7 @@ def census(
     tensors = list(tensors_in((args, kwargs)))
     samples = _samples(tensors, batch_dim)
     measured = input_shape is None and not any(t.is_meta for t in tensors)
-    recorder = Recorder(model, batch_dim)
+    recorder = Recorder(model)
     output, count = None, samples
     modes = [(module, module.training) for module in model.modules()]
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})

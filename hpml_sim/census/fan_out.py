@@ -28,7 +28,7 @@ def activity(x: Tensor) -> dict[str, Any]:
     found["binary_input"] = bool(((x == 0) | (x == 1)).all())
     if x.is_floating_point():
         largest = float(x.abs().max())
-        found["input_mean_square"] = float((x.double() / largest).square().mean()) if largest > 0 else 0.0
+        found["input_mean_square"] = float((x / largest).square().mean(dtype=torch.double)) if largest > 0 else 0.0
     return found
 
 
@@ -40,7 +40,7 @@ def _weights(weight: Tensor | None) -> dict[str, Any]:
         found["zero_weights"] = weight.numel() - int(torch.count_nonzero(weight))
         if weight.is_floating_point():
             largest = float(weight.abs().max())
-            found["weight_mean_abs"] = float(weight.abs().double().mean()) / largest if largest > 0 else 0.0
+            found["weight_mean_abs"] = float(weight.abs().mean(dtype=torch.double)) / largest if largest > 0 else 0.0
     return found
 
 

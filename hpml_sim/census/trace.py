@@ -89,15 +89,10 @@ class _Tally:
 
 
 class Recorder:
-    """Collects counts during forward passes of one model.
+    """Collects counts during forward passes of one model."""
 
-    Args:
-        model: the network. batch_dim: dimension of the samples in its input.
-    """
-
-    def __init__(self, model: nn.Module, batch_dim: int):
+    def __init__(self, model: nn.Module):
         self.model = model
-        self.batch_dim = batch_dim
         self.samples = 0
         self.passes = 0
         self.now = 1  # samples in the pass that is running
@@ -326,7 +321,7 @@ class Recorder:
         else:
             count = replace(product(left3, right3.shape[2]), name=frame.name, op="matmul", rows=0, cols=0, groups=1)
             moved = float(distinct(left) + distinct(right))
-            count = replace(count, vectors=0.0, input_elements=moved, dense_sops=0.0, sops=0.0)
+            count = replace(count, vectors=0.0, input_elements=moved, dense_sops=0.0, sops=0.0, binary_input=False)
             self._add(replace(count, effective_macs=0.0, effective_acs=0.0), 0, scale, _leading([left]))
             return
         if matrix.shape[0] > 1 and matrix.stride(0) == 0:  # one matrix, expanded over the batch
@@ -353,14 +348,15 @@ class Recorder:
         if constant is None:  # filters that depend on the input
             count = replace(count, op="matmul", rows=0, cols=0, groups=1, vectors=0.0, dense_sops=0.0, sops=0.0)
             count = replace(count, effective_macs=0.0, effective_acs=0.0, zero_weights=0, weight_mean_abs=None)
+            count = replace(count, binary_input=False)
         name = _layer_of(constant.name) if constant and constant.name else frame.name
         weights = self._claim(list(tensors_in(args)), buffers=True) if constant else 0
         self._add(replace(count, name=name), weights, scale, _leading([x]))
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        """Count one call of scaled dot-product attention."""
+    def attention(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
+        """Count one call of scaled dot-product attention, unless a layer around it speaks for it."""
         if self.paused or not self.frames or self.frames[-1].hidden:
-            return
+            return False
         frame = self.frames[-1]
         heads, kv_heads = math.prod(query.shape[:-2]), math.prod(key.shape[:-2])
         count = dot_product_attention(
@@ -373,6 +369,7 @@ class Recorder:
             kv_heads=kv_heads,
         )
         self._add(replace(count, name=frame.name), 0, 1.0, _leading([query]))
+        return True
 
     @contextmanager
     def hiding(self) -> Iterator[None]:
@@ -389,7 +386,8 @@ class Recorder:
         """What is made of weights, buffers and new tensors alone does not depend on the input either."""
         sources = [self.constants.get(storage_of(t)) for t in inputs]
         if all(source is not None for source in sources):
-            named = next((s for s in sources if s is not None and s.name), None)
+            by_rank = sorted((s for s in sources if s is not None and s.name), key=lambda s: not s.weight)
+            named = by_rank[0] if by_rank else None
             weight = bool(sources) and all(s is not None and s.weight for s in sources)
             for t in outputs:
                 name, root = (named.name, named.root) if named else ("", None)
@@ -511,7 +509,8 @@ class _Attention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         given = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
-        self._recorder.attention(given["query"], given["key"], given["value"])
+        if not self._recorder.attention(given["query"], given["key"], given["value"]):
+            return func(*args, **kwargs)
         with self._recorder.hiding():
             out = func(*args, **kwargs)
         self._recorder.saw([out])

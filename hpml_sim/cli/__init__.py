@@ -1,7 +1,7 @@
 """The command `hpml-sim`. `verbs.py` has a function for each verb.
 
-Exit status: 0 done; 1 the check that was asked for failed (`doctor`, `validate`); 2 a mistake in what was asked, said
-in one line; 130 stopped by Ctrl-C, with the finished rows on the disk.
+Exit status: 0 done; 1 the check that was asked for failed (`doctor`, `validate --strict`); 2 a mistake in what was
+asked, said in one line; 130 stopped by Ctrl-C, with the finished rows on the disk.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
     except HpmlError as error:
         say(f"hpml-sim: {error}")
         status = 2
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stdout = None
+        status = 0
     except KeyboardInterrupt:
         say("hpml-sim: stopped; finished rows are on the disk, --resume goes on")
         status = 130

@@ -40,7 +40,9 @@ def digits(value: float, figures: int = 3) -> str:
         return "0"
     decimal = int(f"{value:.{figures - 1}e}".partition("e")[2])
     places = figures - 1 - decimal
-    return f"{round(value, places):,.0f}" if places <= 0 else f"{value:.{places}f}"
+    if places > 0:
+        return f"{value:.{places}f}"
+    return f"{round(value, places):,.0f}" if decimal >= 4 else f"{round(value, places):.0f}"
 
 
 def si(value: float, unit: str, *, micro: str = "u") -> str:
@@ -66,7 +68,7 @@ def _prefix(exponent: int, micro: str) -> str:
 def time_label(seconds: float) -> str:
     """Seconds since programming as people say it: "1 s", "1 h", "1 day", "1 week", "1.5 h"."""
     exact = format_time(seconds)
-    if not exact.endswith(" s"):
+    if not exact.endswith(" s") and float(exact.partition(" ")[0]) < 1000:  # 525960 min is about a year
         return exact
     if seconds == 0 or seconds >= 1:
         unit = next((u for u in ("year", "day", "h", "min") if seconds >= 0.9995 * SECONDS[u]), "s")

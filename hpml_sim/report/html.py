@@ -38,7 +38,28 @@ _SCOPE_WORDS = {
     "board": "the accelerator card: chip, its memory, its power conversion",
     "system": "the machine that answers: host, memory and accelerator",
 }
-_LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;)]|doi:\s?(10\.\S+[^\s.,;)])|arXiv:\s?(\d{4}\.\d{4,5})")
+_COMPONENT_WORDS = {
+    "adc": "analog-to-digital conversion",
+    "array": "the crossbar itself",
+    "buffer": "on-chip buffers of activations",
+    "clocks": "running clocks, above idle",
+    "compute": "arithmetic with its operands' traffic on chip",
+    "dac": "digital-to-analog conversion",
+    "digital": "digital arithmetic beside the crossbars",
+    "hop": "packets from core to core",
+    "host": "the processor that manages the chip",
+    "idle": "what the machine draws while it does nothing, for the time of the inference",
+    "link": "transport between tiles",
+    "memory": "traffic of layers that memory limits",
+    "mvm": "matrix-vector products in the array, converters included",
+    "off-chip": "transport between chips",
+    "reset": "clearing the neurons between inferences",
+    "sop": "synaptic operations: a spike arriving at a synapse",
+    "spike": "sending spikes",
+    "static": "what the chip draws without events, for the time of the inference",
+    "update": "updates of neurons at each time step",
+}
+_LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;)]|doi:\s?(10\.\S+[^\s.,;)])|arXiv[:\s]\s?(\d{4}\.\d{4,5})")
 
 
 @dataclass(frozen=True)
@@ -170,16 +191,21 @@ def _context(
         "source_numbers": {key: source.number for key, source in sources.items()},
         "scope_words": [(s, _SCOPE_WORDS[s], [t.name for t in targets if s in _scopes_of(t)]) for s in SCOPES],
         "conversions": _conversions(targets),
+        "glossary": [(c, _COMPONENT_WORDS[c]) for c in _distinct(_codes(targets)) if c in _COMPONENT_WORDS],
         "layers": [(t, _by_layer(t)) for t in targets if t.estimates],
         "limits": [(t, _distinct([*(n for e in t.estimates for n in e.not_counted), *t.notes])) for t in targets],
         "gaps": [(t, findings.gaps_of(t)) for t in targets if findings.gaps_of(t)],
         "origins": _origins(targets),
         "settings": _settings(rows, run),
-        "configs": [(t, json.dumps(t.config, indent=1, sort_keys=True, default=str)) for t in targets],
+        "configs": [(t, [(k.replace("_", " "), _setting(v)) for k, v in t.config.items()]) for t in targets],
         "downloads": _downloads(rows),
         "css": Markup((resources / "report.css").read_text(encoding="utf-8")),
         "js": Markup((resources / "report.js").read_text(encoding="utf-8")),
     }
+
+
+def _codes(targets: list[TargetSummary]) -> list[str]:
+    return [component.name for target in targets for component in target.components]
 
 
 def _distinct(items: Any) -> list[str]:
@@ -363,20 +389,27 @@ def _origins(targets: list[TargetSummary]) -> dict[str, str]:
     }
 
 
+_SHOWN_ELSEWHERE = frozenset({"run", "hash", "targets", "card_versions"})
+"""Entries of `run.json` that the page has in a better form: the configurations, the cards, the run's hash."""
+
+
 def _settings(rows: Sequence[Row], run: dict[str, Any] | None) -> list[tuple[str, str]]:
-    found = [("run", listing(_distinct(r.run for r in rows)))]
-    found += [(name, _setting(value)) for name, value in (run or {}).items() if name != "run"]
-    found += [
-        ("seeds", ", ".join(str(s) for s in sorted({r.seed for r in rows}))),
+    found = {
+        "run": listing(_distinct(r.run for r in rows)),
+        "seeds": ", ".join(str(s) for s in sorted({r.seed for r in rows})),
+    }
+    for name, value in (run or {}).items():
+        if name == "times_s" and isinstance(value, (list, tuple)):
+            found["times"] = ", ".join(time_label(t) for t in value)
+        elif name not in _SHOWN_ELSEWHERE:
+            found[name.replace("_", " ")] = _setting(value)
+    return [
+        *found.items(),
         ("rows", f"{len(rows):,}"),
         ("cards", ", ".join(_distinct(f"{r.card.name} (version {r.card.version})" for r in rows))),
         ("versions", "; ".join(_distinct(_pairs(r.versions) for r in rows))),
         ("machine", "; ".join(_distinct(_pairs(r.machine) for r in rows))),
     ]
-    seen: dict[str, str] = {}
-    for name, value in found:
-        seen.setdefault(name, value)
-    return list(seen.items())
 
 
 def _pairs(values: dict[str, str]) -> str:
@@ -384,7 +417,13 @@ def _pairs(values: dict[str, str]) -> str:
 
 
 def _setting(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    if value is None:
+        return "not set"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and not any(isinstance(item, (list, tuple, dict)) for item in value):
+        return ", ".join(_setting(item) for item in value) or "none"
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def _plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, dict[str, Any]]:

@@ -415,7 +415,8 @@ def _draw_point(axes: Axes, point: _Point) -> Any:
     axes.errorbar(
         [energy.nominal],
         [100 * accuracy.mean],
-        xerr=[[energy.nominal - energy.low], [energy.high - energy.nominal]],
+        # bounds of 0 and infinity run to the edge of the log axis
+        xerr=[[energy.nominal - max(energy.low, 1e-30)], [min(energy.high, 1e30) - energy.nominal]],
         yerr=[[100 * (accuracy.mean - accuracy.ci95[0])], [100 * (accuracy.ci95[1] - accuracy.mean)]],
         color=style.colour,
         linestyle="none",

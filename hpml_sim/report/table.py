@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
     from hpml_sim.results import BandRow
 
 _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
-_WIDE = 96
 _FEW = 5
+_NARROWEST_NAME = 12
+_WORDS = {"estimated": "estimated", "measured": "measured"}
+_SHORT_WORDS = {"estimated": "est.", "measured": "meas."}
+_COSTS = (("energy", "/sample"), ("latency", "/batch"), ("rate", "/s"), ("area", "mm²"))
 
 
 class _Footnotes:
@@ -41,15 +46,30 @@ class _Footnotes:
         return _MARKS[number] if number < len(_MARKS) else f"({number + 1})"
 
 
+@dataclass
+class _Column:
+    """Header and cells of one column, and what is said when there is no room for it."""
+
+    header: Text
+    called: str
+    justify: Literal["left", "right"]
+    cells: list[Text]
+
+    @property
+    def width(self) -> int:
+        return max(cell_len(line) for cell in (self.header, *self.cells) for line in cell.plain.split("\n"))
+
+
 def comparison_table(rows: Sequence[Row], *, width: int = 100, all_notes: bool = False) -> Table:
     """The comparison for a terminal: two lines for each way in which the cost of a target is known.
 
     The second line of a cell is its spread: the scope under the target, ± under an accuracy, low to high under others.
-    Estimated and measured figures stand in lines of their own, marked. Several seeds are averaged.
+    Estimated and measured figures stand in lines of their own, marked. Several seeds are averaged. Where the terminal
+    is too narrow, whole columns are left out and named; no figure is ever cut.
 
     Args:
         rows: results of one run.
-        width: columns that the terminal has; below 96 the words are abbreviated, 80 is enough for four times.
+        width: columns that the terminal has; about 96 shows everything in full, 80 with abbreviations.
         all_notes: print all that is noted of the targets; otherwise more than a few are only counted.
 
     Raises:
@@ -57,53 +77,77 @@ def comparison_table(rows: Sequence[Row], *, width: int = 100, all_notes: bool =
     """
     targets = summarise(rows)
     times: list[float | None] = [*times_of(targets)] or [None]
-    words = {"estimated": "estimated", "measured": "measured"}
-    if width < _WIDE:
-        words = {"estimated": "est.", "measured": "meas."}
+    roomy, gap, words = True, 2, _WORDS
+    columns, notes = _columns(targets, times, words, roomy)
+    if _needed(columns, gap) > width:
+        roomy, gap, words = False, 1, _SHORT_WORDS
+        columns, notes = _columns(targets, times, words, roomy)
+    left_out = []
+    while _needed(columns, gap) > width and (victim := _least_needed(columns)) is not None:
+        left_out.append(columns.pop(victim).called)
     since = "" if times == [None] else ": accuracy in % at a time since programming"
-    notes = _Footnotes()
     table = Table(
         box=box.SIMPLE_HEAD,
         title=Text(f"{rows[0].model} on {rows[0].data}{since}"),
         title_style="bold",
         title_justify="left",
+        caption=_caption(targets, notes, words, left_out, all_notes),
         caption_justify="left",
         caption_style="",
         pad_edge=False,
-        padding=(0, 1, 0, 0) if width < _WIDE else (0, 2, 0, 0),
+        padding=(0, gap, 0, 0),
         show_edge=False,
-        collapse_padding=True,
     )
-    table.add_column(_two("target", "scope"), overflow="fold", min_width=min(13, max(len(t.name) for t in targets)))
-    for time in times:
-        head = ("accuracy", "%") if time is None else _time_head(time, width)
-        table.add_column(_two(*head), justify="right", no_wrap=True)
-    table.add_column(_two("batch", "how"), no_wrap=True)
-    table.add_column(_two("energy", "/sample"), justify="right", no_wrap=True)
-    table.add_column(_two("latency", "/batch"), justify="right", no_wrap=True)
-    table.add_column(_two("rate", "/s"), justify="right", no_wrap=True)
-    table.add_column(_two("area", "mm²"), justify="right", no_wrap=True)
-    for target in targets:
-        costs: Sequence[Cost | None] = target.costs or [None]
-        for position, cost in enumerate(costs):
-            leads = position == 0
-            name = _two(target.name, target.card.scope, style="bold") if leads else Text("")
-            accuracies = [_accuracy(target, t, notes) if leads else Text("") for t in times]
-            table.add_row(name, *accuracies, *_cost(target, cost, words, notes), end_section=position == len(costs) - 1)
-    table.caption = _caption(targets, notes, words, all_notes)
+    for position, column in enumerate(columns):
+        table.add_column(column.header, justify=column.justify, no_wrap=position > 0, overflow="fold")
+    ends = [i for i, name in enumerate(columns[0].cells) if i and name.plain] + [len(columns[0].cells)]
+    for i, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        table.add_row(*cells, end_section=i + 1 in ends)
     return table
+
+
+def _columns(
+    targets: list[TargetSummary], times: list[float | None], words: dict[str, str], roomy: bool
+) -> tuple[list[_Column], _Footnotes]:
+    notes = _Footnotes()
+    columns = [_Column(_two("target", "scope"), "target", "left", [])]
+    for time in times:
+        label = "accuracy %" if time is None else f"{time_label(time)} %" if roomy else time_label(time)
+        head, _, unit = label.rpartition(" ")
+        columns.append(_Column(_two(head, unit), f"accuracy at {label.removesuffix(' %')}", "right", []))
+    columns.append(_Column(_two("batch", "how"), "batch", "left", []))
+    columns += [_Column(_two(name, unit), name, "right", []) for name, unit in _COSTS]
+    for target in targets:
+        for position, cost in enumerate(target.costs or [None]):
+            leads = position == 0
+            line = [_two(target.name, target.card.scope, style="bold") if leads else Text("")]
+            line += [_accuracy(target, t, notes) if leads else Text("") for t in times]
+            line += _cost(target, cost, words, notes)
+            for column, cell in zip(columns, line, strict=True):
+                column.cells.append(cell)
+    return columns, notes
+
+
+def _needed(columns: list[_Column], gap: int) -> int:
+    """Width of the table; a long name may be folded."""
+    widths = [column.width for column in columns]
+    return min(widths[0], _NARROWEST_NAME) + sum(widths[1:]) + gap * len(columns)
+
+
+def _least_needed(columns: list[_Column]) -> int | None:
+    """Which column goes first for want of room: area, rate, times from the middle, latency; never the energy."""
+    called = [column.called for column in columns]
+    times = [i for i, name in enumerate(called) if name.startswith("accuracy")]
+    for name in ("area", "rate"):
+        if name in called:
+            return called.index(name)
+    if len(times) > 2:
+        return times[len(times) // 2]
+    return called.index("latency") if "latency" in called else None
 
 
 def _two(first: str, second: str, *, style: str = "") -> Text:
     return Text.assemble((first, style), "\n", (second, "dim"))
-
-
-def _time_head(seconds: float, width: int) -> tuple[str, str]:
-    label = time_label(seconds)
-    if width >= _WIDE:
-        return label, "%"
-    number, _, unit = label.partition(" ")
-    return number, unit
 
 
 def _accuracy(target: TargetSummary, time: float | None, notes: _Footnotes) -> Text:
@@ -139,8 +183,12 @@ def _banded(band: BandRow, unit: str) -> Text:
     return _two(si(band.nominal, unit), span(band, figures=2))
 
 
-def _caption(targets: list[TargetSummary], notes: _Footnotes, words: dict[str, str], all_notes: bool) -> Text:
+def _caption(
+    targets: list[TargetSummary], notes: _Footnotes, words: dict[str, str], left_out: list[str], all_notes: bool
+) -> Text:
     lines = notes.lines()
+    if left_out:
+        lines.insert(0, f"no room for: {listing(left_out)}; a wider terminal and the report show all")
     spreads: dict[str, list[str]] = {}
     for target in targets:
         for _, figure in target.supported[:1]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -21,15 +20,11 @@ def snntorch() -> ModuleType:
     Raises:
         HpmlError: it is not installed, with the command that installs it.
     """
-    with warnings.catch_warnings():
-        # Its optional NIR bridge pulls in packages that announce deprecations of their own; none concerns the neurons.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            import snntorch
-            import snntorch.surrogate
-        except ImportError as error:
-            raise HpmlError(f"snntorch cannot be imported ({error}); install it with: {INSTALL}") from error
+    try:
+        import snntorch
+        import snntorch.surrogate
+    except ImportError as error:
+        raise HpmlError(f"snntorch cannot be imported ({error}); install it with: {INSTALL}") from error
     return snntorch
 
 

@@ -49,8 +49,8 @@ def test_subclasses_are_mapped_unless_they_compute_something_else():
         (nn.Embedding(5, 4), "look-up"),
         (nn.LSTM(4, 4), "recurrent"),
         (nn.GRUCell(4, 4), "recurrent"),
-        (nn.MultiheadAttention(4, 2), "projections"),
-        (nn.TransformerEncoderLayer(4, 2, 8), "fast path"),
+        (nn.MultiheadAttention(4, 2, add_bias_kv=True), "add_bias_kv"),
+        (nn.TransformerEncoderLayer(4, 2, 8), "batch_first=False"),
         (parametrizations.weight_norm(nn.Linear(4, 4)), "computed from other parameters"),
         (nn.LayerNorm(4), "no rule"),
         (analog_nn.AnalogLinear(4, 4), "already"),
@@ -143,3 +143,56 @@ def test_models_on_the_meta_device_are_converted_for_their_shapes():
     converted = convert(model, "pcm")
     assert has_analog_layers(converted)
     assert row(converted.report, "0")["tiles"] == 256
+
+
+# --------------------------------------------------------------------------------------------------------- attention
+
+FINE = {"dac_bits": 16, "adc_bits": 16, "output_noise": 0.0}
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"kdim": 6, "vdim": 10}, {"batch_first": True}])
+def test_attention_equals_the_digital_one(card_file, options):
+    torch.manual_seed(0)
+    digital = nn.MultiheadAttention(8, 2, **options).eval()
+    attention = convert(digital, Analog(card_file(rows=5), **FINE)).network.eval()
+    query = torch.randn(4, 5, 8)
+    key, value = torch.randn(4, 5, options.get("kdim", 8)), torch.randn(4, 5, options.get("vdim", 8))
+    batch, length = (4, 5) if options.get("batch_first") else (5, 4)
+    pad = torch.zeros(batch, length, dtype=torch.bool)
+    pad[0, 1] = True
+    causal = torch.triu(torch.ones(length, length, dtype=torch.bool), 1)
+    for masks in ({}, {"key_padding_mask": pad}, {"attn_mask": causal}, {"attn_mask": torch.randn(length, length)}):
+        for expected, got in zip(
+            digital(query, key, value, **masks), attention(query, key, value, **masks), strict=True
+        ):
+            assert torch.allclose(expected, got, atol=3e-3)
+    assert attention(query, key, value, need_weights=False)[1] is None
+    each = attention(query, key, value, average_attn_weights=False)[1]
+    assert torch.allclose(each, digital(query, key, value, average_attn_weights=False)[1], atol=3e-3)
+
+
+def test_transformer_layers_run_on_chips(card_file):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+    digital = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    target = Analog(card_file(model="none"), **FINE)
+    converted = convert(digital, target)
+    rows = converted.report.set_index("layer")
+    assert rows.loc["layers.0.self_attn", "became"] == "AnalogMultiheadAttention"
+    assert rows.loc["layers.0.self_attn", "tiles"] == 4
+    assert rows.loc["layers.1.linear2", "became"] == "AnalogLinear"
+    x = torch.randn(3, 5, 8)
+    with torch.no_grad():
+        expected = digital(x)
+        assert torch.allclose(converted(x), expected, atol=0.02)
+    y = program(converted, chips=2).at(0)(x)
+    assert torch.allclose(y, expected.expand(2, 3, 5, 8), atol=0.02)
+
+
+def test_the_fast_path_of_transformers_never_bypasses_an_analog_layer(card_file):
+    torch.manual_seed(0)
+    digital = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0).eval()
+    converted = convert(digital, Analog(card_file(), dac_bits=2), skip=["self_attn"])
+    x = torch.randn(3, 5, 8)
+    with torch.no_grad():
+        assert (converted(x) - digital(x)).abs().max() > 0.01  # two bits must be seen

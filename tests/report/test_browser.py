@@ -43,7 +43,7 @@ GEOMETRY = r"""() => {
     if (!element.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
-    const scrolls = element.closest(".scroll, pre") !== null;
+    const scrolls = element.closest(".scroll") !== null;
     for (const r of range.getClientRects()) {
       if (r.width < 1 || r.height < 1) continue;
       const y = r.top + scrollY, place = `"${text.slice(0, 40)}" at ${Math.round(r.left)}, ${Math.round(y)}`;
@@ -125,6 +125,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "one seed": write_report(example_rows(), folder / "one.html"),
         "five seeds": write_report(example_rows(seeds=(0, 1, 2, 3, 4)), folder / "five.html"),
         "long names": write_report(example_rows(rename=long), folder / "long.html"),
+        "twenty targets": write_report(
+            [r for k in range(4) for r in example_rows(rename={t: f"{t}, ADC {k + 4} bits" for t in TARGETS})],
+            folder / "twenty.html",
+        ),
         "one target": write_report(example_rows(targets=("cpu",)), folder / "cpu.html"),
     }
 
@@ -161,7 +165,7 @@ def column(page: Any, number: int) -> list[str]:
     return cells.evaluate_all("cells => cells.map(cell => cell.dataset.sort)")
 
 
-@pytest.mark.parametrize("which", ["one seed", "five seeds", "long names", "one target"])
+@pytest.mark.parametrize("which", ["one seed", "five seeds", "long names", "twenty targets", "one target"])
 @pytest.mark.parametrize("width", [400, 800, 1280, 1920])
 def test_nothing_overflows_overlaps_or_is_clipped(
     browser: Any, reports: dict[str, Path], which: str, width: int

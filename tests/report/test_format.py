@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hpml_sim.bands import Band
-from hpml_sim.report._format import digits, listing, names, percent, shortened, si, span, time_label
+from hpml_sim.report._format import digits, listing, names, percent, ranges, shortened, si, span, time_label
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def test_micro_has_two_spellings() -> None:
     assert (si(2e-6, "J"), si(2e-6, "J", micro="µ")) == ("2.00 uJ", "2.00 µJ")
 
 
-@pytest.mark.parametrize(("value", "shown"), [(42_440.0, "42,400"), (0.02124, "0.0212"), (60.0, "60.0"), (0.0, "0")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(42_440.0, "42,400"), (1494.0, "1490"), (0.02124, "0.0212"), (60.0, "60.0"), (0.0, "0")]
+)
 def test_digits_never_in_exponent_notation(value: float, shown: str) -> None:
     assert digits(value) == shown
 
@@ -54,9 +56,11 @@ def test_span_takes_the_prefix_of_the_nominal_value() -> None:
         (3600.0, "1 h"),
         (86400.0, "1 day"),
         (2 * 86400.0, "2 days"),
+        (7 * 86400.0, "1 week"),
         (365 * 86400.0, "1 year"),
         (365.25 * 86400.0, "1 year"),
-        (5400.0, "1.5 h"),
+        (5400.0, "90 min"),
+        (1.5 * 365 * 86400.0 + 30, "1.5 years"),
     ],
 )
 def test_times_as_people_say_them(seconds: float, label: str) -> None:
@@ -69,4 +73,5 @@ def test_words() -> None:
     assert names(list("abcdefgh"), 4) == "a, b, c and 5 others"
     assert names(list("abcd"), 4) == "a, b, c and d"
     assert shortened("x" * 40, 11) == "xxxxx…xxxxx"
+    assert ranges([2, 5, 6, 7, 9, 10]) == "2, 5\N{EN DASH}7, 9, 10"
     assert shortened("short") == "short"

@@ -7,6 +7,7 @@ from matplotlib.text import Text
 
 from hpml_sim.report import plots
 from hpml_sim.report.summary import summarise, times_of
+from hpml_sim.results import BandRow
 from tests.report.example_rows import DAY, HOUR, TARGETS, YEAR, example_rows
 
 ALL = (plots.accuracy_over_time, plots.energy_against_accuracy, plots.energy_by_component)
@@ -97,6 +98,13 @@ def test_odd_names(draw, name: str) -> None:
 )
 def test_little_data(draw, rows) -> None:
     assert plots.to_svg(draw(rows)).endswith("</svg>")
+
+
+def test_bounds_of_zero_and_infinity() -> None:
+    row = example_rows(targets=("cpu",))[0]
+    band = BandRow(low=0, nominal=1e-6, high=float("inf"))
+    row = row.model_copy(update={"estimates": [e.model_copy(update={"energy_j": band}) for e in row.estimates]})
+    assert plots.to_svg(plots.energy_against_accuracy([row])).endswith("</svg>")
 
 
 def test_hover_texts() -> None:

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from hpml_sim.report.table import comparison_table
+from hpml_sim.results import BandRow
 from tests.report.example_rows import TARGETS, example_rows
 
 
@@ -41,6 +42,28 @@ def test_says_how_each_figure_came_about_and_what_may_be_ranked() -> None:
     assert text.count("measured") >= 2
     assert "figures of different scope are not ranked" in text
     assert "accuracy over 25 chips: pcm-hermes and reram-neurram" in text
+
+
+def test_a_terminal_too_narrow_loses_columns_not_digits() -> None:
+    text = shown(60)
+    assert max(len(line) for line in text.splitlines()) <= 60
+    assert "no room for: area" in text
+    assert "1.32 mJ" in text
+    many = shown(80, targets=("pcm-hermes",), times=tuple(3600.0 * k for k in range(1, 20)))
+    assert max(len(line) for line in many.splitlines()) <= 80
+    assert "no room for: area, rate, accuracy at" in many
+
+
+def test_wide_figures_are_never_cut() -> None:
+    rows = example_rows(targets=("h200",))
+    wide = BandRow(low=4.3e8, nominal=9.7e8, high=1.49e9)
+    estimates = [e.model_copy(update={"throughput_hz": wide, "batch": 65536}) for e in rows[0].estimates]
+    console = Console(width=80, file=io.StringIO())
+    console.print(comparison_table([rows[0].model_copy(update={"estimates": estimates})], width=80))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for figure in ("430\N{EN DASH}1500", "814", "65536"):
+        assert figure in text
 
 
 def test_several_seeds() -> None:

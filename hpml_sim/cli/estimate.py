@@ -1,0 +1,141 @@
+"""What `hpml-sim estimate` computes and shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
+
+from hpml_sim import models
+from hpml_sim.cards import DigitalCard, NeuromorphicCard, Precision, load_card
+from hpml_sim.census import Census, census
+from hpml_sim.convert import convert
+from hpml_sim.data import load_data, stacked
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.estimate import Estimate, estimate
+from hpml_sim.report._format import DASH, digits, si, span
+from hpml_sim.shapes import SHAPES, shape
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+SAMPLES = 100
+"""Samples of a data set over which spikes and zeros are averaged."""
+
+
+def estimates(
+    model: str,
+    on: Sequence[str],
+    *,
+    data: str | None,
+    input_shape: Sequence[int] | None,
+    phase: Literal["prefill", "decode"],
+    sequence: int | None,
+    context: int | None,
+    batch: int | Literal["best"],
+    precision: Precision | None,
+) -> list[Estimate]:
+    """One estimate a card, in the order asked for.
+
+    Raises:
+        HpmlError: a name that does not exist, an option the network has no use for, or a network that a machine cannot
+            run.
+    """
+    cards = [load_card(name) for name in on]
+    network: nn.Module | None = None
+    if model in SHAPES:
+        if data is not None or input_shape is not None:
+            raise HpmlError(f"{model}: comes with its own input and no weights; leave out --data and --input-shape")
+        module, example = shape(model, sequence=sequence, phase=phase, context=context)
+        counts = census(module, data=example)
+    else:
+        if sequence is not None or context is not None or phase != "prefill":
+            raise HpmlError(f"{model}: --phase, --sequence and --context are for networks that generate text")
+        network, counts = _counted(model, data, input_shape)
+    found = []
+    for card in cards:
+        counted = counts
+        if isinstance(card, NeuromorphicCard):
+            counted = _spiking_counts(model, network, card.name, data)
+        arithmetic = (precision or _stored(model, card)) if isinstance(card, DigitalCard) else None
+        found.append(estimate(counted, card, batch=batch, precision=arithmetic))
+    return found
+
+
+def _stored(model: str, card: DigitalCard) -> Precision:
+    """The precision that the published network is stored in, where the card computes in it; otherwise fp32."""
+    if model in SHAPES and SHAPES[model].dtype is torch.bfloat16 and "bf16" in card.peak:
+        return "bf16"
+    return "fp32"
+
+
+def _counted(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, Census]:
+    if ":" in model:
+        network = models.imported(model)
+        if data is None and input_shape is None:
+            raise HpmlError(f"{model}: give --input-shape (one sample, without the batch) or --data")
+    elif model in models.BUILT_IN:
+        task = load_data(data or "digits")
+        network = models.build(model, task.input_shape, task.classes)
+        input_shape = input_shape or task.input_shape
+    else:
+        raise UnknownNameError(
+            "model", model, [*SHAPES, *models.BUILT_IN], hint="Or give package.module:callable with --input-shape."
+        )
+    if data is not None:
+        return network, census(network, data=stacked(load_data(data).test)[0][:SAMPLES])
+    return network, census(network, input_shape=input_shape)
+
+
+def _spiking_counts(model: str, network: nn.Module | None, card: str, data: str | None) -> Census:
+    """Spikes cannot be known from shapes: the network is converted and run on samples."""
+    if network is None or data is None:
+        raise HpmlError(
+            f"{model} on {card}: a spiking machine's energy depends on how often neurons fire, which shapes do not "
+            "tell; give a network with weights (mlp, cnn, package.module:callable) and --data, or leave this card out"
+        )
+    return census(convert(network, card), data=stacked(load_data(data).test)[0][:SAMPLES])
+
+
+def estimates_table(model: str, found: Sequence[Estimate]) -> Group:
+    """A line a card, and below it what the figures leave out and take for granted."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"{model}: estimated for one inference, nominal (low to high)")
+    for name in ("card", "scope", "batch"):
+        table.add_column(name)
+    for name in ("energy", "latency of a batch", "inferences/s", "area", "needs"):
+        table.add_column(name, justify="right")
+    notes: list[str] = []
+    for e in found:
+        area = "—" if e.area_mm2 is None else f"{e.area_mm2.nominal:,.4g} mm²"
+        figures = [f"{si(band.nominal, unit)} ({span(band)})" for band, unit in ((e.energy_j, "J"), (e.latency_s, "s"))]
+        rate = e.throughput_hz
+        slow = rate.nominal < 1  # "183 m" would read as 183 million
+        low_high = f"{digits(rate.low)}{DASH}{digits(rate.high)}"
+        figures.append(f"{digits(rate.nominal)} ({low_high})" if slow else f"{si(rate.nominal, '')} ({span(rate)})")
+        table.add_row(e.card, e.scope, f"{e.batch:,}", *figures, area, _needs(e))
+        notes += [f"{e.card}: not counted: {sentence}" for sentence in e.not_counted]
+        notes += [f"{e.card}: assumed: {sentence}" for sentence in e.assumptions]
+    scopes = {e.scope for e in found}
+    if len(scopes) > 1:
+        notes.append(f"Figures of different scope ({', '.join(sorted(scopes))}) are not ranked.")
+    lines = Table.grid(padding=(0, 1))
+    for note in notes:
+        lines.add_row("·", escape(note), style="dim")
+    return Group(table, lines)
+
+
+def _needs(e: Estimate) -> str:
+    """How much of the machine the network takes: devices, or chips with tiles or cores."""
+    m = e.mapping
+    unit = next((name for name in ("devices", "chips") if name in m), None)
+    if unit is None:
+        return "—"
+    whole = f"{m[unit]:,.0f} {unit if m[unit] != 1 else unit[:-1]}"
+    part = next((f", {m[name]:,.0f} {name}" for name in ("tiles", "cores") if name in m), "")
+    return whole + part
