@@ -185,7 +185,7 @@ def _target_rows(plan: Plan, label: str, target: Target, trained: nn.Module, tas
             estimates=estimates,
             measurements=measurements,
             layers=[asdict(layer) for layer in machine_model.layers],
-            notes=[*notes, *card.limits],
+            notes=notes,
             versions=versions(),
             machine=machine(),
         )

@@ -4,16 +4,27 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from hpml_sim.cli import main
 from hpml_sim.results import ResultFile
 
 CLI = [sys.executable, "-m", "hpml_sim.cli"]
 
 
-def hpml(*arguments, **options):
-    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False, timeout=300, **options)
+@pytest.fixture
+def hpml(capsys):
+    """`hpml-sim` in this process, which spares each test the import of torch."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main(list(arguments))
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=left.value.code, stdout=said.out, stderr=said.err)
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -24,7 +35,7 @@ def hpml(*arguments, **options):
         (["--on", "cpu", "--model", "mpl"], "mlp"),
     ],
 )
-def test_a_typo_costs_one_line_and_status_2(arguments, guess):
+def test_a_typo_costs_one_line_and_status_2(hpml, arguments, guess):
     done = hpml("compare", *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -32,17 +43,24 @@ def test_a_typo_costs_one_line_and_status_2(arguments, guess):
     assert f"Did you mean {guess!r}?" in done.stderr
 
 
-def test_an_unknown_verb_is_status_2():
+def test_the_installed_command_says_it_in_one_line_too():
+    done = subprocess.run(
+        [*CLI, "compare", "--on", "pcm-hermse"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_an_unknown_verb_is_status_2(hpml):
     assert hpml("compair").returncode == 2
 
 
-def test_help_names_every_verb():
+def test_help_names_every_verb(hpml):
     done = hpml("--help")
     assert done.returncode == 0
     assert all(verb in done.stdout for verb in ("compare", "doctor", "cards", "validate", "report"))
 
 
-def test_compare_prints_the_table_and_writes_the_folder(tmp_path):
+def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
     out = tmp_path / "run"
     arguments = ["compare", "--on", "cpu", "loihi", "--epochs", "1", "--out", str(out)]
     done = hpml(*arguments)
@@ -78,7 +96,7 @@ def test_ctrl_c_leaves_the_finished_rows(tmp_path):
     assert [row.target for row in ResultFile(file).read()] == ["cpu"]
 
 
-def test_cards_are_listed_shown_and_checked(tmp_path):
+def test_cards_are_listed_shown_and_checked(hpml, tmp_path):
     listed = json.loads(hpml("cards", "--json").stdout)
     assert {"cpu", "h200", "a100", "pcm-hermes", "pcm-hermes-1phase", "reram-neurram", "loihi"} <= {
         c["name"] for c in listed
@@ -93,7 +111,7 @@ def test_cards_are_listed_shown_and_checked(tmp_path):
     assert "mine.toml: title" in checked.stderr
 
 
-def test_a_network_is_estimated_without_weights():
+def test_a_network_is_estimated_without_weights(hpml):
     done = hpml("estimate", "llama-3-70b", "--on", "h200", "pcm-hermes", "--json")
     assert done.returncode == 0, done.stderr
     gpu, crossbar = json.loads(done.stdout)
@@ -106,7 +124,7 @@ def test_a_network_is_estimated_without_weights():
     assert "not ranked" in shown
 
 
-def test_spiking_machines_are_estimated_from_samples_only():
+def test_spiking_machines_are_estimated_from_samples_only(hpml):
     done = hpml("estimate", "mlp", "--on", "loihi", "--data", "digits", "--json")
     assert json.loads(done.stdout)[0]["mapping"]["spikes"] > 0
     refused = hpml("estimate", "resnet50", "--on", "loihi")
@@ -125,13 +143,13 @@ def test_spiking_machines_are_estimated_from_samples_only():
         (["mlp", "--on", "cpu", "--precision", "bf16"], "has a peak for fp32 only"),
     ],
 )
-def test_mistakes_in_an_estimate_are_status_2(arguments, said):
+def test_mistakes_in_an_estimate_are_status_2(hpml, arguments, said):
     done = hpml("estimate", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
 
 
-def test_validation_says_what_is_outside_and_fails_only_when_asked():
+def test_validation_says_what_is_outside_and_fails_only_when_asked(hpml):
     done = hpml("validate", "--json")
     points = json.loads(done.stdout)
     assert done.returncode == 0

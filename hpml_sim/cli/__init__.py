@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import tyro
 
@@ -21,14 +23,14 @@ def main(arguments: list[str] | None = None) -> None:
     two = " ".join(arguments[:2])
     if two in VERBS and len(arguments) > 1:  # "cards show" is a verb of two words
         arguments = [two, *arguments[2:]]
-    _log_to_terminal()
     try:
-        status = tyro.extras.subcommand_cli_from_dict(
-            VERBS,
-            prog="hpml-sim",
-            description="One PyTorch network on every kind of machine: accuracy, energy, latency, throughput.",
-            args=arguments,
-        )
+        with _log_to_terminal():
+            status = tyro.extras.subcommand_cli_from_dict(
+                VERBS,
+                prog="hpml-sim",
+                description="One PyTorch network on every kind of machine: accuracy, energy, latency, throughput.",
+                args=arguments,
+            )
     except HpmlError as error:
         say(f"hpml-sim: {error}")
         status = 2
@@ -41,9 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _log_to_terminal() -> None:
+@contextmanager
+def _log_to_terminal() -> Iterator[None]:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("hpml_sim")
-    log.handlers[:] = [handler]
+    before = log.level
+    log.addHandler(handler)
     log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)

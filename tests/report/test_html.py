@@ -158,7 +158,8 @@ def test_names_are_escaped_everywhere(evil: str) -> None:
     page = Page(text)
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert [tag for tag, _ in page.tags].count("style") == 1
-    assert not [tag for tag, _ in page.tags if tag in ("img", "b")][len(re.findall("<b>1</b>", text)) :]
+    assert "img" not in [tag for tag, _ in page.tags]
+    assert evil not in text
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert page.open == []
 

@@ -1,0 +1,55 @@
+"""The benchmark's pairs compute the same, on sizes that fit the simulator, so that it is ready when a GPU is at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def benchmark(repository: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_baselines", repository / "benchmarks" / "baselines.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_pair_of_the_gpu_part_computes_the_same(benchmark, device):
+    names = []
+    for case in benchmark.gpu_cases(device, small=True):
+        assert benchmark.difference(case) <= case.tolerance
+        names.append(case.name)
+    assert len(names) == 10
+
+
+def test_a_pair_that_differs_stops_the_benchmark(benchmark):
+    wrong = benchmark.Case("ours", "the peer", lambda: torch.ones(2), lambda: torch.ones(2) * 1.1)
+    with pytest.raises(SystemExit, match=r"ours differs from the peer by 0\.09"):
+        benchmark.difference(wrong)
+
+
+def test_ratio_is_above_one_where_ours_is_faster(benchmark):
+    x = torch.rand(200, 200)
+    case = benchmark.Case("one product", "ten", lambda: x @ x, lambda: [x @ x for _ in range(10)][0])
+    result = benchmark.compare(case, 5, 0.002, lambda: None)
+    assert 2 < result.ratio
+    assert result.ratio_p10 <= result.ratio <= result.ratio_p90
+
+
+def test_without_a_gpu_it_says_so_and_writes_what_it_has(benchmark, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "gpu_state", lambda: ("no GPU in this machine", {}))
+    monkeypatch.setattr(benchmark, "cpu_cases", lambda window: iter(()))
+    assert benchmark.main(["--out", str(tmp_path / "results" / "b.json"), "--rounds", "3"]) == 0
+    written = json.loads((tmp_path / "results" / "b.json").read_text())
+    assert written["gpu"] == {"not_measured": "no GPU in this machine"}
+    assert {"cpu", "machine", "versions"} <= set(written)
+    assert "GPU: not measured. no GPU in this machine" in capsys.readouterr().out
