@@ -18,7 +18,10 @@ from hpml_sim import models as models
 from hpml_sim import nn as nn
 from hpml_sim import spiking as spiking
 from hpml_sim.analog import Chips as Chips
+from hpml_sim.analog import calibrate as calibrate
+from hpml_sim.analog import load_chips as load_chips
 from hpml_sim.analog import program as program
+from hpml_sim.analog import save_chips as save_chips
 from hpml_sim.bands import Band as Band
 from hpml_sim.cards import list_cards as list_cards
 from hpml_sim.cards import load_card as load_card

@@ -98,7 +98,7 @@ def test_holds_every_section(text: str) -> None:
 
 
 def test_every_estimated_energy_cites_its_source(text: str) -> None:
-    assert 'id="source-5"' in text
+    assert 'id="source-8"' in text
     assert '<a href="https://doi.org/10.1038/s41928-023-01010-1" rel="noreferrer">' in text
     assert '<a href="https://arxiv.org/abs/1812.01739" rel="noreferrer">' in text
     energies = re.findall(r'data-head="energy" data-sort="[^"]+">(.*?)</td>', text)

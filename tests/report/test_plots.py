@@ -109,5 +109,5 @@ def test_bounds_of_zero_and_infinity() -> None:
 
 def test_hover_texts() -> None:
     svg = plots.to_svg(plots.energy_against_accuracy(example_rows()))
-    assert "<title>cpu, batch 512, estimated: 6.46 µJ" in svg
+    assert "<title>cpu, batch 16,384, estimated: 202 nJ" in svg
     assert "tip:" not in svg

@@ -59,9 +59,9 @@ def test_costs_of_batch_one_and_the_best_batch_measured_apart() -> None:
     cpu = summarise(example_rows())[0]
     assert [(c.how, c.batch) for c in cpu.costs] == [
         ("estimated", 1),
-        ("estimated", 512),
+        ("estimated", 16384),
         ("measured", 1),
-        ("measured", 512),
+        ("measured", 16384),
     ]
     measured = cpu.cost("measured")
     assert measured is not None
