@@ -282,7 +282,7 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
         raise HpmlError(f"chips={chips!r}: must be an integer >= 1; for example chips=25")
     analog_layers(model)
     network = _frozen(model)
-    weights = {name: network.get_parameter(f"{name}.weight" if name else "weight") for name in crossbars(network)}
+    weights = {name: _matrix(network, name) for name in crossbars(network)}
     for name, weight in weights.items():
         if not bool(torch.isfinite(weight).all()):
             raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
@@ -303,7 +303,7 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
 @torch.no_grad()
 def _program_layer(crossbar: Crossbar, weight: Tensor, chips: int, seed: int, index: int) -> _ProgrammedLayer:
     # on the CPU and in float32: the same bits on every machine
-    blocks = crossbar.blocks(crossbar.effective(weight.flatten(1))).float().cpu()
+    blocks = crossbar.blocks(crossbar.effective(weight)).float().cpu()
     scale = crossbar.full_scale(blocks)
     model: DeviceModel = crossbar.devices()
     target = model.conductances(blocks / scale.unsqueeze(-1))
@@ -350,6 +350,12 @@ def _tell_chips(network: nn.Module, chips: int) -> None:
 def _settings(crossbar: Crossbar) -> dict[str, Any]:
     """What chips depend on beside the weights, as plain values."""
     return {**asdict(crossbar.target), **asdict(crossbar.shape), "noise": crossbar.noise.model_dump()}
+
+
+def _matrix(network: nn.Module, name: str) -> Tensor:
+    """The weights of an analog layer as its crossbar takes them, (outputs, rows)."""
+    layer: Any = network.get_submodule(name)
+    return layer.matrix()
 
 
 def _frozen(model: nn.Module) -> nn.Module:

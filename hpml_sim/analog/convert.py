@@ -11,7 +11,15 @@ from torch.nn.utils import parametrize
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.crossbar import Crossbar, crossbar_card
-from hpml_sim.analog.layers import AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
+from hpml_sim.analog.layers import AnalogConv1d, AnalogConv1D, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
+from hpml_sim.analog.recurrent import (
+    AnalogGRU,
+    AnalogGRUCell,
+    AnalogLSTM,
+    AnalogLSTMCell,
+    AnalogRNN,
+    AnalogRNNCell,
+)
 from hpml_sim.convert import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog
@@ -24,14 +32,18 @@ _ANALOG: dict[type[nn.Module], Any] = {
     nn.Conv2d: AnalogConv2d,
     nn.Conv3d: AnalogConv3d,
     nn.MultiheadAttention: AnalogMultiheadAttention,
+    nn.RNN: AnalogRNN,
+    nn.LSTM: AnalogLSTM,
+    nn.GRU: AnalogGRU,
+    nn.RNNCell: AnalogRNNCell,
+    nn.LSTMCell: AnalogLSTMCell,
+    nn.GRUCell: AnalogGRUCell,
 }
 _NOT_MAPPED = {
     nn.modules.conv._ConvTransposeNd: "transposed convolution is not mapped",
     nn.Bilinear: "a product of two inputs is not a matrix-vector product",
     nn.Embedding: "a table look-up is not a matrix-vector product",
     nn.EmbeddingBag: "a table look-up is not a matrix-vector product",
-    nn.RNNBase: "recurrent layers are not mapped yet; build the cell from nn.Linear layers",
-    nn.RNNCellBase: "recurrent cells are not mapped yet; build the cell from nn.Linear layers",
 }
 _TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
@@ -101,7 +113,7 @@ def _plan(
     digital = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
     if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
         digital = "batch_first=False: chips lie in the batch, which must be the first dimension"
-    base = next((kind for kind in _ANALOG if isinstance(module, kind)), None)
+    base = next((kind for kind in _ANALOG if isinstance(module, kind)), None) or _hugging_face_conv1d(module)
     if digital is None and base is None:
         children = list(module.named_children())
         if not children:
@@ -118,7 +130,7 @@ def _plan(
     assert base is not None
     for part_name, part in module.named_modules():
         _check_weights(part, f"{name}.{part_name}" if part_name else name)
-    new = _ANALOG[base].from_digital(module, target)
+    new = _ANALOG.get(base, AnalogConv1D).from_digital(module, target)
     # hooks of the user stay with the layer
     for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
         setattr(new, hooks, getattr(module, hooks))
@@ -129,6 +141,14 @@ def _plan(
     pieces = max(shape.row_tiles for shape in shapes)
     split = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
     rows.append(LayerReport(name, was, type(new).__name__, tiles, used, split))
+
+
+def _hugging_face_conv1d(module: nn.Module) -> type[nn.Module] | None:
+    """The class `Conv1D` of Hugging Face's transformers among the module's own, known by its name and its weight."""
+    weight = module._parameters.get("weight")
+    if weight is None or weight.dim() != 2 or isinstance(module, AnalogLinear):
+        return None
+    return next((kind for kind in type(module).__mro__ if kind.__name__ == "Conv1D"), None)
 
 
 def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen) -> str | None:
@@ -143,7 +163,13 @@ def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen
         if parametrize.is_parametrized(module) or parametrize.is_parametrized(module.out_proj):
             return "its weights are computed from other parameters; remove the parametrization to map it"
         return None if type(module).forward is base.forward else f"overrides {base.__name__}.forward"
-    if parametrize.is_parametrized(module) or not isinstance(module._parameters.get("weight"), nn.Parameter):
+    weights = ["weight"]
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        suffixes = [n.removeprefix("weight_ih") for n in dir(module) if n.startswith("weight_ih") and n[9:10] in "_"]
+        weights = [f"weight_{part}{suffix}" for part in ("ih", "hh") for suffix in suffixes]
+    if parametrize.is_parametrized(module) or any(
+        not isinstance(module._parameters.get(name), nn.Parameter) for name in weights
+    ):
         return "its weight is computed from other parameters; remove the parametrization to map it"
     if type(module).forward is not base.forward:
         return f"overrides {base.__name__}.forward"

@@ -83,6 +83,22 @@ class Instance:
         return noise
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """A matrix as the tiles hold it in one forward pass.
+
+    Attributes:
+        matrix: shape (chips or 1, groups, row tiles, cols, height).
+        unit: full scale of its columns where `matrix` is in units of the weights, (1, groups, row tiles, 1, cols); None
+            where it is in units of the full scale.
+        scale: digital factor of each column, (chips or 1, groups, row tiles, 1, cols).
+    """
+
+    matrix: Tensor
+    unit: Tensor | None
+    scale: Tensor
+
+
 class Crossbar(nn.Module):
     """The analog part of a layer: tiles, converters and calibration. The layer keeps the weights.
 
@@ -169,38 +185,47 @@ class Crossbar(nn.Module):
 
     # ------------------------------------------------------------------------------------------------------- product
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+    def mapped(self, weight: Tensor) -> Mapped:
+        """The matrix as the tiles hold it: of the programmed chips, or of `weight`, in training with noise.
+
+        Args:
+            weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
+        """
+        if self.instance is not None:
+            return Mapped(self.instance.weight, None, self.instance.scale)
+        target = self.target
+        matrix = self.blocks(self.effective(weight)).unsqueeze(0)
+        scale = self.full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
+        if self.training and target.training_noise > 0:
+            sigma = target.training_noise * scale.transpose(-1, -2)
+            # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
+            normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
+            matrix = torch.addcmul(matrix, sigma, normal)
+        return Mapped(matrix, scale, scale)
+
+    def forward(self, x: Tensor, weight: Tensor, mapped: Mapped | None = None) -> Tensor:
         """Multiply vectors with the matrix.
 
         Args:
             x: shape (chips, groups, vectors, rows).
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
+            mapped: what `mapped(weight)` gave, for several products with the same devices.
 
         Returns:
             shape (chips, groups, vectors, cols), without bias.
         """
-        s, target = self.shape, self.target
+        s = self.shape
         if s.row_tiles * s.height != s.rows:
             x = nn.functional.pad(x, (0, s.row_tiles * s.height - s.rows))
         x = x.unflatten(-1, (s.row_tiles, s.height)).transpose(2, 3)  # (chips, groups, row tiles, vectors, height)
-
-        if self.instance is not None:
-            matrix, unit, scale = self.instance.weight, None, self.instance.scale
-        else:
-            matrix = self.blocks(self.effective(weight)).unsqueeze(0)
-            scale = self.full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
-            unit = scale
-            if self.training and target.training_noise > 0:
-                sigma = target.training_noise * scale.transpose(-1, -2)
-                # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
-                normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
-                matrix = torch.addcmul(matrix, sigma, normal)
+        if mapped is None:
+            mapped = self.mapped(weight)
         if self.observing:
-            y = x @ matrix.mT
+            y = x @ mapped.matrix.mT
             self._observe_input(x)
-            self._observe_output(y / scale)
+            self._observe_output(y / mapped.scale)
             return y.sum(2)
-        return self._convert(x, matrix, unit, scale)
+        return self._convert(x, mapped.matrix, mapped.unit, mapped.scale)
 
     def _convert(self, x: Tensor, matrix: Tensor, unit: Tensor | None, scale: Tensor) -> Tensor:
         """DAC, product, noise, ADC, and the digital sum over row tiles. All shapes as in `forward`."""

@@ -84,7 +84,8 @@ def _genuine(layer: Any, crossbar: Crossbar) -> nn.Module:
     plain._parameters = dict(layer._parameters)
     plain._modules = {}
     with torch.no_grad():
-        weight = crossbar.effective(layer.weight.flatten(1)).view_as(layer.weight)
+        weight = crossbar.effective(layer.matrix())
+        weight = weight.view_as(layer.weight) if digital is nn.Conv2d else weight
     plain._parameters["weight"] = nn.Parameter(weight.float())
     new = kinds[digital].from_digital(plain, rpu_config(crossbar)).eval()
     full = float(torch.maximum(crossbar.input_range, crossbar.output_range))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.crossbar import Crossbar, Mapped
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -66,12 +66,46 @@ class AnalogLinear(nn.Linear):
             self.in_features, self.out_features, 1, target, device=weight.device, dtype=weight.dtype
         )
 
+    def matrix(self) -> Tensor:
+        """The weights as the crossbar takes them, (out_features, in_features)."""
+        return self.weight
+
+    def mapped(self) -> Mapped:
+        """The devices of one forward pass, for several calls of `multiply`."""
+        return self.crossbar.mapped(self.matrix())
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's name
         """(batch, ..., in_features) -> (batch, ..., out_features)."""
+        return self.multiply(input, None)
+
+    def multiply(self, input: Tensor, mapped: Mapped | None) -> Tensor:  # noqa: A002 - as in forward
+        """The forward pass with devices that are given."""
         chips = chips_in(self.crossbar, input, self.in_features, -1)
-        y = self.crossbar(input.reshape(chips, 1, -1, self.in_features), self.weight)
+        y = self.crossbar(input.reshape(chips, 1, -1, self.in_features), self.matrix(), mapped)
         y = y.reshape(*input.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
+
+
+class AnalogConv1D(AnalogLinear):
+    """The `Conv1D` of Hugging Face's GPT-2 on crossbar tiles: a linear layer whose weight is (inputs, outputs).
+
+    Made by `convert`; the weight keeps its shape, so that checkpoints fit.
+    """
+
+    @classmethod
+    def from_digital(cls, layer: Any, target: Analog) -> AnalogConv1D:
+        """The same layer on crossbars. It holds the same parameters, so weights that were tied stay tied."""
+        new = cls.__new__(cls)
+        nn.Module.__init__(new)
+        new.weight, new.bias = layer.weight, layer._parameters.get("bias")
+        new.in_features, new.out_features = layer.weight.shape
+        new.nf = new.out_features
+        new._map(target)
+        return new.train(layer.training)
+
+    def matrix(self) -> Tensor:
+        """The weights as the crossbar takes them, (out_features, in_features)."""
+        return self.weight.T
 
 
 def chips_in(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> int:
@@ -116,6 +150,10 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         new._map(target)
         return new.train(layer.training)
 
+    def matrix(self) -> Tensor:
+        """The weights as the crossbar takes them, (out_channels, in_channels / groups * kernel)."""
+        return self.weight.flatten(1)
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
         """(batch, in_channels, *sizes) -> (batch, out_channels, *sizes)."""
         n = len(self.kernel_size)
@@ -131,7 +169,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         batch, groups = len(input) // chips, self.groups
         patches = patches.reshape(chips, batch, groups, -1, patches.shape[-1])
         vectors = patches.permute(0, 2, 1, 4, 3).flatten(2, 3)
-        y = self.crossbar(vectors, self.weight.flatten(1))  # (chips, groups, batch * places, out / groups)
+        y = self.crossbar(vectors, self.matrix())  # (chips, groups, batch * places, out / groups)
         y = y.unflatten(2, (batch, -1)).permute(0, 2, 1, 4, 3).reshape(len(input), self.out_channels, *sizes)
         return y if self.bias is None else y + self.bias.view(-1, *[1] * n)
 

@@ -1,0 +1,241 @@
+"""Recurrent layers with their matrices on crossbars; gates, activations and the state stay digital.
+
+Each layer and direction has two `AnalogLinear` layers, input to hidden and hidden to hidden (an LSTM with `proj_size` a
+third). The products with the inputs run for all steps at once, those with the state step by step. In training the
+weight noise is drawn once for a whole sequence: the devices do not change between its steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from hpml_sim.analog.crossbar import Mapped
+from hpml_sim.analog.layers import AnalogLinear, as_analog
+from hpml_sim.errors import HpmlError
+from hpml_sim.targets import Analog
+
+State = tuple[Tensor, ...]
+"""(h,), or (h, c) of an LSTM; h (batch, outputs), c (batch, hidden)."""
+
+
+class _AnalogCell(nn.Module):
+    """What the three cells share: the layers, and the call of torch's cells."""
+
+    def __init__(
+        self, hidden_size: int, input: AnalogLinear, hidden: AnalogLinear, projection: AnalogLinear | None, relu: bool
+    ):  # noqa: A002 - the name of the part
+        super().__init__()
+        self.input_size, self.hidden_size = input.in_features, hidden_size
+        self.input, self.hidden, self.projection = input, hidden, projection
+        self.relu = relu
+
+    @classmethod
+    def from_digital(cls, layer: Any, target: Analog) -> Any:
+        """The same cell on crossbars. It holds the same parameters, so weights that were tied stay tied."""
+        new = cls._of(layer, layer.hidden_size, "", getattr(layer, "nonlinearity", "tanh") == "relu", target)
+        return new.train(layer.training)
+
+    @classmethod
+    def _of(cls, layer: Any, hidden_size: int, suffix: str, relu: bool, target: Analog) -> Any:
+        def part(name: str) -> AnalogLinear | None:
+            weight = layer._parameters.get(f"weight_{name}{suffix}")
+            if weight is None:
+                return None
+            digital = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+            digital.weight, digital.bias = weight, layer._parameters.get(f"bias_{name}{suffix}")
+            return AnalogLinear.from_digital(digital, target)
+
+        source, hidden = part("ih"), part("hh")
+        assert source is not None
+        assert hidden is not None
+        return cls(hidden_size, source, hidden, part("hr"), relu)
+
+    def mapped(self) -> tuple[Mapped, Mapped | None]:
+        """The matrices that act on the state, as all steps of one sequence see them."""
+        return self.hidden.mapped(), None if self.projection is None else self.projection.mapped()
+
+    def start(self, like: Tensor) -> State:
+        """The state before the first step: zeros. like: inputs (batch, ...)."""
+        outputs = self.hidden.in_features
+        return (like.new_zeros(len(like), outputs),)
+
+    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+        """One step. source: the input's product (batch, gates * hidden)."""
+        raise NotImplementedError
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002 - the name in torch
+        """(batch, input_size), and the state or None (zeros) -> the new state, as torch's cell gives it.
+
+        Raises:
+            HpmlError: an input without a batch dimension.
+        """
+        if input.dim() != 2:
+            raise HpmlError(f"analog recurrent cell: input must be (batch, features), got {tuple(input.shape)}")
+        state = self.start(input) if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        new = self.advance(self.input(input), state, self.mapped())
+        return new if len(new) > 1 else new[0]
+
+
+class AnalogRNNCell(_AnalogCell):
+    """`nn.RNNCell` on crossbar tiles: h' = tanh(W x + b + U h + c), or with a ReLU."""
+
+    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+        """See `_AnalogCell`."""
+        total = source + self.hidden.multiply(state[0], mapped[0])
+        return (total.relu() if self.relu else total.tanh(),)
+
+
+class AnalogGRUCell(_AnalogCell):
+    """`nn.GRUCell` on crossbar tiles: r, z, n stacked in this order; h' = (1 - z) n + z h."""
+
+    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+        """See `_AnalogCell`."""
+        own = self.hidden.multiply(state[0], mapped[0])
+        reset, update, new = source.chunk(3, -1)
+        own_reset, own_update, own_new = own.chunk(3, -1)
+        z = (update + own_update).sigmoid()
+        n = (new + (reset + own_reset).sigmoid() * own_new).tanh()
+        return (n + z * (state[0] - n),)
+
+
+class AnalogLSTMCell(_AnalogCell):
+    """`nn.LSTMCell` on crossbar tiles: i, f, g, o stacked in this order; c' = f c + i g, h' = o tanh(c')."""
+
+    def start(self, like: Tensor) -> State:
+        """See `_AnalogCell`."""
+        return (*super().start(like), like.new_zeros(len(like), self.hidden_size))
+
+    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+        """See `_AnalogCell`."""
+        i, f, g, o = (source + self.hidden.multiply(state[0], mapped[0])).chunk(4, -1)
+        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return (h if self.projection is None else self.projection.multiply(h, mapped[1]), c)
+
+
+class _AnalogRecurrent(nn.Module):
+    """What `AnalogRNN`, `AnalogLSTM` and `AnalogGRU` share."""
+
+    cell: type[_AnalogCell]
+    digital: type[nn.RNNBase]
+
+    def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
+        super().__init__()
+        self._take(self.digital(*args, **kwargs), as_analog(card))
+
+    @classmethod
+    def from_digital(cls, layer: nn.RNNBase, target: Analog) -> Any:
+        """The same layer on crossbars. It holds the same parameters, so weights that were tied stay tied."""
+        new = cls.__new__(cls)
+        nn.Module.__init__(new)
+        new._take(layer, target)
+        return new.train(layer.training)
+
+    def _take(self, layer: nn.RNNBase, target: Analog) -> None:
+        self.mode, self.bias = layer.mode, layer.bias
+        self.input_size, self.hidden_size, self.proj_size = layer.input_size, layer.hidden_size, layer.proj_size
+        self.num_layers, self.bidirectional = layer.num_layers, layer.bidirectional
+        self.batch_first, self.dropout = layer.batch_first, layer.dropout
+        self.cells = nn.ModuleList(
+            self.cell._of(layer, layer.hidden_size, f"_l{number}{way}", layer.mode == "RNN_RELU", target)
+            for number in range(layer.num_layers)
+            for way in ("", "_reverse")[: 1 + layer.bidirectional]
+        )
+
+    def flatten_parameters(self) -> None:
+        """Nothing to do: networks call it for cuDNN."""
+
+    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:  # noqa: A002 - the name in torch
+        """As torch's layer: (batch, steps, features) with `batch_first`, else (steps, batch, features).
+
+        Args:
+            input: the sequence; without a batch dimension only where no chips are programmed.
+            hx: state before the first step, h (layers * directions, batch, outputs), of an LSTM (h, c); None: zeros.
+
+        Returns:
+            Outputs of all steps, and the state after the last one.
+
+        Raises:
+            HpmlError: a packed sequence, a wrong shape, or programmed chips whose place in the batch is not certain.
+        """
+        if isinstance(input, PackedSequence):
+            raise HpmlError(
+                f"{type(self).__name__}: packed sequences are not mapped; give the padded tensor and mask the outputs"
+            )
+        alone = input.dim() == 2
+        states = None if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        if alone:
+            input = input.unsqueeze(0 if self.batch_first else 1)
+            states = None if states is None else tuple(s.unsqueeze(1) for s in states)
+        if input.dim() != 3 or input.shape[-1] != self.input_size:
+            raise HpmlError(
+                f"{type(self).__name__}: input must be (batch, steps, {self.input_size}) or (steps, batch, "
+                f"{self.input_size}), here with batch_first={self.batch_first}; got {tuple(input.shape)}"
+            )
+        self._check_fold(input, alone)
+        x = input if self.batch_first else input.transpose(0, 1)
+        ways, ends = 1 + self.bidirectional, []
+        for number in range(self.num_layers):
+            outputs = []
+            for way in range(ways):
+                index = number * ways + way
+                cell: Any = self.cells[index]
+                state = cell.start(x) if states is None else tuple(s[index] for s in states)
+                mapped, steps = cell.mapped(), cell.input(x).unbind(1)
+                found = []
+                for source in reversed(steps) if way else steps:
+                    state = cell.advance(source, state, mapped)
+                    found.append(state[0])
+                outputs.append(torch.stack(found[::-1] if way else found, 1))
+                ends.append(state)
+            x = outputs[0] if ways == 1 else torch.cat(outputs, -1)
+            if number + 1 < self.num_layers:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+        y = x if self.batch_first else x.transpose(0, 1)
+        last = tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+        if alone:
+            y, last = y.squeeze(0 if self.batch_first else 1), tuple(s.squeeze(1) for s in last)
+        return y, last if len(last) > 1 else last[0]
+
+    def _check_fold(self, x: Tensor, alone: bool) -> None:
+        """Chips lie in the batch: refuse a first dimension that may hold them where this layer takes it for steps."""
+        cell: Any = self.cells[0]
+        instance = cell.input.crossbar.instance
+        if instance is None:
+            return
+        if alone:
+            raise HpmlError(f"{type(self).__name__}: programmed chips need a batch dimension, got {tuple(x.shape)}")
+        chips = len(instance.weight)
+        if not self.batch_first and chips > 1 and x.shape[0] == chips * instance.batch:
+            raise HpmlError(
+                f"{type(self).__name__} with batch_first=False: in an input of shape {tuple(x.shape)} the first "
+                f"dimension is taken for steps, but is as long as {chips} chips x {instance.batch} samples, which lie "
+                "in the batch. Networks on chips take the batch first: build the layer with batch_first=True (or "
+                "transpose inside the network; if it does so already, give another number of samples at a time)"
+            )
+
+    def extra_repr(self) -> str:
+        """For `print(model)`."""
+        return f"{self.input_size}, {self.hidden_size}, batch_first={self.batch_first}"
+
+
+class AnalogRNN(_AnalogRecurrent):
+    """`nn.RNN` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
+
+    cell, digital = AnalogRNNCell, nn.RNN
+
+
+class AnalogLSTM(_AnalogRecurrent):
+    """`nn.LSTM` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
+
+    cell, digital = AnalogLSTMCell, nn.LSTM
+
+
+class AnalogGRU(_AnalogRecurrent):
+    """`nn.GRU` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
+
+    cell, digital = AnalogGRUCell, nn.GRU
