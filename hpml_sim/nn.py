@@ -8,8 +8,5 @@ from hpml_sim.analog.layers import AnalogConv2d as AnalogConv2d
 from hpml_sim.analog.layers import AnalogConv3d as AnalogConv3d
 from hpml_sim.analog.layers import AnalogLinear as AnalogLinear
 from hpml_sim.analog.recurrent import AnalogGRU as AnalogGRU
-from hpml_sim.analog.recurrent import AnalogGRUCell as AnalogGRUCell
 from hpml_sim.analog.recurrent import AnalogLSTM as AnalogLSTM
-from hpml_sim.analog.recurrent import AnalogLSTMCell as AnalogLSTMCell
 from hpml_sim.analog.recurrent import AnalogRNN as AnalogRNN
-from hpml_sim.analog.recurrent import AnalogRNNCell as AnalogRNNCell

@@ -144,9 +144,9 @@ def _plan(
 
 
 def _hugging_face_conv1d(module: nn.Module) -> type[nn.Module] | None:
-    """The class `Conv1D` of Hugging Face's transformers among the module's own, known by its name and its weight."""
+    """The class `Conv1D` of Hugging Face's transformers, if the module is one: known by its name, `nf` and weight."""
     weight = module._parameters.get("weight")
-    if weight is None or weight.dim() != 2 or isinstance(module, AnalogLinear):
+    if weight is None or weight.dim() != 2 or module.__dict__.get("nf") != weight.shape[1]:
         return None
     return next((kind for kind in type(module).__mro__ if kind.__name__ == "Conv1D"), None)
 
@@ -164,9 +164,10 @@ def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen
             return "its weights are computed from other parameters; remove the parametrization to map it"
         return None if type(module).forward is base.forward else f"overrides {base.__name__}.forward"
     weights = ["weight"]
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-        suffixes = [n.removeprefix("weight_ih") for n in dir(module) if n.startswith("weight_ih") and n[9:10] in "_"]
-        weights = [f"weight_{part}{suffix}" for part in ("ih", "hh") for suffix in suffixes]
+    if isinstance(module, nn.RNNBase):
+        weights = module._flat_weights_names
+    elif isinstance(module, nn.RNNCellBase):
+        weights = ["weight_ih", "weight_hh"]
     if parametrize.is_parametrized(module) or any(
         not isinstance(module._parameters.get(name), nn.Parameter) for name in weights
     ):

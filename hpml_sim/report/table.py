@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rich import box
+from rich import box, get_console
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
@@ -60,7 +60,7 @@ class _Column:
         return max(cell_len(line) for cell in (self.header, *self.cells) for line in cell.plain.split("\n"))
 
 
-def comparison_table(rows: Sequence[Row], *, width: int = 100, all_notes: bool = False) -> Table:
+def comparison_table(rows: Sequence[Row], *, width: int | None = None, all_notes: bool = False) -> Table:
     """The comparison for a terminal: two lines for each way in which the cost of a target is known.
 
     The second line of a cell is its spread: the scope under the target, ± under an accuracy, low to high under others.
@@ -69,12 +69,13 @@ def comparison_table(rows: Sequence[Row], *, width: int = 100, all_notes: bool =
 
     Args:
         rows: results of one run.
-        width: columns that the terminal has; about 96 shows everything in full, 80 with abbreviations.
+        width: columns that the terminal has, None asks it; about 96 show everything in full, 80 with abbreviations.
         all_notes: print all that is noted of the targets; otherwise more than a few are only counted.
 
     Raises:
         HpmlError: there are no rows.
     """
+    width = width or get_console().width
     targets = summarise(rows)
     times: list[float | None] = [*times_of(targets)] or [None]
     roomy, gap, words = True, 2, _WORDS
