@@ -65,6 +65,12 @@ class Source(_Model):
     url: str = ""
     opened: str = ""
 
+    @property
+    def reference(self) -> str:
+        """The citation with its DOI, or else its address."""
+        place = f"doi:{self.doi}" if self.doi else self.url
+        return f"{self.cite}, {place}" if place and place.removeprefix("doi:") not in self.cite else self.cite
+
 
 Figure = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 """What a card may hold: a number, not text; finite and not negative."""

@@ -182,6 +182,7 @@ def _target_rows(plan: Plan, label: str, target: Target, trained: nn.Module, tas
             seed=seed,
             time_s=time_s,
             accuracy=None if accuracy is None else _accuracy_row(accuracy),
+            accuracy_model=_simulated(target),
             estimates=estimates,
             measurements=measurements,
             layers=[asdict(layer) for layer in machine_model.layers],
@@ -205,6 +206,22 @@ def _accuracies(
         except UnsupportedTimeError as error:
             _log.warning("no accuracy at %s: %s", format_time(time_s), error)
             yield time_s, None, [str(error)]
+
+
+def _simulated(target: Target) -> str:
+    """What stands behind the accuracy, with its source."""
+    words = []
+    if isinstance(target, Digital):
+        words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
+    if isinstance(target, Spiking):
+        words.append(
+            "leaky integrate-and-fire neurons with the equations of snnTorch 1.0 (snn.Leaky), in floating point"
+        )
+    if (card := _crossbar_of(target)) is not None:
+        noise = card.noise
+        source = f"{noise.where}; {card.sources[noise.source].reference}"
+        words.append(f"device noise and drift by aihwkit's model {noise.model!r} with the settings of {source}")
+    return "; ".join(words)
 
 
 def _estimates(target: Target, model: Converted, task: Data) -> list[Estimate]:

@@ -125,6 +125,7 @@ class Row(_Model):
         config: the target's configuration with its class. seed: of everything random in this row.
         time_s: seconds since programming; None for machines that do not drift.
         accuracy: None where the device model supports no such time (`notes` says so).
+        accuracy_model: what was simulated to get the accuracy, and where it comes from.
         estimates: one a batch size (batch 1 first). measurements: likewise, on the machine at hand.
         layers: the conversion report. notes: why a figure is missing, and what to keep in mind.
         run: hash of what was asked. versions, machine: of the program that wrote the row.
@@ -140,6 +141,7 @@ class Row(_Model):
     seed: int
     time_s: float | None
     accuracy: AccuracyRow | None
+    accuracy_model: str = ""
     estimates: list[EstimateRow]
     measurements: list[MeasurementRow]
     layers: list[dict[str, Any]]

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.crossbar import Crossbar, crossbar_card
-from hpml_sim.analog.layers import AnalogConv1d, AnalogConv1D, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
+from hpml_sim.analog.layers import AnalogConv1D, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
 from hpml_sim.analog.recurrent import (
     AnalogGRU,
     AnalogGRUCell,

@@ -26,11 +26,11 @@ class _AnalogCell(nn.Module):
     """What the three cells share: the layers, and the call of torch's cells."""
 
     def __init__(
-        self, hidden_size: int, input: AnalogLinear, hidden: AnalogLinear, projection: AnalogLinear | None, relu: bool
-    ):  # noqa: A002 - the name of the part
+        self, hidden_size: int, source: AnalogLinear, hidden: AnalogLinear, projection: AnalogLinear | None, relu: bool
+    ):
         super().__init__()
-        self.input_size, self.hidden_size = input.in_features, hidden_size
-        self.input, self.hidden, self.projection = input, hidden, projection
+        self.input_size, self.hidden_size = source.in_features, hidden_size
+        self.input, self.hidden, self.projection = source, hidden, projection
         self.relu = relu
 
     @classmethod
@@ -166,18 +166,19 @@ class _AnalogRecurrent(nn.Module):
             raise HpmlError(
                 f"{type(self).__name__}: packed sequences are not mapped; give the padded tensor and mask the outputs"
             )
-        alone = input.dim() == 2
+        x, alone = input, input.dim() == 2
         states = None if hx is None else hx if isinstance(hx, tuple) else (hx,)
         if alone:
-            input = input.unsqueeze(0 if self.batch_first else 1)
+            x = x.unsqueeze(0 if self.batch_first else 1)
             states = None if states is None else tuple(s.unsqueeze(1) for s in states)
-        if input.dim() != 3 or input.shape[-1] != self.input_size:
+        if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise HpmlError(
                 f"{type(self).__name__}: input must be (batch, steps, {self.input_size}) or (steps, batch, "
                 f"{self.input_size}), here with batch_first={self.batch_first}; got {tuple(input.shape)}"
             )
-        self._check_fold(input, alone)
-        x = input if self.batch_first else input.transpose(0, 1)
+        self._check_fold(x, alone)
+        if not self.batch_first:
+            x = x.transpose(0, 1)
         ways, ends = 1 + self.bidirectional, []
         for number in range(self.num_layers):
             outputs = []

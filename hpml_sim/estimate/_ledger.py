@@ -68,7 +68,7 @@ class Ledger:
         """The quantity in SI with at least the band of `factor`; notes its source and, if it is weak, says so."""
         for key in (quantity.source, quantity.band_source):
             if key:
-                self.used[key] = self.card.sources[key].cite
+                self.used[key] = self.card.sources[key].reference
         if quantity.status in _FLAGGED:
             path = self._paths.get(id(quantity), "a figure of the card")
             self.assume(f"{path} = {quantity} is {_FLAGGED[quantity.status]}")

@@ -193,7 +193,8 @@ def _context(
         "conversions": _conversions(targets),
         "glossary": [(c, _COMPONENT_WORDS[c]) for c in _distinct(_codes(targets)) if c in _COMPONENT_WORDS],
         "layers": [(t, _by_layer(t)) for t in targets if t.estimates],
-        "limits": [(t, _distinct([*(n for e in t.estimates for n in e.not_counted), *t.notes])) for t in targets],
+        "limits": [(t, _limits(t)) for t in targets],
+        "simulated": [(t, _linked(t.accuracy_model)) for t in targets if t.accuracy_model],
         "gaps": [(t, findings.gaps_of(t)) for t in targets if findings.gaps_of(t)],
         "origins": _origins(targets),
         "settings": _settings(rows, run),
@@ -202,6 +203,12 @@ def _context(
         "css": Markup((resources / "report.css").read_text(encoding="utf-8")),
         "js": Markup((resources / "report.js").read_text(encoding="utf-8")),
     }
+
+
+def _limits(target: TargetSummary) -> list[str]:
+    left_out = [sentence for e in target.estimates for sentence in e.not_counted]
+    assumed = [f"Assumed: {sentence}" for e in target.estimates for sentence in e.assumptions]
+    return _distinct([*left_out, *assumed, *target.notes])
 
 
 def _codes(targets: list[TargetSummary]) -> list[str]:

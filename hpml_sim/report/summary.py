@@ -89,6 +89,7 @@ class TargetSummary:
         costs: batch 1 and the best batch, estimated before measured.
         estimates: all estimates of the first seed, by batch. components: of batch 1, largest first.
         layers: the conversion report. notes: what holds for the whole target.
+        accuracy_model: what was simulated to get the accuracy, and where it comes from.
     """
 
     name: str
@@ -102,6 +103,7 @@ class TargetSummary:
     components: tuple[Component, ...]
     layers: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    accuracy_model: str = ""
     index: int = field(default=0)
 
     @property
@@ -164,6 +166,7 @@ def _summarise(rows: list[Row], index: int) -> TargetSummary:
         components=_components([e for r in leading for e in r.estimates if e.batch == 1]),
         layers=tuple(first.layers),
         notes=general,
+        accuracy_model=first.accuracy_model,
         index=index,
     )
 
