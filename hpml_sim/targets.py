@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, load_card
@@ -52,6 +52,13 @@ class Analog:
         weight_clip: in training, weights are clipped at this many standard deviations of their layer; None never clips.
         input_percentile: share of the inputs that the DAC's range covers when it is calibrated.
         adc_bound: range of the ADC, in the units of `output_noise` (aihwkit's `out_bound`).
+        levels: how many conductances a device can be programmed to, equally spaced from its smallest to its largest;
+            None: any. Training does not see them.
+        slices: cells that hold one weight as digits to the base `levels`, most significant first. Each has a column and
+            an ADC reading of its own; their readings are shifted and added in digital. More than 1 needs `levels`.
+        stuck_at_g_min, stuck_at_g_max: share of the devices that stay at their smallest or largest conductance whatever
+            is programmed and however long one waits. Which ones is drawn for each chip; a larger share adds to a
+            smaller one.
     """
 
     card: str = "pcm-hermes"
@@ -65,6 +72,22 @@ class Analog:
     weight_clip: Annotated[float, Field(ge=1)] | None = 2.5
     input_percentile: Annotated[float, Field(gt=0.5, le=1)] = 0.995
     adc_bound: Annotated[float, Field(gt=0)] = 10.0
+    levels: Annotated[int, Field(ge=2, le=65536)] | None = None
+    slices: Annotated[int, Field(ge=1, le=16)] = 1
+    stuck_at_g_min: Annotated[float, Field(ge=0, le=1)] = 0.0
+    stuck_at_g_max: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Analog:
+        if self.slices > 1 and self.levels is None:
+            raise ValueError(f"slices={self.slices}: digits need a base; give levels= as well, such as levels=16")
+        if self.levels is not None and self.levels**self.slices > 2**31:
+            raise ValueError(f"levels={self.levels} to the power of slices={self.slices}: must be at most 2^31")
+        if self.stuck_at_g_min + self.stuck_at_g_max > 1:
+            raise ValueError(
+                f"stuck_at_g_min={self.stuck_at_g_min} and stuck_at_g_max={self.stuck_at_g_max}: at most 1 together"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=_CONFIG)

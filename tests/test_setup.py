@@ -1,5 +1,6 @@
 """The decisions of tools/setup_env.py. The set-up itself is what brought these tests here."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -263,6 +264,7 @@ def test_failed_command_shows_the_reason_and_the_log(setup_env, tmp_path):
         work.run([sys.executable, "-c", code], "step")
     assert "step.log" in str(caught.value)
     assert "fine\nERROR: disk full\n" in (tmp_path / "setup-logs" / "step.log").read_text()
+    gc.collect()  # a pipe left open would warn here, and warnings are errors
 
 
 def test_half_made_environment_is_removed(setup_env, tmp_path, monkeypatch):

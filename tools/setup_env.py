@@ -38,6 +38,7 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 AIHWKIT_SOURCE = "aihwkit==1.2.0"
 EXTRAS = "snn,cuda"
 GROUPS = ("dev", "aihwkit-run")
+GROUP_WITHOUT_DEPENDENCIES = "dev-alone"
 PIP_MIN = (25, 1)  # the first with --group
 
 # What a set-up depends on: a change in any of them makes the stamp of an earlier one worthless.
@@ -260,8 +261,9 @@ class Setup:
 
         def pump() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                lines.put(line)
+            with process.stdout:
+                for line in process.stdout:
+                    lines.put(line)
             lines.put(None)
 
         threading.Thread(target=pump, daemon=True).start()
@@ -398,6 +400,7 @@ class Setup:
         groups = [argument for group in GROUPS for argument in ("--group", group)]
         wanted = ["-e", f".[{EXTRAS}]", *extra, *groups]
         self.pip("install", "--progress-bar", "raw", "-c", str(self.constraint), *wanted, log_name="3-packages")
+        self.pip("install", "--no-deps", "--group", GROUP_WITHOUT_DEPENDENCIES, log_name="3-packages-alone")
         count = self.ask("import importlib.metadata as m; print(len({d.name for d in m.distributions()}))")
         self.screen.done(f"{count} installed")
 

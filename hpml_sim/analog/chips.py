@@ -26,7 +26,7 @@ from hpml_sim.analog.seeds import Purpose, checked_seed, derive
 from hpml_sim.errors import HpmlError
 from hpml_sim.times import parse_time
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files of `Chips.save`."""
 
 _FLOOR = 1e-4
@@ -38,7 +38,7 @@ class _ProgrammedLayer:
     """One layer on all chips.
 
     Attributes:
-        scale: full-scale weight of each column, shape (groups, row tiles, cols).
+        scale: full-scale weight of each column (of each slice, times what it counts), (groups, row tiles, cols).
         baseline: read-out of drift compensation right after programming, (chips, groups, row tiles, cols).
     """
 
@@ -129,6 +129,7 @@ class _FusedChips:
                 return derive(self.seed, purpose, layer=index, chip=chip, time_s=time_s)
 
             g_us = layer.devices.at(time_s, chip, seed(Purpose.READ))
+            _stick(crossbar, layer.devices.model, g_us, derive(self.seed, Purpose.FAULTS, layer=index, chip=chip))
             weight[chip] = layer.devices.model.weights(g_us)
             if crossbar.target.compensation == "none":
                 scale[chip] = layer.scale
@@ -306,16 +307,23 @@ def _program_layer(crossbar: Crossbar, weight: Tensor, chips: int, seed: int, in
     blocks = crossbar.blocks(crossbar.effective(weight)).float().cpu()
     scale = crossbar.full_scale(blocks)
     model: DeviceModel = crossbar.devices()
-    target = model.conductances(blocks / scale.unsqueeze(-1))
+    target = model.conductances(crossbar.cells(blocks / scale.unsqueeze(-1)))
     seeds = [derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip) for chip in range(chips)]
     devices = model.program(target, seeds)
+    for chip, g_us in enumerate(devices.g_us):
+        _stick(crossbar, model, g_us, derive(seed, Purpose.FAULTS, layer=index, chip=chip))
     baseline = torch.stack(
         [
             _readout(crossbar, model.weights(g_us), derive(seed, Purpose.BASELINE, layer=index, chip=chip))
             for chip, g_us in enumerate(devices.g_us)
         ]
     )
-    return _ProgrammedLayer(devices, scale, baseline)
+    return _ProgrammedLayer(devices, crossbar.cell_scale(scale), baseline)
+
+
+def _stick(crossbar: Crossbar, model: DeviceModel, g_us: Tensor, seed: int) -> None:
+    """Put the stuck devices of one chip where they are at any time; in place."""
+    model.stick(g_us, crossbar.target.stuck_at_g_min, crossbar.target.stuck_at_g_max, seed)
 
 
 @torch.no_grad()
@@ -333,8 +341,9 @@ def _readout(crossbar: Crossbar, weight: Tensor, seed: int) -> Tensor:
     read[:, -1, :, int(used[-1]) :] = 0  # rows that only pad the last tile
     columns = read.sum(-1) / used
     if crossbar.target.compensation == "global":
-        tiles = [part.mean(-1, keepdim=True).expand_as(part) for part in columns.split(shape.tile_cols, -1)]
-        columns = torch.cat(tiles, -1)
+        columns = columns.unflatten(-1, (-1, shape.cols))  # the slices of a weight lie on one tile
+        tiles = [part.mean((-2, -1), keepdim=True).expand_as(part) for part in columns.split(shape.tile_cols, -1)]
+        columns = torch.cat(tiles, -1).flatten(-2)
     return columns.clamp(min=_FLOOR)
 
 

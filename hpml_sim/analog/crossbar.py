@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.mvm import clip, levels, quantise
-from hpml_sim.analog.noise import DeviceModel
+from hpml_sim.analog.noise import DeviceModel, significance
 from hpml_sim.cards import CrossbarCard, load_card
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog, as_target
@@ -63,9 +63,12 @@ class Shape:
 class Instance:
     """What a crossbar needs to run as programmed chips at one time.
 
+    Where a weight is cut into slices, `cols` here is slices x cols, the columns of each slice together.
+
     Attributes:
         weight: in units of the column's full scale, shape (chips, groups, row tiles, cols, height).
-        scale: digital factor of each column, drift compensation included, shape (chips, groups, row tiles, 1, cols).
+        scale: digital factor of each column: drift compensation and what its slice counts included, shape
+            (chips, groups, row tiles, 1, cols).
         generators: one a chip, for the output noise.
         batch: samples a chip in the call that is running; what a layer sees is a multiple of it.
     """
@@ -133,9 +136,13 @@ class Crossbar(nn.Module):
         card = crossbar_card(target)
         array = card.array
         self.target = target
-        self.shape = Shape(
-            groups, rows, cols, int(array.rows), max(1, int(array.cols) // max(1, int(array.cells_per_weight)))
-        )
+        cells = max(1, int(array.cells_per_weight)) * target.slices
+        if target.slices > 1 and cells > int(array.cols):
+            raise HpmlError(
+                f"slices={target.slices}: one weight takes {cells} columns, a tile of card {target.card!r} has "
+                f"{int(array.cols)}; take fewer slices with more levels"
+            )
+        self.shape = Shape(groups, rows, cols, int(array.rows), max(1, int(array.cols) // cells))
         self.dac_top = levels(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits)
         self.adc_top = levels(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits)
         self.noise = card.noise
@@ -183,6 +190,26 @@ class Crossbar(nn.Module):
         largest = blocks.detach().abs().amax(-1)
         return torch.where(largest > 0, largest, torch.ones_like(largest))
 
+    def cells(self, weight: Tensor) -> Tensor:
+        """What the cells are told to hold: rounded to the levels, cut into slices.
+
+        Args:
+            weight: in units of the column's full scale, (..., cols, height).
+
+        Returns:
+            shape (..., slices * cols, height), the columns of each slice together, most significant first.
+        """
+        target = self.target
+        if target.levels is None:
+            return weight
+        return torch.cat(self.devices().digits(weight, target.levels, target.slices), -2)
+
+    def cell_scale(self, scale: Tensor) -> Tensor:
+        """Digital factors of the columns of all slices: (..., cols) -> (..., slices * cols)."""
+        if self.target.levels is None:
+            return scale
+        return torch.cat([scale * share for share in significance(self.target.levels, self.target.slices)], -1)
+
     # ------------------------------------------------------------------------------------------------------- product
 
     def mapped(self, weight: Tensor) -> Mapped:
@@ -223,13 +250,20 @@ class Crossbar(nn.Module):
         if self.observing:
             y = x @ mapped.matrix.mT
             self._observe_input(x)
-            self._observe_output(y / mapped.scale)
+            self._observe_output(self._sliced(x, mapped, y / mapped.scale))
             return y.sum(2)
-        return self._convert(x, mapped.matrix, mapped.unit, mapped.scale)
+        return self._convert(x, mapped)
 
-    def _convert(self, x: Tensor, matrix: Tensor, unit: Tensor | None, scale: Tensor) -> Tensor:
-        """DAC, product, noise, ADC, and the digital sum over row tiles. All shapes as in `forward`."""
-        target = self.target
+    def _sliced(self, x: Tensor, mapped: Mapped, y: Tensor) -> Tensor:
+        """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
+        if self.target.slices == 1:
+            return y
+        with torch.no_grad():
+            return x @ self.cells(mapped.matrix / mapped.scale.mT).mT
+
+    def _convert(self, x: Tensor, mapped: Mapped) -> Tensor:
+        """DAC, product, noise, ADC, and the digital sum over slices and row tiles. All shapes as in `forward`."""
+        target, matrix, unit, scale = self.target, mapped.matrix, mapped.unit, mapped.scale
         learning = self.training and self.instance is None
         learns = learning and (int(self.observations) < _WARM_UP or int(self.observations) % _EVERY == 0)
         if learns:
@@ -252,7 +286,7 @@ class Crossbar(nn.Module):
         if unit is not None:
             gain = gain / unit
         if learns:
-            self._observe_output(y.detach() * (gain * lsb * full))
+            self._observe_output(self._sliced(x, mapped, y.detach() * (gain * lsb * full)))
         if not calibrated and adc_top is not None:
             # as aihwkit's bound management: halve the input until the output fits
             over = (y.detach() * gain).abs().amax(-1, keepdim=True) / adc_top
@@ -263,6 +297,8 @@ class Crossbar(nn.Module):
             noise = self._normal(y).mul_(target.output_noise / lsb)
         read = quantise(y, gain, adc_top, noise)
         read = read * (scale * (full * lsb)) if calibrated else read * (full * lsb) * scale
+        if self.instance is not None and target.slices > 1:
+            read = read.unflatten(-1, (target.slices, -1)).sum(-2)
         return read.sum(2) if self.shape.row_tiles > 1 else read.squeeze(2)
 
     def _normal(self, like: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.calibration import analog_layers
 from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.recurrent import AnalogCell, AnalogRecurrent
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.errors import ConversionError
 
@@ -36,6 +37,12 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
         ConversionError: a layer that aihwkit's torch tiles cannot hold (Conv1d, Conv3d, groups, string padding,
             other padding modes), or that was never calibrated. ImportError: aihwkit is missing or broken.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, (AnalogCell, AnalogRecurrent)):
+            raise ConversionError(
+                f"layer {name!r}: aihwkit cannot convert {type(module).__name__.removeprefix('Analog')} layers; "
+                "leave the layer digital with skip=, or use engine='fused'"
+            )
     for name, crossbar in analog_layers(model).items():
         _check(name, model.get_submodule(name), crossbar)
     network = copy.deepcopy(model).eval()
@@ -58,6 +65,11 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
     if not crossbar.calibrated:
         raise ConversionError(
             f"layer {name!r}: has no input range yet; call hs.calibrate(model, inputs) or train it, then go to aihwkit"
+        )
+    target = crossbar.target
+    if target.levels is not None or target.stuck_at_g_min > 0 or target.stuck_at_g_max > 0:
+        raise ConversionError(
+            f"layer {name!r}: aihwkit has no levels, slices or stuck devices at inference; use engine='fused'"
         )
     if isinstance(layer, nn.Linear):
         return

@@ -92,6 +92,8 @@ class AnalogConv1D(AnalogLinear):
     Made by `convert`; the weight keeps its shape, so that checkpoints fit.
     """
 
+    nf: int
+
     @classmethod
     def from_digital(cls, layer: Any, target: Analog) -> AnalogConv1D:
         """The same layer on crossbars. It holds the same parameters, so weights that were tied stay tied."""

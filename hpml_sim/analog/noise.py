@@ -157,6 +157,39 @@ class DeviceModel:
             return (g_us[0] - self.g_min_us) * (2 / span) - 1
         return (g_us[0] - g_us[1]) / span
 
+    def stick(self, g_us: Tensor, low: float, high: float, seed: int) -> None:
+        """Put some devices of one chip to the ends of their range, in place.
+
+        Args:
+            g_us: conductances, microsiemens, any shape.
+            low, high: share of the devices that stay at `g_min_us`, and at `g_max_us`; each device for itself.
+            seed: of the choice.
+        """
+        if low > 0 or high > 0:
+            draw = torch.rand(g_us.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+            g_us[draw < low] = self.g_min_us
+            g_us[draw >= 1 - high] = self.g_max_us
+
+    def digits(self, weight: Tensor, levels: int, slices: int) -> list[Tensor]:
+        """Weights as digits to the base `levels`, most significant first, each again a weight in [-1, 1].
+
+        A differential pair holds the sign and the digits of |w| (B^k - 1), rounded half to even; a single device, read
+        against the middle of its range, those of (w + 1) / 2 (B^k - 1). The sum of `significance` x digit is w again.
+
+        Args:
+            weight: in [-1, 1], any shape. levels: B, >= 2. slices: k, >= 1.
+        """
+        exact = weight.double().clamp(-1, 1)
+        signed = self.devices == 2
+        number = ((exact.abs() if signed else (exact + 1) / 2) * (levels**slices - 1)).round()
+        found = []
+        for place in range(slices - 1, -1, -1):
+            digit = torch.div(number, levels**place, rounding_mode="floor")
+            number = number - digit * levels**place
+            share = digit / (levels - 1)
+            found.append((share * exact.sign() if signed else 2 * share - 1).to(weight.dtype))
+        return found
+
     def program(self, g_target_us: Tensor, seeds: list[int]) -> ProgrammedDevices:
         """Program one set of targets into many chips.
 
@@ -176,6 +209,11 @@ class DeviceModel:
                 if not shares_drift:
                     drift[chip] = self.physics.generate_drift_coefficients(g_target_us)
         return ProgrammedDevices(self, programmed, drift)
+
+
+def significance(levels: int, slices: int) -> list[float]:
+    """What each digit counts, most significant first: (B - 1) B^i / (B^k - 1); together 1."""
+    return [(levels - 1) * levels**place / (levels**slices - 1) for place in range(slices - 1, -1, -1)]
 
 
 class _seeded:  # noqa: N801 - reads as a verb where it is used

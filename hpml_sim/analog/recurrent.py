@@ -22,7 +22,7 @@ State = tuple[Tensor, ...]
 """(h,), or (h, c) of an LSTM; h (batch, outputs), c (batch, hidden)."""
 
 
-class _AnalogCell(nn.Module):
+class AnalogCell(nn.Module):
     """What the three cells share: the layers, and the call of torch's cells."""
 
     def __init__(
@@ -77,23 +77,24 @@ class _AnalogCell(nn.Module):
             raise HpmlError(f"analog recurrent cell: input must be (batch, features), got {tuple(input.shape)}")
         state = self.start(input) if hx is None else hx if isinstance(hx, tuple) else (hx,)
         new = self.advance(self.input(input), state, self.mapped())
-        return new if len(new) > 1 else new[0]
+        h, *more = new
+        return new if more else h
 
 
-class AnalogRNNCell(_AnalogCell):
+class AnalogRNNCell(AnalogCell):
     """`nn.RNNCell` on crossbar tiles: h' = tanh(W x + b + U h + c), or with a ReLU."""
 
     def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
-        """See `_AnalogCell`."""
+        """See `AnalogCell`."""
         total = source + self.hidden.multiply(state[0], mapped[0])
         return (total.relu() if self.relu else total.tanh(),)
 
 
-class AnalogGRUCell(_AnalogCell):
+class AnalogGRUCell(AnalogCell):
     """`nn.GRUCell` on crossbar tiles: r, z, n stacked in this order; h' = (1 - z) n + z h."""
 
     def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
-        """See `_AnalogCell`."""
+        """See `AnalogCell`."""
         own = self.hidden.multiply(state[0], mapped[0])
         reset, update, new = source.chunk(3, -1)
         own_reset, own_update, own_new = own.chunk(3, -1)
@@ -102,25 +103,25 @@ class AnalogGRUCell(_AnalogCell):
         return (n + z * (state[0] - n),)
 
 
-class AnalogLSTMCell(_AnalogCell):
+class AnalogLSTMCell(AnalogCell):
     """`nn.LSTMCell` on crossbar tiles: i, f, g, o stacked in this order; c' = f c + i g, h' = o tanh(c')."""
 
     def start(self, like: Tensor) -> State:
-        """See `_AnalogCell`."""
+        """See `AnalogCell`."""
         return (*super().start(like), like.new_zeros(len(like), self.hidden_size))
 
     def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
-        """See `_AnalogCell`."""
+        """See `AnalogCell`."""
         i, f, g, o = (source + self.hidden.multiply(state[0], mapped[0])).chunk(4, -1)
         c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
         return (h if self.projection is None else self.projection.multiply(h, mapped[1]), c)
 
 
-class _AnalogRecurrent(nn.Module):
+class AnalogRecurrent(nn.Module):
     """What `AnalogRNN`, `AnalogLSTM` and `AnalogGRU` share."""
 
-    cell: type[_AnalogCell]
+    cell: type[AnalogCell]
     digital: type[nn.RNNBase]
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
@@ -197,10 +198,11 @@ class _AnalogRecurrent(nn.Module):
             if number + 1 < self.num_layers:
                 x = nn.functional.dropout(x, self.dropout, self.training)
         y = x if self.batch_first else x.transpose(0, 1)
-        last = tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+        last: State = tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
         if alone:
             y, last = y.squeeze(0 if self.batch_first else 1), tuple(s.squeeze(1) for s in last)
-        return y, last if len(last) > 1 else last[0]
+        h, *more = last
+        return y, last if more else h
 
     def _check_fold(self, x: Tensor, alone: bool) -> None:
         """Chips lie in the batch: refuse a first dimension that may hold them where this layer takes it for steps."""
@@ -224,19 +226,19 @@ class _AnalogRecurrent(nn.Module):
         return f"{self.input_size}, {self.hidden_size}, batch_first={self.batch_first}"
 
 
-class AnalogRNN(_AnalogRecurrent):
+class AnalogRNN(AnalogRecurrent):
     """`nn.RNN` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
 
     cell, digital = AnalogRNNCell, nn.RNN
 
 
-class AnalogLSTM(_AnalogRecurrent):
+class AnalogLSTM(AnalogRecurrent):
     """`nn.LSTM` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
 
     cell, digital = AnalogLSTMCell, nn.LSTM
 
 
-class AnalogGRU(_AnalogRecurrent):
+class AnalogGRU(AnalogRecurrent):
     """`nn.GRU` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
 
     cell, digital = AnalogGRUCell, nn.GRU

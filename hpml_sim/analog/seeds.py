@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     BASELINE = 3
     READOUT = 4
     NETWORK = 5
+    FAULTS = 6
 
 
 def derive(seed: int, purpose: Purpose, *, layer: int = 0, chip: int = 0, time_s: float = 0.0, call: int = 0) -> int:

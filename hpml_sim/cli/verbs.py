@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,7 +54,7 @@ def compare(
     if json_output:
         _print_lines(row.model_dump(mode="json") for row in result.rows)
     else:
-        show(comparison_table(result.rows))
+        show(comparison_table(result.rows, width=_columns()))
     if out is not None:
         say(f"Rows, table and report: {out / 'results.jsonl'}, {out / 'table.csv'}, {out / 'report.html'}")
     return 0
@@ -199,7 +200,12 @@ def show(renderable: Any) -> None:
     """Print on standard output, at most 120 columns wide where there is no terminal."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 120).print(renderable)
+    Console(width=_columns()).print(renderable)
+
+
+def _columns() -> int:
+    """Columns of the terminal; 120 where there is none (a file, a pipe)."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
 
 
 def say(line: str) -> None:

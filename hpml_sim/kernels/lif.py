@@ -32,15 +32,13 @@ from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels._threads import allow_threads
+from hpml_sim.kernels.surrogates import Gradient, Surrogate
+from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
 Reset = Literal["subtract", "zero", "none"]
-Surrogate = Literal["atan", "fast_sigmoid"]
 Engine = Literal["auto", "torch", "numba", "numba-cuda"]
 
 RESETS: tuple[str, ...] = ("subtract", "zero", "none")
-SURROGATES: dict[str, tuple[int, float]] = {"atan": (0, 2.0), "fast_sigmoid": (1, 25.0)}
-"""Name -> (number inside the kernels, snnTorch's default for its parameter: alpha, slope)."""
-
 _BLOCK = 2048  # neurons a job: their membranes of two steps stay in the first-level cache
 
 
@@ -50,8 +48,9 @@ def leaky(
     threshold: Tensor | float,
     *,
     reset: Reset = "subtract",
-    surrogate: Surrogate = "atan",
+    surrogate: str | Surrogate | Gradient = "atan",
     slope: float | None = None,
+    reset_delay: bool = True,
     time_dim: int = 0,
     engine: Engine = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -63,10 +62,12 @@ def leaky(
         beta: decay in one step, broadcastable to the dimensions after time; values outside [0, 1] are clamped, as
             snnTorch does. May require gradients.
         threshold: theta, likewise.
-        reset: what a spike does to the membrane at the next step.
+        reset: what a spike does to the membrane.
         surrogate: slope used for H on the way back: atan (alpha/2) / (1 + (pi/2 alpha u)^2), fast_sigmoid
-            1 / (k |u| + 1)^2.
-        slope: alpha or k; None takes snnTorch's default (2, 25).
+            1 / (k |u| + 1)^2, or any other of `surrogates.py`, whose gradient is one more pass in torch.
+        slope: its first parameter; None takes snnTorch's default.
+        reset_delay: the reset acts at the next step and is not differentiated. False: in the step of the spike, and
+            it is; membrane potentials are those after it (`immediate` in `dynamics.py`).
         time_dim: where time is, >= 0.
         engine: "numba" (CPU, float32 and float64), "numba-cuda" (CUDA device or numba's simulator, float32 and
             float64), "torch" (anything); "auto" picks the fastest for the tensor at hand.
@@ -79,14 +80,19 @@ def leaky(
     """
     if reset not in RESETS:
         raise UnknownNameError("reset", reset, RESETS)
-    if surrogate not in SURROGATES:
-        raise UnknownNameError("surrogate", surrogate, SURROGATES)
+    gradient = as_surrogate(surrogate, slope)
     if not x.is_floating_point():
         raise HpmlError(f"leaky: x has dtype {x.dtype}; it must be floating point (x.float())")
     if x.dim() <= time_dim or x.shape[time_dim] < 1:
         raise HpmlError(f"leaky: x of shape {tuple(x.shape)} has no time step at dimension {time_dim}")
-    engine = _engine(x, engine)
-    kind, default = SURROGATES[surrogate]
+    engine = choose_engine(x, engine)
+    if not reset_delay and reset != "none":
+        from hpml_sim.kernels.multistep import multistep
+
+        flags = {"subtracts": float(reset == "subtract"), "clears": float(reset == "zero")}
+        values = {"beta": torch.as_tensor(beta).clamp(0, 1), "threshold": threshold, **flags}
+        spikes, states = multistep("immediate", x, values, surrogate=gradient, time_dim=time_dim, engine=engine)
+        return spikes, states[0]
     after = x.shape[time_dim + 1 :]
     chips, steps, neurons = math.prod(x.shape[:time_dim]), x.shape[time_dim], math.prod(after)
     flat = x.reshape(chips, steps, neurons)
@@ -94,12 +100,16 @@ def leaky(
         torch.as_tensor(value, device=x.device).to(x.dtype).expand(after).reshape(neurons)
         for value in (torch.as_tensor(beta).clamp(0, 1), threshold)
     ]
-    constants = (reset, kind, default if slope is None else float(slope), engine)
-    spikes, membrane = _Leaky.apply(flat, *per_neuron, *constants)  # type: ignore[misc]
+    spikes, membrane = _Leaky.apply(flat, *per_neuron, reset, gradient, engine)  # type: ignore[misc]
     return spikes.reshape(x.shape), membrane.reshape(x.shape)
 
 
-def _engine(x: Tensor, engine: Engine) -> Engine:
+def choose_engine(x: Tensor, engine: Engine) -> Engine:
+    """The engine itself, or for "auto" the fastest for x.
+
+    Raises:
+        UnknownNameError: no such engine. HpmlError: it does not take x's type or device.
+    """
     compiled = x.dtype in (torch.float32, torch.float64)
     if engine == "auto":
         if compiled and x.device.type == "cpu":
@@ -118,14 +128,14 @@ class _Leaky(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, beta: Tensor, theta: Tensor, reset: str, kind: int, slope: float, engine: str
+        ctx: Any, x: Tensor, beta: Tensor, theta: Tensor, reset: str, surrogate: Surrogate, engine: str
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         x, beta, theta = x.contiguous(), beta.contiguous(), theta.contiguous()
         spikes, membrane = torch.empty_like(x), torch.empty_like(x)
         _FORWARD[engine](x, beta, theta, reset, spikes, membrane)
         ctx.save_for_backward(membrane, beta, theta)
-        ctx.constants = (reset, kind, slope, engine)
+        ctx.constants = (reset, surrogate, engine)
         return spikes, membrane
 
     @staticmethod
@@ -133,10 +143,14 @@ class _Leaky(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_spikes, grad_membrane = grad_outputs
         membrane, beta, theta = ctx.saved_tensors
-        reset, kind, slope, engine = ctx.constants
+        reset, surrogate, engine = ctx.constants
         if grad_spikes is None and grad_membrane is None:
-            return (None,) * 7
+            return (None,) * 6
         from_spikes = torch.zeros_like(membrane) if grad_spikes is None else grad_spikes.contiguous()
+        kind, slope = surrogate.compiled
+        if kind == 2:  # in torch, before the kernel, which then only adds it
+            u = membrane - theta
+            from_spikes = surrogate.gradient(u, from_spikes, (u > 0).to(u.dtype)).contiguous()
         direct = None if grad_membrane is None else grad_membrane.contiguous()
         grad_x = torch.empty_like(membrane)
         _BACKWARD[engine](from_spikes, direct, membrane, beta, theta, reset, kind, slope, grad_x)
@@ -147,20 +161,16 @@ class _Leaky(torch.autograd.Function):
             fired = (earlier > theta).to(membrane.dtype)
             kept = earlier * (1 - fired) if reset == "zero" else earlier
             grad_beta = (later * kept).sum(dim=(0, 1))
-            grad_theta = -(_slope(membrane - theta, kind, slope) * from_spikes).sum(dim=(0, 1))
+            if kind != 2:
+                u = membrane - theta
+                from_spikes = surrogate.gradient(u, from_spikes, (u > 0).to(u.dtype))
+            grad_theta = -from_spikes.sum(dim=(0, 1))
             if reset == "subtract":
                 grad_theta = grad_theta - (later * fired).sum(dim=(0, 1))
-        return grad_x, grad_beta, grad_theta, None, None, None, None
+        return grad_x, grad_beta, grad_theta, None, None, None
 
 
 # ------------------------------------------------------------------------------------------------------ torch reference
-
-
-def _slope(u: Tensor, kind: int, slope: float) -> Tensor:
-    """h(u), for the gradient of the threshold only: its last bit is not promised."""
-    if kind == 0:
-        return (slope / 2) / (1 + (torch.pi / 2 * slope * u) ** 2)
-    return 1 / (slope * u.abs() + 1) ** 2
 
 
 def _torch_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
@@ -193,7 +203,7 @@ def _torch_backward(
         u = m - theta
         if kind == 0:
             grad = (1 + (torch.pi / 2 * slope * u) ** 2).reciprocal() * (slope / 2) * grad
-        else:
+        elif kind == 1:
             grad = grad / (slope * u.abs() + 1) ** 2
         # autograd's order: the membrane's own gradient, then what comes from the step after, then the spike's
         past = None if grad_membrane is None else grad_membrane[:, t]
@@ -256,10 +266,13 @@ def _backward_block(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, 
             for n in range(m.size):
                 v = steep * (m[n] - bound[n])
                 grad[n] += one / (one + v * v) * half * from_spike[n]
-        else:
+        elif kind == 1:
             for n in range(m.size):
                 v = k * abs(m[n] - bound[n]) + one
                 grad[n] += from_spike[n] / (v * v)
+        else:
+            for n in range(m.size):
+                grad[n] += from_spike[n]
         later = grad
 
 

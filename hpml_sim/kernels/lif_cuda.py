@@ -66,16 +66,19 @@ def _kernels(double: bool) -> tuple[Any, Any]:
             if kind == 0:
                 v = mul(steep, u)
                 from_spike = mul(mul(div(one, add(one, mul(v, v))), half), grad_s[c, t, n])
-            else:
+            elif kind == 1:
                 v = add(mul(steep, abs(u)), one)
                 from_spike = div(grad_s[c, t, n], mul(v, v))
+            else:
+                from_spike = grad_s[c, t, n]
             later = add(grad, from_spike)
             grad_x[c, t, n] = later
 
     return forward, backward
 
 
-def _launch(kernel: Any, like: Tensor, *arguments: Any) -> None:
+def launch(kernel: Any, like: Tensor, *arguments: Any) -> None:
+    """Run a kernel with one thread for each chip and neuron of `like` (chips, steps, neurons)."""
     threads = like.shape[0] * like.shape[2]
     if threads == 0:
         return
@@ -93,7 +96,7 @@ def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, 
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
     kernel, _ = _kernels(double)
-    _launch(kernel, x, x, beta, theta, real(reset == "subtract"), real(reset == "zero"), spikes, membrane)
+    launch(kernel, x, x, beta, theta, real(reset == "subtract"), real(reset == "zero"), spikes, membrane)
 
 
 def backward(
@@ -111,7 +114,7 @@ def backward(
     double = membrane.dtype == torch.float64
     real = np.float64 if double else np.float32
     _, kernel = _kernels(double)
-    _launch(
+    launch(
         kernel,
         membrane,
         grad_spikes,

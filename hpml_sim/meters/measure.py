@@ -20,7 +20,8 @@ class Measurement:
 
     Attributes:
         device: the processor or GPU that ran. batch: samples a call.
-        latency_s: median seconds a call; latency_p10_s, latency_p90_s: its spread. throughput_hz: samples a second.
+        latency_s: median seconds a call; latency_p10_s, latency_p90_s: its spread.
+        throughput_hz: samples a second at the median latency (a mean would follow whatever else the machine does).
         calls: timed calls. samples_s: every timed call.
         energy_j: joules a sample, idle power included; None where there is no meter.
         energy_how: "measured:<meter>", or None. energy_reason: why there is no energy.
@@ -80,7 +81,7 @@ def measure(
         latency_s=p50,
         latency_p10_s=p10,
         latency_p90_s=p90,
-        throughput_hz=batch * calls / sum(samples),
+        throughput_hz=batch / p50,
         calls=calls,
         energy_j=spent_j / (batch * calls) if available.ok else None,
         energy_how=f"measured:{meter.name}" if available.ok else None,

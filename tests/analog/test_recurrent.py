@@ -267,3 +267,7 @@ def test_what_is_not_mapped_says_so():
         layer(pack_sequence([torch.rand(3, 4), torch.rand(2, 4)]))
     with pytest.raises(HpmlError, match=r"input must be \(batch, steps, 4\)"):
         layer(torch.rand(2, 3, 5))
+    recurrent = convert(nn.LSTM(4, 4, batch_first=True), Analog("pcm", engine="aihwkit"))
+    calibrate(recurrent.network, torch.rand(3, 2, 4))
+    with pytest.raises(ConversionError, match="aihwkit cannot convert LSTM layers"):
+        program(recurrent, chips=1)

@@ -1,0 +1,292 @@
+"""Any neuron of `dynamics.py` over all time steps in one pass: torch reference, numba CPU and numba-CUDA.
+
+Kernels are made from the neuron's step when it is first used: about two seconds a neuron and type.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels._threads import allow_threads
+from hpml_sim.kernels.dynamics import DYNAMICS
+from hpml_sim.kernels.lif import Engine, choose_engine
+from hpml_sim.kernels.surrogates import Gradient, Surrogate
+from hpml_sim.kernels.surrogates import surrogate as as_surrogate
+
+_BLOCK = 256  # neurons a job
+
+
+def multistep(
+    name: str,
+    x: Tensor,
+    parameters: dict[str, Tensor | float],
+    *,
+    surrogate: str | Surrogate | Gradient = "atan",
+    start: dict[str, float] | None = None,
+    time_dim: int = 0,
+    engine: Engine = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Spikes and states of neurons over all steps; the equations stand in `dynamics.py`.
+
+    Args:
+        name: a neuron in `DYNAMICS`.
+        x: input current of each step, floating point; `steps` at `time_dim`, all other dimensions are neurons.
+        parameters: every parameter of the neuron by name, broadcastable to the dimensions after time.
+        surrogate: the spike's gradient.
+        start: initial states by name; 0 where none is given.
+        time_dim: where time is, >= 0.
+        engine: as for `lif.leaky`.
+
+    Returns:
+        spikes (0 or 1) of x's shape, and states (number of states, *x.shape) after each step.
+
+    Raises:
+        UnknownNameError: the neuron, or a parameter too many or missing. HpmlError: x does not fit.
+    """
+    if name not in DYNAMICS:
+        raise UnknownNameError("neuron", name, DYNAMICS)
+    neuron = DYNAMICS[name]
+    for given in (*parameters, *(p for p in neuron.parameters if p not in parameters)):
+        if given not in neuron.parameters or given not in parameters:
+            raise UnknownNameError(f"parameter of {name}", given, neuron.parameters)
+    if not x.is_floating_point():
+        raise HpmlError(f"{name}: x has dtype {x.dtype}; it must be floating point (x.float())")
+    if x.dim() <= time_dim or x.shape[time_dim] < 1:
+        raise HpmlError(f"{name}: x of shape {tuple(x.shape)} has no time step at dimension {time_dim}")
+    engine = choose_engine(x, engine)
+    after = x.shape[time_dim + 1 :]
+    chips, steps, neurons = math.prod(x.shape[:time_dim]), x.shape[time_dim], math.prod(after)
+    p = torch.stack(
+        [
+            torch.as_tensor(value, device=x.device, dtype=x.dtype).expand(after).reshape(neurons)
+            for value in (parameters[key] for key in neuron.parameters)
+        ]
+    )
+    initial = tuple(float((start or {}).get(state, 0.0)) for state in neuron.states)
+    flat = x.reshape(chips, steps, neurons)
+    spikes, states = _Multistep.apply(flat, p, name, as_surrogate(surrogate), initial, engine)  # type: ignore[misc]
+    return spikes.reshape(x.shape), states.reshape(len(neuron.states), *x.shape)
+
+
+class _Multistep(torch.autograd.Function):
+    """x (chips, steps, neurons), p (parameters, neurons) -> spikes, states (states, chips, steps, neurons)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, p: Tensor, name: str, surrogate: Surrogate, initial: tuple[float, ...], engine: str
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        x, p = x.contiguous(), p.contiguous()
+        chips, steps, neurons = x.shape
+        states = x.new_empty(len(initial), chips, steps + 1, neurons)
+        for k, value in enumerate(initial):
+            states[k, :, 0] = value
+        spikes = torch.empty_like(x)
+        if x.numel() and not x.is_meta:
+            _FORWARD[engine](name, x, states, p, spikes)
+        ctx.save_for_backward(states, p, spikes)
+        ctx.constants = (name, surrogate, engine)
+        return spikes, states[:, :, 1:]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        grad_spikes, grad_states = grad_outputs
+        states, p, spikes = ctx.saved_tensors
+        name, surrogate, engine = ctx.constants
+        if grad_spikes is None and grad_states is None:
+            return (None,) * 6
+        neuron = DYNAMICS[name]
+        grad = torch.zeros_like(spikes) if grad_spikes is None else grad_spikes.contiguous()
+        u = neuron.excess(states, p)
+        if neuron.attached:
+            slope, divides = surrogate.slopes(u, spikes)
+        else:
+            grad, divides = surrogate.gradient(u, grad, spikes), False
+            slope = grad
+        direct = None if grad_states is None else grad_states.contiguous()
+        grad_x = torch.empty_like(spikes)
+        chips, _, neurons = spikes.shape
+        later = spikes.new_zeros(len(neuron.states) + 1, chips, neurons)
+        grads = spikes.new_zeros(len(neuron.parameters), chips, neurons)
+        if spikes.numel():
+            back = (name, divides, grad.contiguous(), slope.contiguous(), direct, states, p, later, grads, grad_x)
+            _BACKWARD[engine](*back)
+        return grad_x, grads.sum(1) if ctx.needs_input_grad[1] else None, None, None, None, None
+
+
+# ------------------------------------------------------------------------------------------------------ torch reference
+
+
+def _torch_step(name: str, divides: bool) -> Any:
+    return DYNAMICS[name].make(
+        torch.mul, torch.add, lambda a, b: (a > b).to(a.dtype), torch.div if divides else torch.mul
+    )
+
+
+def _torch_forward(name: str, x: Tensor, states: Tensor, p: Tensor, spikes: Tensor) -> None:
+    step, _ = _torch_step(name, False)
+    everything = slice(None)
+    for t in range(x.shape[1]):
+        spikes[:, t] = step(x[:, t], states, everything, t, everything, p)
+
+
+def _torch_backward(
+    name: str,
+    divides: bool,
+    grad: Tensor,
+    slope: Tensor,
+    direct: Tensor | None,
+    states: Tensor,
+    p: Tensor,
+    later: Tensor,
+    grads: Tensor,
+    grad_x: Tensor,
+) -> None:
+    _, back = _torch_step(name, divides)
+    every = slice(None)
+    for t in range(grad.shape[1] - 1, -1, -1):
+        if direct is not None:
+            later[:-1] = direct[:, :, t] + later[:-1]
+        grad_x[:, t] = back(grad[:, t], slope[:, t], states, every, t, every, p, later, grads)
+
+
+# ----------------------------------------------------------------------------------------------------------- numba CPU
+
+
+@lru_cache(maxsize=64)
+def _numba_kernels(name: str, double: bool, divides: bool, threads: bool) -> tuple[Any, Any]:
+    real = np.float64 if double else np.float32
+    zero, one = real(0), real(1)
+    jit = njit(nogil=True, error_model="numpy")
+    mul, add = jit(lambda a, b: a * b), jit(lambda a, b: a + b)
+    above = jit(lambda a, b: one if a > b else zero)
+    apply = jit(lambda g, s: g / s) if divides else mul
+    step, back = (jit(function) for function in DYNAMICS[name].make(mul, add, above, apply))
+    block = _BLOCK
+
+    @jit
+    def forward_block(x, states, p, spikes, c, low, high):
+        for t in range(x.shape[1]):
+            for n in range(low, high):
+                spikes[c, t, n] = step(x[c, t, n], states, c, t, n, p)
+
+    @jit
+    def backward_block(grad, slope, direct, has_direct, states, p, later, grads, grad_x, c, low, high):
+        for reverse in range(grad.shape[1]):
+            t = grad.shape[1] - 1 - reverse
+            if has_direct:
+                for k in range(direct.shape[0]):
+                    for n in range(low, high):
+                        later[k, c, n] = direct[k, c, t, n] + later[k, c, n]
+            for n in range(low, high):
+                grad_x[c, t, n] = back(grad[c, t, n], slope[c, t, n], states, c, t, n, p, later, grads)
+
+    def forward(x, states, p, spikes):
+        blocks = (x.shape[2] + block - 1) // block
+        for job in prange(x.shape[0] * blocks):
+            low = (job % blocks) * block
+            forward_block(x, states, p, spikes, job // blocks, low, min(low + block, x.shape[2]))
+
+    def backward(grad, slope, direct, has_direct, states, p, later, grads, grad_x):
+        blocks = (grad.shape[2] + block - 1) // block
+        for job in prange(grad.shape[0] * blocks):
+            low = (job % blocks) * block
+            high = min(low + block, grad.shape[2])
+            backward_block(grad, slope, direct, has_direct, states, p, later, grads, grad_x, job // blocks, low, high)
+
+    outer = njit(nogil=True, parallel=threads)
+    return outer(forward), outer(backward)
+
+
+def _numba_forward(name: str, x: Tensor, states: Tensor, p: Tensor, spikes: Tensor) -> None:
+    run, _ = _numba_kernels(name, x.dtype == torch.float64, False, allow_threads(x.numel()) > 1)
+    run(*(tensor.detach().numpy() for tensor in (x, states, p, spikes)))
+
+
+def _numba_backward(name: str, divides: bool, grad: Tensor, slope: Tensor, direct: Tensor | None, *rest: Tensor) -> None:
+    _, run = _numba_kernels(name, grad.dtype == torch.float64, divides, allow_threads(grad.numel()) > 1)
+    has_direct = direct is not None
+    some = direct if direct is not None else grad.new_empty(1, 1, 1, 1)
+    arrays = [tensor.detach().numpy() for tensor in (grad, slope, some)]
+    run(*arrays, has_direct, *(tensor.detach().numpy() for tensor in rest))
+
+
+# ---------------------------------------------------------------------------------------------------------- numba-CUDA
+
+
+@lru_cache(maxsize=64)
+def _cuda_kernels(name: str, double: bool, divides: bool) -> tuple[Any, Any]:
+    from numba import cuda
+    from numba.cuda import libdevice
+
+    from hpml_sim.kernels.lif_cuda import SIMULATED
+
+    real = np.float64 if double else np.float32
+    zero, one = real(0), real(1)
+    if SIMULATED:  # plain Python on numpy scalars, which never fuses
+        mul, add, div = operator.mul, operator.add, operator.truediv
+    elif double:
+        mul, add, div = libdevice.dmul_rn, libdevice.dadd_rn, libdevice.ddiv_rn
+    else:
+        mul, add, div = libdevice.fmul_rn, libdevice.fadd_rn, libdevice.fdiv_rn
+
+    def jit(function: Any) -> Any:
+        return function if SIMULATED else cuda.jit(device=True)(function)
+
+    above = jit(lambda a, b: one if a > b else zero)
+    step, back = (jit(f) for f in DYNAMICS[name].make(mul, add, above, div if divides else mul))
+
+    @cuda.jit
+    def forward(x, states, p, spikes):
+        thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
+        c = thread // x.shape[2]
+        n = thread - c * x.shape[2]
+        if c >= x.shape[0]:
+            return
+        for t in range(x.shape[1]):
+            spikes[c, t, n] = step(x[c, t, n], states, c, t, n, p)
+
+    @cuda.jit
+    def backward(grad, slope, direct, has_direct, states, p, later, grads, grad_x):
+        thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
+        c = thread // grad.shape[2]
+        n = thread - c * grad.shape[2]
+        if c >= grad.shape[0]:
+            return
+        for reverse in range(grad.shape[1]):
+            t = grad.shape[1] - 1 - reverse
+            if has_direct:
+                for k in range(direct.shape[0]):
+                    later[k, c, n] = add(direct[k, c, t, n], later[k, c, n])
+            grad_x[c, t, n] = back(grad[c, t, n], slope[c, t, n], states, c, t, n, p, later, grads)
+
+    return forward, backward
+
+
+def _cuda_forward(name: str, x: Tensor, *rest: Tensor) -> None:
+    from hpml_sim.kernels.lif_cuda import launch
+
+    kernel, _ = _cuda_kernels(name, x.dtype == torch.float64, False)
+    launch(kernel, x, x, *rest)
+
+
+def _cuda_backward(name: str, divides: bool, grad: Tensor, slope: Tensor, direct: Tensor | None, *rest: Tensor) -> None:
+    from hpml_sim.kernels.lif_cuda import launch
+
+    _, kernel = _cuda_kernels(name, grad.dtype == torch.float64, divides)
+    some = direct if direct is not None else grad.new_empty(1, 1, 1, 1)
+    launch(kernel, grad, grad, slope, some, direct is not None, *rest)
+
+
+_FORWARD = {"torch": _torch_forward, "numba": _numba_forward, "numba-cuda": _cuda_forward}
+_BACKWARD = {"torch": _torch_backward, "numba": _numba_backward, "numba-cuda": _cuda_backward}

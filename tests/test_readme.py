@@ -1,0 +1,31 @@
+"""What people copy first must run: the README's example and the notebook of the first hour, as they stand."""
+
+import re
+import runpy
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_readmes_example_runs_as_it_stands(repository, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(names["result"].table()["target"].unique()) == 5
+    assert (tmp_path / "runs/mine/report.html").exists()
+
+
+@pytest.mark.slow
+def test_the_first_hour_runs_as_it_stands(repository, capsys):
+    names = runpy.run_path(str(repository / "notebooks/src/first_hour.py"))
+    assert names["digital"].mean >= 0.96
+    assert set(names["result"].table()["target"]) == {"cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"}
+    assert "1 year" in capsys.readouterr().out
+
+
+def test_every_file_that_the_readme_links_to_exists(repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert len(links) >= 8
+    assert not [link for link in links if not (repository / link).exists()]
