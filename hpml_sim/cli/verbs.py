@@ -90,6 +90,7 @@ def doctor(json_output: Json = False) -> int:
         print(json.dumps(findings.to_dict(), indent=2))
     else:
         show(findings.table())
+        print("\nTo report a problem, paste this:\n")
         print(findings.text())
     return 0 if findings.ok else 1
 
