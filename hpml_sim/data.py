@@ -29,8 +29,8 @@ class Data:
     """
 
     name: str
-    train: Dataset[tuple[Tensor, Tensor]]
-    test: Dataset[tuple[Tensor, Tensor]]
+    train: Dataset[tuple[Tensor, ...]]
+    test: Dataset[tuple[Tensor, ...]]
     input_shape: tuple[int, ...]
     classes: int
 
@@ -63,7 +63,7 @@ def stacked(split: Dataset) -> tuple[Tensor, Tensor]:
     return torch.stack([torch.as_tensor(x) for x in inputs]), torch.as_tensor([int(y) for y in labels])
 
 
-def _items(split: Dataset) -> Iterator[tuple[Tensor, Tensor]]:
+def _items(split: Dataset) -> Iterator[tuple[Tensor, ...]]:
     return (split[i] for i in range(len(split)))  # type: ignore[arg-type]
 
 
@@ -72,10 +72,12 @@ def _digits() -> Data:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    images, labels = load_digits(return_X_y=True)
+    digits = load_digits()
+    images, labels = np.asarray(digits["data"]), np.asarray(digits["target"])
     x = (images / 16.0).astype(np.float32).reshape(-1, 1, 8, 8)
-    x_train, x_test, y_train, y_test = train_test_split(x, labels, test_size=0.2, random_state=0, stratify=labels)
-    return _pack("digits", x_train, y_train, x_test, y_test)
+    rows = np.arange(len(x))
+    train, test = map(np.asarray, train_test_split(rows, test_size=0.2, random_state=0, stratify=labels))
+    return _pack("digits", x[train], labels[train], x[test], labels[test])
 
 
 def _fashion_mnist() -> Data:

@@ -294,7 +294,8 @@ def _flat(row: Row) -> Iterator[dict[str, Any]]:
     batches = sorted({e.batch for e in row.estimates} | set(measured)) or [None]
     estimates = {e.batch: e for e in row.estimates}
     for batch in batches:
-        estimate, measurement = estimates.get(batch), measured.get(batch)
+        estimate = None if batch is None else estimates.get(batch)
+        measurement = None if batch is None else measured.get(batch)
         line: dict[str, Any] = {**head, "batch": batch, "scope": row.card.scope}
         line["estimate_how"] = estimate.how if estimate else None
         for name in ("energy_j", "latency_s", "throughput_hz", "area_mm2"):

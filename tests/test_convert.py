@@ -22,7 +22,7 @@ def test_every_target_gives_a_new_model_of_the_same_shape_and_leaves_the_old_one
         for parameter in converted.parameters():
             parameter.add_(1.0)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
-    assert [type(layer) for layer in model] == [type(layer) for layer in net()]
+    assert [type(layer) for layer in model.children()] == [type(layer) for layer in net().children()]
 
 
 @pytest.mark.parametrize("target", ALL, ids=str)
@@ -30,7 +30,7 @@ def test_every_report_has_a_row_for_each_layer(target):
     report = hs.convert(net(), target).report
     assert {"1", "2", "3"} <= set(report["layer"])
     left = report[report["became"] == "digital"]
-    assert (left["why"] != "").all()
+    assert "" not in set(left["why"])
 
 
 def test_only_and_skip_choose_layers_by_name_and_by_predicate():

@@ -125,7 +125,7 @@ def test_the_frame_has_a_line_a_batch_and_units_in_its_names(tmp_path):
     assert frame["batch"].tolist() == [1, 64]
     assert frame["energy_j_nominal"].tolist() == [2e-6, 2e-6]
     assert frame["accuracy_mean"].tolist() == [0.9, 0.9]
-    assert frame["measured_energy_j"].isna().all()
+    assert frame["measured_energy_j"].tolist() == [None, None]
     assert frame.attrs["rows"] == [row()]
 
 
