@@ -7,14 +7,14 @@ A new kind of hardware is one configuration class (`targets.py`) and one functio
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from hpml_sim.errors import ConversionError, UnknownNameError
-from hpml_sim.targets import Target, as_target
+from hpml_sim.targets import Analog, PerLayer, Target, as_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ class Converted(nn.Module):
         network: the new network. target: the configuration it was made for. layers: what became of each layer.
     """
 
-    def __init__(self, network: nn.Module, target: Target, layers: tuple[LayerReport, ...]):
+    def __init__(self, network: nn.Module, target: Target | PerLayer, layers: tuple[LayerReport, ...]):
         super().__init__()
         self.network = network
         self.target = target
@@ -87,13 +87,19 @@ def register_target(config: type) -> Callable[[Converter], Converter]:
 
 
 def convert(
-    model: nn.Module, target: Target | str | Path, *, only: LayerChoice = None, skip: LayerChoice = None
+    model: nn.Module,
+    target: Target | str | Path | Mapping[str, Analog | str | Path],
+    *,
+    only: LayerChoice = None,
+    skip: LayerChoice = None,
 ) -> Converted:
     """Make a network ready for a target. The argument is never changed.
 
     Args:
         model: any `nn.Module` that takes (batch, ...) tensors.
         target: `Digital(...)`, `Analog(...)`, `Spiking(...)`, or the name or path of a card: its kind picks the class.
+            Or analog targets by the names of layers, `{"features": Analog("pcm"), "head": "pcm-hermes"}`: a name covers
+            what lies below it, the longest one counts, and what no name covers stays digital.
         only: convert these layers only: names (dotted, as in `model.named_modules()`; a name covers what lies below
             it), or a predicate (name, module) -> bool.
         skip: leave these layers as they are; given like `only`.
@@ -104,11 +110,27 @@ def convert(
     Raises:
         UnknownNameError: a card or a layer name that does not exist. ConversionError: nothing could be converted.
     """
-    target = as_target(target)
+    config = _per_layer(model, target) if isinstance(target, Mapping) else as_target(target)
     if isinstance(model, Converted):
         raise ConversionError(f"model is already converted for {model.target!r}; convert the original network instead")
     chosen = _chooser(model, only, skip)
-    return _CONVERTERS[type(target)](copy.deepcopy(model), target, chosen)
+    return _CONVERTERS[type(config)](copy.deepcopy(model), config, chosen)
+
+
+def _per_layer(model: nn.Module, targets: Mapping[str, Analog | str | Path]) -> PerLayer:
+    names = {name for name, _ in model.named_modules()}
+    layers = {}
+    for name, given in targets.items():
+        if name not in names:
+            raise UnknownNameError("layer in target=", name, names - {""})
+        target = as_target(given)
+        if not isinstance(target, Analog):
+            raise ConversionError(
+                f"target={{{name!r}: {given!r}}}: only crossbars can be chosen layer by layer, each an hs.Analog(...) "
+                "or the name of a crossbar card; convert the whole network for any other machine"
+            )
+        layers[name] = target
+    return PerLayer(layers)
 
 
 def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable[[str, nn.Module], bool]:

@@ -72,8 +72,7 @@ def _digits() -> Data:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
-    images, labels = np.asarray(digits["data"]), np.asarray(digits["target"])
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
     x = (images / 16.0).astype(np.float32).reshape(-1, 1, 8, 8)
     rows = np.arange(len(x))
     train, test = map(np.asarray, train_test_split(rows, test_size=0.2, random_state=0, stratify=labels))

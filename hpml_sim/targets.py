@@ -91,18 +91,42 @@ class Analog:
 
 
 @dataclass(frozen=True, config=_CONFIG)
+class PerLayer:
+    """Crossbars of different kinds in one network; `convert` makes it of a dict.
+
+    Attributes:
+        layers: a target for each name of a layer. A name covers what lies below it, the longest one counts, and what no
+            name covers stays digital.
+    """
+
+    layers: dict[str, Analog]
+
+    def __getitem__(self, name: str) -> Analog | None:
+        """The target of a layer; None: it stays digital."""
+        covers = [key for key in self.layers if key in ("", name) or name.startswith(key + ".")]
+        return self.layers[max(covers, key=len)] if covers else None
+
+
+@dataclass(frozen=True, config=_CONFIG)
 class Spiking:
     """ReLU neurons replaced by spiking ones that run for some time steps.
 
     Attributes:
         card: name of a neuromorphic card, or the path of one.
         steps: time steps of one inference.
-        neuron: "leaky" is snnTorch's `Leaky` (leaky integrate-and-fire).
+        neuron: "leaky" is snnTorch's `Leaky` (leaky integrate-and-fire); "synaptic" its `Synaptic`, behind a current
+            that decays by `current_decay`; "adaptive" raises its threshold by `adaptation` with each spike, which falls
+            back by `adaptation_decay`.
         beta: decay of the membrane potential in one step. threshold: firing threshold.
         reset: what a spike does to the membrane: subtract the threshold, or set it to zero. Both act one step late, as
             snnTorch's default does.
+        reset_delay: False lets the reset of a leaky neuron act in the step of the spike, and be differentiated.
+        surrogate, slope: gradient of the spike in training, and its first parameter (None: snnTorch's default).
         encoder: "rate" draws Bernoulli spikes with the (normalised) input as probability; "direct" feeds the values
-            themselves as a current at every step; None takes the card's.
+            themselves as a current at every step; "latency" gives one spike, the earlier the larger the value;
+            "population" codes a value by 8 neurons, so the network must take 8 times the channels; "frames" takes
+            (batch, steps, ...) as it is, "delta" its changes; None takes the card's.
+        population: output neurons of a class, side by side; a logit is the count of all of them.
         synapses: `Analog(...)` puts the weights on crossbars.
         scale_weights: shrink each layer's weights until its largest expected current equals the threshold, so that a
             trained ReLU network does not saturate its neurons; the report says by how much.
@@ -113,14 +137,32 @@ class Spiking:
     card: str = "loihi"
     _: KW_ONLY
     steps: Annotated[int, Field(ge=1)] = 25
-    neuron: Literal["leaky"] = "leaky"
+    neuron: Literal["leaky", "synaptic", "adaptive"] = "leaky"
     beta: Annotated[float, Field(ge=0, le=1)] = 0.95
     threshold: Annotated[float, Field(gt=0)] = 1.0
     reset: Literal["subtract", "zero"] = "subtract"
-    encoder: Literal["rate", "direct"] | None = None
+    encoder: Literal["rate", "direct", "latency", "population", "frames", "delta"] | None = None
     synapses: Analog | None = None
     scale_weights: bool = True
     engine: Literal["fused", "snntorch"] = "fused"
+    reset_delay: bool = True
+    surrogate: Literal[
+        "atan",
+        "fast_sigmoid",
+        "straight_through_estimator",
+        "triangular",
+        "heaviside",
+        "sigmoid",
+        "spike_rate_escape",
+        "SSO",
+        "LSO",
+        "SFS",
+    ] = "atan"
+    slope: float | None = None
+    current_decay: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    adaptation: Annotated[float, Field(ge=0)] = 0.1
+    adaptation_decay: Annotated[float, Field(ge=0, le=1)] = 0.95
+    population: Annotated[int, Field(ge=1)] = 1
 
 
 Target = Digital | Analog | Spiking

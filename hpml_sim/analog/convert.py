@@ -22,7 +22,7 @@ from hpml_sim.analog.recurrent import (
 )
 from hpml_sim.convert import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError
-from hpml_sim.targets import Analog
+from hpml_sim.targets import Analog, PerLayer
 
 Chosen = Callable[[str, nn.Module], bool]
 
@@ -48,8 +48,9 @@ _NOT_MAPPED = {
 _TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
+@register_target(PerLayer)
 @register_target(Analog)
-def convert_analog(model: nn.Module, target: Analog, chosen: Chosen) -> Converted:
+def convert_analog(model: nn.Module, target: Analog | PerLayer, chosen: Chosen) -> Converted:
     """Put every layer that can be onto crossbars. See `hpml_sim.convert`.
 
     Raises:
@@ -59,12 +60,14 @@ def convert_analog(model: nn.Module, target: Analog, chosen: Chosen) -> Converte
     return Converted(network, target, layers)
 
 
-def replace_layers(model: nn.Module, target: Analog, chosen: Chosen) -> tuple[nn.Module, tuple[LayerReport, ...]]:
+def replace_layers(
+    model: nn.Module, target: Analog | PerLayer, chosen: Chosen
+) -> tuple[nn.Module, tuple[LayerReport, ...]]:
     """Replace layers of `model` in place; nothing is changed if it raises.
 
     Args:
         model: a private copy.
-        target: the configuration.
+        target: the configuration, or one for each layer.
         chosen: (name, module) -> whether the caller wants this layer on crossbars.
 
     Returns:
@@ -73,7 +76,8 @@ def replace_layers(model: nn.Module, target: Analog, chosen: Chosen) -> tuple[nn
     Raises:
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
     """
-    crossbar_card(target)
+    for one in target.layers.values() if isinstance(target, PerLayer) else [target]:
+        crossbar_card(one)
     plan: dict[nn.Module, nn.Module] = {}
     rows: list[LayerReport] = []
     _plan(model, "", target, chosen, plan, rows)
@@ -101,7 +105,7 @@ _PLAIN = "no weight matrix"
 def _plan(
     module: nn.Module,
     name: str,
-    target: Analog,
+    target: Analog | PerLayer,
     chosen: Chosen,
     plan: dict[nn.Module, nn.Module],
     rows: list[LayerReport],
@@ -124,13 +128,17 @@ def _plan(
         return
     if digital is None and base is not None:
         digital = _why_not(module, base, name, chosen)
+    own = target[name] if isinstance(target, PerLayer) else target
+    if digital is None and own is None:
+        digital = "no target for this layer"
     if digital is not None:
         rows.append(LayerReport(name, was, "digital", why=digital))
         return
     assert base is not None
+    assert own is not None
     for part_name, part in module.named_modules():
         _check_weights(part, f"{name}.{part_name}" if part_name else name)
-    new = _ANALOG.get(base, AnalogConv1D).from_digital(module, target)
+    new = _ANALOG.get(base, AnalogConv1D).from_digital(module, own)
     # hooks of the user stay with the layer
     for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
         setattr(new, hooks, getattr(module, hooks))

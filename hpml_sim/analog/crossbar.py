@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.mvm import clip, levels, quantise
+from hpml_sim.analog.mvm import clip, levels, noisy_tiles, product, quantise
 from hpml_sim.analog.noise import DeviceModel, significance
 from hpml_sim.cards import CrossbarCard, load_card
 from hpml_sim.errors import HpmlError
+from hpml_sim.kernels.mvm import fits, mvm
 from hpml_sim.targets import Analog, as_target
 
 _SAMPLE = 4096
@@ -81,9 +82,13 @@ class Instance:
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape of `like` (chips, ...), drawn chip by chip."""
         noise = torch.empty_like(like)
-        for chip, generator in enumerate(self.generators):
-            noise[chip].normal_(generator=generator)
+        for chip in range(len(self.generators)):
+            self.fill(chip, noise[chip])
         return noise
+
+    def fill(self, chip: int, noise: Tensor) -> None:
+        """Fill a tensor with standard normal numbers of one chip."""
+        noise.normal_(generator=self.generators[chip])
 
 
 @dataclass(frozen=True)
@@ -170,12 +175,15 @@ class Crossbar(nn.Module):
 
     def effective(self, weight: Tensor) -> Tensor:
         """The weights that are mapped: clipped as in training. weight: (groups * cols, rows)."""
-        if self.training and self.target.weight_clip is not None:
-            with torch.no_grad():
-                flat = weight.detach().flatten()
-                variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
-                self.weight_limit.copy_(self.target.weight_clip * variance.clamp(min=0).sqrt())
+        self._update_limit(weight)
         return clip(weight, self.weight_limit)
+
+    @torch.no_grad()
+    def _update_limit(self, weight: Tensor) -> None:
+        if self.training and self.target.weight_clip is not None:
+            flat = weight.detach().flatten()
+            variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
+            self.weight_limit.copy_(self.target.weight_clip * variance.clamp(min=0).sqrt())
 
     def blocks(self, weight: Tensor) -> Tensor:
         """Cut a matrix (groups * cols, rows) into its row tiles, (groups, row tiles, cols, height), zero-padded."""
@@ -220,7 +228,13 @@ class Crossbar(nn.Module):
         """
         if self.instance is not None:
             return Mapped(self.instance.weight, None, self.instance.scale)
-        target = self.target
+        target, s = self.target, self.shape
+        if self.training and fits(weight):
+            self._update_limit(weight)
+            shape = (s.groups, s.row_tiles, s.cols, s.height)
+            matrix, scale = noisy_tiles(weight, float(self.weight_limit), target.training_noise, shape)
+            scale = scale.unsqueeze(0).unsqueeze(-2)
+            return Mapped(matrix.unsqueeze(0), scale, scale)
         matrix = self.blocks(self.effective(weight)).unsqueeze(0)
         scale = self.full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
         if self.training and target.training_noise > 0:
@@ -244,15 +258,87 @@ class Crossbar(nn.Module):
         s = self.shape
         if s.row_tiles * s.height != s.rows:
             x = nn.functional.pad(x, (0, s.row_tiles * s.height - s.rows))
-        x = x.unflatten(-1, (s.row_tiles, s.height)).transpose(2, 3)  # (chips, groups, row tiles, vectors, height)
+        x = x.unflatten(-1, (s.row_tiles, s.height))
+        if self._fuses(x):
+            return self._fused(x)
         if mapped is None:
             mapped = self.mapped(weight)
+        if self._trains_in_one_pass(x):
+            return self._trained(x, mapped)
+        x = x.transpose(2, 3)  # (chips, groups, row tiles, vectors, height)
         if self.observing:
             y = x @ mapped.matrix.mT
             self._observe_input(x)
             self._observe_output(self._sliced(x, mapped, y / mapped.scale))
             return y.sum(2)
         return self._convert(x, mapped)
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
+        return (
+            self.instance is not None
+            and not self.observing
+            and self.calibrated
+            and self.dac_top is not None
+            and self.adc_top is not None
+            and x.device.type == "cpu"
+            and x.dtype in (torch.float32, torch.float64)
+            and not (torch.is_grad_enabled() and x.requires_grad)
+        )
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """`_convert` of programmed chips in one pass. x: (chips, groups, vectors, row tiles, height)."""
+        instance, dac_top, adc_top = self.instance, self.dac_top, self.adc_top
+        assert instance is not None
+        assert dac_top is not None
+        assert adc_top is not None
+        full = torch.maximum(self.input_range, self.output_range)
+        lsb = self.target.adc_bound / adc_top
+        return mvm(
+            x,
+            instance.weight,
+            (instance.scale * (full * lsb)).squeeze(-2),
+            dac_gain=float(dac_top / full),
+            dac_top=dac_top,
+            adc_gain=1 / (dac_top * lsb),
+            adc_top=adc_top,
+            sigma=self.target.output_noise / lsb,
+            normal=instance.fill,
+            slices=self.target.slices,
+        )
+
+    def _trains_in_one_pass(self, x: Tensor) -> bool:
+        """Whether a step of training needs nothing but the product: calibration looks at some of them more closely."""
+        return (
+            self.training
+            and self.instance is None
+            and not self.observing
+            and self.calibrated
+            and not self._learns()
+            and self.dac_top is not None
+            and self.adc_top is not None
+            and fits(x)
+        )
+
+    def _trained(self, x: Tensor, mapped: Mapped) -> Tensor:
+        """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
+        assert self.dac_top is not None
+        assert self.adc_top is not None
+        self.observations += 1
+        return product(
+            x[0],
+            mapped.matrix[0],
+            mapped.scale[0].squeeze(-2),
+            full=float(torch.maximum(self.input_range, self.output_range)),
+            tops=(self.dac_top, self.adc_top),
+            bound=self.target.adc_bound,
+            sigma=self.target.output_noise,
+        ).unsqueeze(0)
+
+    def _learns(self) -> bool:
+        """Whether this step of training calibrates."""
+        seen = int(self.observations)
+        return seen < _WARM_UP or seen % _EVERY == 0
 
     def _sliced(self, x: Tensor, mapped: Mapped, y: Tensor) -> Tensor:
         """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
@@ -265,7 +351,7 @@ class Crossbar(nn.Module):
         """DAC, product, noise, ADC, and the digital sum over slices and row tiles. All shapes as in `forward`."""
         target, matrix, unit, scale = self.target, mapped.matrix, mapped.unit, mapped.scale
         learning = self.training and self.instance is None
-        learns = learning and (int(self.observations) < _WARM_UP or int(self.observations) % _EVERY == 0)
+        learns = learning and self._learns()
         if learns:
             self._observe_input(x)
         elif learning:

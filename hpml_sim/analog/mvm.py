@@ -15,8 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hpml_sim.kernels import mvm as kernel
 
 
 def levels(bits: int | None) -> int | None:
@@ -84,3 +88,115 @@ def clip(weight: Tensor, limit: Tensor) -> Tensor:
     optimiser holds can always come back, as with clipping after each step.
     """
     return _Clip.apply(weight, limit)  # type: ignore[no-any-return]
+
+
+class _Tiles(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, limit: float, rel: float, shape: tuple[int, int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        groups, tiles, cols, _ = shape
+        matrix, scale = weight.new_empty(shape), weight.new_empty((groups, tiles, cols))
+        normal = torch.randn(shape, dtype=weight.dtype) if rel > 0 else matrix
+        array = weight.detach().contiguous().numpy()
+        real = array.dtype.type
+        kernel.noisy_tiles(array, real(limit), real(rel), normal.numpy(), rel > 0, matrix.numpy(), scale.numpy())
+        ctx.save_for_backward(weight)
+        ctx.limit = limit
+        ctx.mark_non_differentiable(scale)
+        return matrix, scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        array = weight.contiguous().numpy()
+        result = torch.empty(weight.shape, dtype=weight.dtype)
+        kernel.tiles_backward(grads[0].contiguous().numpy(), array, array.dtype.type(ctx.limit), result.numpy())
+        return result, None, None, None
+
+
+def noisy_tiles(weight: Tensor, limit: float, rel: float, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """What training sees of a weight matrix on a CPU: clipped (as `clip` does), cut into tiles, with noise.
+
+    Args:
+        weight: (groups * cols, rows), float32 or float64. limit: as of `clip`.
+        rel: sigma of the noise, in units of the largest weight of a column on its tile.
+        shape: (groups, tiles, cols, height).
+
+    Returns:
+        The tiles, zero-padded, and the full scale of each column, (groups, tiles, cols).
+    """
+    return _Tiles.apply(weight, limit, rel, shape)  # type: ignore[no-any-return]
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        matrix: Tensor,
+        scale: Tensor,
+        full: float,
+        tops: tuple[int, int],
+        bound: float,
+        sigma: float,
+    ) -> Tensor:
+        groups, vectors, tiles, height = x.shape
+        (dac_top, adc_top), cols, lsb = tops, matrix.shape[2], bound / tops[1]
+        x = x.detach().contiguous()
+        codes = x.new_empty((groups, tiles, vectors, height))
+        kernel.dac_training(x, dac_top / full, dac_top, codes)
+        y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
+        noise = torch.randn(y.shape, dtype=y.dtype) if sigma > 0 else y
+        z, inside = x.new_empty((groups, vectors, cols)), torch.empty(y.shape, dtype=torch.bool)
+        real = np.float64 if y.dtype == torch.float64 else np.float32
+        gain = (1 / (dac_top * lsb)) / scale
+        kernel.adc_training(
+            y.numpy(),
+            noise.numpy(),
+            sigma > 0,
+            real(sigma / lsb),
+            gain.numpy(),
+            real(adc_top),
+            (scale * (full * lsb)).numpy(),
+            z.numpy(),
+            inside.numpy(),
+        )
+        ctx.save_for_backward(x, matrix, codes, inside)
+        ctx.full, ctx.dac_top, ctx.real = full, dac_top, real
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrix, codes, inside = ctx.saved_tensors
+        real, full, top = ctx.real, ctx.full, ctx.dac_top
+        grad_y = torch.empty(inside.shape, dtype=x.dtype)
+        # the column's gain and what its codes count cancel but for the DAC's
+        kernel.adc_backward(grads[0].contiguous().numpy(), real(full / top), inside.numpy(), grad_y.numpy())
+        flat = grad_y.flatten(0, 1)
+        grad_x = grad_matrix = None
+        if ctx.needs_input_grad[1]:
+            grad_matrix = torch.bmm(flat.mT, codes.flatten(0, 1)).view(matrix.shape)
+        if ctx.needs_input_grad[0]:
+            grad_codes = torch.bmm(flat, matrix.flatten(0, 1)).view(codes.shape)
+            grad_x = torch.empty_like(x)
+            kernel.dac_backward(grad_codes.numpy(), x.numpy(), real(top / full), real(top), grad_x.numpy())
+        return grad_x, grad_matrix, None, None, None, None, None
+
+
+def product(
+    x: Tensor, matrix: Tensor, scale: Tensor, *, full: float, tops: tuple[int, int], bound: float, sigma: float
+) -> Tensor:
+    """One product in training on a CPU: the equations above, forwards and backwards in a pass each.
+
+    Args:
+        x: (groups, vectors, tiles, height). matrix: weights, (groups, tiles, cols, height). scale: full scale of each
+            column, (groups, tiles, cols).
+        full: input range. tops: L_d and L_a. bound: b. sigma: output noise.
+
+    Returns:
+        shape (groups, vectors, cols).
+    """
+    return _Product.apply(x, matrix, scale, full, tops, bound, sigma)  # type: ignore[no-any-return]

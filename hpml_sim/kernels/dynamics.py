@@ -4,18 +4,19 @@ A step reads the states of slot t and writes those of slot t + 1; slot 0 is the 
 R = H(m - theta) of slot t is the spike of the step before: resets act one step late and are not differentiated, as in
 snnTorch, unless said otherwise. Sums and products are rounded one by one in the order written.
 
-    first_order   v = beta m + x;  m' = v - v R (zero), v - R theta (subtract), v (none)         Lapicque
-    recurrent     v = (beta m + x) + V S;  m' as above; S is differentiated                       RLeaky, one to one
-    immediate     v = beta m + x;  S = H(v - theta);  m' = v - S v (zero), v - S theta (subtract) Leaky, reset_delay=False
-                  Differentiated. "subtract" is our own definition: every spike takes one threshold at once. snnTorch's
-                  leaves a neuron that gets more than 2 theta in a step silent above its threshold for ever.
+    first_order   v = beta m + x;  m' = v - v R (zero), v - R theta (subtract), v (none)      Lapicque
+    recurrent     v = (beta m + x) + V S;  m' as above; S is differentiated                   RLeaky, one to one
+    immediate     v = beta m + x;  S = H(v - theta);  m' = v - S v (zero), v - S theta (subtract)
+                  Leaky with reset_delay=False. Differentiated. "subtract" is our own definition: every spike takes one
+                  threshold at once. snnTorch's leaves a neuron that gets more than 2 theta in a step silent above its
+                  threshold for ever.
     synaptic      i' = alpha i + x;  v = beta m + i';  m' as in first_order                       Synaptic
     alpha         e' = alpha e + x;  h' = beta h - x;  m' = tau (e' + h')                         Alpha
                   zero: e', h', m' all times (1 - R); subtract: e' - theta R, h' (1 - R), m' + h R
     adaptive      v' = beta v + x - S theta;  a' = rho a + S;  S' = H(v' - (theta + kappa a'))
     izhikevich    v' = v + dt (0.04 v^2 + 5 v + 140 - u + x);  u' = u + dt a (b v - u);  after a spike v = c, u = u + d
 
-Sources: snntorch 1.0.0, `_neurons/*.py`; adaptive: G. Bellec et al., Nat. Commun. 11:3625 (2020), eqs. (6)-(9), with the
+Sources: snntorch 1.0.0, `_neurons/*.py`; adaptive: G. Bellec et al., Nat. Commun. 11:3625 (2020), eqs. (6)-(9), the
 spike's way into the adaptation differentiated; izhikevich: E. M. Izhikevich, IEEE Trans. Neural Netw. 14:1569 (2003),
 eqs. (1)-(3), forward Euler.
 """
@@ -42,7 +43,8 @@ class Dynamics:
             step(x, states, c, t, n, p) -> spike writes slot t + 1.
             back(grad_spike, slope, states, c, t, n, p, later, grads) -> gradient of x. `later[k]` holds the gradient of
             state k after the step, `later[-1]` that of the spike from later steps; both become those before the step.
-            `grads[j]` gathers the gradient of parameter j.
+            `grads[j]` gathers the gradient of parameter j. What is read from `later` is read before it is written:
+            for the torch engine it is a view.
         excess: (states, p) -> u, the argument of H at slots 1 ..., for tensors.
         attached: the spike is differentiated inside the dynamics, so its gradient is known only on the way.
     """
@@ -116,10 +118,10 @@ def _immediate(mul: Any, add: Any, above: Any, apply: Any) -> Pair:
         taken = add(mul(v, p[3, n]), mul(p[1, n], p[2, n]))
         from_spike = apply(add(grad, -mul(lam, taken)), slope)
         through = add(add(lam, -mul(mul(lam, fired), p[3, n])), add(later[1, c, n], from_spike))
-        later[0, c, n] = mul(through, p[0, n])
-        later[1, c, n] = mul(through, above(p[1, n], p[1, n]))  # v is of this step alone: 0
         grads[0, c, n] += mul(through, states[0, c, t, n])
         grads[1, c, n] += -add(from_spike, mul(mul(lam, fired), p[2, n]))
+        later[0, c, n] = mul(through, p[0, n])
+        later[1, c, n] = mul(through, above(p[1, n], p[1, n]))  # v is of this step alone: 0
         return through
 
     return step, back
@@ -181,13 +183,13 @@ def _alpha(mul: Any, add: Any, above: Any, apply: Any) -> Pair:
         into_e = add(add(g_e, -mul(g_e, zeroed)), share)
         into_h = add(add(g_h, -mul(g_h, add(zeroed, taken))), share)
         g_x = add(into_e, -into_h)
-        later[0, c, n] = mul(g_m, above(p[1, n], p[1, n]))  # the next step takes nothing from m but its spike: 0
-        later[1, c, n] = mul(into_e, p[4, n])
-        later[2, c, n] = add(mul(into_h, p[0, n]), mul(g_m, taken))
         grads[0, c, n] += mul(into_h, h_before)
         grads[1, c, n] += -add(grad, mul(g_e, taken))
         grads[4, c, n] += mul(into_e, e_before)
         grads[5, c, n] += mul(through, add(mul(p[4, n], e_before), mul(p[0, n], h_before)))  # x cancels in e + h
+        later[0, c, n] = mul(g_m, above(p[1, n], p[1, n]))  # the next step takes nothing from m but its spike: 0
+        later[1, c, n] = mul(into_e, p[4, n])
+        later[2, c, n] = add(mul(into_h, p[0, n]), mul(g_m, taken))
         return g_x
 
     return step, back

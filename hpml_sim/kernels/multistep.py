@@ -6,7 +6,6 @@ Kernels are made from the neuron's step when it is first used: about two seconds
 from __future__ import annotations
 
 import math
-import operator
 from functools import lru_cache
 from typing import Any
 
@@ -213,7 +212,9 @@ def _numba_forward(name: str, x: Tensor, states: Tensor, p: Tensor, spikes: Tens
     run(*(tensor.detach().numpy() for tensor in (x, states, p, spikes)))
 
 
-def _numba_backward(name: str, divides: bool, grad: Tensor, slope: Tensor, direct: Tensor | None, *rest: Tensor) -> None:
+def _numba_backward(
+    name: str, divides: bool, grad: Tensor, slope: Tensor, direct: Tensor | None, *rest: Tensor
+) -> None:
     _, run = _numba_kernels(name, grad.dtype == torch.float64, divides, allow_threads(grad.numel()) > 1)
     has_direct = direct is not None
     some = direct if direct is not None else grad.new_empty(1, 1, 1, 1)
@@ -224,68 +225,16 @@ def _numba_backward(name: str, divides: bool, grad: Tensor, slope: Tensor, direc
 # ---------------------------------------------------------------------------------------------------------- numba-CUDA
 
 
-@lru_cache(maxsize=64)
-def _cuda_kernels(name: str, double: bool, divides: bool) -> tuple[Any, Any]:
-    from numba import cuda
-    from numba.cuda import libdevice
+def _cuda_forward(*arguments: Any) -> None:
+    from hpml_sim.kernels import multistep_cuda  # in a file of its own, because not everyone has numba-cuda
 
-    from hpml_sim.kernels.lif_cuda import SIMULATED
-
-    real = np.float64 if double else np.float32
-    zero, one = real(0), real(1)
-    if SIMULATED:  # plain Python on numpy scalars, which never fuses
-        mul, add, div = operator.mul, operator.add, operator.truediv
-    elif double:
-        mul, add, div = libdevice.dmul_rn, libdevice.dadd_rn, libdevice.ddiv_rn
-    else:
-        mul, add, div = libdevice.fmul_rn, libdevice.fadd_rn, libdevice.fdiv_rn
-
-    def jit(function: Any) -> Any:
-        return function if SIMULATED else cuda.jit(device=True)(function)
-
-    above = jit(lambda a, b: one if a > b else zero)
-    step, back = (jit(f) for f in DYNAMICS[name].make(mul, add, above, div if divides else mul))
-
-    @cuda.jit
-    def forward(x, states, p, spikes):
-        thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-        c = thread // x.shape[2]
-        n = thread - c * x.shape[2]
-        if c >= x.shape[0]:
-            return
-        for t in range(x.shape[1]):
-            spikes[c, t, n] = step(x[c, t, n], states, c, t, n, p)
-
-    @cuda.jit
-    def backward(grad, slope, direct, has_direct, states, p, later, grads, grad_x):
-        thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-        c = thread // grad.shape[2]
-        n = thread - c * grad.shape[2]
-        if c >= grad.shape[0]:
-            return
-        for reverse in range(grad.shape[1]):
-            t = grad.shape[1] - 1 - reverse
-            if has_direct:
-                for k in range(direct.shape[0]):
-                    later[k, c, n] = add(direct[k, c, t, n], later[k, c, n])
-            grad_x[c, t, n] = back(grad[c, t, n], slope[c, t, n], states, c, t, n, p, later, grads)
-
-    return forward, backward
+    multistep_cuda.forward(*arguments)
 
 
-def _cuda_forward(name: str, x: Tensor, *rest: Tensor) -> None:
-    from hpml_sim.kernels.lif_cuda import launch
+def _cuda_backward(*arguments: Any) -> None:
+    from hpml_sim.kernels import multistep_cuda
 
-    kernel, _ = _cuda_kernels(name, x.dtype == torch.float64, False)
-    launch(kernel, x, x, *rest)
-
-
-def _cuda_backward(name: str, divides: bool, grad: Tensor, slope: Tensor, direct: Tensor | None, *rest: Tensor) -> None:
-    from hpml_sim.kernels.lif_cuda import launch
-
-    _, kernel = _cuda_kernels(name, grad.dtype == torch.float64, divides)
-    some = direct if direct is not None else grad.new_empty(1, 1, 1, 1)
-    launch(kernel, grad, grad, slope, some, direct is not None, *rest)
+    multistep_cuda.backward(*arguments)
 
 
 _FORWARD = {"torch": _torch_forward, "numba": _numba_forward, "numba-cuda": _cuda_forward}

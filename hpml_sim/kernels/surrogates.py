@@ -100,8 +100,7 @@ class Surrogate:
         if self.name == "SSO":
             # step by step from the last one, as the loop's backward draws them, so that one seed gives the same numbers
             drawn = [
-                _stochastic(u[:, t], grad[:, t], spikes[:, t], *self.parameters)
-                for t in range(u.shape[1] - 1, -1, -1)
+                _stochastic(u[:, t], grad[:, t], spikes[:, t], *self.parameters) for t in range(u.shape[1] - 1, -1, -1)
             ]
             return torch.stack(drawn[::-1], dim=1)
         if self.function is not None:

@@ -1,22 +1,41 @@
 """Spiking networks: snnTorch's neurons as fused multi-step ones, encoders, and the converter from ReLU networks.
 
     model.py       convert(network, Spiking(...)): ReLU network -> SpikingModel
-    neurons.py     LeakyNeurons: snnTorch's Leaky over all steps at once; dropout with one mask for all steps
-    encoders.py    values -> the input of every time step: rate, direct
+    neurons.py     snnTorch's neurons, adaptive and Izhikevich's, over all steps at once; dropout in time
+    encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
+    calibrate.py   ReLU network -> SpikingModel without training, scaled on data
     fuse.py        a snnTorch neuron or network -> its fused multi-step equal
+    nir_exchange.py  export to NIR that proves itself, import that refuses what it would change
     convention.py  does the installed snnTorch still reset as our neurons do?
 
 Time is folded into the batch, (chips x steps x batch, ...), chips outermost; state lives inside one call.
 """
 
+from hpml_sim.kernels.surrogates import SURROGATES as SURROGATES
+from hpml_sim.kernels.surrogates import Surrogate as Surrogate
+from hpml_sim.kernels.surrogates import surrogate as surrogate
+from hpml_sim.spiking.calibrate import calibrated as calibrated
 from hpml_sim.spiking.convention import snntorch_convention as snntorch_convention
+from hpml_sim.spiking.encoders import DeltaEncoder as DeltaEncoder
 from hpml_sim.spiking.encoders import DirectEncoder as DirectEncoder
+from hpml_sim.spiking.encoders import FramesEncoder as FramesEncoder
+from hpml_sim.spiking.encoders import LatencyEncoder as LatencyEncoder
+from hpml_sim.spiking.encoders import PopulationEncoder as PopulationEncoder
 from hpml_sim.spiking.encoders import RateEncoder as RateEncoder
-from hpml_sim.spiking.fuse import FusedLeaky as FusedLeaky
 from hpml_sim.spiking.fuse import FusedNetwork as FusedNetwork
+from hpml_sim.spiking.fuse import FusedNeurons as FusedNeurons
 from hpml_sim.spiking.fuse import fuse as fuse
 from hpml_sim.spiking.model import SpikingModel as SpikingModel
 from hpml_sim.spiking.model import firing_rates as firing_rates
+from hpml_sim.spiking.neurons import AdaptiveNeurons as AdaptiveNeurons
+from hpml_sim.spiking.neurons import AlphaNeurons as AlphaNeurons
 from hpml_sim.spiking.neurons import DropoutInTime as DropoutInTime
 from hpml_sim.spiking.neurons import InTime as InTime
+from hpml_sim.spiking.neurons import IzhikevichNeurons as IzhikevichNeurons
+from hpml_sim.spiking.neurons import LapicqueNeurons as LapicqueNeurons
 from hpml_sim.spiking.neurons import LeakyNeurons as LeakyNeurons
+from hpml_sim.spiking.neurons import RecurrentNeurons as RecurrentNeurons
+from hpml_sim.spiking.neurons import SynapticNeurons as SynapticNeurons
+from hpml_sim.spiking.nir_exchange import NirReport as NirReport
+from hpml_sim.spiking.nir_exchange import from_nir as from_nir
+from hpml_sim.spiking.nir_exchange import to_nir as to_nir

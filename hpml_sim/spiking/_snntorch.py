@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError
+from hpml_sim.kernels.surrogates import Surrogate
+from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,13 +31,16 @@ def snntorch() -> ModuleType:
 
 
 def leaky(
-    beta: Tensor, threshold: Tensor, reset: str, surrogate: str = "atan", slope: float | None = None
+    beta: Tensor, threshold: Tensor, reset: str, surrogate: Surrogate | None = None, *, reset_delay: bool = True
 ) -> nn.Module:
     """A genuine `snntorch.Leaky` that snnTorch's global list of neurons does not keep alive."""
     snn = snntorch()
-    make = {"atan": snn.surrogate.atan, "fast_sigmoid": snn.surrogate.fast_sigmoid}[surrogate]
-    gradient: Any = make() if slope is None else make(slope)
-    neuron = snn.Leaky(beta, threshold=threshold, reset_mechanism=reset, spike_grad=gradient)
+    surrogate = as_surrogate("atan") if surrogate is None else surrogate
+    if surrogate.name in ("custom", "LSO", "sigmoid"):  # what is broken there is ours
+        gradient: Any = snn.surrogate.custom_surrogate(surrogate.gradient)
+    else:
+        gradient = getattr(snn.surrogate, surrogate.name)(*surrogate.parameters)
+    neuron = snn.Leaky(beta, threshold=threshold, reset_mechanism=reset, spike_grad=gradient, reset_delay=reset_delay)
     # snnTorch remembers every neuron ever built in a class-level list: a leak, and `reset` of one network hits others.
     snn.SpikingNeuron.instances = [other for other in snn.SpikingNeuron.instances if other is not neuron]
     return neuron

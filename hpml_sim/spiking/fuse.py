@@ -10,28 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking._snntorch import snntorch
-from hpml_sim.spiking.neurons import LeakyNeurons
+from hpml_sim.spiking.neurons import AlphaNeurons, LapicqueNeurons, LeakyNeurons, RecurrentNeurons, SynapticNeurons
 
 
-class FusedLeaky(LeakyNeurons):
-    """A `snntorch.Leaky` that takes all steps at once, and returns what the neuron returns: spikes, or with membranes.
+class FusedNeurons(nn.Module):
+    """Neurons that take all steps at once and return what the snnTorch neuron returns: spikes, or with its states.
 
-    Args:
-        with_membrane: return (spikes, membranes) as the neuron does with `output=True` or `init_hidden=False`.
-        others: arguments of `LeakyNeurons`.
+    Attributes:
+        neurons: ours. with_states: return (spikes, states ...) as the neuron does with `output=True` or
+            `init_hidden=False`.
     """
 
-    def __init__(self, *arguments: Any, with_membrane: bool = False, **others: Any):
-        super().__init__(*arguments, **others)
-        self.with_membrane = with_membrane
+    def __init__(self, neurons: LeakyNeurons, with_states: bool):
+        super().__init__()
+        self.neurons = neurons
+        self.with_states = with_states
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(steps x batch, ...) -> spikes, or spikes and membrane potentials, of that shape."""
-        if not self.with_membrane:
-            return super().forward(x)
-        spikes, membrane = self.run(self.unfold(x))
-        return spikes.reshape(x.shape), membrane.reshape(x.shape)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(steps x batch, ...) -> spikes, or spikes and states in snnTorch's order, of that shape."""
+        if not self.with_states:
+            return self.neurons(x)
+        return tuple(part.reshape(x.shape) for part in self.neurons.run_states(self.neurons.unfold(x)))
 
 
 class FusedNetwork(nn.Module):
@@ -72,39 +73,50 @@ def fuse(module: nn.Module) -> FusedNetwork:
     """The fused multi-step equal of a snnTorch neuron or network: one call for all steps, spikes equal bit for bit.
 
     Args:
-        module: a `snntorch.Leaky`, or a network whose forward is ONE time step, made of stateless layers and `Leaky`
-            neurons with `init_hidden=True` (such as `nn.Sequential`). It is not changed; weights are copied.
+        module: a `snntorch.Leaky`, `Synaptic`, `Alpha`, `Lapicque` or `RLeaky`, or a network whose forward is ONE time
+            step, made of stateless layers and such neurons with `init_hidden=True` (such as `nn.Sequential`). It is not
+            changed; weights are copied.
 
     Returns:
-        A module (steps, batch, ...) -> (steps, batch, ...): spikes, or (spikes, membranes) where the neuron gives both.
+        A module (steps, batch, ...) -> (steps, batch, ...): spikes, or (spikes, states ...) as the neuron gives.
 
     Example:
         fast = hs.spiking.fuse(nn.Sequential(nn.Linear(64, 10), snn.Leaky(beta=0.9, init_hidden=True)))
         spikes = fast(x)                                    # x: (steps, batch, 64)
 
     Raises:
-        ConversionError: no `Leaky` in it, another kind of spiking neuron, or an option that has no fused equal; the
+        ConversionError: no neuron in it, another kind of spiking neuron, or an option that has no fused equal; the
             message names the layer and the option.
     """
     snn = snntorch()
     memo: dict[int, Any] = {}
+    fused = (snn.Leaky, snn.Synaptic, snn.Alpha, snn.Lapicque, snn.RLeaky)
+    inside: list[str] = []
     for name, neuron in module.named_modules():
-        if isinstance(neuron, snn.Leaky):
+        if any(name.startswith(above) for above in inside):
+            continue
+        if type(neuron) in fused:
             memo[id(neuron)] = _fused(neuron, f"layer {name!r}" if name else "neuron", inside=neuron is not module)
+            inside.append(f"{name}." if name else "")
         elif isinstance(neuron, (snn.SpikingNeuron, nn.RNNBase)):
             raise ConversionError(
                 f"fuse: layer {name!r}: {type(neuron).__name__} has a memory and no fused equal; "
-                "only snntorch.Leaky has one"
+                f"only {', '.join(kind.__name__ for kind in fused)} have one"
             )
     if not memo:
-        raise ConversionError(f"fuse: no snntorch.Leaky found in {type(module).__name__}")
+        raise ConversionError(f"fuse: no snntorch.Leaky found in {type(module).__name__}, nor another of its neurons")
     # deepcopy takes the fused neuron wherever it meets the original, also where it is used twice.
     return FusedNetwork(copy.deepcopy(module, memo))
 
 
-def _fused(neuron: Any, where: str, *, inside: bool) -> FusedLeaky:
+def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:
+    snn = snntorch()
+    late = getattr(neuron, "reset_delay", True)
+    at_once = isinstance(neuron, snn.Leaky) and neuron.reset_mechanism == "zero"
     unsupported = {
-        "reset_delay=False": not neuron.reset_delay,
+        "reset_delay=False, but with reset_mechanism='zero' of a Leaky,": not late
+        and not at_once
+        and neuron.reset_mechanism != "none",
         "inhibition=True": neuron.inhibition,
         "state_quant": bool(neuron.state_quant),
         "graded_spikes_factor other than 1": not bool((torch.as_tensor(neuron.graded_spikes_factor) == 1).all()),
@@ -115,28 +127,49 @@ def _fused(neuron: Any, where: str, *, inside: bool) -> FusedLeaky:
     for option, used in unsupported.items():
         if used:
             raise ConversionError(f"fuse: {where}: {option} has no fused equal")
-    surrogate, slope = _surrogate(neuron.spike_grad, where)
-    fused = FusedLeaky(
-        neuron.beta.detach().clamp(0, 1),
-        neuron.threshold,
-        reset=neuron.reset_mechanism,
-        surrogate=surrogate,
-        slope=slope,
-        learn_beta=isinstance(neuron.beta, nn.Parameter),
-        learn_threshold=isinstance(neuron.threshold, nn.Parameter),
-        with_membrane=neuron.output or not neuron.init_hidden,
-    )
-    return fused.train(neuron.training)
+    options: dict[str, Any] = {
+        "threshold": neuron.threshold,
+        "reset": neuron.reset_mechanism,
+        "surrogate": _surrogate(neuron.spike_grad, where),
+        "learn_threshold": isinstance(neuron.threshold, nn.Parameter),
+    }
+    if not isinstance(neuron, snn.Lapicque):
+        options["beta"] = neuron.beta.detach().clamp(0, 1)
+        options["learn_beta"] = isinstance(neuron.beta, nn.Parameter)
+    if isinstance(neuron, snn.Leaky):
+        made = LeakyNeurons(**options, reset_delay=late)
+    elif isinstance(neuron, (snn.Synaptic, snn.Alpha)):
+        kind = SynapticNeurons if isinstance(neuron, snn.Synaptic) else AlphaNeurons
+        alpha: Any = neuron.alpha
+        made = kind(alpha.detach().clamp(0, 1), learn_alpha=isinstance(alpha, nn.Parameter), **options)
+    elif isinstance(neuron, snn.RLeaky):
+        made = RecurrentNeurons(_recurrent(neuron, where), learn_recurrent=neuron.learn_recurrent, **options)
+    else:
+        if isinstance(neuron.beta, nn.Parameter):
+            raise ConversionError(f"fuse: {where}: learn_beta=True: a Lapicque never uses its beta after it is built")
+        made = LapicqueNeurons(neuron.R, neuron.C, neuron.time_step, **options)
+    return FusedNeurons(made, neuron.output or not neuron.init_hidden).train(neuron.training)
 
 
-def _surrogate(spike_grad: Any, where: str) -> tuple[Any, float]:
-    """Name and parameter of a surrogate that `snntorch.surrogate` made: it keeps them in a closure."""
+def _recurrent(neuron: Any, where: str) -> Tensor | nn.Linear:
+    if not neuron.all_to_all:
+        return neuron.V.detach()
+    if not isinstance(neuron.recurrent, nn.Linear):
+        kind = type(neuron.recurrent).__name__
+        raise ConversionError(f"fuse: {where}: a recurrent {kind} has no fused equal; a Linear or one-to-one has")
+    return copy.deepcopy(neuron.recurrent)
+
+
+def _surrogate(spike_grad: Any, where: str) -> Surrogate:
+    """What `snntorch.surrogate` made, from what it keeps in a closure."""
     if inspect.isfunction(spike_grad) and spike_grad.__module__ == "snntorch.surrogate":
         maker = spike_grad.__qualname__.split(".")[0]
-        parameter = {"atan": "alpha", "fast_sigmoid": "slope"}.get(maker)
-        if parameter is not None:
-            return maker, float(inspect.getclosurevars(spike_grad).nonlocals[parameter])
+        kept = inspect.getclosurevars(spike_grad).nonlocals
+        if maker == "custom_surrogate":
+            return surrogate(kept["func"])
+        if maker in SURROGATES:
+            return surrogate(maker, **{name: float(kept[name]) for name in SURROGATES[maker][1]})
     raise ConversionError(
         f"fuse: {where}: spike_grad={getattr(spike_grad, '__qualname__', spike_grad)!r} has no fused equal; "
-        "take snntorch.surrogate.atan or fast_sigmoid"
+        "take one that snntorch.surrogate makes, such as atan() or custom_surrogate(f)"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,10 @@ from hpml_sim.convert import Converted, LayerReport, convert, register_target
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.encoders import ENCODERS
-from hpml_sim.spiking.neurons import DropoutInTime, InTime, LeakyNeurons
+from hpml_sim.spiking.neurons import AdaptiveNeurons, DropoutInTime, InTime, LeakyNeurons, SynapticNeurons
 from hpml_sim.targets import Spiking
 
-_RECTIFIERS = (nn.ReLU, nn.ReLU6)
+RECTIFIERS = (nn.ReLU, nn.ReLU6)
 _WITHOUT_COUNTERPART = (
     nn.CELU,
     nn.ELU,
@@ -42,7 +43,7 @@ _WITHOUT_COUNTERPART = (
     nn.Threshold,
 )
 _SOFTMAX = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
-_SYNAPSES = (
+SYNAPSES = (
     nn.Linear,
     nn.Conv1d,
     nn.Conv2d,
@@ -67,7 +68,7 @@ _MAXIMA = (
     nn.AdaptiveMaxPool2d,
     nn.AdaptiveMaxPool3d,
 )
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CHANNEL_DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _LARGEST_LOGIT = 8.0
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
@@ -78,13 +79,14 @@ class SpikingModel(Converted):
 
     The encoder turns each sample into `steps` inputs, folded into the batch as (chips x steps x batch, ...); layers
     without memory run once on all of it, neurons run over the steps. The output layer fires as well, since a chip gives
-    spikes: a logit is the number of spikes of an output neuron over all steps, times `logit_scale`.
+    spikes: a logit is the number of spikes of an output neuron (or of a class's population) over all steps, times
+    `logit_scale`.
 
     Attributes:
         encoder: `RateEncoder` or `DirectEncoder`. steps: time steps of one inference.
         chips: simulated chips side by side in the batch (chips x batch, ...), set by whoever puts them there; 1.
-        logit_scale: what one output spike adds to its logit: 8 / steps, so that a neuron that always fires has logit 8,
-            where cross-entropy trains well. It never changes which class wins.
+        logit_scale: what one output spike adds to its logit: 8 / (steps x population), so that neurons that always
+            fire give logit 8, where cross-entropy trains well. It never changes which class wins.
     """
 
     def __init__(
@@ -99,7 +101,8 @@ class SpikingModel(Converted):
         self.encoder = encoder
         self.output = output
         self.steps = target.steps
-        self.logit_scale = _LARGEST_LOGIT / target.steps
+        self.population = target.population
+        self.logit_scale = _LARGEST_LOGIT / (target.steps * target.population)
         self._chips = 1
 
     @property
@@ -136,6 +139,13 @@ class SpikingModel(Converted):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (chips x batch, classes) of inputs (chips x batch, ...)."""
         counts = self.spikes(x).sum(dim=1)
+        if self.population > 1:
+            if counts.shape[-1] % self.population:
+                raise HpmlError(
+                    f"SpikingModel: {counts.shape[-1]} outputs do not divide into classes of {self.population} neurons "
+                    "(Spiking(population=...)); the network's last layer needs classes x population outputs"
+                )
+            counts = counts.unflatten(-1, (-1, self.population)).sum(-1)
         return counts.reshape(-1, *counts.shape[2:]) * self.logit_scale
 
 
@@ -166,7 +176,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
         if inside or (not opaque and any(True for _ in module.children())):
             continue
         wanted = chosen(name, module)
-        if isinstance(module, _RECTIFIERS):
+        if isinstance(module, RECTIFIERS):
             found += 1
         new, row = _counterpart(name, module, target, wanted, synapses.get(name))
         if name in scales and scales[name] != 1:
@@ -214,14 +224,14 @@ def scale_weights(
     layers = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, (*_SYNAPSES, *_BATCH_NORMS)) and chosen(name, module)
+        if isinstance(module, (*SYNAPSES, *BATCH_NORMS)) and chosen(name, module)
     ]
     earlier = 1.0
     for index, (name, layer) in enumerate(layers):
         following = layers[index + 1][1] if index + 1 < len(layers) else None
-        if layer.weight is None or isinstance(following, _BATCH_NORMS):
+        if layer.weight is None or isinstance(following, BATCH_NORMS):
             continue  # what is normalised next has no scale of its own
-        normalised = isinstance(layer, _BATCH_NORMS)
+        normalised = isinstance(layer, BATCH_NORMS)
         if normalised:
             spread = 3 * layer.weight.abs()
         elif isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
@@ -241,7 +251,27 @@ def scale_weights(
 
 
 def _neurons(target: Spiking) -> LeakyNeurons:
-    return LeakyNeurons(target.beta, target.threshold, reset=target.reset, steps=target.steps, engine=target.engine)
+    options: dict[str, Any] = {"surrogate": target.surrogate, "slope": target.slope, "steps": target.steps}
+    if target.neuron == "leaky":
+        return LeakyNeurons(
+            target.beta,
+            target.threshold,
+            reset=target.reset,
+            reset_delay=target.reset_delay,
+            engine=target.engine,
+            **options,
+        )
+    for name, default in (("engine", "fused"), ("reset_delay", True)):
+        if getattr(target, name) != default:
+            raise ConversionError(
+                f"Spiking(neuron={target.neuron!r}, {name}={getattr(target, name)!r}): "
+                "only neuron='leaky' has this option"
+            )
+    if target.neuron == "synaptic":
+        return SynapticNeurons(target.current_decay, target.beta, target.threshold, reset=target.reset, **options)
+    if target.reset != "subtract":
+        raise ConversionError(f"Spiking(neuron='adaptive', reset={target.reset!r}): it resets by subtraction")
+    return AdaptiveNeurons(target.beta, target.threshold, target.adaptation_decay, target.adaptation, **options)
 
 
 def _counterpart(
@@ -257,7 +287,7 @@ def _counterpart(
         return None, crossbar
     if not wanted:
         return row("digital", "left out by only= or skip=")
-    if isinstance(module, _RECTIFIERS):
+    if isinstance(module, RECTIFIERS):
         neurons = _neurons(target)
         return neurons, LayerReport(name, was, type(neurons).__name__)
     if isinstance(module, _WITHOUT_COUNTERPART):
@@ -285,9 +315,9 @@ def _counterpart(
     if isinstance(module, (nn.Dropout, *_CHANNEL_DROPOUTS)):
         dropout = DropoutInTime(module.p, channels=isinstance(module, _CHANNEL_DROPOUTS), steps=target.steps)
         return dropout, LayerReport(name, was, "DropoutInTime", why="one mask a sample for all steps; training only")
-    if isinstance(module, _SYNAPSES):
+    if isinstance(module, SYNAPSES):
         return row("synapses", crossbar.why if crossbar is not None else "")
-    if isinstance(module, _BATCH_NORMS):
+    if isinstance(module, BATCH_NORMS):
         return row(was, "folds into the weights of the layer before it on the chip")
     if isinstance(module, _MEANS):
         return row("synapses", "a mean is a convolution with fixed weights")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels.surrogates import Gradient, Surrogate
+from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 from hpml_sim.spiking import _snntorch
 
 
@@ -46,7 +48,9 @@ class LeakyNeurons(InTime):
         beta: decay of the membrane in one step, in [0, 1]; a number, or a tensor that broadcasts to one sample.
         threshold: firing threshold, > 0; likewise.
         reset: "subtract", "zero" or "none": what a spike does at the next step.
-        surrogate, slope: gradient of the spike, "atan" (alpha) or "fast_sigmoid" (slope); None is snnTorch's default.
+        surrogate, slope: gradient of the spike: a name in `SURROGATES`, a `Surrogate`, or a function; and its first
+            parameter, None for snnTorch's default.
+        reset_delay: False: the reset acts in the step of the spike, and is differentiated.
         steps, chips: how time is folded.
         engine: "fused" (our kernels) or "snntorch" (the genuine neuron, step by step); equal bit for bit.
         learn_beta, learn_threshold: make them parameters.
@@ -68,8 +72,9 @@ class LeakyNeurons(InTime):
         threshold: float | Tensor = 1.0,
         *,
         reset: Literal["subtract", "zero", "none"] = "subtract",
-        surrogate: Literal["atan", "fast_sigmoid"] = "atan",
+        surrogate: str | Surrogate | Gradient = "atan",
         slope: float | None = None,
+        reset_delay: bool = True,
         steps: int = 1,
         chips: int = 1,
         engine: Literal["fused", "snntorch"] = "fused",
@@ -79,28 +84,30 @@ class LeakyNeurons(InTime):
         super().__init__(steps, chips)
         for what, value, allowed in (
             ("reset", reset, ("subtract", "zero", "none")),
-            ("surrogate", surrogate, ("atan", "fast_sigmoid")),
             ("engine", engine, ("fused", "snntorch")),
         ):
             if value not in allowed:
                 raise UnknownNameError(what, value, allowed)
-        decay = torch.as_tensor(beta, dtype=torch.get_default_dtype()) if not isinstance(beta, Tensor) else beta
+        if engine == "snntorch" and reset == "subtract" and not reset_delay:
+            raise HpmlError(
+                "LeakyNeurons: engine='snntorch' with reset='subtract' and reset_delay=False: snnTorch's neuron locks "
+                "up above its threshold; ours is another (engine='fused')"
+            )
+        decay = _share("LeakyNeurons", "beta", beta)
         theta = torch.as_tensor(threshold, dtype=decay.dtype) if not isinstance(threshold, Tensor) else threshold
-        if not bool(((decay >= 0) & (decay <= 1)).all()):
-            raise HpmlError(f"LeakyNeurons: beta={beta!r} must lie in [0, 1]: the share of the membrane kept in a step")
         if not bool((theta > 0).all()):
             raise HpmlError(f"LeakyNeurons: threshold={threshold!r} must be > 0, or neurons fire without input")
         self._hold("beta", decay, learn_beta)
         self._hold("threshold", theta, learn_threshold)
         self.reset: Literal["subtract", "zero", "none"] = reset
-        self.surrogate: Literal["atan", "fast_sigmoid"] = surrogate
-        self.slope = slope
+        self.surrogate = as_surrogate(surrogate, slope)
+        self.reset_delay = reset_delay
         self.engine = engine
         self.spike_count: int | None = None
         self.neurons = 0
         self.samples = 0
 
-    def _hold(self, name: str, value: Tensor, learn: bool) -> None:
+    def _hold(self, name: str, value: Tensor, learn: bool = False) -> None:
         value = value.detach().clone()
         if learn:
             self.register_parameter(name, nn.Parameter(value))
@@ -129,12 +136,16 @@ class LeakyNeurons(InTime):
             self.threshold,
             reset=self.reset,
             surrogate=self.surrogate,
-            slope=self.slope,
+            reset_delay=self.reset_delay,
             time_dim=1,
         )
 
+    def run_states(self, in_time: Tensor) -> tuple[Tensor, ...]:
+        """Spikes, then all states in snnTorch's order, the membrane last; each of the shape of `in_time`."""
+        return self.run(in_time)
+
     def _run_snntorch(self, in_time: Tensor) -> tuple[Tensor, Tensor]:
-        neuron = _snntorch.leaky(self.beta, self.threshold, self.reset, self.surrogate, self.slope)
+        neuron = _snntorch.leaky(self.beta, self.threshold, self.reset, self.surrogate, reset_delay=self.reset_delay)
         membrane = torch.zeros_like(in_time[:, 0])
         spikes, membranes = [], []
         for current in in_time.unbind(1):  # never in_time[:, t]: its backward makes time quadratic
@@ -145,7 +156,295 @@ class LeakyNeurons(InTime):
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
-        return f"steps={self.steps}, reset={self.reset!r}, surrogate={self.surrogate!r}, engine={self.engine!r}"
+        late = "" if self.reset_delay else ", reset_delay=False"
+        return f"steps={self.steps}, reset={self.reset!r}{late}, surrogate={self.surrogate}, engine={self.engine!r}"
+
+
+def _share(who: str, name: str, value: float | Tensor) -> Tensor:
+    decay = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.get_default_dtype())
+    if not bool(((decay >= 0) & (decay <= 1)).all()):
+        raise HpmlError(f"{who}: {name}={value!r} must lie in [0, 1]: the share of the state kept in a step")
+    return decay
+
+
+class MultistepNeurons(LeakyNeurons):
+    """Neurons of `kernels/dynamics.py` over all steps; the classes below give their parameters names.
+
+    Folded in time and counted as `LeakyNeurons` are, with its arguments.
+    """
+
+    dynamics = "first_order"
+
+    def drive(self, in_time: Tensor) -> Tensor:
+        """The current that reaches the neurons."""
+        return in_time
+
+    def values(self) -> dict[str, Tensor | float]:
+        """Parameters of the dynamics by name."""
+        return {
+            "beta": self.beta.clamp(0, 1),
+            "threshold": self.threshold,
+            "subtracts": float(self.reset == "subtract"),
+            "clears": float(self.reset == "zero"),
+        }
+
+    def start(self) -> dict[str, float]:
+        """Initial states that are not 0."""
+        return {}
+
+    def run(self, in_time: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes and membrane potentials for currents (chips, steps, batch, ...), each of that shape."""
+        out = self.run_states(in_time)
+        return out[0], out[-1]
+
+    def run_states(self, in_time: Tensor) -> tuple[Tensor, ...]:
+        """Spikes, then all states in snnTorch's order, the membrane last; each of the shape of `in_time`."""
+        from hpml_sim.kernels.multistep import multistep
+
+        spikes, states = multistep(
+            self.dynamics,
+            self.drive(in_time),
+            self.values(),
+            surrogate=self.surrogate,
+            start=self.start(),
+            time_dim=1,
+        )
+        return (spikes, *states[1:], states[0])
+
+
+def _refuse(who: str, others: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if name in others:
+            raise HpmlError(f"{who}: {name}={others[name]!r}: these neurons do not have this option")
+
+
+class SynapticNeurons(MultistepNeurons):
+    """Leaky neurons behind a synaptic current that decays by `alpha` in a step: snnTorch's `Synaptic`.
+
+    Args:
+        alpha: decay of the current, in [0, 1]. beta, threshold: as for `LeakyNeurons`. learn_alpha: a parameter.
+        others: arguments of `LeakyNeurons` but `engine` and `reset_delay`.
+    """
+
+    alpha: Tensor
+    dynamics = "synaptic"
+
+    def __init__(
+        self,
+        alpha: float | Tensor = 0.9,
+        beta: float | Tensor = 0.95,
+        threshold: float | Tensor = 1.0,
+        *,
+        learn_alpha: bool = False,
+        **others: Any,
+    ):
+        _refuse(type(self).__name__, others, "engine", "reset_delay")
+        super().__init__(beta, threshold, **others)
+        self._hold("alpha", _share(type(self).__name__, "alpha", alpha), learn_alpha)
+
+    def values(self) -> dict[str, Tensor | float]:
+        """Parameters of the dynamics by name."""
+        return {**super().values(), "alpha": self.alpha.clamp(0, 1)}
+
+
+class AlphaNeurons(SynapticNeurons):
+    """Neurons whose membrane answers a spike with an alpha function: snnTorch's `Alpha`; alpha > beta, beta < 1.
+
+    Args:
+        others: as for `SynapticNeurons`; alpha is the decay of the excitatory, beta of the inhibitory current.
+    """
+
+    dynamics = "alpha"
+
+    def __init__(
+        self,
+        alpha: float | Tensor = 0.9,
+        beta: float | Tensor = 0.8,
+        threshold: float | Tensor = 1.0,
+        *,
+        reset: Literal["subtract", "zero", "none"] = "zero",
+        **others: Any,
+    ):
+        super().__init__(alpha, beta, threshold, reset=reset, **others)
+        if not bool(((self.alpha > self.beta) & (self.beta > 0) & (self.alpha < 1)).all()):
+            raise HpmlError(f"AlphaNeurons: alpha={alpha!r}, beta={beta!r}: 0 < beta < alpha < 1 is needed")
+
+    def values(self) -> dict[str, Tensor | float]:
+        """Parameters of the dynamics by name."""
+        alpha, beta = torch.log(self.alpha.clamp(0, 1)), torch.log(self.beta.clamp(0, 1))
+        return {**super().values(), "tau": alpha / (beta - alpha) + 1}
+
+
+class LapicqueNeurons(MultistepNeurons):
+    """Neurons given by resistance, capacitance and time step (forward Euler): snnTorch's `Lapicque`.
+
+    The membrane keeps 1 - dt / (R C) of itself in a step, which is NOT exp(-dt / (R C)), and takes dt / C of the input.
+
+    Args:
+        resistance, capacitance, time_step: R, C and dt, > 0. threshold: as for `LeakyNeurons`.
+        others: arguments of `LeakyNeurons` but `beta`, `learn_beta`, `engine` and `reset_delay`.
+
+    Raises:
+        HpmlError: dt > R C: the membrane would swing between signs.
+    """
+
+    resistance: Tensor
+    capacitance: Tensor
+    time_step: Tensor
+
+    def __init__(
+        self,
+        resistance: float | Tensor = 1.0,
+        capacitance: float | Tensor = 10.0,
+        time_step: float | Tensor = 1.0,
+        threshold: float | Tensor = 1.0,
+        **others: Any,
+    ):
+        _refuse(type(self).__name__, others, "beta", "learn_beta", "engine", "reset_delay")
+        r, c, dt = (torch.as_tensor(value) for value in (resistance, capacitance, time_step))
+        for name, value in (("resistance", r), ("capacitance", c), ("time_step", dt)):
+            if not bool((value > 0).all()):
+                raise HpmlError(f"LapicqueNeurons: {name}={value.tolist()!r} must be > 0")
+        if not bool((dt <= r * c).all()):
+            raise HpmlError(
+                f"LapicqueNeurons: time_step={dt.tolist()!r} exceeds R C={(r * c).tolist()!r}: the forward Euler step "
+                "would make the membrane swing; take a shorter step"
+            )
+        super().__init__(torch.exp(-dt / (r * c)), threshold, **others)
+        for name, value in (("resistance", r), ("capacitance", c), ("time_step", dt)):
+            self._hold(name, value)
+
+    def drive(self, in_time: Tensor) -> Tensor:
+        """The current that reaches the neurons."""
+        return in_time * self.resistance * (1 / (self.resistance * self.capacitance)) * self.time_step
+
+    def values(self) -> dict[str, Tensor | float]:
+        """Parameters of the dynamics by name."""
+        return {**super().values(), "beta": 1 - (self.time_step / (self.resistance * self.capacitance))}
+
+
+class RecurrentNeurons(MultistepNeurons):
+    """Leaky neurons that get back their own spikes one step later: snnTorch's `RLeaky`.
+
+    Args:
+        recurrent: weight of each neuron's own spike (`V`), a number or one for each neuron; or an `nn.Linear` over the
+            last dimension, all to all. learn_recurrent: make V a parameter; a Linear keeps its own.
+        beta, threshold, others: as for `LeakyNeurons`, but `engine` and `reset_delay`.
+    """
+
+    V: Tensor
+    dynamics = "recurrent"
+
+    def __init__(
+        self,
+        recurrent: float | Tensor | nn.Linear = 1.0,
+        beta: float | Tensor = 0.95,
+        threshold: float | Tensor = 1.0,
+        *,
+        learn_recurrent: bool = True,
+        **others: Any,
+    ):
+        _refuse(type(self).__name__, others, "engine", "reset_delay")
+        super().__init__(beta, threshold, **others)
+        self.recurrent = recurrent if isinstance(recurrent, nn.Linear) else None
+        if self.recurrent is not None and self.recurrent.in_features != self.recurrent.out_features:
+            raise HpmlError(f"RecurrentNeurons: recurrent={recurrent!r}: it must be square, neurons to neurons")
+        if not isinstance(recurrent, nn.Linear):
+            self._hold("V", torch.as_tensor(recurrent, dtype=self.beta.dtype), learn_recurrent)
+
+    def values(self) -> dict[str, Tensor | float]:
+        """Parameters of the dynamics by name."""
+        return {**super().values(), "V": self.V}
+
+    def run_states(self, in_time: Tensor) -> tuple[Tensor, ...]:
+        """Spikes, then the membrane; each of the shape of `in_time`."""
+        if self.recurrent is None:
+            return super().run_states(in_time)
+        from hpml_sim.kernels.recurrent import recurrent_leaky
+
+        weight, bias = self.recurrent.weight, self.recurrent.bias
+        beta = self.beta.clamp(0, 1)
+        return recurrent_leaky(
+            in_time, weight, bias, beta, self.threshold, reset=self.reset, surrogate=self.surrogate, time_dim=1
+        )
+
+
+class AdaptiveNeurons(MultistepNeurons):
+    """Leaky neurons whose threshold rises with every spike and falls back slowly (Bellec et al. 2020).
+
+    The reset subtracts the base threshold one step late.
+
+    Args:
+        beta, threshold: decay of the membrane and base threshold.
+        rho: decay of the adaptation, in [0, 1]. kappa: by how much one spike raises the threshold, >= 0.
+        others: arguments of `LeakyNeurons` but `reset`, `engine` and `reset_delay`.
+    """
+
+    rho: Tensor
+    kappa: Tensor
+    dynamics = "adaptive"
+
+    def __init__(
+        self,
+        beta: float | Tensor = 0.95,
+        threshold: float | Tensor = 1.0,
+        rho: float | Tensor = 0.97,
+        kappa: float | Tensor = 0.2,
+        **others: Any,
+    ):
+        _refuse(type(self).__name__, others, "reset", "engine", "reset_delay")
+        super().__init__(beta, threshold, **others)
+        jump = torch.as_tensor(kappa, dtype=self.beta.dtype)
+        if not bool((jump >= 0).all()):
+            raise HpmlError(f"AdaptiveNeurons: kappa={kappa!r} must be >= 0: a spike raises the threshold")
+        self._hold("rho", _share(type(self).__name__, "rho", rho))
+        self._hold("kappa", jump)
+
+    def values(self) -> dict[str, Tensor | float]:
+        """Parameters of the dynamics by name."""
+        return {"beta": self.beta.clamp(0, 1), "threshold": self.threshold, "rho": self.rho, "kappa": self.kappa}
+
+
+class IzhikevichNeurons(MultistepNeurons):
+    """Izhikevich's neuron (2003), forward Euler; membrane in mV, time in ms; a spike resets it before the next step.
+
+    Args:
+        a, b, c, d: as published; the defaults are the regular spiking neuron. threshold: mV above which it fires.
+        time_step: ms of a step, in (0, 1]; the published equations diverge for longer ones.
+        surrogate, slope: its u is in mV, so slopes that suit a threshold of 1 are too steep: 0.1 by default.
+        others: `steps`, `chips`, `learn_threshold`.
+    """
+
+    dynamics = "izhikevich"
+
+    def __init__(
+        self,
+        a: float = 0.02,
+        b: float = 0.2,
+        c: float = -65.0,
+        d: float = 8.0,
+        threshold: float = 30.0,
+        *,
+        time_step: float = 0.5,
+        surrogate: str | Surrogate | Gradient = "atan",
+        slope: float | None = 0.1,
+        **others: Any,
+    ):
+        _refuse(type(self).__name__, others, "reset", "beta", "learn_beta", "engine", "reset_delay")
+        if not 0 < time_step <= 1:
+            raise HpmlError(f"IzhikevichNeurons: time_step={time_step!r} ms must lie in (0, 1]")
+        super().__init__(1.0, threshold, surrogate=surrogate, slope=slope, **others)
+        self.shape = {"a": a, "b": b, "c": c, "d": d}
+        self.time_step = time_step
+
+    def values(self) -> dict[str, Tensor | float]:
+        """Parameters of the dynamics by name."""
+        fixed = {"dt": self.time_step, "quadratic": 0.04, "linear": 5.0, "constant": 140.0}
+        return {**self.shape, **fixed, "threshold": self.threshold}
+
+    def start(self) -> dict[str, float]:
+        """Rest: v = c, u = b c."""
+        return {"membrane": self.shape["c"], "recovery": self.shape["b"] * self.shape["c"]}
 
 
 class DropoutInTime(InTime):

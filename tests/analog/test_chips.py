@@ -7,6 +7,7 @@ import hpml_sim.nn as analog_nn
 import hpml_sim.spiking  # noqa: F401 - its converter
 from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips
 from hpml_sim.analog.chips import FORMAT
+from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.convert import convert
 from hpml_sim.errors import HpmlError, UnsupportedTimeError
@@ -157,6 +158,29 @@ def test_output_noise_has_its_size(card_file):
     y = program(nn.Sequential(layer), chips=100, seed=0).at(0)(x)[:, 0]
     noise = ((y - nn.functional.linear(x, layer.weight, layer.bias)) / layer.weight.abs().amax(1)).detach()
     assert float(noise.std()) == pytest.approx(0.04, rel=0.02)  # 40,000 draws: 5 standard errors
+
+
+@pytest.mark.parametrize("options", [{}, {"levels": 8, "slices": 2, "output_noise": 0.0}, {"dac_bits": 5}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_kernel_computes_what_the_layer_computes_in_torch(card_file, monkeypatch, options, dtype):
+    """Chip by chip in one pass, or all chips operator by operator: up to a code where a product lies between two."""
+    torch.manual_seed(0)
+    model = convert(Folding().eval().to(dtype), Analog(card_file(rows=5), **options))
+    x = torch.rand(6, 3, 8, 8, dtype=dtype)
+    calibrate(model, x)
+    chips = program(model, chips=3, seed=0)
+    fused = chips.at("1 day")(x)
+    monkeypatch.setattr(Crossbar, "_fuses", lambda *_: False)
+    plain = chips.at("1 day")(x)
+    assert (fused - plain).abs().max() < 0.1 * plain.std()
+    assert torch.isclose(fused, plain, atol=1e-5).double().mean() > 0.5
+    single = convert(nn.Linear(20, 30, dtype=dtype), Analog(card_file(rows=7), **options))
+    x = torch.rand(50, 20, dtype=dtype)
+    calibrate(single, x)
+    plain = program(single, chips=2, seed=1).at("1 h")(x)
+    monkeypatch.undo()
+    fused = program(single, chips=2, seed=1).at("1 h")(x)
+    assert torch.isclose(fused, plain, atol=1e-6).double().mean() > 0.99
 
 
 def ratio(model, time, **options):

@@ -5,6 +5,7 @@ from torch.nn.utils import parametrizations
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import has_analog_layers, program
+from hpml_sim.analog.layers import crossbars
 from hpml_sim.convert import convert
 from hpml_sim.errors import ConversionError, UnknownNameError
 from hpml_sim.targets import Analog
@@ -69,6 +70,39 @@ def test_choice_of_layers():
     assert type(convert(model, "pcm", only=["2"]).network[0]) is nn.Linear
     with pytest.raises(UnknownNameError, match="layer in skip="):
         convert(model, "pcm", skip=["9"])
+
+
+def test_different_targets_for_different_layers():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6)), nn.Linear(6, 5), nn.LSTM(5, 3, batch_first=True)
+    )
+    fine = Analog("pcm", adc_bits=12)
+    converted = convert(model, {"0": "pcm-hermes", "0.2": fine, "2": Analog("reram-neurram")})
+    assert [row.why for row in converted.layers if row.became == "digital"] == [
+        "no weight matrix",
+        "no target for this layer",
+    ]
+    targets = {name: crossbar.target for name, crossbar in crossbars(converted.network).items()}
+    assert {name: target.card for name, target in targets.items()} == {
+        "0.0": "pcm-hermes",
+        "0.2": "pcm",
+        "2.cells.0.input": "reram-neurram",
+        "2.cells.0.hidden": "reram-neurram",
+    }
+    assert targets["0.2"] is not None
+    assert targets["0.2"].adc_bits == 12
+    model = nn.Sequential(*list(model)[:2])
+    chips = program(convert(model, {"0": "pcm-hermes", "1": fine}), chips=2)
+    assert chips.at("1 day")(torch.rand(3, 4)).shape == (2, 3, 5)
+    everything = convert(model, {"": "pcm"})
+    assert {c.target.card for c in crossbars(everything.network).values()} == {"pcm"}
+    with pytest.raises(UnknownNameError, match="layer in target="):
+        convert(model, {"9": "pcm"})
+    with pytest.raises(ConversionError, match="only crossbars can be chosen layer by layer"):
+        convert(model, {"0": "loihi"})
+    with pytest.raises(ConversionError, match="no target for this layer"):
+        convert(model, {"0.1": "pcm"})
 
 
 def test_a_single_layer_and_a_layer_used_twice_are_mapped():

@@ -13,7 +13,7 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels.dynamics import DYNAMICS
 from hpml_sim.kernels.lif import leaky
 from hpml_sim.kernels.multistep import multistep
-from hpml_sim.kernels.surrogates import surrogate
+from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
 RESETS, SURROGATES = ["subtract", "zero", "none"], ["atan", "fast_sigmoid"]
 THETA = 0.8
@@ -104,7 +104,8 @@ def test_equals_snntorch(name, reset, surrogate, dtype, engine, shape, seed, wit
         np.testing.assert_array_equal(value.detach(), wanted.detach())
     # snnTorch computes v twice for "zero" (four gradients meet), and Alpha's m takes from two synapses
     if name in ("alpha", "recurrent") or (reset == "zero" and name in ("synaptic", "first_order")):
-        tolerance = 2e-5 if dtype == torch.float32 else 1e-12
+        # snnTorch's recurrence passes its gradient through float32 spikes, also in float64
+        tolerance = 2e-5 if dtype == torch.float32 or name == "recurrent" else 1e-12
         np.testing.assert_allclose(got[2], want[2], rtol=tolerance, atol=tolerance)
     else:
         np.testing.assert_array_equal(got[2], want[2])
@@ -140,8 +141,8 @@ def autograd_loop(name, x, p, surrogate_slope):
             return (u > 0).to(u.dtype)
 
         @staticmethod
-        def backward(ctx, grad):
-            (u,) = ctx.saved_tensors
+        def backward(ctx, *grads):
+            (grad,), (u,) = grads, ctx.saved_tensors
             return grad * (surrogate_slope / 2) / (1 + (math.pi / 2 * surrogate_slope * u) ** 2)
 
     fire = Step.apply
@@ -219,10 +220,8 @@ def test_float64_equals_the_equations_with_learned_parameters(name):
             extra = {}
             if name == "alpha":
                 extra["tau"] = torch.log(p["alpha"]) / (torch.log(p["beta"]) - torch.log(p["alpha"])) + 1
-            from hpml_sim.kernels.surrogates import surrogate
-
             spikes, states = multistep(
-                name, drive, {**p, **fixed, **extra}, start=start, surrogate=surrogate("atan", alpha)
+                name, drive, {**p, **fixed, **extra}, start=start, surrogate=as_surrogate("atan", alpha)
             )
             membrane = states[0]
         torch.autograd.backward([spikes, membrane], [grad, grad.flip(0)])
@@ -296,7 +295,7 @@ def test_short_floats_and_no_samples():
 
 def test_bad_input_is_named():
     x = torch.zeros(3, 2)
-    with pytest.raises(UnknownNameError, match="unknown neuron 'synaptik'. Did you mean 'synaptic'"):
+    with pytest.raises(UnknownNameError, match=r"unknown neuron 'synaptik'\. Did you mean 'synaptic'"):
         multistep("synaptik", x, {})
     with pytest.raises(UnknownNameError, match="parameter of adaptive 'kappa'"):
         multistep("adaptive", x, {"beta": 0.9, "threshold": 1.0, "rho": 0.9})

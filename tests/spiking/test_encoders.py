@@ -3,11 +3,20 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
+from snntorch import spikegen
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.spiking import DirectEncoder, RateEncoder
+from hpml_sim.spiking import (
+    DeltaEncoder,
+    DirectEncoder,
+    FramesEncoder,
+    LatencyEncoder,
+    PopulationEncoder,
+    RateEncoder,
+)
 
 
 def images(n, seed=0):
@@ -77,3 +86,57 @@ def test_rate_refuses_integers_and_takes_no_samples():
         RateEncoder(steps=2)(torch.zeros(2, 4, dtype=torch.uint8))
     assert RateEncoder(steps=2)(torch.zeros(0, 4)).shape == (0, 4)
     assert DirectEncoder(steps=2)(torch.zeros(0, 4)).shape == (0, 4)
+
+
+def test_latency_equals_snntorchs():
+    x = torch.cat([images(3), torch.tensor([0.0, 0.005, 0.01, 1.0]).reshape(1, 1, 1, 4).expand(1, 1, 4, 4)])
+    spikes = LatencyEncoder(steps=9)(x).reshape(9, 4, 1, 4, 4)
+    want = spikegen.latency(x.clamp(min=0), num_steps=9, threshold=1e-7, tau=1, linear=True, normalize=True)
+    assert want is not None
+    want = want * (x >= 0.01)  # its clip= needs a threshold, which also shifts its time axis
+    assert torch.equal(spikes, want)
+    assert torch.equal(spikes.sum(0), (x >= 0.01).float())
+    assert spikes[0, 3, 0, 0, 3] == 1
+    two = LatencyEncoder(steps=9, chips=2)(torch.cat([x, x]))
+    assert torch.equal(two, torch.cat([spikes.flatten(0, 1)] * 2))
+
+
+def test_delta_equals_snntorchs_and_frames_are_as_they_are():
+    x = torch.rand(6, 7, 3, generator=torch.Generator().manual_seed(0))  # (chips x batch, steps, values)
+    spikes = DeltaEncoder(7, 2, threshold=0.2)(x).reshape(2, 7, 3, 3)
+    for c in range(2):
+        for b in range(3):
+            want = spikegen.delta(x[3 * c + b], threshold=0.2, padding=False, off_spike=True)
+            assert torch.equal(spikes[c, :, b], want)
+    assert (DeltaEncoder(7, 2, threshold=0.2, falling=False)(x) >= 0).all()
+    assert torch.equal(FramesEncoder(7, 2)(x).reshape(2, 7, 3, 3)[1, 4, 2], x[5, 4])
+    with pytest.raises(HpmlError, match=r"expected \(batch, steps, ...\) with 5 steps"):
+        FramesEncoder(5)(x)
+
+
+def test_population_rates_are_the_tuning_curves():
+    x = torch.tensor([[0.0, 0.3], [0.5, 1.0]])
+    encoder = PopulationEncoder(steps=4000, fields=5).eval()
+    rate = encoder(x).reshape(4000, 2, 5, 2).mean(0)
+    centres, width = np.linspace(0, 1, 5).reshape(1, 5, 1), 1 / 6
+    want = np.exp(-((x.numpy()[:, None, :] - centres) ** 2) / (2 * width**2))
+    # 20 rates, 4.5 standard errors: a false alarm in about 7,000 seeds; the seed is fixed
+    assert np.abs(rate.numpy() - want).max() < 4.5 * 0.5 / 4000**0.5
+    assert torch.equal(encoder(x[1:]).reshape(4000, 1, 10), encoder(x).reshape(4000, 2, 10)[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LatencyEncoder(4)(torch.full((2, 3), 1.5)), r"codes values in \[0, 1\]"),
+        (lambda: LatencyEncoder(4)(torch.zeros(2, 3, dtype=torch.long)), "must be floating point"),
+        (lambda: LatencyEncoder(4, smallest=0.0), "smallest=0.0"),
+        (lambda: PopulationEncoder(4, fields=1), "fields=1 must be >= 2"),
+        (lambda: PopulationEncoder(4, width=0.0), "width=0.0 must be > 0"),
+        (lambda: PopulationEncoder(4)(torch.zeros(3)), r"expected \(batch, channels, ...\)"),
+        (lambda: DeltaEncoder(4, threshold=0.0), "threshold=0.0 must be > 0"),
+    ],
+)
+def test_bad_input_is_named(make, message):
+    with pytest.raises(HpmlError, match=message):
+        make()
