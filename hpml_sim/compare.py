@@ -7,7 +7,6 @@ and estimated. Each row is on disk as soon as it is known.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -99,7 +98,7 @@ def compare(
             `nn.Module`), or a network, which is copied, never changed.
         data: a name, a `Data`, or a (train, test) pair of datasets of (input, label).
         on: cards' names, targets, or a mapping from a label of your choice to either.
-        seeds: how many (0, 1, ...), or which.
+        seeds: how many (0, 1, ...), or which: of the first weights (where a name is given), training and chips.
         chips: programmed chips of each analog target, >= 1.
         times: since programming, seconds or strings such as "1 h"; machines without drift ignore them.
         epochs: of the digital training; by default chosen from the size of the data (40 for digits), 0 keeps the
@@ -126,7 +125,7 @@ def compare(
     file = None if folder is None else ResultFile(folder / "results.jsonl")
 
     rows = list(known)
-    for row in _run(plan, targets, network, task, done={row.key for row in known}):
+    for row in _run(plan, targets, model, task, done={row.key for row in known}):
         if file is not None:
             file.append(row)
         rows.append(row)
@@ -143,13 +142,13 @@ def compare(
 
 
 def _run(
-    plan: Plan, targets: Mapping[str, Target], network: nn.Module, task: Data, *, done: set[tuple]
+    plan: Plan, targets: Mapping[str, Target], model: str | nn.Module, task: Data, *, done: set[tuple]
 ) -> Iterator[Row]:
     for seed in plan.seeds:
         open_targets = {label: t for label, t in targets.items() if not _wanted(plan, label, t, seed) <= done}
         if not open_targets:
             continue
-        trained = copy.deepcopy(network)
+        trained, _ = resolve_model(model, task, seed=seed)
         _log.info("training %s on %s (seed %d, %d epochs)", plan.model, plan.data, seed, plan.epochs)
         fit(trained, task, epochs=plan.epochs, lr=plan.lr, seed=seed, title=f"training {plan.model}")
         for label, target in open_targets.items():

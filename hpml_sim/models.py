@@ -74,14 +74,18 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0)
         return cnn(input_shape, classes)
 
 
-def imported(spec: str) -> nn.Module:
+def imported(spec: str, *, seed: int = 0) -> nn.Module:
     """The network that "package.module:callable" makes; modules in the current folder are found as well.
+
+    Args:
+        spec: the callable takes no arguments. seed: of the weights that it draws.
 
     Raises:
         HpmlError: the module cannot be imported, the callable fails without arguments, or gives no `nn.Module`.
     """
     module, _, attribute = spec.partition(":")
-    with _folder_on_path():
+    with _folder_on_path(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         try:
             made = getattr(importlib.import_module(module), attribute)()
         except Exception as error:  # whatever the user's own code raises

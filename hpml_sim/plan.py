@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from hpml_sim import models
@@ -28,7 +31,8 @@ class Plan:
 
     Attributes:
         version: of hpml_sim; rows of different versions are never mixed in one run.
-        model: the network's name. fingerprint: of the network's structure and first weights.
+        model: the network's name. fingerprint: of the network's structure and first weights and
+            of the data.
         data: the data set's name. targets: label -> configuration.
         seeds: one full repetition each. chips: programmed for each analog target. times_s: seconds since programming.
         epochs: of the digital training. tune_epochs: of the training after conversion. lr: first learning rate.
@@ -75,10 +79,12 @@ def make_plan(
     default = max(5, min(40, 60_000 // len(task.train)))  # type: ignore[arg-type]
     if isinstance(times, (str, int, float)) or not times:
         raise HpmlError(f"times={times!r} must be a list of at least one time, such as ['1 s', '1 day']")
+    if not (math.isfinite(lr) and lr > 0):
+        raise HpmlError(f"lr={lr!r} must be a finite number > 0; try 5e-3")
     return Plan(
         version=versions()["hpml_sim"],
         model=name,
-        fingerprint=_fingerprint(network),
+        fingerprint=_fingerprint(network, task),
         data=task.name,
         targets={label: {"target": type(t).__name__, **asdict(t)} for label, t in targets.items()},
         seeds=_seeds(seeds),
@@ -112,18 +118,23 @@ def _label(target: str | Target) -> str:
     return str(getattr(target, "card", target))
 
 
-def resolve_model(model: str | nn.Module, task: Data) -> tuple[nn.Module, str]:
-    """The network and its name, from a network, a built-in name, or "package.module:callable".
+def resolve_model(model: str | nn.Module, task: Data, *, seed: int = 0) -> tuple[nn.Module, str]:
+    """A network of the caller's own to change, and its name.
+
+    Args:
+        model: a network (copied with its weights), a built-in name, or "package.module:callable".
+        task: gives built-in networks their sizes.
+        seed: of the first weights, where they are drawn here.
 
     Raises:
         UnknownNameError: no built-in network has this name. HpmlError: the callable cannot be imported, or gives
             something that is not an `nn.Module`.
     """
     if isinstance(model, nn.Module):
-        return model, type(model).__name__
+        return copy.deepcopy(model), type(model).__name__
     if ":" not in model:
-        return models.build(model, task.input_shape, task.classes), model
-    return models.imported(model), model
+        return models.build(model, task.input_shape, task.classes, seed=seed), model
+    return models.imported(model, seed=seed), model
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
@@ -140,11 +151,16 @@ def _at_least(argument: str, value: int, least: int) -> int:
     return value
 
 
-def _fingerprint(network: nn.Module) -> str:
+def _fingerprint(network: nn.Module, task: Data) -> str:
+    """Of the network's structure and first weights, and of the data: its sizes and some samples."""
     digest = hashlib.sha256(repr(network).encode())
-    for name, value in network.state_dict().items():
+    samples = [task.test[i] for i in range(min(16, len(task.test)))]  # type: ignore[arg-type]
+    sizes = (len(task.train), len(task.test))  # type: ignore[arg-type]
+    values = {**network.state_dict(), **{f"sample {i}": torch.as_tensor(x) for i, (x, _) in enumerate(samples)}}
+    digest.update(repr((task.name, sizes, [int(label) for _, label in samples])).encode())
+    for name, value in values.items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
