@@ -14,10 +14,13 @@ from rich.console import Console
 
 from hpml_sim import cards as module
 from hpml_sim.cards import CrossbarCard, NeuromorphicCard, list_cards, load_card, parse_card
+from hpml_sim.cards.kinds import KINDS
+from hpml_sim.cards.loading import models_in
+from hpml_sim.cards.quantity import si_factor
 from hpml_sim.errors import CardError, UnknownNameError
 
 view = importlib.import_module("hpml_sim.cli.cards")
-FOLDER = Path(module.__file__).parent / "devices"
+FOLDER = Path(module.__file__).parent.parent / "devices"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 EXAMPLES = [block for block in re.findall(r"```toml\n(.*?)```", README, re.S) if "\nkind = " in block]
@@ -436,7 +439,7 @@ def test_two_adcs_are_refused():
     ],
 )
 def test_units(unit, si_unit, factor):
-    assert module._si_factor(unit, si_unit, "") == pytest.approx(factor, rel=1e-12)
+    assert si_factor(unit, si_unit, "") == pytest.approx(factor, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +463,7 @@ def test_units(unit, si_unit, factor):
 )
 def test_units_that_measure_something_else(unit, si_unit):
     with pytest.raises(ValueError, match="allowed here: these"):
-        module._si_factor(unit, si_unit, "these")
+        si_factor(unit, si_unit, "these")
 
 
 def test_bounds_come_in_si_and_default_to_a_fraction():
@@ -541,13 +544,13 @@ def test_the_readme_has_an_example_of_each_kind():
 def models(model: type[BaseModel]):
     yield model
     for field in model.model_fields.values():
-        for inner in module._models_in(field.annotation):
+        for inner in models_in(field.annotation):
             yield from models(inner)
 
 
 def test_the_readme_explains_every_field_and_status():
     words = set(re.findall(r"[A-Za-z_0-9]+", README))
-    for kind in module._KINDS.values():
+    for kind in KINDS.values():
         for model in models(kind):
             missing = {name for name in model.model_fields if name not in words}
             assert not missing, f"{model.__name__}: {missing} not in devices/README.md"
