@@ -24,6 +24,7 @@ from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.errors import UnsupportedTimeError
 from hpml_sim.estimate import Estimate, estimate
 from hpml_sim.evaluation import Accuracy, evaluate
+from hpml_sim.machine import machine, versions
 from hpml_sim.meters import Measurement, measure
 from hpml_sim.plan import TIMES, Plan, labelled_targets, make_plan, open_folder, resolve_model
 from hpml_sim.results import (
@@ -33,9 +34,7 @@ from hpml_sim.results import (
     MeasurementRow,
     ResultFile,
     Row,
-    machine,
     to_frame,
-    versions,
 )
 from hpml_sim.targets import Analog, Digital, Spiking, Target
 from hpml_sim.times import format_time

@@ -18,7 +18,8 @@ from hpml_sim import models
 from hpml_sim.cards import load_card
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
-from hpml_sim.results import ResultFile, Row, config_hash, versions
+from hpml_sim.machine import versions
+from hpml_sim.results import ResultFile, Row, config_hash
 from hpml_sim.targets import Spiking, Target, as_target
 from hpml_sim.times import parse_time
 

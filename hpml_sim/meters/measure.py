@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError
+from hpml_sim.machine import cpu_name
 from hpml_sim.meters.energy import Meter, meter_for
-from hpml_sim.results import cpu_name
 
 
 @dataclass(frozen=True)
