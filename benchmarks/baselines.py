@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from hpml_sim.baselines import cuda_backend
 from hpml_sim.convert import convert
 from hpml_sim.errors import HpmlError
+from hpml_sim.machine import machine, versions
 from hpml_sim.models import cnn, mlp
-from hpml_sim.results import machine, versions
 from hpml_sim.targets import Digital
 
 GOAL = 0.5  # of cuBLAS in fp32 without tensor cores
