@@ -26,7 +26,7 @@ UNMATCHED_ADC = 80.0
 """How far a real converter with its support may lie above the survey's best (HERMES against the regression)."""
 
 _FLAGGED = {
-    "assumption": "an assumption",
+    "assumption": "no source",
     "unverified": "not verified against its primary source",
     "projection": "a projection, not a measurement",
     "scaled": "scaled from another machine",
@@ -71,7 +71,7 @@ class Ledger:
                 self.used[key] = self.card.sources[key].reference
         if quantity.status in _FLAGGED:
             path = self._paths.get(id(quantity), "a figure of the card")
-            self.assume(f"{path} = {quantity} is {_FLAGGED[quantity.status]}")
+            self.assume(f"{path} = {quantity} ({_FLAGGED[quantity.status]})")
         if quantity.status == "scaled":
             factor = max(factor, SCALED)
         return at_least(quantity.band(), factor)

@@ -43,7 +43,7 @@ def test_sources_and_weak_figures_are_named():
 
     result = estimate(mlp(10, 10), digital(call_time=q(1, "us", "unverified")))
     assert result.sources == {"paper": "A paper"}
-    assert any("call_time = 1 us is not verified" in sentence for sentence in result.assumptions)
+    assert any("call_time = 1 us (not verified" in sentence for sentence in result.assumptions)
 
 
 def test_options_of_another_kind_of_card_are_refused():
