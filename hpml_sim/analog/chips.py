@@ -136,13 +136,8 @@ class _FusedChips:
             else:
                 now = _readout(crossbar, weight[chip], seed(Purpose.READOUT))
                 scale[chip] = layer.scale * (layer.baseline[chip] / now)
-        generators = [
-            torch.Generator(device).manual_seed(
-                derive(self.seed, Purpose.OUTPUT, layer=index, chip=chip, time_s=time_s)
-            )
-            for chip in range(self.count)
-        ]
-        return Instance(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), generators)
+        seeds = [derive(self.seed, Purpose.OUTPUT, layer=index, chip=chip, time_s=time_s) for chip in range(self.count)]
+        return Instance(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), seeds)
 
     def content(self) -> dict[str, Any]:
         """What a file of chips holds: tensors and plain values."""

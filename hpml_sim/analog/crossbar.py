@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.mvm import clip, levels, noisy_tiles, product, quantise
+from hpml_sim.analog.mvm import clip, fits, levels, noisy_tiles, product, quantise
 from hpml_sim.analog.noise import DeviceModel, significance
 from hpml_sim.cards import CrossbarCard, load_card
 from hpml_sim.errors import HpmlError
-from hpml_sim.kernels.mvm import fits, mvm
 from hpml_sim.targets import Analog, as_target
 
 _SAMPLE = 4096
@@ -70,24 +69,33 @@ class Instance:
         weight: in units of the column's full scale, shape (chips, groups, row tiles, cols, height).
         scale: digital factor of each column: drift compensation and what its slice counts included, shape
             (chips, groups, row tiles, 1, cols).
-        generators: one a chip, for the output noise.
+        seeds: one a chip, for the output noise: on the CPU of `fill_normal`, elsewhere of torch's generator.
         batch: samples a chip in the call that is running; what a layer sees is a multiple of it.
     """
 
     weight: Tensor
     scale: Tensor
-    generators: list[torch.Generator]
+    seeds: list[int]
     batch: int = 1
+    drawn: dict[int, int] = field(default_factory=dict)
+    generators: dict[int, torch.Generator] = field(default_factory=dict)
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape of `like` (chips, ...), drawn chip by chip."""
-        noise = torch.empty_like(like)
-        for chip in range(len(self.generators)):
+        noise = torch.empty_like(like, memory_format=torch.contiguous_format)
+        for chip in range(len(self.seeds)):
             self.fill(chip, noise[chip])
         return noise
 
     def fill(self, chip: int, noise: Tensor) -> None:
-        """Fill a tensor with standard normal numbers of one chip."""
+        """Fill a tensor with the next standard normal numbers of one chip."""
+        if fits(noise) and noise.is_contiguous():
+            from hpml_sim.kernels.normal import fill_normal
+
+            self.drawn[chip] = fill_normal(noise, self.seeds[chip], self.drawn.get(chip, 0))
+            return
+        if chip not in self.generators:
+            self.generators[chip] = torch.Generator(noise.device).manual_seed(self.seeds[chip])
         noise.normal_(generator=self.generators[chip])
 
 
@@ -175,15 +183,12 @@ class Crossbar(nn.Module):
 
     def effective(self, weight: Tensor) -> Tensor:
         """The weights that are mapped: clipped as in training. weight: (groups * cols, rows)."""
-        self._update_limit(weight)
-        return clip(weight, self.weight_limit)
-
-    @torch.no_grad()
-    def _update_limit(self, weight: Tensor) -> None:
         if self.training and self.target.weight_clip is not None:
-            flat = weight.detach().flatten()
-            variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
-            self.weight_limit.copy_(self.target.weight_clip * variance.clamp(min=0).sqrt())
+            with torch.no_grad():
+                flat = weight.detach().flatten()
+                variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
+                self.weight_limit.copy_(self.target.weight_clip * variance.clamp(min=0).sqrt())
+        return clip(weight, self.weight_limit)
 
     def blocks(self, weight: Tensor) -> Tensor:
         """Cut a matrix (groups * cols, rows) into its row tiles, (groups, row tiles, cols, height), zero-padded."""
@@ -230,7 +235,10 @@ class Crossbar(nn.Module):
             return Mapped(self.instance.weight, None, self.instance.scale)
         target, s = self.target, self.shape
         if self.training and fits(weight):
-            self._update_limit(weight)
+            if target.weight_clip is not None:
+                from hpml_sim.kernels.mvm import spread
+
+                self.weight_limit.fill_(target.weight_clip * spread(weight))
             shape = (s.groups, s.row_tiles, s.cols, s.height)
             matrix, scale = noisy_tiles(weight, float(self.weight_limit), target.training_noise, shape)
             scale = scale.unsqueeze(0).unsqueeze(-2)
@@ -264,7 +272,11 @@ class Crossbar(nn.Module):
         if mapped is None:
             mapped = self.mapped(weight)
         if self._trains_in_one_pass(x):
-            return self._trained(x, mapped)
+            learns = self._learns()
+            if learns:
+                self._observe_input(x.transpose(2, 3))
+            if self.calibrated:
+                return self._trained(x, mapped, learns)
         x = x.transpose(2, 3)  # (chips, groups, row tiles, vectors, height)
         if self.observing:
             y = x @ mapped.matrix.mT
@@ -281,13 +293,14 @@ class Crossbar(nn.Module):
             and self.calibrated
             and self.dac_top is not None
             and self.adc_top is not None
-            and x.device.type == "cpu"
-            and x.dtype in (torch.float32, torch.float64)
+            and fits(x)
             and not (torch.is_grad_enabled() and x.requires_grad)
         )
 
     def _fused(self, x: Tensor) -> Tensor:
         """`_convert` of programmed chips in one pass. x: (chips, groups, vectors, row tiles, height)."""
+        from hpml_sim.kernels.mvm import mvm
+
         instance, dac_top, adc_top = self.instance, self.dac_top, self.adc_top
         assert instance is not None
         assert dac_top is not None
@@ -308,29 +321,36 @@ class Crossbar(nn.Module):
         )
 
     def _trains_in_one_pass(self, x: Tensor) -> bool:
-        """Whether a step of training needs nothing but the product: calibration looks at some of them more closely."""
+        """Whether this is a step of training that the compiled passes take."""
         return (
             self.training
             and self.instance is None
             and not self.observing
-            and self.calibrated
-            and not self._learns()
             and self.dac_top is not None
             and self.adc_top is not None
             and fits(x)
         )
 
-    def _trained(self, x: Tensor, mapped: Mapped) -> Tensor:
+    def _trained(self, x: Tensor, mapped: Mapped, learns: bool) -> Tensor:
         """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
-        assert self.dac_top is not None
-        assert self.adc_top is not None
-        self.observations += 1
+        dac_top, adc_top = self.dac_top, self.adc_top
+        assert dac_top is not None
+        assert adc_top is not None
+        full = float(torch.maximum(self.input_range, self.output_range))
+
+        def watch(y: Tensor) -> None:
+            unit = mapped.scale * (dac_top / full)
+            self._observe_output(self._sliced(x.transpose(2, 3), mapped, y.unsqueeze(0) / unit))
+
+        if not learns:
+            self.observations += 1
         return product(
-            x[0],
-            mapped.matrix[0],
-            mapped.scale[0].squeeze(-2),
-            full=float(torch.maximum(self.input_range, self.output_range)),
-            tops=(self.dac_top, self.adc_top),
+            x.squeeze(0),  # not x[0]: its gradient would first be filled with zeros
+            mapped.matrix.squeeze(0),
+            mapped.scale.squeeze(-2).squeeze(0),
+            full=full,
+            watch=watch if learns else None,
+            tops=(dac_top, adc_top),
             bound=self.target.adc_bound,
             sigma=self.target.output_noise,
         ).unsqueeze(0)

@@ -13,6 +13,7 @@ Source: the forward pass of aihwkit (`rpu_forward_backward_pass.cpp`) with `inp_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hpml_sim.kernels import mvm as kernel
+# The compiled passes are imported where they run: numba takes half a second to import.
 
 
 def levels(bits: int | None) -> int | None:
@@ -90,14 +91,35 @@ def clip(weight: Tensor, limit: Tensor) -> Tensor:
     return _Clip.apply(weight, limit)  # type: ignore[no-any-return]
 
 
+def fits(*tensors: Tensor) -> bool:
+    """Whether the compiled passes take these tensors: float32 or float64 on the CPU.
+
+    Inside `torch.compile` and autocast everything runs operator by operator.
+    """
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) for t in tensors)
+
+
+def _normal(like: Tensor) -> Tensor:
+    """Standard normal numbers; torch's global generator gives the seed."""
+    from hpml_sim.kernels.normal import fill_normal
+
+    noise = torch.empty_like(like, memory_format=torch.contiguous_format)
+    fill_normal(noise, int(torch.randint(2**62, ())))
+    return noise
+
+
 class _Tiles(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, weight: Tensor, limit: float, rel: float, shape: tuple[int, int, int, int]
     ) -> tuple[Tensor, Tensor]:
+        from hpml_sim.kernels import mvm as kernel
+
         groups, tiles, cols, _ = shape
         matrix, scale = weight.new_empty(shape), weight.new_empty((groups, tiles, cols))
-        normal = torch.randn(shape, dtype=weight.dtype) if rel > 0 else matrix
+        normal = _normal(matrix) if rel > 0 else matrix
         array = weight.detach().contiguous().numpy()
         real = array.dtype.type
         kernel.noisy_tiles(array, real(limit), real(rel), normal.numpy(), rel > 0, matrix.numpy(), scale.numpy())
@@ -108,7 +130,9 @@ class _Tiles(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        from hpml_sim.kernels import mvm as kernel
+
         (weight,) = ctx.saved_tensors
         array = weight.contiguous().numpy()
         result = torch.empty(weight.shape, dtype=weight.dtype)
@@ -141,14 +165,19 @@ class _Product(torch.autograd.Function):
         tops: tuple[int, int],
         bound: float,
         sigma: float,
+        watch: Callable[[Tensor], None] | None,
     ) -> Tensor:
+        from hpml_sim.kernels import mvm as kernel
+
         groups, vectors, tiles, height = x.shape
         (dac_top, adc_top), cols, lsb = tops, matrix.shape[2], bound / tops[1]
         x = x.detach().contiguous()
         codes = x.new_empty((groups, tiles, vectors, height))
         kernel.dac_training(x, dac_top / full, dac_top, codes)
         y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
-        noise = torch.randn(y.shape, dtype=y.dtype) if sigma > 0 else y
+        if watch is not None:
+            watch(y)
+        noise = _normal(y) if sigma > 0 else y
         z, inside = x.new_empty((groups, vectors, cols)), torch.empty(y.shape, dtype=torch.bool)
         real = np.float64 if y.dtype == torch.float64 else np.float32
         gain = (1 / (dac_top * lsb)) / scale
@@ -169,7 +198,9 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        from hpml_sim.kernels import mvm as kernel
+
         x, matrix, codes, inside = ctx.saved_tensors
         real, full, top = ctx.real, ctx.full, ctx.dac_top
         grad_y = torch.empty(inside.shape, dtype=x.dtype)
@@ -183,11 +214,19 @@ class _Product(torch.autograd.Function):
             grad_codes = torch.bmm(flat, matrix.flatten(0, 1)).view(codes.shape)
             grad_x = torch.empty_like(x)
             kernel.dac_backward(grad_codes.numpy(), x.numpy(), real(top / full), real(top), grad_x.numpy())
-        return grad_x, grad_matrix, None, None, None, None, None
+        return grad_x, grad_matrix, None, None, None, None, None, None
 
 
 def product(
-    x: Tensor, matrix: Tensor, scale: Tensor, *, full: float, tops: tuple[int, int], bound: float, sigma: float
+    x: Tensor,
+    matrix: Tensor,
+    scale: Tensor,
+    *,
+    full: float,
+    tops: tuple[int, int],
+    bound: float,
+    sigma: float,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """One product in training on a CPU: the equations above, forwards and backwards in a pass each.
 
@@ -195,8 +234,9 @@ def product(
         x: (groups, vectors, tiles, height). matrix: weights, (groups, tiles, cols, height). scale: full scale of each
             column, (groups, tiles, cols).
         full: input range. tops: L_d and L_a. bound: b. sigma: output noise.
+        watch: is shown the products before the ADC, in codes times weights, (groups, tiles, vectors, cols).
 
     Returns:
         shape (groups, vectors, cols).
     """
-    return _Product.apply(x, matrix, scale, full, tops, bound, sigma)  # type: ignore[no-any-return]
+    return _Product.apply(x, matrix, scale, full, tops, bound, sigma, watch)  # type: ignore[no-any-return]

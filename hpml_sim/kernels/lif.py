@@ -31,6 +31,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.kernels._threads import allow_threads
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
@@ -39,7 +40,7 @@ Reset = Literal["subtract", "zero", "none"]
 Engine = Literal["auto", "torch", "numba", "numba-cuda"]
 
 RESETS: tuple[str, ...] = ("subtract", "zero", "none")
-_BLOCK = 2048  # neurons a job: their membranes of two steps stay in the first-level cache
+_BLOCK = 8192  # neurons a job: their membranes of two steps stay in the second-level cache
 
 
 def leaky(
@@ -132,7 +133,7 @@ class _Leaky(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         x, beta, theta = x.contiguous(), beta.contiguous(), theta.contiguous()
-        spikes, membrane = torch.empty_like(x), torch.empty_like(x)
+        spikes, membrane = BLOCKS.empty(x.shape, x), BLOCKS.empty(x.shape, x)
         _FORWARD[engine](x, beta, theta, reset, spikes, membrane)
         ctx.save_for_backward(membrane, beta, theta)
         ctx.constants = (reset, surrogate, engine)
@@ -152,7 +153,7 @@ class _Leaky(torch.autograd.Function):
             u = membrane - theta
             from_spikes = surrogate.gradient(u, from_spikes, (u > 0).to(u.dtype)).contiguous()
         direct = None if grad_membrane is None else grad_membrane.contiguous()
-        grad_x = torch.empty_like(membrane)
+        grad_x = BLOCKS.empty(membrane.shape, membrane)
         _BACKWARD[engine](from_spikes, direct, membrane, beta, theta, reset, kind, slope, grad_x)
         grad_beta = grad_theta = None
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:

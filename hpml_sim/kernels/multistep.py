@@ -15,6 +15,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.kernels._threads import allow_threads
 from hpml_sim.kernels.dynamics import DYNAMICS
 from hpml_sim.kernels.lif import Engine, choose_engine
@@ -86,10 +87,10 @@ class _Multistep(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         x, p = x.contiguous(), p.contiguous()
         chips, steps, neurons = x.shape
-        states = x.new_empty(len(initial), chips, steps + 1, neurons)
+        states = BLOCKS.empty((len(initial), chips, steps + 1, neurons), x)
         for k, value in enumerate(initial):
             states[k, :, 0] = value
-        spikes = torch.empty_like(x)
+        spikes = BLOCKS.empty(x.shape, x)
         if x.numel() and not x.is_meta:
             _FORWARD[engine](name, x, states, p, spikes)
         ctx.save_for_backward(states, p, spikes)
@@ -107,13 +108,19 @@ class _Multistep(torch.autograd.Function):
         neuron = DYNAMICS[name]
         grad = torch.zeros_like(spikes) if grad_spikes is None else grad_spikes.contiguous()
         u = neuron.excess(states, p)
-        if neuron.attached:
+        if engine == "numba" and surrogate.compiled[0] < 2:
+            # in one pass and in place: u is ours
+            kind, parameter = surrogate.compiled
+            slope, divides = u.contiguous(), neuron.attached and kind == 1
+            _numba_surrogate(slope.view(-1).numpy(), grad.view(-1).numpy(), neuron.attached, kind, parameter)
+            grad = grad if neuron.attached else slope
+        elif neuron.attached:
             slope, divides = surrogate.slopes(u, spikes)
         else:
             grad, divides = surrogate.gradient(u, grad, spikes), False
             slope = grad
         direct = None if grad_states is None else grad_states.contiguous()
-        grad_x = torch.empty_like(spikes)
+        grad_x = BLOCKS.empty(spikes.shape, spikes)
         chips, _, neurons = spikes.shape
         later = spikes.new_zeros(len(neuron.states) + 1, chips, neurons)
         grads = spikes.new_zeros(len(neuron.parameters), chips, neurons)
@@ -160,6 +167,28 @@ def _torch_backward(
 
 
 # ----------------------------------------------------------------------------------------------------------- numba CPU
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _numba_surrogate(u, grad, slopes, kind, parameter):
+    """Surrogate.gradient, or with `slopes` Surrogate.slopes, of atan (0) and fast_sigmoid (1), written over u."""
+    one = u.dtype.type(1)
+    half = u.dtype.type(parameter / 2)
+    steep = u.dtype.type(np.pi / 2 * parameter if kind == 0 else parameter)
+    if kind == 0:
+        for n in range(u.size):
+            v = steep * u[n]
+            u[n] = one / (one + v * v) * half
+        if not slopes:
+            for n in range(u.size):
+                u[n] *= grad[n]
+    else:
+        for n in range(u.size):
+            v = steep * abs(u[n]) + one
+            u[n] = v * v
+        if not slopes:
+            for n in range(u.size):
+                u[n] = grad[n] / u[n]
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,7 @@
     encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
     calibrate.py   ReLU network -> SpikingModel without training, scaled on data
     fuse.py        a snnTorch neuron or network -> its fused multi-step equal
+    fixed_point.py a chip's integers: 8-bit weights, 12-bit decay, integer membrane
     nir_exchange.py  export to NIR that proves itself, import that refuses what it would change
     convention.py  does the installed snnTorch still reset as our neurons do?
 
@@ -22,6 +23,8 @@ from hpml_sim.spiking.encoders import FramesEncoder as FramesEncoder
 from hpml_sim.spiking.encoders import LatencyEncoder as LatencyEncoder
 from hpml_sim.spiking.encoders import PopulationEncoder as PopulationEncoder
 from hpml_sim.spiking.encoders import RateEncoder as RateEncoder
+from hpml_sim.spiking.fixed_point import FixedPointNeurons as FixedPointNeurons
+from hpml_sim.spiking.fixed_point import fixed_point as fixed_point
 from hpml_sim.spiking.fuse import FusedNetwork as FusedNetwork
 from hpml_sim.spiking.fuse import FusedNeurons as FusedNeurons
 from hpml_sim.spiking.fuse import fuse as fuse

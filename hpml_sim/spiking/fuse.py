@@ -30,9 +30,7 @@ class FusedNeurons(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """(steps x batch, ...) -> spikes, or spikes and states in snnTorch's order, of that shape."""
-        if not self.with_states:
-            return self.neurons(x)
-        return tuple(part.reshape(x.shape) for part in self.neurons.run_states(self.neurons.unfold(x)))
+        return self.neurons(x, with_states=self.with_states)
 
 
 class FusedNetwork(nn.Module):

@@ -194,7 +194,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
             "(torch.relu, F.relu) inside forward() cannot be seen: make it a module (self.act = nn.ReLU()) and "
             "convert again"
         )
-    model = _replace(model, replaced)
+    model = replace_modules(model, replaced)
     card = load_card(target.card)
     if not isinstance(card, NeuromorphicCard):
         raise ConversionError(
@@ -328,7 +328,7 @@ def _counterpart(
     return row("digital", "no spiking counterpart known; it runs at every step on what it is given")
 
 
-def _replace(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:
+def replace_modules(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:
     """Put the new modules where the old ones were, wherever they are used; returns the model (or its replacement)."""
     for parent in list(model.modules()):
         for key, child in list(parent._modules.items()):

@@ -114,14 +114,16 @@ class LeakyNeurons(InTime):
         else:
             self.register_buffer(name, value)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Spikes (0 or 1) of x's shape and dtype."""
+    def forward(self, x: Tensor, *, with_states: bool = False) -> Tensor | tuple[Tensor, ...]:
+        """Spikes (0 or 1) of x's shape and dtype; with states in snnTorch's order if asked, each of that shape."""
         in_time = self.unfold(x)
-        spikes = self.run(in_time)[0]
+        spikes, *states = self.run_states(in_time) if with_states else self.run(in_time)[:1]
         if not self.training and not x.is_meta:
             self.spike_count = int(torch.count_nonzero(spikes))
             self.samples = in_time.shape[0] * in_time.shape[2]
             self.neurons = in_time[0, 0, 0].numel() if self.samples else 0
+        if with_states:
+            return (spikes.reshape(x.shape), *(state.reshape(x.shape) for state in states))
         return spikes.reshape(x.shape)
 
     def run(self, in_time: Tensor) -> tuple[Tensor, Tensor]:

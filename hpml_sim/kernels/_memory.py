@@ -1,0 +1,71 @@
+"""Memory that is used again: large results of a step that repeats should not pay for fresh pages each time.
+
+The operating system takes large blocks back as soon as they are freed and hands out zeroed pages anew, which costs more
+than the kernels that fill them. Blocks given out here come back when the last tensor that uses them is gone, and serve
+the next request of their size.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_SMALLEST = 1 << 20
+"""Bytes below which the allocator keeps its pages anyway."""
+_MOST_FREE = 1 << 29
+"""Bytes that may lie unused; beyond, the oldest blocks go back to the system."""
+
+
+class Blocks:
+    """Blocks of memory by size; safe to use from several threads."""
+
+    def __init__(self, most_free: int = _MOST_FREE):
+        self._free: deque[np.ndarray] = deque()
+        self._most_free = most_free
+        self._lock = threading.RLock()  # a finaliser may run while this thread holds it
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that wait to be used again."""
+        with self._lock:
+            return sum(block.nbytes for block in self._free)
+
+    def empty(self, shape: tuple[int, ...] | torch.Size, like: Tensor) -> Tensor:
+        """A tensor of unspecified content, of this shape and of `like`'s type and device."""
+        size = like.element_size() * int(np.prod(shape, dtype=np.int64))
+        if like.device.type != "cpu" or size < _SMALLEST:
+            return like.new_empty(shape)
+        block = self._take(size)
+        # The view is what the tensor holds on to: when it goes, the block is free.
+        view = block[:]
+        weakref.finalize(view, self._give, block).atexit = False
+        return torch.from_numpy(view).view(like.dtype).view(shape)
+
+    def clear(self) -> None:
+        """Give everything unused back to the system."""
+        with self._lock:
+            self._free.clear()
+
+    def _take(self, size: int) -> np.ndarray:
+        with self._lock:
+            for index in range(len(self._free) - 1, -1, -1):  # the last one freed is the warmest
+                if self._free[index].nbytes == size:
+                    block = self._free[index]
+                    del self._free[index]
+                    return block
+        return np.empty(size, np.uint8)
+
+    def _give(self, block: np.ndarray) -> None:
+        with self._lock:
+            self._free.append(block)
+            total = sum(other.nbytes for other in self._free)
+            while total > self._most_free and self._free:
+                total -= self._free.popleft().nbytes
+
+
+BLOCKS = Blocks()

@@ -1,0 +1,141 @@
+"""Training on the CPU runs in compiled passes; operator by operator, as on other devices, it must compute the same."""
+
+import pytest
+import torch
+from torch import nn
+
+import hpml_sim.nn as analog_nn
+from hpml_sim.analog import calibrate, crossbar, program
+from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.layers import crossbars
+from hpml_sim.convert import convert
+from hpml_sim.kernels.mvm import spread
+from hpml_sim.targets import Analog
+
+
+def trained(model, x, monkeypatch, *, passes):
+    """Output and gradients of one step that does not calibrate."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Crossbar, "_learns", lambda _: False)
+        if not passes:
+            patch.setattr(crossbar, "fits", lambda *_: False)
+        x = x.clone().requires_grad_()
+        model.zero_grad()
+        y = model.train()(x)
+        generator = torch.Generator().manual_seed(5)
+        (y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum().backward()
+    return [y.detach(), x.grad, *(p.grad.clone() for p in model.parameters())]
+
+
+@pytest.mark.parametrize("rows", [256, 7])
+@pytest.mark.parametrize("weight_clip", [None, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_passes_and_operators_give_the_same_outputs_and_gradients(card_file, monkeypatch, rows, weight_clip, dtype):
+    options = {"output_noise": 0.0, "training_noise": 0.0, "weight_clip": weight_clip, "adc_bound": 1.703}
+    torch.manual_seed(0)
+    target = Analog(card_file(rows=rows), **options)
+    model = nn.Sequential(
+        analog_nn.AnalogConv2d(4, 6, 3, groups=2, card=target, dtype=dtype),
+        nn.ReLU(),
+        nn.Flatten(),
+        analog_nn.AnalogLinear(96, 33, card=target, dtype=dtype),
+    )
+    x = torch.randn(5, 4, 6, 6, dtype=dtype)
+    calibrate(model, 0.7 * x)  # so that some inputs are beyond the range
+    for one in crossbars(model).values():
+        one.output_range.mul_(0.8)  # and some outputs
+    fused, plain = (trained(model, x, monkeypatch, passes=passes) for passes in (True, False))
+    for a, b in zip(fused, plain, strict=True):
+        assert a.shape == b.shape
+        assert torch.allclose(a, b, atol=1e-4 if dtype == torch.float32 else 1e-9)
+
+
+def test_noise_of_the_passes_has_its_size(monkeypatch):
+    """Weights: 40,000 draws of 5 % of a column's largest; outputs: 0.04 of a full-scale product; 5 standard errors."""
+    target = Analog("pcm", training_noise=0.05, output_noise=0.0, weight_clip=None)
+    layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target).train()
+    mapped = layer.mapped()
+    weight = layer.weight.detach()
+    noise = (mapped.matrix.detach()[0, 0, 0] - weight) / weight.abs().amax(1, keepdim=True)
+    assert float(noise.std()) == pytest.approx(0.05, rel=0.018)
+    assert abs(float(noise.mean())) < 5 * 0.05 / 200
+    target = Analog("pcm", training_noise=0.0, output_noise=0.04, weight_clip=None, adc_bits=14)
+    layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target)
+    x = torch.rand(200, 200)
+    calibrate(layer, x)
+    monkeypatch.setattr(Crossbar, "_learns", lambda _: False)
+    full = torch.maximum(layer.crossbar.input_range, layer.crossbar.output_range)
+    quiet = layer.eval()(x)
+    noise = ((layer.train()(x) - quiet) / (layer.weight.abs().amax(1) * full)).detach()
+    assert float(noise.std()) == pytest.approx(0.04, rel=0.03)
+
+
+def test_the_callers_seed_decides_the_noise():
+    layer = analog_nn.AnalogLinear(30, 20, card="pcm").train()
+    x = torch.rand(4, 30)
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        layer.crossbar.reset_calibration()
+        found.append([layer(x) for _ in range(60)])
+    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
+    assert not torch.equal(found[0][-1], found[2][-1])
+    assert not torch.equal(found[0][-1], found[0][-2])
+
+
+@pytest.mark.parametrize("options", [{}, {"levels": 4, "slices": 2}])
+def test_calibration_learns_the_same_either_way(card_file, monkeypatch, options):
+    target = Analog(card_file(rows=7), output_noise=0.0, training_noise=0.0, **options)
+    ranges = []
+    for passes in (True, False):
+        torch.manual_seed(0)
+        layer = analog_nn.AnalogLinear(30, 20, card=target).train()
+        with monkeypatch.context() as patch:
+            if not passes:
+                patch.setattr(crossbar, "fits", lambda *_: False)
+            layer(torch.zeros(4, 30))  # shows nothing
+            assert int(layer.crossbar.observations) == 0
+            for _ in range(75):
+                layer(torch.rand(4, 30))
+        assert int(layer.crossbar.observations) == 75
+        ranges.append([float(layer.crossbar.input_range), float(layer.crossbar.output_range)])
+    assert ranges[0] == pytest.approx(ranges[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 1000])
+def test_spread_is_the_standard_deviation(n):
+    x = 3 + torch.randn(n, generator=torch.Generator().manual_seed(0))
+    assert spread(x) == pytest.approx(float(x.double().std(correction=0)), abs=1e-9)
+
+
+def test_constant_and_zero_weights_train():
+    for value in (0.0, 0.3):
+        layer = analog_nn.AnalogLinear(30, 20, card="pcm").train()
+        with torch.no_grad():
+            layer.weight.fill_(value)
+        y = torch.stack([layer(torch.rand(4, 30)) for _ in range(52)])
+        y.sum().backward()
+        assert torch.isfinite(y).all()
+        assert torch.isfinite(layer.weight.grad).all()
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo warns of what it does itself
+@pytest.mark.parametrize("mode", ["training", "evaluation", "chips"])
+def test_compile_and_autocast_do_not_break_it(mode):
+    torch.manual_seed(0)
+    model = convert(nn.Sequential(nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 5)), "pcm")
+    x = torch.rand(8, 30)
+    calibrate(model, x)
+    model.train(mode == "training")
+    run = program(model, chips=2, seed=0).at("1 h") if mode == "chips" else model
+    with torch.no_grad():
+        want = model.eval()(x)
+    model.train(mode == "training")
+    with torch.autocast("cpu", torch.bfloat16):
+        low = run(x)
+    compiled = torch.compile(run, backend="eager")(x)
+    for y in (low.float(), compiled):
+        assert (y.detach() - want).abs().max() < 0.5 * want.std() + 0.1
+    if mode == "training":
+        compiled.sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters())

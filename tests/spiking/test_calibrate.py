@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from hpml_sim import models
+from hpml_sim.convert import convert
+from hpml_sim.data import load_data
+from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.evaluation import evaluate
+from hpml_sim.spiking import AdaptiveNeurons, SynapticNeurons, calibrated
+from hpml_sim.targets import Spiking
+from hpml_sim.training import fit
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.ReLU()
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.last = nn.ReLU()
+        self.head = nn.Linear(4 * 64, 10)
+
+    def forward(self, x):
+        y = self.act(self.norm(self.conv(x)))
+        return self.head(self.last(self.second(y) + y).flatten(1))
+
+
+def test_digits_within_one_point_of_the_relu_network():
+    digits = load_data("digits")
+    relu = models.build("mlp", (1, 8, 8), 10)
+    fit(relu, digits, epochs=20, lr=5e-3, show_progress=False)
+    before = copy.deepcopy(relu.state_dict())
+    model = calibrated(relu, digits)
+    assert model.steps == 64
+    assert abs(evaluate(model, digits).mean - evaluate(relu, digits).mean) <= 0.01
+    assert all(torch.equal(before[key], value) for key, value in relu.state_dict().items())
+    assert "calibrated: 1 spike a step" in model.report.set_index("layer").why["1"]
+
+
+def test_rates_follow_activations_through_a_residual_sum_and_batch_norm():
+    torch.manual_seed(0)
+    net = Residual()
+    x = torch.rand(64, 1, 8, 8)
+    for _ in range(30):
+        net.train()(x)  # running statistics
+    model = calibrated(net, x, Spiking("loihi", steps=400, beta=1.0, encoder="direct"), percentile=100)
+    rate = model.spikes(x).mean(dim=1)[0]
+    want = net.eval()(x).clamp(min=0)
+    assert torch.corrcoef(torch.stack([rate.flatten(), want.flatten()]))[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("net", "arguments", "options", "message"),
+    [
+        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4), Spiking("loihi")), {}, "beta=1.0 and reset"),
+        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"percentile": 10}, "percentile=10 must lie"),
+        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(0, 4),), {}, "no inputs"),
+        (nn.Sequential(nn.Linear(4, 2)), (torch.rand(3, 4),), {}, "no nn.ReLU behind a layer"),
+        (nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.ReLU(), nn.Linear(9, 2)), (torch.rand(9, 4),), {}, "changes"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_calibrated_is_named(net, arguments, options, message):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for layer in net.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=2.0)
+    with pytest.raises((ConversionError, HpmlError), match=message):
+        calibrated(net, *arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [({"neuron": "synaptic", "reset": "zero"}, SynapticNeurons), ({"neuron": "adaptive"}, AdaptiveNeurons)],
+)
+def test_other_neurons_through_the_converter(options, kind):
+    model = convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=8, surrogate="SFS", **options))
+    assert type(model.network[2]) is type(model.output) is kind
+    assert model.network[2].surrogate.name == "SFS"
+    out = model.train()(torch.rand(4, 1, 8, 8))
+    out.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"neuron": "synaptic", "engine": "snntorch"}, "engine='snntorch'.*only neuron='leaky'"),
+        ({"neuron": "adaptive", "reset_delay": False}, "reset_delay=False.*only neuron='leaky'"),
+        ({"neuron": "adaptive", "reset": "zero"}, "resets by subtraction"),
+    ],
+)
+def test_options_that_a_neuron_lacks_are_named(options, message):
+    with pytest.raises(ConversionError, match=message):
+        convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", **options))
+
+
+def test_output_population_is_pooled():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 30))
+    model = convert(net, Spiking("loihi", steps=8, population=3, encoder="direct")).eval()
+    x = torch.rand(5, 1, 8, 8)
+    counts = model.spikes(x).sum(1)[0]
+    torch.testing.assert_close(model(x), counts.reshape(5, 10, 3).sum(-1) / 3)
+    odd = convert(net, Spiking("loihi", steps=8, population=4, encoder="direct"))
+    with pytest.raises(HpmlError, match="30 outputs do not divide into classes of 4"):
+        odd(x)
