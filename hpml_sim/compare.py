@@ -18,10 +18,10 @@ from torch import nn
 
 from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
-from hpml_sim.census import census
+from hpml_sim.census import Census, census
 from hpml_sim.convert import Converted, convert
 from hpml_sim.data import Data, load_data, stacked
-from hpml_sim.errors import UnsupportedTimeError
+from hpml_sim.errors import HpmlError, UnsupportedTimeError
 from hpml_sim.estimate import Estimate, estimate
 from hpml_sim.evaluation import Accuracy, evaluate
 from hpml_sim.machine import machine, versions
@@ -158,7 +158,7 @@ def _run(
 
 
 def _wanted(plan: Plan, label: str, target: Target, seed: int) -> set[tuple]:
-    times = plan.times_s if _crossbar_of(target) else (None,)
+    times = plan.times_s if _analog_part(target) else (None,)
     return {(label, seed, time) for time in times}
 
 
@@ -167,7 +167,7 @@ def _target_rows(plan: Plan, label: str, target: Target, trained: nn.Module, tas
     if not isinstance(target, Digital):
         fit(machine_model, task, epochs=plan.tune_epochs, lr=plan.lr, seed=seed, title=f"tuning for {label}")
     card = load_card(target.card)
-    estimates = [_estimate_row(e) for e in _estimates(target, machine_model, task)]
+    estimates, missing = _estimates(target, machine_model, task)
     measurements = [_measurement_row(m) for m in _measurements(card, target, machine_model, task)]
     for time_s, accuracy, notes in _accuracies(plan, machine_model, task, seed):
         yield Row(
@@ -181,10 +181,10 @@ def _target_rows(plan: Plan, label: str, target: Target, trained: nn.Module, tas
             time_s=time_s,
             accuracy=None if accuracy is None else _accuracy_row(accuracy),
             accuracy_model=_simulated(target),
-            estimates=estimates,
+            estimates=[_estimate_row(e) for e in estimates],
             measurements=measurements,
             layers=[asdict(layer) for layer in machine_model.layers],
-            notes=notes,
+            notes=[*notes, *missing, *_mode_notes(target)],
             versions=versions(),
             machine=machine(),
         )
@@ -212,23 +212,61 @@ def _simulated(target: Target) -> str:
     if isinstance(target, Digital):
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
     if isinstance(target, Spiking):
-        words.append(
-            "leaky integrate-and-fire neurons with the equations of snnTorch 1.0 (snn.Leaky), in floating point"
-        )
-    if (card := _crossbar_of(target)) is not None:
+        words.append(f"{target.neuron} spiking neurons in floating point, with the equations of hpml_sim/kernels")
+    if (analog := _analog_part(target)) is not None:
+        card = _crossbar(analog)
         noise = card.noise
         source = f"{noise.where}; {card.sources[noise.source].reference}"
         words.append(f"device noise and drift by aihwkit's model {noise.model!r} with the settings of {source}")
     return "; ".join(words)
 
 
-def _estimates(target: Target, model: Converted, task: Data) -> list[Estimate]:
-    """Second pass: what the card's equations give, from counts on real samples."""
+def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
+    """Second pass: what the card's equations give, from counts on real samples; and why there is nothing, if so."""
     counts = census(model, data=stacked(task.test)[0][:CENSUS_SAMPLES])
-    card = _crossbar_of(target) or load_card(target.card)
+    try:
+        return _estimated(target, model, counts), []
+    except (
+        HpmlError
+    ) as error:  # a card without energy figures, or a network that does not fit: the accuracy still holds
+        _log.warning("no estimate: %s", error)
+        return [], [f"no estimate: {error}"]
+
+
+def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimate]:
     if isinstance(target, Digital):
-        return [estimate(counts, card, batch=b, precision=target.precision) for b in (1, "best")]
-    return [estimate(counts, card)]
+        return [estimate(counts, target.card, batch=b, precision=target.precision) for b in (1, "best")]
+    analog = _analog_part(target)
+    if analog is None:
+        return [estimate(counts, target.card)]
+    left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
+    digital = [
+        counted.name
+        for counted in counts.layers
+        if counted.rows and any(counted.name == name or counted.name.startswith(f"{name}.") for name in left)
+    ]
+    return [estimate(counts, _with_slices(_crossbar(analog), analog.slices), digital_layers=digital)]
+
+
+def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:
+    """The card with that many times the columns for a weight, so that tiles, energy and area count every slice."""
+    cells = card.array.cells_per_weight
+    array = card.array.model_copy(update={"cells_per_weight": cells.model_copy(update={"value": cells.value * slices})})
+    return card.model_copy(update={"array": array})
+
+
+def _mode_notes(target: Target) -> list[str]:
+    """Where accuracy and energy are not of one mode, because the target has other converters than its card."""
+    analog = _analog_part(target)
+    if analog is None:
+        return []
+    io = _crossbar(analog).io
+    asked = {"dac_bits": (analog.dac_bits, io.dac_bits), "adc_bits": (analog.adc_bits, io.adc_bits)}
+    return [
+        f"accuracy is with {name}={bits}; energy, time and area are the card's, with {int(own)}"
+        for name, (bits, own) in asked.items()
+        if bits is not None and bits != int(own)
+    ]
 
 
 def _measurements(card: Card, target: Target, model: Converted, task: Data) -> list[Measurement]:
@@ -255,11 +293,12 @@ def _device_at_hand(card: Card) -> torch.device | None:
     return None
 
 
-def _crossbar_of(target: Target) -> CrossbarCard | None:
-    """The crossbar that holds the weights: the target's own, or that of a spiking target's synapses."""
-    analog = target if isinstance(target, Analog) else target.synapses if isinstance(target, Spiking) else None
-    if analog is None:
-        return None
+def _analog_part(target: Target) -> Analog | None:
+    """What holds the weights on crossbars: the target itself, or a spiking target's synapses."""
+    return target if isinstance(target, Analog) else target.synapses if isinstance(target, Spiking) else None
+
+
+def _crossbar(analog: Analog) -> CrossbarCard:
     card = load_card(analog.card)
     assert isinstance(card, CrossbarCard)  # as_target checked it
     return card

@@ -183,6 +183,8 @@ def as_target(target: Target | str | Path) -> Target:
                 f"{type(target).__name__}(card={target.card!r}): this card is of kind {card.kind!r}; "
                 f"take a {wanted.model_fields['kind'].annotation.__args__[0]} card (`hpml-sim cards` lists them)"
             )
+        if isinstance(target, Spiking) and target.synapses is not None:
+            as_target(target.synapses)
         return target
     card = load_card(target)
     kind = {"digital": Digital, "crossbar": Analog, "neuromorphic": Spiking}[card.kind]

@@ -113,6 +113,23 @@ def test_spikes_on_crossbars_and_labels_of_ones_own():
     assert rows[0].config["synapses"]["card"] == "pcm-hermes"
 
 
+def test_the_estimate_follows_the_options_of_the_target():
+    on = {
+        "plain": hs.Analog("pcm-hermes"),
+        "sliced": hs.Analog("pcm-hermes", levels=4, slices=3),
+        "coarse": hs.Analog("pcm-hermes", adc_bits=4),
+        "noise only": hs.Analog("pcm"),
+    }
+    rows = hs.compare("mlp", "digits", on, epochs=1, tune_epochs=0, chips=2, times=["1 day"]).rows
+    plain, sliced, coarse, without = rows
+    assert sliced.estimates[0].mapping["utilisation"] > plain.estimates[0].mapping["utilisation"]
+    assert sliced.estimates[0].energy_j.nominal > plain.estimates[0].energy_j.nominal
+    assert coarse.notes == ["accuracy is with adc_bits=4; energy, time and area are the card's, with 8"]
+    assert without.accuracy.n == 2
+    assert without.estimates == []
+    assert any(note.startswith("no estimate: ") for note in without.notes)
+
+
 def test_a_network_of_the_users_own_and_several_seeds(tmp_path, monkeypatch):
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"

@@ -30,8 +30,9 @@ def test_targets_are_frozen_and_refuse_unknown_or_unusable_options():
 
 
 def test_a_card_of_another_kind_is_named():
-    with pytest.raises(HpmlError, match=r"Analog\(card='h200'\).*'digital'.*crossbar"):
-        as_target(Analog("h200"))
+    for target in (Analog("h200"), Spiking("loihi", synapses=Analog("h200"))):
+        with pytest.raises(HpmlError, match=r"Analog\(card='h200'\).*'digital'.*crossbar"):
+            as_target(target)
 
 
 def test_a_misspelt_card_is_guessed():

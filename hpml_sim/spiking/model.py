@@ -162,6 +162,9 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
     rows: list[LayerReport] = []
     synapses: dict[str, LayerReport] = {}
     scales = scale_weights(model, target.threshold, chosen) if target.scale_weights else {}
+    for name, module in model.named_modules():
+        if chosen(name, module):
+            _refuse(name, module)
     if target.synapses is not None:
         import hpml_sim.analog  # noqa: F401 - registers the converter for crossbars
 
@@ -274,6 +277,20 @@ def _neurons(target: Spiking) -> LeakyNeurons:
     return AdaptiveNeurons(target.beta, target.threshold, target.adaptation_decay, target.adaptation, **options)
 
 
+def _refuse(name: str, module: nn.Module) -> None:
+    """Raise where the fold of time into the batch would be wrong, on crossbars or off them."""
+    if isinstance(module, nn.RNNBase):
+        raise ConversionError(
+            f"layer {name!r}: {type(module).__name__} keeps a memory of its own, which would mix with the time steps; "
+            "take a network without recurrent layers"
+        )
+    if isinstance(module, nn.MultiheadAttention) and not module.batch_first:
+        raise ConversionError(
+            f"layer {name!r}: MultiheadAttention with batch_first=False; time is folded into the first dimension, "
+            "which must be the batch: build it with batch_first=True"
+        )
+
+
 def _counterpart(
     name: str, module: nn.Module, target: Spiking, wanted: bool, crossbar: LayerReport | None
 ) -> tuple[nn.Module | None, LayerReport]:
@@ -300,17 +317,7 @@ def _counterpart(
             f"layer {name!r}: {was} has no spiking counterpart; remove it: the spiking network gives logits, and "
             "the loss (cross-entropy) applies the softmax"
         )
-    if isinstance(module, nn.RNNBase):
-        raise ConversionError(
-            f"layer {name!r}: {was} keeps a memory of its own, which would mix with the time steps; take a network "
-            "without recurrent layers"
-        )
     if isinstance(module, nn.MultiheadAttention):
-        if not module.batch_first:
-            raise ConversionError(
-                f"layer {name!r}: {was} with batch_first=False; time is folded into the first dimension, which must be "
-                "the batch: build it with batch_first=True"
-            )
         return row("digital", "attention has no spiking counterpart; it runs at every step on what it is given")
     if isinstance(module, (nn.Dropout, *_CHANNEL_DROPOUTS)):
         dropout = DropoutInTime(module.p, channels=isinstance(module, _CHANNEL_DROPOUTS), steps=target.steps)

@@ -233,8 +233,9 @@ def test_a_network_that_is_one_rectifier():
     ],
 )
 def test_what_cannot_spike_is_named(layers, message):
-    with pytest.raises(ConversionError, match=message):
-        convert(nn.Sequential(*layers), "loihi")
+    for target in ("loihi", Spiking("loihi", synapses=Analog("pcm-hermes"))):
+        with pytest.raises(ConversionError, match=message):
+            convert(nn.Sequential(*layers), target)
 
 
 @pytest.mark.parametrize(
