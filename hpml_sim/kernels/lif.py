@@ -22,7 +22,6 @@ Source: snntorch 1.0.0, `_neurons/leaky.py` and `surrogate.py` (E. O. Eshraghian
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -31,13 +30,13 @@ from numba import njit, prange
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels._engines import Engine, choose_engine
 from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.kernels._threads import allow_threads
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
 Reset = Literal["subtract", "zero", "none"]
-Engine = Literal["auto", "torch", "numba", "numba-cuda"]
 
 RESETS: tuple[str, ...] = ("subtract", "zero", "none")
 _BLOCK = 8192  # neurons a job: their membranes of two steps stay in the second-level cache
@@ -103,25 +102,6 @@ def leaky(
     ]
     spikes, membrane = _Leaky.apply(flat, *per_neuron, reset, gradient, engine)  # type: ignore[misc]
     return spikes.reshape(x.shape), membrane.reshape(x.shape)
-
-
-def choose_engine(x: Tensor, engine: Engine) -> Engine:
-    """The engine itself, or for "auto" the fastest for x.
-
-    Raises:
-        UnknownNameError: no such engine. HpmlError: it does not take x's type or device.
-    """
-    compiled = x.dtype in (torch.float32, torch.float64)
-    if engine == "auto":
-        if compiled and x.device.type == "cpu":
-            return "numba"
-        return "numba-cuda" if compiled and x.device.type == "cuda" and _cuda_works() else "torch"
-    if engine not in ("torch", "numba", "numba-cuda"):
-        raise UnknownNameError("engine", engine, ("auto", "torch", "numba", "numba-cuda"))
-    wrong_device = x.device.type != "cpu" if engine == "numba" else x.device.type != "cuda" and not _cuda().SIMULATED
-    if engine != "torch" and (not compiled or wrong_device):
-        raise HpmlError(f"leaky: engine={engine!r} does not take {x.dtype} on {x.device}; take engine='torch'")
-    return engine
 
 
 class _Leaky(torch.autograd.Function):
@@ -372,14 +352,6 @@ def _cuda() -> Any:
     from hpml_sim.kernels import lif_cuda
 
     return lif_cuda
-
-
-@lru_cache(maxsize=1)
-def _cuda_works() -> bool:
-    try:
-        return bool(_cuda().cuda.is_available())
-    except ImportError:
-        return False
 
 
 def _cuda_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:

@@ -15,10 +15,10 @@ from numba import njit, prange
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels._engines import Engine, choose_engine
 from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.kernels._threads import allow_threads
 from hpml_sim.kernels.dynamics import DYNAMICS
-from hpml_sim.kernels.lif import Engine, choose_engine
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
