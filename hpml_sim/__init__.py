@@ -1,7 +1,7 @@
 """hpml_sim: one PyTorch network on every kind of machine, compared on accuracy, energy, latency and throughput.
 
 Example:
-    >>> import hpml_sim as hs
+    >>> import torch, hpml_sim as hs
     >>> net = hs.models.mlp(64, 128, 10)
     >>> analog = hs.convert(net, "pcm-hermes")
     >>> _ = hs.fit(analog, data="digits", epochs=1)
