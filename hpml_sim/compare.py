@@ -36,7 +36,7 @@ from hpml_sim.results import (
     Row,
     to_frame,
 )
-from hpml_sim.targets import Analog, Digital, Spiking, Target
+from hpml_sim.targets import Analog, Digital, Spiking, Target, analog_part
 from hpml_sim.times import format_time
 from hpml_sim.training import fit
 
@@ -158,7 +158,7 @@ def _run(
 
 
 def _wanted(plan: Plan, label: str, target: Target, seed: int) -> set[tuple]:
-    times = plan.times_s if _analog_part(target) else (None,)
+    times = plan.times_s if analog_part(target) else (None,)
     return {(label, seed, time) for time in times}
 
 
@@ -213,7 +213,7 @@ def _simulated(target: Target) -> str:
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
     if isinstance(target, Spiking):
         words.append(f"{target.neuron} spiking neurons in floating point, with the equations of hpml_sim/kernels")
-    if (analog := _analog_part(target)) is not None:
+    if (analog := analog_part(target)) is not None:
         card = _crossbar(analog)
         noise = card.noise
         source = f"{noise.where}; {card.sources[noise.source].reference}"
@@ -226,9 +226,7 @@ def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estim
     counts = census(model, data=stacked(task.test)[0][:CENSUS_SAMPLES])
     try:
         return _estimated(target, model, counts), []
-    except (
-        HpmlError
-    ) as error:  # a card without energy figures, or a network that does not fit: the accuracy still holds
+    except HpmlError as error:  # a card without energy, or a network that does not fit: the accuracy still holds
         _log.warning("no estimate: %s", error)
         return [], [f"no estimate: {error}"]
 
@@ -236,7 +234,7 @@ def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estim
 def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimate]:
     if isinstance(target, Digital):
         return [estimate(counts, target.card, batch=b, precision=target.precision) for b in (1, "best")]
-    analog = _analog_part(target)
+    analog = analog_part(target)
     if analog is None:
         return [estimate(counts, target.card)]
     left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
@@ -257,7 +255,7 @@ def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:
 
 def _mode_notes(target: Target) -> list[str]:
     """Where accuracy and energy are not of one mode, because the target has other converters than its card."""
-    analog = _analog_part(target)
+    analog = analog_part(target)
     if analog is None:
         return []
     io = _crossbar(analog).io
@@ -291,11 +289,6 @@ def _device_at_hand(card: Card) -> torch.device | None:
     if torch.cuda.is_available() and card.name.split("-")[0].upper() in torch.cuda.get_device_name().upper():
         return torch.device("cuda")
     return None
-
-
-def _analog_part(target: Target) -> Analog | None:
-    """What holds the weights on crossbars: the target itself, or a spiking target's synapses."""
-    return target if isinstance(target, Analog) else target.synapses if isinstance(target, Spiking) else None
 
 
 def _crossbar(analog: Analog) -> CrossbarCard:

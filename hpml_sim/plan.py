@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
 from hpml_sim.machine import versions
 from hpml_sim.results import ResultFile, Row, config_hash
-from hpml_sim.targets import Spiking, Target, as_target
+from hpml_sim.targets import Spiking, Target, analog_part, as_target
 from hpml_sim.times import parse_time
 
 TIMES = ("1 s", "1 h", "1 day", "1 year")
@@ -37,7 +37,7 @@ class Plan:
         data: the data set's name. targets: label -> configuration.
         seeds: one full repetition each. chips: programmed for each analog target. times_s: seconds since programming.
         epochs: of the digital training. tune_epochs: of the training after conversion. lr: first learning rate.
-        card_versions: label -> version of the card.
+        card_versions: card -> its version.
     """
 
     version: str
@@ -94,8 +94,14 @@ def make_plan(
         epochs=_at_least("epochs", default if epochs is None else epochs, 0),
         tune_epochs=_at_least("tune_epochs", -(-default // 2) if tune_epochs is None else tune_epochs, 0),
         lr=lr,
-        card_versions={label: load_card(target.card).version for label, target in targets.items()},
+        card_versions={name: load_card(name).version for name in sorted(_cards_of(targets.values()))},
     )
+
+
+def _cards_of(targets: Iterable[Target]) -> set[str]:
+    """Every card that the rows rest on: of the targets, and of the crossbars that hold their weights."""
+    used = {part.card for target in targets for part in (target, analog_part(target)) if part is not None}
+    return {str(card) for card in used}
 
 
 def labelled_targets(on: Sequence[str | Target] | Mapping[str, str | Target]) -> dict[str, Target]:

@@ -293,7 +293,9 @@ def _flat(row: Row) -> Iterator[dict[str, Any]]:
     for batch in batches:
         estimate = None if batch is None else estimates.get(batch)
         measurement = None if batch is None else measured.get(batch)
-        line: dict[str, Any] = {**head, "batch": batch, "scope": row.card.scope}
+        # spikes on crossbars are estimated from the crossbar's card, whose scope may be another than the target's
+        scope = estimate.scope if estimate else row.card.scope
+        line: dict[str, Any] = {**head, "batch": batch, "scope": scope}
         line["estimate_how"] = estimate.how if estimate else None
         for name in ("energy_j", "latency_s", "throughput_hz", "area_mm2"):
             band = getattr(estimate, name) if estimate else None

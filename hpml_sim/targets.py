@@ -168,6 +168,11 @@ class Spiking:
 Target = Digital | Analog | Spiking
 
 
+def analog_part(target: Target) -> Analog | None:
+    """What holds the weights on crossbars: the target itself, or a spiking target's synapses."""
+    return target if isinstance(target, Analog) else target.synapses if isinstance(target, Spiking) else None
+
+
 def as_target(target: Target | str | Path) -> Target:
     """A target from a target, or from a card's name or path: the card's kind picks the class.
 

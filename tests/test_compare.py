@@ -8,7 +8,7 @@ import torch
 
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.results import ResultFile
+from hpml_sim.results import ResultFile, to_frame
 
 ON = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
 SMALL = {"epochs": 2, "tune_epochs": 1, "chips": 3}
@@ -111,6 +111,8 @@ def test_spikes_on_crossbars_and_labels_of_ones_own():
     assert [r.key for r in rows] == [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0)]
     assert rows[0].estimates[0].how == "estimated:pcm-hermes"
     assert rows[0].config["synapses"]["card"] == "pcm-hermes"
+    assert rows[0].card.scope == "chip"
+    assert to_frame(rows[:1])["scope"].tolist() == ["core"], "the scope of the estimate, not of the target's card"
 
 
 def test_the_estimate_follows_the_options_of_the_target():

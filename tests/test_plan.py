@@ -59,6 +59,11 @@ def test_a_new_card_version_changes_the_hash():
     assert dataclasses.replace(first, card_versions={"cpu": 99}).hash != first.hash
 
 
+def test_the_card_of_the_synapses_is_covered_too():
+    hybrid = plan(on=(Spiking("loihi", synapses=Analog("pcm-hermes")),))
+    assert set(hybrid.card_versions) == {"loihi", "pcm-hermes"}
+
+
 def test_labels_name_the_synapses_and_may_be_ones_own():
     targets = labelled_targets([Spiking("loihi", synapses=Analog("pcm-hermes")), "pcm-hermes"])
     assert list(targets) == ["loihi+pcm-hermes", "pcm-hermes"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,21 +26,22 @@ def choose_engine(x: Tensor, engine: Engine) -> Engine:
         return "numba-cuda" if compiled and x.device.type == "cuda" and _cuda_works() else "torch"
     if engine not in ("torch", "numba", "numba-cuda"):
         raise UnknownNameError("engine", engine, ("auto", "torch", "numba", "numba-cuda"))
-    wrong_device = x.device.type != "cpu" if engine == "numba" else x.device.type != "cuda" and not _cuda().SIMULATED
+    wrong_device = x.device.type != "cpu" if engine == "numba" else x.device.type != "cuda" and not _simulated()
     if engine != "torch" and (not compiled or wrong_device):
         raise HpmlError(f"engine={engine!r} does not take {x.dtype} on {x.device}; take engine='torch'")
     return engine
 
 
-def _cuda() -> Any:
-    from hpml_sim.kernels import lif_cuda  # not everyone has numba-cuda
+def _simulated() -> bool:
+    from hpml_sim.kernels._cuda import SIMULATED  # here, because not everyone has numba-cuda
 
-    return lif_cuda
+    return SIMULATED
 
 
 @lru_cache(maxsize=1)
 def _cuda_works() -> bool:
     try:
-        return bool(_cuda().cuda.is_available())
+        from numba import cuda
     except ImportError:
         return False
+    return bool(cuda.is_available())

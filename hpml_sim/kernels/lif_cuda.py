@@ -7,7 +7,6 @@ gradients equal those of the CPU bit for bit.
 
 from __future__ import annotations
 
-import operator
 from functools import lru_cache
 from typing import Any
 
@@ -16,22 +15,14 @@ import torch
 from numba import cuda
 from torch import Tensor
 
-SIMULATED: bool = "simulator" in cuda.to_device.__module__
+from hpml_sim.kernels._cuda import launch, unfused
 
 
 @lru_cache(maxsize=2)
 def _kernels(double: bool) -> tuple[Any, Any]:
     """The forward and the backward kernel for float64 or float32."""
-    from numba.cuda import libdevice
-
-    real = np.float64 if double else np.float32
+    real, mul, add, div = unfused(double)
     zero, one = real(0), real(1)
-    if SIMULATED:  # plain Python on numpy scalars, which never fuses
-        mul, add, div = operator.mul, operator.add, operator.truediv
-    elif double:
-        mul, add, div = libdevice.dmul_rn, libdevice.dadd_rn, libdevice.ddiv_rn
-    else:
-        mul, add, div = libdevice.fmul_rn, libdevice.fadd_rn, libdevice.fdiv_rn
 
     @cuda.jit
     def forward(x, beta, theta, subtracts, clears, spikes, membrane):
@@ -75,20 +66,6 @@ def _kernels(double: bool) -> tuple[Any, Any]:
             grad_x[c, t, n] = later
 
     return forward, backward
-
-
-def launch(kernel: Any, like: Tensor, *arguments: Any) -> None:
-    """Run a kernel with one thread for each chip and neuron of `like` (chips, steps, neurons)."""
-    threads = like.shape[0] * like.shape[2]
-    if threads == 0:
-        return
-    if SIMULATED:
-        arguments = tuple(a.detach().numpy() if isinstance(a, Tensor) else a for a in arguments)
-        kernel[-(-threads // 32), 32](*arguments)
-        return
-    stream = cuda.external_stream(torch.cuda.current_stream(like.device).cuda_stream)
-    arguments = tuple(cuda.as_cuda_array(a.detach()) if isinstance(a, Tensor) else a for a in arguments)
-    kernel[-(-threads // 128), 128, stream](*arguments)
 
 
 def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:

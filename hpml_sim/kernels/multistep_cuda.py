@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import operator
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from numba import cuda
 from torch import Tensor
 
+from hpml_sim.kernels._cuda import SIMULATED, launch, unfused
 from hpml_sim.kernels.dynamics import DYNAMICS
-from hpml_sim.kernels.lif_cuda import SIMULATED, launch
 
 
 @lru_cache(maxsize=64)
 def _kernels(name: str, double: bool, divides: bool) -> tuple[Any, Any]:
-    from numba.cuda import libdevice
-
-    real = np.float64 if double else np.float32
+    real, mul, add, div = unfused(double)
     zero, one = real(0), real(1)
-    if SIMULATED:  # plain Python on numpy scalars, which never fuses
-        mul, add, div = operator.mul, operator.add, operator.truediv
-    elif double:
-        mul, add, div = libdevice.dmul_rn, libdevice.dadd_rn, libdevice.ddiv_rn
-    else:
-        mul, add, div = libdevice.fmul_rn, libdevice.fadd_rn, libdevice.fdiv_rn
 
     def jit(function: Any) -> Any:
         return function if SIMULATED else cuda.jit(device=True)(function)

@@ -126,9 +126,9 @@ def _converters(engine: str, x: Tensor) -> tuple[Callable[..., None], Callable[.
         if x.device.type != "cpu":
             raise HpmlError(f"mvm: engine='numba' runs on the CPU, the input lies on {x.device}")
         return _numba_dac, _numba_adc
-    from hpml_sim.kernels import mvm_cuda
+    from hpml_sim.kernels import _cuda, mvm_cuda
 
-    if x.device.type != "cuda" and not mvm_cuda.SIMULATED:
+    if x.device.type != "cuda" and not _cuda.SIMULATED:
         raise HpmlError(
             f"mvm: engine='numba-cuda' needs a CUDA tensor, the input lies on {x.device}; move it with .cuda(), or set "
             "NUMBA_ENABLE_CUDASIM=1 before Python starts to run the kernel in numba's simulator"

@@ -6,7 +6,6 @@ each product and sum on their own, so that equal products give the same bits as 
 
 from __future__ import annotations
 
-import operator
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from numba import cuda
 from torch import Tensor
 
-SIMULATED: bool = "simulator" in cuda.to_device.__module__
+from hpml_sim.kernels._cuda import SIMULATED, unfused
 
 
 @lru_cache(maxsize=2)
@@ -23,13 +22,9 @@ def _kernels(double: bool) -> tuple[Any, Any]:
     """The kernels of the DAC and the ADC for float64 or float32."""
     from numba.cuda import libdevice
 
-    zero = np.float64(0) if double else np.float32(0)
-    if SIMULATED:  # plain Python on numpy scalars, which never fuses
-        mul, add, rint = operator.mul, operator.add, np.rint
-    elif double:
-        mul, add, rint = libdevice.dmul_rn, libdevice.dadd_rn, libdevice.rint
-    else:
-        mul, add, rint = libdevice.fmul_rn, libdevice.fadd_rn, libdevice.rintf
+    real, mul, add, _ = unfused(double)
+    zero = real(0)
+    rint = np.rint if SIMULATED else libdevice.rint if double else libdevice.rintf
 
     @cuda.jit
     def dac(x, gain, top, codes):

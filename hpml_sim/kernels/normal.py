@@ -20,6 +20,8 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
+from hpml_sim.kernels._splitmix import mix
+
 _BLOCK = 512
 
 
@@ -45,17 +47,10 @@ def fill_normal(buffer: Tensor, seed: int, start: int = 0) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _mix(z):
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@njit(cache=True, nogil=True)
 def _hash(state, high, low):
     golden = np.uint64(0x9E3779B97F4A7C15)
     for i in range(high.size):
-        z = _mix(state + np.uint64(i + 1) * golden)
+        z = mix(state + np.uint64(i + 1) * golden)
         high[i] = np.uint32(z >> np.uint64(32))
         low[i] = np.uint32(z)
 
@@ -120,7 +115,7 @@ def _fill(seed, start, out):
     u, exponent, radius = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     mantissa, last = np.empty(_BLOCK, np.int32), np.empty(2 * _BLOCK, out.dtype)
     u_bits, mantissa_value = u.view(np.int32), mantissa.view(np.float32)
-    state = _mix(seed) + start * np.uint64(0x9E3779B97F4A7C15)
+    state = mix(seed) + start * np.uint64(0x9E3779B97F4A7C15)
     for begin in range(0, out.size, 2 * _BLOCK):
         _hash(state, high, low)
         _uniform(high, u)

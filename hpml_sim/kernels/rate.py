@@ -16,6 +16,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
+from hpml_sim.kernels._splitmix import mix
 from hpml_sim.kernels._threads import allow_threads
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -80,13 +81,6 @@ def _torch_spikes(values: Tensor, steps: int, seed: int) -> Tensor:
 
 
 @njit(cache=True, nogil=True)
-def _mix(z):
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@njit(cache=True, nogil=True)
 def _sample(values, bits, seed, c, b, spikes):
     golden = np.uint64(0x9E3779B97F4A7C15)
     features = values.shape[2]
@@ -94,12 +88,12 @@ def _sample(values, bits, seed, c, b, spikes):
     counter = np.uint64(0)
     for j in range(features):
         counter += golden
-        total += _mix(np.uint64(bits[c, b, j]) + counter)
-    counter = _mix(_mix(seed) + total)
+        total += mix(np.uint64(bits[c, b, j]) + counter)
+    counter = mix(mix(seed) + total)
     for t in range(spikes.shape[1]):
         for j in range(features):
             counter += golden
-            draw = np.float32(_mix(counter) >> np.uint64(40)) * np.float32(2.0**-24)
+            draw = np.float32(mix(counter) >> np.uint64(40)) * np.float32(2.0**-24)
             spikes[c, t, b, j] = np.float32(1) if draw < values[c, b, j] else np.float32(0)
 
 
