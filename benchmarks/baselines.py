@@ -262,6 +262,7 @@ def training_cases(batch: int, width: int, device: str) -> Iterator[Case]:
 
 def gpu_cases(device: str, *, small: bool = False) -> Iterator[Case]:
     """All cases of kernels; `small` makes them fit the simulator, to try the script and not to time anything."""
+    torch.manual_seed(0)  # the same numbers in every run, so that rounding stays where it was checked
     yield from copy_cases(40 if small else 1 << 28, device)
     yield from product_cases((6,) if small else (512, 1024, 2048, 4096, 8192), device)
     yield from layer_cases(3 if small else 4096, 8 if small else 2048, device)
