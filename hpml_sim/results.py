@@ -77,6 +77,24 @@ class TermRow(_Model):
     sources: list[str] = []
 
 
+class LayerWorkRow(_Model):
+    """A layer under the ceilings of a processor, for the whole batch: see `hpml_sim.estimate.LayerWork`."""
+
+    layer: str
+    operations: float
+    traffic_bytes: float
+    time_s: float
+    limit: str
+
+
+class RoofRow(_Model):
+    """Ceilings (operations and bytes a second) and layers: see `hpml_sim.estimate.Roof`."""
+
+    operations_hz: BandRow
+    bandwidth: BandRow
+    layers: list[LayerWorkRow]
+
+
 class EstimateRow(_Model):
     """What the equations gave: see `hpml_sim.estimate.Estimate`. `how` is `estimated:<card>`."""
 
@@ -93,6 +111,7 @@ class EstimateRow(_Model):
     sources: dict[str, str]
     assumptions: list[str] = []
     apart: dict[str, BandRow] = {}
+    roof: RoofRow | None = None
 
 
 class MeasurementRow(_Model):

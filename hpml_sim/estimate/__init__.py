@@ -14,10 +14,10 @@ from hpml_sim.census import Census
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate.crossbar import estimate_crossbar
 from hpml_sim.estimate.neuromorphic import estimate_neuromorphic
-from hpml_sim.estimate.result import Estimate, Term, energy_ratio, rank
+from hpml_sim.estimate.result import Estimate, LayerWork, Roof, Term, energy_ratio, rank
 from hpml_sim.estimate.roofline import estimate_digital
 
-__all__ = ["Estimate", "Term", "energy_ratio", "estimate", "rank"]
+__all__ = ["Estimate", "LayerWork", "Roof", "Term", "energy_ratio", "estimate", "rank"]
 
 
 def estimate(

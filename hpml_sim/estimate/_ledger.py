@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hpml_sim.bands import ZERO, Band
-from hpml_sim.estimate.result import Estimate, Term
+from hpml_sim.estimate.result import Estimate, Roof, Term
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Card, Quantity
@@ -105,6 +105,7 @@ class Ledger:
         area_mm2: Band | None,
         mapping: dict[str, float],
         apart: dict[str, Band] | None = None,
+        roof: Roof | None = None,
     ) -> Estimate:
         """The finished estimate; the limits that the card states are added to what is not counted."""
         return Estimate(
@@ -121,4 +122,5 @@ class Ledger:
             sources=dict(sorted(self.used.items())),
             assumptions=tuple(self.assumptions),
             apart=apart or {},
+            roof=roof,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.bands import ZERO, Band
@@ -34,6 +34,39 @@ class Term:
 
 
 @dataclass(frozen=True)
+class LayerWork:
+    """What one layer asks of a processor for a whole batch, and how long the roofline gives it.
+
+    Attributes:
+        layer: name in the network.
+        operations: arithmetic operations (a MAC is two). traffic_bytes: to and from DRAM.
+        time_s: nominal seconds. limit: what takes them: "compute", "memory", "launch" or "power".
+    """
+
+    layer: str
+    operations: float
+    traffic_bytes: float
+    time_s: float
+    limit: str
+
+
+@dataclass(frozen=True)
+class Roof:
+    """The ceilings of a processor and the layers of one network under them: what a roofline plot shows.
+
+    Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52(4):65, 2009.
+
+    Attributes:
+        operations_hz: operations a second that matrix products reach. bandwidth: bytes a second that DRAM delivers.
+        layers: in the order of the network.
+    """
+
+    operations_hz: Band
+    bandwidth: Band
+    layers: tuple[LayerWork, ...]
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What the equations give for one network on one card.
 
@@ -52,6 +85,7 @@ class Estimate:
         apart: figures that are not part of `energy_j`, by name with the unit in the name: `energy_without_idle_j`,
             `programming_j` (writing all weights once), `recalibration_j` (one drift calibration), `dynamic_j` (events
             of a spiking machine), `arithmetic_only_j` (fp32 additions at 45 nm: a bound that leaves out the rest), ...
+        roof: ceilings and layers of a CPU or GPU; None for machines that keep their weights in place.
     """
 
     card: str
@@ -67,6 +101,7 @@ class Estimate:
     sources: dict[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
     apart: dict[str, Band] = field(default_factory=dict)
+    roof: Roof | None = None
 
     @property
     def how(self) -> str:
@@ -126,6 +161,7 @@ class Estimate:
             "sources": dict(self.sources),
             "assumptions": list(self.assumptions),
             "apart": {name: _plain(band) for name, band in self.apart.items()},
+            "roof": None if self.roof is None else asdict(self.roof),
         }
 
     @classmethod
@@ -158,6 +194,7 @@ class Estimate:
             sources=dict(data["sources"]),
             assumptions=tuple(data["assumptions"]),
             apart={name: _band(band) for name, band in data["apart"].items()},
+            roof=None if data["roof"] is None else _roof(data["roof"]),
         )
 
 
@@ -167,6 +204,12 @@ def _plain(band: Band) -> dict[str, float]:
 
 def _band(data: Mapping[str, float]) -> Band:
     return Band(data["low"], data["nominal"], data["high"])
+
+
+def _roof(data: Mapping[str, Any]) -> Roof:
+    return Roof(
+        _band(data["operations_hz"]), _band(data["bandwidth"]), tuple(LayerWork(**layer) for layer in data["layers"])
+    )
 
 
 def _same_scope(estimates: Sequence[Estimate]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from hpml_sim.bands import ZERO, Band
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate._ledger import PROCESSOR, Ledger, at_least
+from hpml_sim.estimate.result import LayerWork, Roof
 
 if TYPE_CHECKING:
     from hpml_sim.cards import DigitalCard, Precision, Quantity
@@ -81,12 +82,20 @@ class Roofline:
         """Joules above idle and clocks, for operations and bytes to DRAM."""
         return np.maximum(self.operation_j * operations, self.byte_j * traffic)
 
-    def time_s(self, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray) -> np.ndarray:
-        """Seconds: compute, memory, launches or the power limit, whichever takes longest."""
-        limits = [operations / self.rate, traffic / self.bandwidth, self.launch_s * launches]
+    def limits_s(self, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray) -> dict[str, np.ndarray]:
+        """Seconds that each limit alone would take: compute, memory, launch and, where there is one, power."""
+        limits = {
+            "compute": operations / self.rate,
+            "memory": traffic / self.bandwidth,
+            "launch": self.launch_s * launches,
+        }
         if self.headroom > 0:
-            limits.append(self.dynamic_j(operations, traffic) / self.headroom)
-        return np.maximum.reduce(limits)
+            limits["power"] = self.dynamic_j(operations, traffic) / self.headroom
+        return limits
+
+    def time_s(self, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray) -> np.ndarray:
+        """Seconds: the limit that takes longest."""
+        return np.maximum.reduce(list(self.limits_s(operations, traffic, launches).values()))
 
 
 @dataclass(frozen=True)
@@ -209,6 +218,25 @@ def estimate_digital(
             "energy_without_idle_j": without_idle.nominal,
         },
         apart={"energy_without_idle_j": without_idle},
+        roof=_roof(corners, census, operations, traffic, work.launches),
+    )
+
+
+def _roof(
+    corners: list[Roofline], census: Census, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray
+) -> Roof:
+    """The layers under the ceilings. Where compute and power agree (a card without clocks' power), it is compute."""
+    fast, nominal, slow = corners
+    limits = nominal.limits_s(operations, traffic, launches)
+    seconds = np.stack(list(limits.values()))
+    longest = np.argmax(seconds * (1 - 1e-12 * np.arange(len(limits)))[:, None], axis=0)  # the first of equals
+    return Roof(
+        operations_hz=Band(slow.rate, nominal.rate, fast.rate),
+        bandwidth=Band(slow.bandwidth, nominal.bandwidth, fast.bandwidth),
+        layers=tuple(
+            LayerWork(y.name, float(operations[k]), float(traffic[k]), float(seconds[i, k]), list(limits)[i])
+            for k, (y, i) in enumerate(zip(census.layers, longest, strict=True))
+        ),
     )
 
 

@@ -113,3 +113,32 @@ def test_best_batch_of_a_network_on_several_devices_fills_them():
     best = estimate(census, digital(), batch="best")
     assert best.mapping["devices"] == 2  # 1.6 GB in 0.9 GB each, and the rest for 50 caches of 4 MB
     assert best.batch == 32
+
+
+def test_roof_names_what_limits_each_layer():
+    layers = (
+        LayerCount("big", "linear", rows=10**4, cols=10**4, vectors=1000, macs=1e11, weight_count=10**8),
+        linear("wide", 1000, 1000),
+        linear("small", 10, 10),
+    )
+    roof = estimate(Census(layers), digital()).roof
+    assert roof is not None
+    assert (roof.operations_hz.nominal, roof.bandwidth.nominal) == (1e12, 100e9)
+    assert [layer.limit for layer in roof.layers] == ["compute", "memory", "launch"]
+    assert roof.layers[1].operations == 2e6
+    assert roof.layers[1].traffic_bytes == 4 * (10**6 + 2000)
+    assert roof.layers[1].time_s == pytest.approx(4 * (10**6 + 2000) / 100e9)
+    slow = estimate(Census(layers), digital(energy_per_byte=q(4000, "pJ/B"))).roof
+    assert slow is not None
+    assert slow.layers[1].limit == "power"
+
+
+def test_no_layer_is_above_its_roof_and_times_add_up():
+    for batch in (1, 64, "best"):
+        result = estimate(mlp(784, 512, 10), digital(), batch=batch)
+        assert result.roof is not None
+        spent = sum(layer.time_s for layer in result.roof.layers)
+        assert spent + 10e-6 == pytest.approx(result.latency_s.nominal)
+        for layer in result.roof.layers:
+            ceiling = min(1e12, 100e9 * layer.operations / layer.traffic_bytes)
+            assert layer.operations / layer.time_s <= ceiling * (1 + 1e-9)
