@@ -40,6 +40,7 @@ from hpml_sim.estimate import Estimate as Estimate
 from hpml_sim.estimate import estimate as estimate
 from hpml_sim.evaluation import Accuracy as Accuracy
 from hpml_sim.evaluation import evaluate as evaluate
+from hpml_sim.image_files import download_data as download_data
 from hpml_sim.meters import Measurement as Measurement
 from hpml_sim.meters import measure as measure
 from hpml_sim.results import load_results as load_results

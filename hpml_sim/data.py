@@ -1,11 +1,10 @@
-"""Data sets by name. Everything here loads without a network."""
+"""Data sets by name. Nothing here touches a network; `download_data` fetches files when it is asked to."""
 
 from __future__ import annotations
 
-import gzip
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from hpml_sim.errors import HpmlError, UnknownNameError
-
-FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package `dataset-fashion-mnist` puts the files; `HPML_SIM_FASHION_MNIST` overrides it."""
+from hpml_sim.image_files import IMAGE_SETS, read_images
 
 
 @dataclass(frozen=True)
@@ -79,26 +76,11 @@ def _digits() -> Data:
     return _pack("digits", x[train], labels[train], x[test], labels[test])
 
 
-def _fashion_mnist() -> Data:
-    folder = Path(os.environ.get("HPML_SIM_FASHION_MNIST", FASHION_MNIST_FOLDER))
-    if not (folder / "train-images-idx3-ubyte.gz").is_file():
-        raise HpmlError(
-            f"data 'fashion-mnist': no files in {folder}; install Debian's package dataset-fashion-mnist "
-            "(apt-get install dataset-fashion-mnist) or set HPML_SIM_FASHION_MNIST to a folder with the four .gz files"
-        )
-    x_train, y_train = _idx(folder / "train-images-idx3-ubyte.gz"), _idx(folder / "train-labels-idx1-ubyte.gz")
-    x_test, y_test = _idx(folder / "t10k-images-idx3-ubyte.gz"), _idx(folder / "t10k-labels-idx1-ubyte.gz")
+def _images(name: str) -> Data:
+    """A set of images from its authors' files."""
+    (x_train, y_train), (x_test, y_test) = read_images(name)
     scale = np.float32(1 / 255)
-    return _pack("fashion-mnist", x_train[:, None] * scale, y_train, x_test[:, None] * scale, y_test)
-
-
-def _idx(path: Path) -> np.ndarray:
-    """An IDX file (LeCun's format: two zero bytes, type 8 = uint8, number of dimensions, sizes, data)."""
-    raw = gzip.decompress(path.read_bytes())
-    if raw[:3] != b"\x00\x00\x08":
-        raise HpmlError(f"{path}: not an IDX file of unsigned bytes")
-    shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+    return _pack(name, x_train * scale, y_train, x_test * scale, y_test)
 
 
 def _pack(name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> Data:
@@ -253,4 +235,8 @@ def _moving_bars() -> Data:
     return Data("moving-bars", moving_bars(1000, seed=0), moving_bars(400, seed=1), (12, 2, 16, 16), 4)
 
 
-_LOADERS = {"digits": _digits, "fashion-mnist": _fashion_mnist, "moving-bars": _moving_bars}
+_LOADERS: Mapping[str, Callable[[], Data]] = {
+    "digits": _digits,
+    "moving-bars": _moving_bars,
+    **{name: partial(_images, name) for name in IMAGE_SETS},
+}

@@ -368,13 +368,12 @@ def _rapl() -> Check:
 
 
 def _fashion_mnist() -> Check:
-    from hpml_sim.data import FASHION_MNIST_FOLDER
+    from hpml_sim.image_files import find_files
 
     name = "Fashion-MNIST"
-    folder = Path(os.environ.get("HPML_SIM_FASHION_MNIST", FASHION_MNIST_FOLDER))
-    if (folder / "train-images-idx3-ubyte.gz").is_file():
+    if find_files("fashion-mnist"):
         return Check(name, True, False, "found")
-    why = "not found (HPML_SIM_FASHION_MNIST may name its folder); scikit-learn's digits always work"
+    why = "not found (HPML_SIM_DATA may name the folder of all sets); scikit-learn's digits always work"
     return Check(name, False, False, why, "sudo apt-get install dataset-fashion-mnist")
 
 

@@ -36,7 +36,7 @@ GPU_TORCH = "torch>=2.11"
 TORCH_MIN = (2, 9)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 AIHWKIT_SOURCE = "aihwkit==1.2.0"
-EXTRAS = "cluster,course,cuda,events,quant,snn,track,tune"
+EXTRAS = "cluster,course,cuda,data,events,quant,snn,track,tune"
 GROUPS = ("dev", "docs", "aihwkit-run")
 GROUP_WITHOUT_DEPENDENCIES = "dev-alone"
 PIP_MIN = (25, 1)  # the first with --group
