@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from hpml_sim.analog import has_analog_layers, program
+from hpml_sim.analog.in_memory import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.census import Census, census
 from hpml_sim.convert import Converted, convert
@@ -36,7 +37,7 @@ from hpml_sim.results import (
     Row,
     to_frame,
 )
-from hpml_sim.targets import Analog, Digital, Spiking, Target, analog_part
+from hpml_sim.targets import Analog, Digital, Spiking, Target, analog_part, in_memory
 from hpml_sim.times import format_time
 from hpml_sim.training import fit
 
@@ -158,14 +159,15 @@ def _run(
 
 
 def _wanted(plan: Plan, label: str, target: Target, seed: int) -> set[tuple]:
-    times = plan.times_s if analog_part(target) else (None,)
+    times = plan.times_s if analog_part(target) and not in_memory(target) else (None,)
     return {(label, seed, time) for time in times}
 
 
 def _target_rows(plan: Plan, label: str, target: Target, trained: nn.Module, task: Data, seed: int) -> Iterator[Row]:
     machine_model = convert(trained, target)
     if not isinstance(target, Digital):
-        fit(machine_model, task, epochs=plan.tune_epochs, lr=plan.lr, seed=seed, title=f"tuning for {label}")
+        lr = None if in_memory(target) else plan.lr  # pulsed devices have learning rates of their own
+        fit(machine_model, task, epochs=plan.tune_epochs, lr=lr, seed=seed, title=f"tuning for {label}")
     card = load_card(target.card)
     estimates, missing = _estimates(target, machine_model, task)
     measurements = [_measurement_row(m) for m in _measurements(card, target, machine_model, task)]
@@ -213,7 +215,9 @@ def _simulated(target: Target) -> str:
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
     if isinstance(target, Spiking):
         words.append(f"{target.neuron} spiking neurons in floating point, with the equations of hpml_sim/kernels")
-    if (analog := analog_part(target)) is not None:
+    if (analog := analog_part(target)) is not None and analog.device is not None:
+        words.append(f"{analog.device} devices trained in memory by aihwkit's model of them; {IN_MEMORY_NOTE}")
+    elif analog is not None:
         card = _crossbar(analog)
         noise = card.noise
         source = f"{noise.where}; {card.sources[noise.source].reference}"

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, load_card
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, UnknownNameError
 
 _CONFIG = ConfigDict(extra="forbid", validate_default=True)
 Bits = Annotated[int, Field(ge=2, le=16)]
+PulsedDevice = Literal[
+    "reram-es",
+    "reram-sb",
+    "capacitor",
+    "ecram",
+    "ecram-mo",
+    "idealized",
+    "gokmen-vlasov",
+    "pcm",
+    "reram-array-om",
+    "reram-array-hfo2",
+]
+"""Devices that are trained in place by voltage pulses: aihwkit's presets."""
+TrainingRule = Literal["sgd", "mixed-precision", "tiki-taka", "tiki-taka-v2", "chopped-tiki-taka-v2", "agad"]
+"""How the gradient becomes pulses on such devices."""
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -59,6 +74,14 @@ class Analog:
         stuck_at_g_min, stuck_at_g_max: share of the devices that stay at their smallest or largest conductance whatever
             is programmed and however long one waits. Which ones is drawn for each chip; a larger share adds to a
             smaller one.
+        device: train in memory, on devices of this kind (needs engine="aihwkit"): `fit` sends them pulses, and there is
+            no chip to program afterwards. The card then gives array, converters and what a pulse costs; its noise
+            model and all options that train for or describe programmed chips are not used, and refused if given.
+        rule: how the gradient becomes pulses: "sgd" (stochastic pulse trains, the default), "mixed-precision" (the
+            gradient is summed in digital), "tiki-taka", "tiki-taka-v2", "chopped-tiki-taka-v2", "agad" (a fast array
+            for the gradient, a slow one for the weights; agad takes about a second a step).
+        device_seed: of the differences between those devices, >= 0. Pulses themselves cannot be seeded in aihwkit, so
+            no two trainings are alike.
     """
 
     card: str = "pcm-hermes"
@@ -76,9 +99,21 @@ class Analog:
     slices: Annotated[int, Field(ge=1, le=16)] = 1
     stuck_at_g_min: Annotated[float, Field(ge=0, le=1)] = 0.0
     stuck_at_g_max: Annotated[float, Field(ge=0, le=1)] = 0.0
+    device: PulsedDevice | None = None
+    rule: TrainingRule | None = None
+    device_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("device", "rule", mode="before")
+    @classmethod
+    def _known(cls, value: object, info: ValidationInfo) -> object:
+        known = get_args(PulsedDevice if info.field_name == "device" else TrainingRule)
+        if isinstance(value, str) and value not in known:
+            raise UnknownNameError(str(info.field_name), value, known)
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Analog:
+        self._check_in_memory()
         if self.slices > 1 and self.levels is None:
             raise ValueError(f"slices={self.slices}: digits need a base; give levels= as well, such as levels=16")
         if self.levels is not None and self.levels**self.slices > 2**31:
@@ -88,6 +123,39 @@ class Analog:
                 f"stuck_at_g_min={self.stuck_at_g_min} and stuck_at_g_max={self.stuck_at_g_max}: at most 1 together"
             )
         return self
+
+    def _check_in_memory(self) -> None:
+        if self.device is None:
+            if self.rule is not None:
+                raise ValueError(f"rule={self.rule!r} needs a device to train in memory; add such as device='ecram'")
+            return
+        if self.engine != "aihwkit":
+            raise ValueError(
+                f"device={self.device!r} trains in memory, which engine={self.engine!r} cannot; add engine='aihwkit'"
+            )
+        if self.device == "pcm" and self.rule not in (None, "sgd", "mixed-precision"):
+            raise ValueError(f"rule={self.rule!r}: a pcm device only goes up; take rule='sgd' or 'mixed-precision'")
+        given = {f.name: f.default for f in fields(self) if f.name in _PROGRAMMED_ONLY}
+        if unused := sorted(name for name, default in given.items() if getattr(self, name) != default):
+            raise ValueError(
+                f"{', '.join(unused)}: for chips that are programmed after training; device={self.device!r} is trained "
+                "in place, so leave it out"
+            )
+
+
+_PROGRAMMED_ONLY = frozenset(
+    {
+        "compensation",
+        "training_noise",
+        "weight_clip",
+        "input_percentile",
+        "levels",
+        "slices",
+        "stuck_at_g_min",
+        "stuck_at_g_max",
+    }
+)
+"""Options of `Analog` that mean nothing where devices are trained in place."""
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -171,6 +239,12 @@ Target = Digital | Analog | Spiking
 def analog_part(target: Target) -> Analog | None:
     """What holds the weights on crossbars: the target itself, or a spiking target's synapses."""
     return target if isinstance(target, Analog) else target.synapses if isinstance(target, Spiking) else None
+
+
+def in_memory(target: Target) -> bool:
+    """Whether its weights are devices that are trained in place: no chip is programmed, and no time counts from it."""
+    analog = analog_part(target)
+    return analog is not None and analog.device is not None
 
 
 def as_target(target: Target | str | Path) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.in_memory import InMemoryTraining
 from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.errors import HpmlError
 from hpml_sim.progress import progress
@@ -28,7 +30,7 @@ def fit(
     data: str | Data | tuple,
     *,
     epochs: int = 10,
-    lr: float = 2e-3,
+    lr: float | None = None,
     batch_size: int = 64,
     seed: int = 0,
     show_progress: bool = True,
@@ -36,13 +38,15 @@ def fit(
 ) -> History:
     """Train in place with Adam, cross-entropy and a cosine schedule; reproducible from `seed`.
 
-    What makes training hardware-aware or spiking lies in the model's own layers, so the loop is the same for all.
+    What makes training hardware-aware or spiking lies in the model's own layers, so the loop is the same for all. Where
+    weights are pulsed devices (`Analog(..., device=...)`), aihwkit's SGD sends the pulses in place of Adam; they cannot
+    be seeded, so two such trainings differ.
 
     Args:
         model: (batch, *input_shape) -> (batch, classes), logits.
         data: a name, a `Data`, or a (train, test) pair of datasets of (input, label).
         epochs: passes over the training set, >= 0.
-        lr: first learning rate, > 0.
+        lr: first learning rate, > 0; None takes 2e-3, or for pulsed devices the one measured for device and rule.
         batch_size: samples a step, >= 1.
         seed: of the order of samples and of all noise drawn in training; the caller's random state is left alone.
         show_progress: draw a progress bar where there is a terminal.
@@ -57,6 +61,11 @@ def fit(
     """
     if epochs < 0 or batch_size < 1:
         raise HpmlError(f"fit: epochs={epochs!r} must be >= 0 and batch_size={batch_size!r} >= 1")
+    in_memory = InMemoryTraining.of(model)
+    if in_memory is not None:
+        lr = in_memory.learning_rate(lr)
+    elif lr is None:
+        lr = 2e-3
     if not (math.isfinite(lr) and lr > 0):
         raise HpmlError(f"fit: lr={lr!r} must be a finite number > 0; try 2e-3")
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -66,7 +75,8 @@ def fit(
     device = parameters[0].device
     inputs, labels = inputs.to(device), labels.to(device)
 
-    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    state = model.state_dict() if in_memory is None else in_memory.state()
+    before = copy.deepcopy(state)
     cuda = [device] if device.type == "cuda" else []
     losses: list[float] = []
     accuracies: list[float] = []
@@ -78,18 +88,22 @@ def fit(
     ):
         torch.manual_seed(seed)
         batches = math.ceil(len(inputs) / batch_size)
-        optimiser = torch.optim.Adam(parameters, lr=lr)
+        optimiser = torch.optim.Adam(parameters, lr=lr) if in_memory is None else in_memory.optimiser(lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=max(1, epochs * batches))
+        if in_memory is not None:
+            in_memory.start(inputs[:1024], labels[:1024])
         model.train()
         for epoch in range(epochs):
             loss, accuracy = _epoch(model, inputs, labels, batch_size, optimiser, schedule)
             if not math.isfinite(loss):
-                model.load_state_dict(before)
+                model.load_state_dict(before, strict=in_memory is None)
                 model.train(was_training)
                 raise HpmlError(
                     f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
                     f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
                 )
+            if in_memory is not None:
+                in_memory.judge(epoch, epochs, loss, lr)
             losses.append(loss)
             accuracies.append(accuracy)
             step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")

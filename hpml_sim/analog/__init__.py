@@ -10,6 +10,7 @@ from hpml_sim.analog.chips import save_chips as save_chips
 from hpml_sim.analog.convert import convert_analog as convert_analog
 from hpml_sim.analog.convert import replace_layers as replace_layers
 from hpml_sim.analog.genuine import to_aihwkit as to_aihwkit
+from hpml_sim.analog.in_memory import in_memory_optimiser as in_memory_optimiser
 from hpml_sim.analog.layers import AnalogConv1d as AnalogConv1d
 from hpml_sim.analog.layers import AnalogConv2d as AnalogConv2d
 from hpml_sim.analog.layers import AnalogConv3d as AnalogConv3d

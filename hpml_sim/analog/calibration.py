@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.pulsed import pulsed_tiles
 from hpml_sim.errors import HpmlError
 
 
@@ -54,6 +55,11 @@ def analog_layers(model: nn.Module) -> dict[str, Crossbar]:
         HpmlError: there are none, or the model is of programmed chips.
     """
     layers = crossbars(model)
+    if pulsed_tiles(model):
+        raise HpmlError(
+            "the weights of this model are pulsed devices, trained in place: there is nothing to calibrate or program; "
+            "hs.evaluate(model, data) runs it as it is"
+        )
     if not layers:
         raise HpmlError(
             f"{type(model).__name__} has no analog layers; make them with hs.convert(model, 'pcm-hermes') "

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.crossbar import Crossbar, crossbar_card
 from hpml_sim.analog.layers import AnalogConv1D, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
+from hpml_sim.analog.pulsed import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import (
     AnalogGRU,
     AnalogGRUCell,
@@ -76,8 +77,14 @@ def replace_layers(
     Raises:
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
     """
-    for one in target.layers.values() if isinstance(target, PerLayer) else [target]:
+    targets = list(target.layers.values()) if isinstance(target, PerLayer) else [target]
+    for one in targets:
         crossbar_card(one)
+    if len({one.device is None for one in targets}) > 1:
+        raise ConversionError(
+            "target={...}: layers that are trained in memory (device=) and layers that are programmed afterwards "
+            "cannot be trained together; give all of them a device, or none"
+        )
     plan: dict[nn.Module, nn.Module] = {}
     rows: list[LayerReport] = []
     _plan(model, "", target, chosen, plan, rows)
@@ -131,6 +138,8 @@ def _plan(
     own = target[name] if isinstance(target, PerLayer) else target
     if digital is None and own is None:
         digital = "no target for this layer"
+    if digital is None and own is not None and own.device is not None:
+        digital = why_not_pulsed(module)
     if digital is not None:
         rows.append(LayerReport(name, was, "digital", why=digital))
         return
@@ -138,17 +147,22 @@ def _plan(
     assert own is not None
     for part_name, part in module.named_modules():
         _check_weights(part, f"{name}.{part_name}" if part_name else name)
-    new = _ANALOG.get(base, AnalogConv1D).from_digital(module, own)
+    became = ""
+    if own.device is not None:
+        became = "aihwkit."
+        new, tiles, used, note = pulsed_layer(module, own, len(plan))
+    else:
+        new = _ANALOG.get(base, AnalogConv1D).from_digital(module, own)
+        shapes = [crossbar.shape for crossbar in crossbars(new).values()]
+        tiles = sum(shape.tiles for shape in shapes)
+        used = sum(shape.utilisation * shape.tiles for shape in shapes) / tiles
+        pieces = max(shape.row_tiles for shape in shapes)
+        note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
     # hooks of the user stay with the layer
     for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
         setattr(new, hooks, getattr(module, hooks))
     plan[module] = new
-    shapes = [crossbar.shape for crossbar in crossbars(new).values()]
-    tiles = sum(shape.tiles for shape in shapes)
-    used = sum(shape.utilisation * shape.tiles for shape in shapes) / tiles
-    pieces = max(shape.row_tiles for shape in shapes)
-    split = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
-    rows.append(LayerReport(name, was, type(new).__name__, tiles, used, split))
+    rows.append(LayerReport(name, was, became + type(new).__name__, tiles, used, note))
 
 
 def _hugging_face_conv1d(module: nn.Module) -> type[nn.Module] | None:

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     READOUT = 4
     NETWORK = 5
     FAULTS = 6
+    DEVICES = 7
 
 
 def derive(seed: int, purpose: Purpose, *, layer: int = 0, chip: int = 0, time_s: float = 0.0, call: int = 0) -> int:
