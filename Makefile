@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format doctor setup tiles ready clean distclean
+.PHONY: help demo test notebooks lint types format doctor setup tiles ready clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: ready  ## one network on five machines: table on screen, report in runs/de
 
 test: ready  ## all tests (ARGS="-k card" for some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+notebooks: ready  ## week 14: students' and instructor's notebooks, run once, as pages (ARGS="build", "run exercise_1")
+	@$(BIN)/python tools/notebooks.py $(ARGS)
 
 lint: ready  ## ruff: mistakes and layout
 	@$(BIN)/ruff check .

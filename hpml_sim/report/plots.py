@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 INK, GRID, PAPER = "#1b1f24", "#d5d9df", "#fffffe"
 """Text and axes, grid, background: unlike any colour of a series, so that a page can map them to its own theme."""
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of series, in this order: told apart with any form of colour blindness."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)))
 _BARS: dict[str, Any] = {
@@ -57,7 +58,7 @@ class Style:
 def style_of(target: TargetSummary) -> Style:
     """Colour, marker and dashes of a target: by its place in the run, the same in every plot."""
     i = target.index
-    return Style(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], _DASHES[i % len(_DASHES)])
+    return Style(COLOURS[i % len(COLOURS)], _MARKERS[i % len(_MARKERS)], _DASHES[i % len(_DASHES)])
 
 
 @contextmanager

@@ -12,6 +12,7 @@ net = hs.models.mlp(64, 128, 10)
 hs.fit(net, data="digits", epochs=40, lr=5e-3)
 digital = hs.evaluate(net, data="digits")
 print("digital:", digital)
+assert digital.mean > 0.96
 
 # %% [markdown]
 # ## An analog chip
@@ -51,4 +52,5 @@ print("spikes on crossbars, after a day:", hs.evaluate(hs.program(hybrid, chips=
 result = hs.compare(net, data="digits", on=["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"], epochs=0)
 columns = ["target", "time_s", "batch", "accuracy_mean", "energy_j_nominal", "latency_s_nominal", "scope"]
 print(result.table()[columns].to_string())
-figure = result.plot()
+assert set(result.table()["target"]) == {"cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"}
+result.plot()

@@ -1,0 +1,157 @@
+"""Week 14 as a course: what students get, and what nbgrader makes of what they hand in.
+
+The solved notebooks are run once, by `make notebooks`; here only the shortest one is, to hold nbgrader to full points.
+"""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import jupytext
+import nbformat
+import pytest
+from nbgrader.api import Gradebook
+
+ROOT = Path(__file__).resolve().parent.parent
+COURSE = sorted((ROOT / "notebooks" / "src" / "week14").glob("*.py"))
+CHEATS = ROOT / "tests" / "cheats"
+SHORTEST = "exercise_1_roofline"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebooks_tool", ROOT / "tools" / "notebooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def course(tool, tmp_path_factory) -> Path:
+    """All notebooks built as `make notebooks` builds them."""
+    folder = tmp_path_factory.mktemp("course")
+    tool.build(folder)
+    return folder
+
+
+def kinds(notebook) -> dict[str, dict]:
+    """nbgrader's metadata of each cell that has some, by its id."""
+    return {c.metadata.nbgrader["grade_id"]: c.metadata.nbgrader for c in notebook.cells if "nbgrader" in c.metadata}
+
+
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.mark.parametrize("source", COURSE, ids=lambda path: path.stem)
+def test_what_students_get_has_blanks_and_no_answers(course, source):
+    solved = read(course / "instructor" / "week14" / f"{source.stem}.ipynb")
+    handed_out = read(course / "student" / "week14" / f"{source.stem}.ipynb")
+    text = "\n".join(cell.source for cell in handed_out.cells)
+    assert "raise NotImplementedError()" in text
+    assert "SOLUTION" not in text
+    assert "HIDDEN TESTS" not in text
+    assert all(not cell.get("outputs") for cell in (*handed_out.cells, *solved.cells))
+    graded = [kind for kind in kinds(handed_out).values() if kind["grade"]]
+    assert any(kind["solution"] for kind in graded), "an open question, marked by hand"
+    for kind in graded:
+        assert kind["points"] > 0
+    hidden = [c.source for c in solved.cells if c.metadata.get("nbgrader", {}).get("grade") and c.cell_type == "code"]
+    assert all("### BEGIN HIDDEN TESTS" in cell for cell in hidden), "every check has a part that students do not see"
+
+
+@pytest.mark.parametrize("source", COURSE, ids=lambda path: path.stem)
+def test_heading_says_time_points_and_hardware(source):
+    notebook = jupytext.read(source)
+    heading, _, line, *_ = notebook.cells[0].source.splitlines()
+    assert heading.startswith("# ")
+    points = sum(kind["points"] for kind in kinds(notebook).values() if kind["grade"])
+    assert f"{points} points" in line
+    assert "minutes" in line
+    assert "needs a GPU: no" in line
+    assert "## Sources" in notebook.cells[-1].source
+
+
+def hand_in(course: Path, student: str, answers: dict[str, dict[str, str]]) -> None:
+    """A submission: the students' version with the cells named in `answers` (notebook -> id -> source) replaced."""
+    for name, cells in answers.items():
+        notebook = read(course / "student" / "week14" / f"{name}.ipynb")
+        for cell in notebook.cells:
+            cell.source = cells.get(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source)
+        path = course / "submitted" / student / "week14" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+
+
+def graded(tool, course: Path, student: str) -> dict[str, dict[str, tuple[float, float]]]:
+    """What nbgrader gives: notebook -> id -> (points, of how many), for all that is graded automatically."""
+    tool.nbgrader(course, "autograde", "week14", "--create", "--force", f"--student={student}")
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+        submission = gradebook.find_submission("week14", student)
+        return {
+            notebook.name: {
+                grade.cell.name: (grade.auto_score, grade.max_score)
+                for grade in notebook.grades
+                if grade.cell.cell_type == "code"
+            }
+            for notebook in submission.notebooks
+        }
+
+
+def solutions(course: Path, name: str) -> dict[str, str]:
+    notebook = read(course / "instructor" / "week14" / f"{name}.ipynb")
+    return {
+        cell.metadata.nbgrader["grade_id"]: cell.source
+        for cell in notebook.cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+    }
+
+
+def cheats(name: str) -> dict[str, str]:
+    notebook = jupytext.read(CHEATS / f"{name}.py")
+    return {cell.metadata["title"]: cell.source for cell in notebook.cells if "title" in cell.metadata}
+
+
+@pytest.mark.slow
+def test_nbgrader_gives_a_solution_full_points(tool, course):
+    hand_in(course, "solution", {SHORTEST: solutions(course, SHORTEST)})
+    points = graded(tool, course, "solution")[SHORTEST]
+    assert len(points) >= 4
+    assert all(got == most > 0 for got, most in points.values())
+
+
+@pytest.mark.slow
+def test_nbgrader_gives_a_blank_sheet_nothing_and_it_stops_at_the_first_blank(tool, course):
+    hand_in(course, "blank", {path.stem: {} for path in COURSE})
+    for name, points in graded(tool, course, "blank").items():
+        assert points
+        assert {got for got, _ in points.values()} == {0}, f"{name}: {points}"
+        cells = read(course / "autograded" / "blank" / "week14" / f"{name}.ipynb").cells
+        errors = [o.ename for cell in cells for o in cell.get("outputs", ()) if o.output_type == "error"]
+        assert errors[0] == "NotImplementedError"
+
+
+@pytest.mark.slow
+def test_nbgrader_gives_answers_copied_from_the_visible_checks_nothing(tool, course):
+    for path in COURSE:
+        code = {blank for blank, source in solutions(course, path.stem).items() if "### BEGIN SOLUTION" in source}
+        assert set(cheats(path.stem)) == code, f"tests/cheats/{path.stem}.py: a cell for each blank, titled with its id"
+    hand_in(course, "cheat", {path.stem: cheats(path.stem) for path in COURSE})
+    for name, points in graded(tool, course, "cheat").items():
+        assert {got for got, _ in points.values()} == {0}, f"{name}: {points}"
+        # a cheat is one only if it passes what students can see: the first error lies in a hidden check
+        cells = read(course / "autograded" / "cheat" / "week14" / f"{name}.ipynb").cells
+        for cell in cells:
+            if cell.metadata.get("nbgrader", {}).get("grade") and cell.cell_type == "code":
+                (error,) = [output for output in cell.outputs if output.output_type == "error"]
+                assert error.ename == "CheckError", f"{name}: {error.evalue}"
+
+
+def test_notebooks_are_those_that_the_readme_lists():
+    text = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "notebooks" / "src").rglob("*.py")):
+        assert f"`{path.relative_to(ROOT / 'notebooks' / 'src')}`" in text
+
+
+def test_no_notebook_with_outputs_is_kept_in_git():
+    assert not list((ROOT / "notebooks").rglob("*.ipynb"))
