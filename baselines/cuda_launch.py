@@ -10,9 +10,8 @@ This module does not import numba by itself: `import hpml_sim` stays cheap, and 
 
 from __future__ import annotations
 
-import sys
-import warnings
 from functools import lru_cache
+from importlib import metadata
 from typing import Any, Literal
 
 import torch
@@ -55,7 +54,34 @@ def cuda_backend() -> Backend:
             f"numba finds a GPU, but torch {torch.__version__} ({build}) does not: its tensors cannot lie there. "
             f"Install torch's build for this driver (https://pytorch.org). {instead}"
         )
+    try:
+        _try_a_kernel()
+    except Exception as error:  # whatever a driver, a toolkit or two versions that do not go together may raise
+        first = " ".join(str(error).split())[:200]
+        raise HpmlError(
+            f"numba-cuda {metadata.version('numba-cuda')} finds {torch.cuda.get_device_name()} but cannot run a kernel "
+            f"there ({type(error).__name__}: {first}). torch is built for CUDA {torch.version.cuda}, numpy is "
+            f"{metadata.version('numpy')}. Usual causes: a driver older than the CUDA toolkit that numba-cuda found, "
+            "or no toolkit (pip install 'numba-cuda[cu12]' or '[cu13]', whichever `nvidia-smi` shows); a numpy newer "
+            "than numba-cuda knows (0.30 needs numpy < 2.5). Everything of torch still works (engine='torch'). "
+            + instead
+        ) from error
     return "gpu"
+
+
+def _try_a_kernel() -> None:
+    """Compile the smallest kernel and run it: what is missing shows here, not in the middle of a network."""
+    from numba import cuda
+
+    from hpml_sim.kernels import _cuda
+
+    def write_one(x):
+        x[0] = 1
+
+    x = torch.zeros(1, dtype=torch.int32, device="cuda")
+    _cuda.launch(cuda.jit(write_one), (1,), (1,), x)
+    if int(x) != 1:
+        raise RuntimeError("it ran and wrote nothing")
 
 
 def check_operands(operation: str, dtype: torch.dtype = torch.float32, **operands: Tensor | None) -> None:
@@ -114,32 +140,6 @@ def launch(kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int,
             f"{kernel.py_func.__name__}: the shape needs a grid of {' x '.join(map(str, grid))} blocks, CUDA allows "
             f"{' x '.join(map(str, MOST_BLOCKS[: len(grid)]))}; split the batch"
         )
-    from numba import cuda
+    from hpml_sim.kernels import _cuda  # here, because it imports numba
 
-    if cuda_backend() == "simulator":
-        _simulate(kernel, grid, threads, arguments)
-        return
-    device = next(a.device for a in arguments if isinstance(a, Tensor))
-    with cuda.gpus[device.index or 0]:  # numba keeps a current device of its own
-        stream = cuda.external_stream(torch.cuda.current_stream(device).cuda_stream)
-        on_device = (cuda.as_cuda_array(a.detach()) if isinstance(a, Tensor) else a for a in arguments)
-        kernel[grid, threads, stream](*on_device)
-
-
-def _simulate(kernel: Any, grid: tuple[int, ...], threads: int | tuple[int, ...], arguments: tuple[Any, ...]) -> None:
-    """Run a kernel in numba's simulator, on views of the tensors; inputs that it cannot view are copied."""
-    # Its threads wait for each other by polling: short turns make it about 6 x faster.
-    turn = sys.getswitchinterval()
-    sys.setswitchinterval(5e-5)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # inf - inf: numpy warns, a GPU does not
-            kernel[grid, threads](*(_view(a) if isinstance(a, Tensor) else a for a in arguments))
-    finally:
-        sys.setswitchinterval(turn)
-
-
-def _view(x: Tensor) -> Any:
-    array = x.detach().numpy()
-    whole = array.flags["C_CONTIGUOUS"] or array.flags["F_CONTIGUOUS"]
-    return array if whole else array.copy()  # the simulator knows no other strides; results are always contiguous
+    _cuda.launch(kernel, grid, (threads,) if isinstance(threads, int) else threads, *arguments)

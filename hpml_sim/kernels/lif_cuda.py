@@ -15,7 +15,7 @@ import torch
 from numba import cuda
 from torch import Tensor
 
-from hpml_sim.kernels._cuda import launch, unfused
+from hpml_sim.kernels._cuda import launch_each, unfused
 
 
 @lru_cache(maxsize=2)
@@ -73,7 +73,17 @@ def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, 
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
     kernel, _ = _kernels(double)
-    launch(kernel, x, x, beta, theta, real(reset == "subtract"), real(reset == "zero"), spikes, membrane)
+    launch_each(
+        kernel,
+        x.shape[0] * x.shape[2],
+        x,
+        beta,
+        theta,
+        real(reset == "subtract"),
+        real(reset == "zero"),
+        spikes,
+        membrane,
+    )
 
 
 def backward(
@@ -91,9 +101,9 @@ def backward(
     double = membrane.dtype == torch.float64
     real = np.float64 if double else np.float32
     _, kernel = _kernels(double)
-    launch(
+    launch_each(
         kernel,
-        membrane,
+        membrane.shape[0] * membrane.shape[2],
         grad_spikes,
         grad_spikes if grad_membrane is None else grad_membrane,
         grad_membrane is not None,

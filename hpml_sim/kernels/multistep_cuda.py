@@ -9,7 +9,7 @@ import torch
 from numba import cuda
 from torch import Tensor
 
-from hpml_sim.kernels._cuda import SIMULATED, launch, unfused
+from hpml_sim.kernels._cuda import SIMULATED, launch_each, unfused
 from hpml_sim.kernels.dynamics import DYNAMICS
 
 
@@ -54,11 +54,11 @@ def _kernels(name: str, double: bool, divides: bool) -> tuple[Any, Any]:
 def forward(name: str, x: Tensor, *rest: Tensor) -> None:
     """Fill states and spikes; arguments as for the other engines."""
     kernel, _ = _kernels(name, x.dtype == torch.float64, False)
-    launch(kernel, x, x, *rest)
+    launch_each(kernel, x.shape[0] * x.shape[2], x, *rest)
 
 
 def backward(name: str, divides: bool, grad: Tensor, slope: Tensor, direct: Tensor | None, *rest: Tensor) -> None:
     """Fill the gradients; arguments as for the other engines."""
     _, kernel = _kernels(name, grad.dtype == torch.float64, divides)
     some = direct if direct is not None else grad.new_empty(1, 1, 1, 1)
-    launch(kernel, grad, grad, slope, some, direct is not None, *rest)
+    launch_each(kernel, grad.shape[0] * grad.shape[2], grad, slope, some, direct is not None, *rest)

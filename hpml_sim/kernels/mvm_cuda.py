@@ -14,7 +14,7 @@ import torch
 from numba import cuda
 from torch import Tensor
 
-from hpml_sim.kernels._cuda import SIMULATED, unfused
+from hpml_sim.kernels._cuda import SIMULATED, launch_each, unfused
 
 
 @lru_cache(maxsize=2)
@@ -67,27 +67,15 @@ def _kernels(double: bool) -> tuple[Any, Any]:
     return dac, adc
 
 
-def _launch(kernel: Any, threads: int, like: Tensor, *arguments: Any) -> None:
-    if threads == 0:
-        return
-    if SIMULATED:
-        arguments = tuple(a.numpy() if isinstance(a, Tensor) else a for a in arguments)
-        kernel[-(-threads // 32), 32](*arguments)
-        return
-    stream = cuda.external_stream(torch.cuda.current_stream(like.device).cuda_stream)
-    arguments = tuple(cuda.as_cuda_array(a) if isinstance(a, Tensor) else a for a in arguments)
-    kernel[-(-threads // 128), 128, stream](*arguments)
-
-
 def dac(x: Tensor, gain: float, top: int, codes: Tensor) -> None:
     """Fill codes (groups, tiles, vectors, height) from x (groups, vectors, tiles, height)."""
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
-    _launch(_kernels(double)[0], x.numel(), x, x, real(gain), real(top), codes)
+    launch_each(_kernels(double)[0], x.numel(), x, real(gain), real(top), codes)
 
 
 def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, top: int, scale: Tensor, z: Tensor) -> None:
     """Fill z (groups, vectors, cols) from y (groups, tiles, vectors, slices * cols)."""
     double = y.dtype == torch.float64
     real = np.float64 if double else np.float32
-    _launch(_kernels(double)[1], z.numel(), y, y, noise, noisy, real(sigma), real(gain), real(top), scale, z)
+    launch_each(_kernels(double)[1], z.numel(), y, noise, noisy, real(sigma), real(gain), real(top), scale, z)

@@ -14,7 +14,7 @@ import torch
 
 
 @pytest.fixture(scope="module")
-def benchmark(repository: Path) -> ModuleType:
+def script(repository: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("benchmark_baselines", repository / "benchmarks" / "baselines.py")
     assert spec is not None
     assert spec.loader is not None
@@ -24,35 +24,35 @@ def benchmark(repository: Path) -> ModuleType:
     return module
 
 
-def test_every_pair_of_the_gpu_part_computes_the_same(benchmark, device):
+def test_every_pair_of_the_gpu_part_computes_the_same(script, device):
     names = []
-    for case in benchmark.gpu_cases(device, small=True):
-        assert benchmark.difference(case) <= case.tolerance
+    for case in script.gpu_cases(device, small=True):
+        assert script.difference(case) <= case.tolerance
         names.append(case.name)
     assert len(names) == 10
 
 
-def test_a_pair_that_differs_stops_the_benchmark(benchmark):
-    wrong = benchmark.Case("ours", "the peer", lambda: torch.ones(2), lambda: torch.ones(2) * 1.1)
+def test_a_pair_that_differs_stops_the_benchmark(script):
+    wrong = script.Case("ours", "the peer", lambda: torch.ones(2), lambda: torch.ones(2) * 1.1)
     with pytest.raises(SystemExit, match=r"ours differs from the peer by 0\.09"):
-        benchmark.difference(wrong)
+        script.difference(wrong)
 
 
-def test_ratio_is_above_one_where_ours_is_faster(benchmark):
+def test_ratio_is_above_one_where_ours_is_faster(script):
     def takes(seconds: float) -> torch.Tensor:
         time.sleep(seconds)
         return torch.ones(1)
 
-    case = benchmark.Case("quick", "slow", lambda: takes(0.001), lambda: takes(0.01))
-    result = benchmark.compare(case, 5, 0.002, lambda: None)
+    case = script.Case("quick", "slow", lambda: takes(0.001), lambda: takes(0.01))
+    result = script.compare(case, 5, 0.002, lambda: None)
     assert result.ratio > 2
     assert result.ratio_p10 <= result.ratio <= result.ratio_p90
 
 
-def test_without_a_gpu_it_says_so_and_writes_what_it_has(benchmark, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark, "gpu_state", lambda: ("no GPU in this machine", {}))
-    monkeypatch.setattr(benchmark, "cpu_cases", lambda window: iter(()))
-    assert benchmark.main(["--out", str(tmp_path / "results" / "b.json"), "--rounds", "3"]) == 0
+def test_without_a_gpu_it_says_so_and_writes_what_it_has(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(script, "gpu_state", lambda: ("no GPU in this machine", {}))
+    monkeypatch.setattr(script, "cpu_cases", lambda window: iter(()))
+    assert script.main(["--out", str(tmp_path / "results" / "b.json"), "--rounds", "3"]) == 0
     written = json.loads((tmp_path / "results" / "b.json").read_text())
     assert written["gpu"] == {"not_measured": "no GPU in this machine"}
     assert {"cpu", "machine", "versions"} <= set(written)
