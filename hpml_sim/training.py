@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.in_memory import InMemoryTraining
 from hpml_sim.data import Data, load_data, stacked
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.progress import progress
+
+Optimiser = str | Callable[..., torch.optim.Optimizer]
+"""A class of `torch.optim` by name ("adamw", "SGD"), or a function (parameters, lr=) -> optimiser, such as a class."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,25 @@ def fit(
     epochs: int = 10,
     lr: float | None = None,
     batch_size: int = 64,
+    optimiser: Optimiser | None = None,
+    teacher: nn.Module | None = None,
+    temperature: float = 4.0,
+    teacher_share: float = 0.5,
     seed: int = 0,
     show_progress: bool = True,
     title: str = "training",
 ) -> History:
-    """Train in place with Adam, cross-entropy and a cosine schedule; reproducible from `seed`.
+    """Train in place with cross-entropy and a cosine schedule of the learning rate; reproducible from `seed`.
 
     What makes training hardware-aware or spiking lies in the model's own layers, so the loop is the same for all. Where
     weights are pulsed devices (`Analog(..., device=...)`), aihwkit's SGD sends the pulses in place of Adam; they cannot
     be seeded, so two such trainings differ.
+
+    With a teacher, usually the digital network that the model was made from, the loss is
+
+        (1 - teacher_share) CE(labels) + teacher_share temperature^2 KL(teacher || model),
+
+    both distributions of KL at the temperature. Source: G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
 
     Args:
         model: (batch, *input_shape) -> (batch, classes), logits.
@@ -48,6 +61,12 @@ def fit(
         epochs: passes over the training set, >= 0.
         lr: first learning rate, > 0; None takes 2e-3, or for pulsed devices the one measured for device and rule.
         batch_size: samples a step, >= 1.
+        optimiser: name or class of an optimiser in `torch.optim`, or any function (parameters, lr=) -> optimiser, for
+            example `partial(torch.optim.SGD, momentum=0.9)`; None takes Adam. Weights are clipped whichever it is.
+        teacher: (batch, *input_shape) -> logits of the same shape as the model's. It is run once, in evaluation mode
+            and without gradients, and is not changed.
+        temperature: softens the outputs in distillation, > 0.
+        teacher_share: of the loss, in [0, 1]; the labels have the rest.
         seed: of the order of samples and of all noise drawn in training; the caller's random state is left alone.
         show_progress: draw a progress bar where there is a terminal.
         title: stands before the bar.
@@ -56,8 +75,9 @@ def fit(
         Loss and accuracy of each epoch.
 
     Raises:
-        HpmlError: an argument out of range, a model without trainable parameters, or a loss that is not finite (the
-            model then has the weights it came with).
+        HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, or a
+            loss that is not finite (the model then has the weights it came with).
+        UnknownNameError: `torch.optim` has no optimiser of this name.
     """
     if epochs < 0 or batch_size < 1:
         raise HpmlError(f"fit: epochs={epochs!r} must be >= 0 and batch_size={batch_size!r} >= 1")
@@ -75,6 +95,15 @@ def fit(
     device = parameters[0].device
     inputs, labels = inputs.to(device), labels.to(device)
 
+    if in_memory is not None:
+        if optimiser is not None:
+            raise HpmlError(
+                f"fit: optimiser={optimiser!r} cannot send pulses; leave it out, aihwkit's SGD trains pulsed devices"
+            )
+        stepper = in_memory.optimiser(lr)
+    else:
+        stepper = _optimiser(optimiser or "Adam", parameters, lr)
+    objective = _Objective.of(teacher, temperature, teacher_share, inputs)
     state = model.state_dict() if in_memory is None else in_memory.state()
     before = copy.deepcopy(state)
     cuda = [device] if device.type == "cuda" else []
@@ -88,27 +117,105 @@ def fit(
     ):
         torch.manual_seed(seed)
         batches = math.ceil(len(inputs) / batch_size)
-        optimiser = torch.optim.Adam(parameters, lr=lr) if in_memory is None else in_memory.optimiser(lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=max(1, epochs * batches))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * batches))
         if in_memory is not None:
             in_memory.start(inputs[:1024], labels[:1024])
-        model.train()
-        for epoch in range(epochs):
-            loss, accuracy = _epoch(model, inputs, labels, batch_size, optimiser, schedule)
-            if not math.isfinite(loss):
-                model.load_state_dict(before, strict=in_memory is None)
-                model.train(was_training)
-                raise HpmlError(
-                    f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
-                    f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
-                )
-            if in_memory is not None:
-                in_memory.judge(epoch, epochs, loss, lr)
-            losses.append(loss)
-            accuracies.append(accuracy)
-            step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
-    model.train(was_training)
+        try:
+            model.train()
+            for epoch in range(epochs):
+                loss, accuracy = _epoch(model, inputs, labels, batch_size, objective, stepper, schedule)
+                if not math.isfinite(loss):
+                    model.load_state_dict(before, strict=in_memory is None)
+                    raise HpmlError(
+                        f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
+                        f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
+                    )
+                if in_memory is not None:
+                    in_memory.judge(epoch, epochs, loss, lr)
+                losses.append(loss)
+                accuracies.append(accuracy)
+                step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
+        finally:
+            model.train(was_training)
     return History(tuple(losses), tuple(accuracies))
+
+
+def _optimiser(given: Optimiser, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The optimiser that was asked for, over all parameters."""
+    if isinstance(given, str):
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            name: kind
+            for name, kind in vars(torch.optim).items()
+            if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+        }
+        found = {name.lower(): kind for name, kind in kinds.items()}.get(given.lower())
+        if found is None:
+            raise UnknownNameError("optimiser", given, kinds)
+        factory = found
+    else:
+        factory = given
+    try:
+        optimiser = factory(parameters, lr=lr)
+    except (TypeError, ValueError) as error:
+        raise HpmlError(f"fit: optimiser={given!r} cannot be made for this model: {error}") from error
+    if not isinstance(optimiser, torch.optim.Optimizer):
+        raise HpmlError(
+            f"fit: optimiser={given!r} gave {type(optimiser).__name__}; it must be a name or class of torch.optim, or "
+            "a function (parameters, lr=) -> torch.optim.Optimizer"
+        )
+    return optimiser
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """What is made small: cross-entropy with the labels, and with a teacher's softened outputs.
+
+    Attributes:
+        taught: the teacher's log-probabilities of all samples, (samples, classes); None without a teacher.
+    """
+
+    taught: Tensor | None
+    temperature: float
+    share: float
+
+    @classmethod
+    def of(cls, teacher: nn.Module | None, temperature: float, share: float, inputs: Tensor) -> _Objective:
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise HpmlError(f"fit: temperature={temperature!r} must be a finite number > 0; try 4")
+        if not 0 <= share <= 1:
+            raise HpmlError(f"fit: teacher_share={share!r} must lie in [0, 1]; try 0.5")
+        if teacher is None:
+            return cls(None, temperature, share)
+        was_training = teacher.training
+        teacher.eval()
+        with torch.no_grad():
+            logits = torch.cat([teacher(x) for x in inputs.split(_TEACHER_BATCH)])
+        teacher.train(was_training)
+        if logits.dim() != 2 or len(logits) != len(inputs) or not torch.isfinite(logits).all():
+            raise HpmlError(
+                f"fit: the teacher's output for {len(inputs)} inputs has shape {tuple(logits.shape)}; it must be "
+                "finite logits (batch, classes). For programmed chips, take the model that they were programmed from"
+            )
+        return cls((logits / temperature).log_softmax(-1), temperature, share)
+
+    def __call__(self, logits: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
+        """The loss of a batch, whose samples are `chosen` of all."""
+        loss = nn.functional.cross_entropy(logits, labels)
+        if self.taught is None:
+            return loss
+        taught = self.taught[chosen]
+        if logits.shape != taught.shape:
+            raise HpmlError(
+                f"fit: the teacher's output {tuple(taught.shape)} and the model's {tuple(logits.shape)} must have the "
+                "same shape"
+            )
+        soft = nn.functional.kl_div(
+            (logits / self.temperature).log_softmax(-1), taught, reduction="batchmean", log_target=True
+        )
+        return (1 - self.share) * loss + self.share * self.temperature**2 * soft
+
+
+_TEACHER_BATCH = 500
 
 
 @contextmanager
@@ -132,18 +239,26 @@ def _epoch(
     inputs: Tensor,
     labels: Tensor,
     batch_size: int,
+    objective: _Objective,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> tuple[float, float]:
     total_loss, correct = 0.0, 0
     for chosen in torch.randperm(len(inputs)).to(inputs.device).split(batch_size):
         x, y = inputs[chosen], labels[chosen]
-        optimiser.zero_grad(set_to_none=True)
-        logits = model(x)
-        loss = nn.functional.cross_entropy(logits, y)
-        loss.backward()
-        optimiser.step()
+        outputs: list[Tensor] = []
+
+        def closure(x: Tensor = x, y: Tensor = y, chosen: Tensor = chosen, outputs: list[Tensor] = outputs) -> Tensor:
+            optimiser.zero_grad(set_to_none=True)
+            logits = model(x)
+            outputs.append(logits.detach())
+            loss = objective(logits, y, chosen)
+            loss.backward()
+            return loss
+
+        # LBFGS calls it several times (each with other noise), the others once; torch's type of it is too narrow
+        loss: Tensor = optimiser.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
         schedule.step()
         total_loss += float(loss.detach()) * len(y)
-        correct += int((logits.detach().argmax(dim=1) == y).sum())
+        correct += int((outputs[0].argmax(dim=1) == y).sum())
     return total_loss / len(inputs), correct / len(inputs)
