@@ -247,8 +247,17 @@ def _epoch(
     for chosen in torch.randperm(len(inputs)).to(inputs.device).split(batch_size):
         x, y = inputs[chosen], labels[chosen]
         outputs: list[Tensor] = []
+        random_state = torch.get_rng_state()
 
-        def closure(x: Tensor = x, y: Tensor = y, chosen: Tensor = chosen, outputs: list[Tensor] = outputs) -> Tensor:
+        def closure(
+            x: Tensor = x,
+            y: Tensor = y,
+            chosen: Tensor = chosen,
+            outputs: list[Tensor] = outputs,
+            random_state: Tensor = random_state,
+        ) -> Tensor:
+            if outputs:  # optimisers that look at a batch several times, such as LBFGS, must see the same noise
+                torch.set_rng_state(random_state)
             optimiser.zero_grad(set_to_none=True)
             logits = model(x)
             outputs.append(logits.detach())
@@ -256,7 +265,7 @@ def _epoch(
             loss.backward()
             return loss
 
-        # LBFGS calls it several times (each with other noise), the others once; torch's type of it is too narrow
+        # torch's type of it is too narrow
         loss: Tensor = optimiser.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
         schedule.step()
         total_loss += float(loss.detach()) * len(y)

@@ -90,7 +90,7 @@ def blob_net(seed=0):
         ("SGD", 0.1),
         ("RMSprop", 0.01),
         ("Adagrad", 0.05),
-        ("LBFGS", 0.5),
+        ("LBFGS", 0.1),
         (torch.optim.NAdam, 0.02),
         (partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-4), 0.05),
     ],
