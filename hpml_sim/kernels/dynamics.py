@@ -11,6 +11,7 @@ snnTorch, unless said otherwise. Sums and products are rounded one by one in the
                   threshold at once. snnTorch's leaves a neuron that gets more than 2 theta in a step silent above its
                   threshold for ever.
     synaptic      i' = alpha i + x;  v = beta m + i';  m' as in first_order                       Synaptic
+    synaptic_immediate  i' = alpha i + x;  v = beta m + i';  S and m' as in immediate    Synaptic with reset_delay=False
     alpha         e' = alpha e + x;  h' = beta h - x;  m' = tau (e' + h')                         Alpha
                   zero: e', h', m' all times (1 - R); subtract: e' - theta R, h' (1 - R), m' + h R
     adaptive      v' = beta v + x - S theta;  a' = rho a + S;  S' = H(v' - (theta + kappa a'))
@@ -154,6 +155,35 @@ def _synaptic(mul: Any, add: Any, above: Any, apply: Any) -> Pair:
     return step, back
 
 
+def _synaptic_immediate(mul: Any, add: Any, above: Any, apply: Any) -> Pair:
+    def step(x, states, c, t, n, p):
+        i = add(mul(p[4, n], states[1, c, t, n]), x)
+        v = add(mul(p[0, n], states[0, c, t, n]), i)
+        fired = above(v, p[1, n])
+        states[0, c, t + 1, n] = add(add(v, -mul(mul(fired, v), p[3, n])), -mul(mul(fired, p[1, n]), p[2, n]))
+        states[1, c, t + 1, n] = i
+        states[2, c, t + 1, n] = v
+        return fired
+
+    def back(grad, slope, states, c, t, n, p, later, grads):
+        v = states[2, c, t + 1, n]
+        fired = above(v, p[1, n])
+        lam = later[0, c, n]
+        taken = add(mul(v, p[3, n]), mul(p[1, n], p[2, n]))
+        from_spike = apply(add(grad, -mul(lam, taken)), slope)
+        through = add(add(lam, -mul(mul(lam, fired), p[3, n])), add(later[2, c, n], from_spike))
+        current = add(later[1, c, n], through)
+        grads[0, c, n] += mul(through, states[0, c, t, n])
+        grads[1, c, n] += -add(from_spike, mul(mul(lam, fired), p[2, n]))
+        grads[4, c, n] += mul(current, states[1, c, t, n])
+        later[0, c, n] = mul(through, p[0, n])
+        later[1, c, n] = mul(current, p[4, n])
+        later[2, c, n] = mul(through, above(p[1, n], p[1, n]))  # v is of this step alone: 0
+        return current
+
+    return step, back
+
+
 def _alpha(mul: Any, add: Any, above: Any, apply: Any) -> Pair:
     def step(x, states, c, t, n, p):
         h_before = states[2, c, t, n]
@@ -278,6 +308,13 @@ DYNAMICS: dict[str, Dynamics] = {
         ("membrane", "before"), _BASE, _immediate, lambda states, p: states[1, :, 1:] - p[1], attached=True
     ),
     "synaptic": Dynamics(("membrane", "current"), (*_BASE, "alpha"), _synaptic, _over_theta),
+    "synaptic_immediate": Dynamics(
+        ("membrane", "current", "before"),
+        (*_BASE, "alpha"),
+        _synaptic_immediate,
+        lambda states, p: states[2, :, 1:] - p[1],
+        attached=True,
+    ),
     "alpha": Dynamics(("membrane", "excitatory", "inhibitory"), (*_BASE, "alpha", "tau"), _alpha, _over_theta),
     "adaptive": Dynamics(
         ("membrane", "adaptation"),

@@ -51,6 +51,7 @@ def leaky(
     surrogate: str | Surrogate | Gradient = "atan",
     slope: float | None = None,
     reset_delay: bool = True,
+    start: Tensor | None = None,
     time_dim: int = 0,
     engine: Engine = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -68,6 +69,7 @@ def leaky(
         slope: its first parameter; None takes snnTorch's default.
         reset_delay: the reset acts at the next step and is not differentiated. False: in the step of the spike, and
             it is; membrane potentials are those after it (`immediate` in `dynamics.py`).
+        start: membrane potentials before the first step, of x's shape without its time; None: 0. May require gradients.
         time_dim: where time is, >= 0.
         engine: "numba" (CPU, float32 and float64), "numba-cuda" (CUDA device or numba's simulator, float32 and
             float64), "torch" (anything); "auto" picks the fastest for the tensor at hand.
@@ -91,8 +93,14 @@ def leaky(
 
         flags = {"subtracts": float(reset == "subtract"), "clears": float(reset == "zero")}
         values = {"beta": torch.as_tensor(beta).clamp(0, 1), "threshold": threshold, **flags}
-        spikes, states = multistep("immediate", x, values, surrogate=gradient, time_dim=time_dim, engine=engine)
+        initial = {} if start is None else {"membrane": start}
+        spikes, states = multistep(
+            "immediate", x, values, surrogate=gradient, start=initial, time_dim=time_dim, engine=engine
+        )
         return spikes, states[0]
+    if start is not None:
+        # a step from 0 whose current is the membrane potential ends there, to the last bit
+        x = torch.cat([start.unsqueeze(time_dim), x], time_dim)
     after = x.shape[time_dim + 1 :]
     chips, steps, neurons = math.prod(x.shape[:time_dim]), x.shape[time_dim], math.prod(after)
     flat = x.reshape(chips, steps, neurons)
@@ -100,8 +108,13 @@ def leaky(
         torch.as_tensor(value, device=x.device).to(x.dtype).expand(after).reshape(neurons)
         for value in (torch.as_tensor(beta).clamp(0, 1), threshold)
     ]
-    spikes, membrane = _Leaky.apply(flat, *per_neuron, reset, gradient, engine)  # type: ignore[misc]
-    return spikes.reshape(x.shape), membrane.reshape(x.shape)
+    spikes, membrane = (
+        out.reshape(x.shape)
+        for out in _Leaky.apply(flat, *per_neuron, reset, gradient, engine)  # type: ignore[misc]
+    )
+    if start is None:
+        return spikes, membrane
+    return spikes.narrow(time_dim, 1, steps - 1), membrane.narrow(time_dim, 1, steps - 1)
 
 
 class _Leaky(torch.autograd.Function):

@@ -6,6 +6,7 @@ Kernels are made from the neuron's step when it is first used: about two seconds
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels._engines import Engine, choose_engine
 from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.kernels._threads import allow_threads
-from hpml_sim.kernels.dynamics import DYNAMICS
+from hpml_sim.kernels.dynamics import DYNAMICS, Dynamics
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
@@ -31,7 +32,7 @@ def multistep(
     parameters: dict[str, Tensor | float],
     *,
     surrogate: str | Surrogate | Gradient = "atan",
-    start: dict[str, float] | None = None,
+    start: Mapping[str, Tensor | float] | None = None,
     time_dim: int = 0,
     engine: Engine = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -42,7 +43,8 @@ def multistep(
         x: input current of each step, floating point; `steps` at `time_dim`, all other dimensions are neurons.
         parameters: every parameter of the neuron by name, broadcastable to the dimensions after time.
         surrogate: the spike's gradient.
-        start: initial states by name; 0 where none is given.
+        start: initial states by name, each of x's shape without its time, or a number; 0 where none is given. May
+            require gradients.
         time_dim: where time is, >= 0.
         engine: as for `lif.leaky`.
 
@@ -71,25 +73,32 @@ def multistep(
             for value in (parameters[key] for key in neuron.parameters)
         ]
     )
-    initial = tuple(float((start or {}).get(state, 0.0)) for state in neuron.states)
+    given = start or {}
+    initial = torch.stack(
+        [
+            torch.as_tensor(given.get(state, 0.0), device=x.device, dtype=x.dtype)
+            .expand(x.shape[:time_dim] + after)
+            .reshape(chips, neurons)
+            for state in neuron.states
+        ]
+    )
     flat = x.reshape(chips, steps, neurons)
-    spikes, states = _Multistep.apply(flat, p, name, as_surrogate(surrogate), initial, engine)  # type: ignore[misc]
+    spikes, states = _Multistep.apply(flat, p, initial, name, as_surrogate(surrogate), engine)  # type: ignore[misc]
     return spikes.reshape(x.shape), states.reshape(len(neuron.states), *x.shape)
 
 
 class _Multistep(torch.autograd.Function):
-    """x (chips, steps, neurons), p (parameters, neurons) -> spikes, states (states, chips, steps, neurons)."""
+    """x (chips, steps, neurons), p (parameters, neurons), initial (states, chips, neurons) -> spikes, states."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, p: Tensor, name: str, surrogate: Surrogate, initial: tuple[float, ...], engine: str
+        ctx: Any, x: Tensor, p: Tensor, initial: Tensor, name: str, surrogate: Surrogate, engine: str
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         x, p = x.contiguous(), p.contiguous()
         chips, steps, neurons = x.shape
         states = BLOCKS.empty((len(initial), chips, steps + 1, neurons), x)
-        for k, value in enumerate(initial):
-            states[k, :, 0] = value
+        states[:, :, 0] = initial
         spikes = BLOCKS.empty(x.shape, x)
         if x.numel() and not x.is_meta:
             _FORWARD[engine](name, x, states, p, spikes)
@@ -127,7 +136,28 @@ class _Multistep(torch.autograd.Function):
         if spikes.numel():
             back = (name, divides, grad.contiguous(), slope.contiguous(), direct, states, p, later, grads, grad_x)
             _BACKWARD[engine](*back)
-        return grad_x, grads.sum(1) if ctx.needs_input_grad[1] else None, None, None, None, None
+        grad_p = grads.sum(1) if ctx.needs_input_grad[1] else None
+        grad_initial = None
+        if ctx.needs_input_grad[2]:
+            grad_initial = later[:-1]
+            if neuron.attached:
+                into_p, into_states = _through_first_spike(neuron, surrogate, p, states[:, :, 0], later[-1])
+                grad_p = into_p if grad_p is None else grad_p + into_p
+                grad_initial = grad_initial + into_states
+        return grad_x, grad_p, grad_initial, None, None, None
+
+
+def _through_first_spike(
+    neuron: Dynamics, surrogate: Surrogate, p: Tensor, initial: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the spike of the step before the first one, known only by its states, passes on: (to p, to the states)."""
+    with torch.enable_grad():
+        p, initial = p.detach().requires_grad_(), initial.detach().requires_grad_()
+        u = neuron.excess(initial[:, :, None].expand(-1, -1, 2, -1), p)  # `excess` leaves slot 0 out
+        value = u.detach()
+        passed = surrogate.gradient(value, grad[:, None], (value > 0).to(u.dtype))
+        into_p, into_states = torch.autograd.grad(u, (p, initial), passed)
+    return into_p, into_states
 
 
 # ------------------------------------------------------------------------------------------------------ torch reference

@@ -2,6 +2,7 @@
 
     model.py       convert(network, Spiking(...)): ReLU network -> SpikingModel
     neurons.py     snnTorch's neurons, adaptive and Izhikevich's, over all steps at once; dropout in time
+    state.py       a sequence in pieces: states passed in and out or kept by the model, one scoped, recursive reset
     encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
     calibrate.py   ReLU network -> SpikingModel without training, scaled on data
     fuse.py        a snnTorch neuron or network -> its fused multi-step equal
@@ -9,7 +10,7 @@
     nir_exchange.py  export to NIR that proves itself, import that refuses what it would change
     convention.py  does the installed snnTorch still reset as our neurons do?
 
-Time is folded into the batch, (chips x steps x batch, ...), chips outermost; state lives inside one call.
+Time is folded into the batch, (chips x steps x batch, ...), chips outermost; state lives inside one call unless asked.
 """
 
 from hpml_sim.kernels.surrogates import SURROGATES as SURROGATES
@@ -38,7 +39,12 @@ from hpml_sim.spiking.neurons import IzhikevichNeurons as IzhikevichNeurons
 from hpml_sim.spiking.neurons import LapicqueNeurons as LapicqueNeurons
 from hpml_sim.spiking.neurons import LeakyNeurons as LeakyNeurons
 from hpml_sim.spiking.neurons import RecurrentNeurons as RecurrentNeurons
+from hpml_sim.spiking.neurons import RecurrentSynapticNeurons as RecurrentSynapticNeurons
 from hpml_sim.spiking.neurons import SynapticNeurons as SynapticNeurons
 from hpml_sim.spiking.nir_exchange import NirReport as NirReport
 from hpml_sim.spiking.nir_exchange import from_nir as from_nir
 from hpml_sim.spiking.nir_exchange import to_nir as to_nir
+from hpml_sim.spiking.state import State as State
+from hpml_sim.spiking.state import continued as continued
+from hpml_sim.spiking.state import detached as detached
+from hpml_sim.spiking.state import reset as reset

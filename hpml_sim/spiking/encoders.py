@@ -121,7 +121,8 @@ class FramesEncoder(InTime):
 class DeltaEncoder(FramesEncoder):
     """Changes of a signal in time: 1 where it rose by `threshold` or more since the step before, -1 where it fell so.
 
-    (chips x batch, steps, ...) -> (chips x steps x batch, ...); the step before the first is 0. Equals snnTorch's
+    (chips x batch, steps, ...) -> (chips x steps x batch, ...); the step before the first is 0, or the last one of the
+    call before where the model's state goes on. Equals snnTorch's
     `spikegen.delta`. No gradient flows to the input.
 
     Args:
@@ -139,7 +140,11 @@ class DeltaEncoder(FramesEncoder):
     def forward(self, x: Tensor) -> Tensor:
         """(chips x batch, steps, ...) -> -1, 0 or 1, (chips x steps x batch, ...)."""
         in_time = self.by_time(x)
-        change = torch.diff(in_time, dim=1, prepend=torch.zeros_like(in_time[:, :1]))
+        start = None if self.carry is None else self.carry.start(in_time[:, 0])
+        before = torch.zeros_like(in_time[:, :1]) if start is None else start[0].unsqueeze(1)
+        if self.carry is not None:
+            self.carry.keep((in_time[:, -1],))
+        change = torch.diff(in_time, dim=1, prepend=before)
         spikes = (change >= self.threshold).to(x.dtype)
         if self.falling:
             spikes -= (change <= -self.threshold).to(x.dtype)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.model import SYNAPSES, SpikingModel, replace_modules
-from hpml_sim.spiking.neurons import LeakyNeurons
+from hpml_sim.spiking.neurons import LeakyNeurons, States
 
 _DECAY_BITS = 12
 _STATE = 1 << 23
@@ -62,16 +62,16 @@ class FixedPointNeurons(LeakyNeurons):
         )
         self.resolution = resolution
 
-    def run(self, in_time: Tensor) -> tuple[Tensor, Tensor]:
+    def run_states(self, in_time: Tensor, start: States | None = None) -> States:
         """Spikes and membrane potentials for currents (chips, steps, batch, ...), each of that shape."""
         if self.training or in_time.is_meta:
-            return super().run(in_time)
+            return super().run_states(in_time, start)
         with torch.no_grad():
             unit = self.threshold.double() / self.resolution
             decay = torch.round(self.beta.double().clamp(0, 1) * (1 << _DECAY_BITS)).long()
             # rounded to whole numbers in float64, which holds them exactly
             current = torch.round(in_time.double() / unit).clamp(-_STATE, _STATE - 1).long()
-            v = torch.zeros_like(current[:, 0])
+            v = torch.zeros_like(current[:, 0]) if start is None else torch.round(start[0].double() / unit).long()
             spikes, membrane = torch.empty_like(in_time), torch.empty_like(in_time)
             for t in range(in_time.shape[1]):
                 fired = v > self.resolution

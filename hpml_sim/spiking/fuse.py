@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking._snntorch import snntorch
-from hpml_sim.spiking.neurons import AlphaNeurons, LapicqueNeurons, LeakyNeurons, RecurrentNeurons, SynapticNeurons
+from hpml_sim.spiking.neurons import (
+    AlphaNeurons,
+    InTime,
+    LapicqueNeurons,
+    LeakyNeurons,
+    RecurrentNeurons,
+    RecurrentSynapticNeurons,
+    SynapticNeurons,
+)
+from hpml_sim.spiking.state import Stateful
 
 
 class FusedNeurons(nn.Module):
@@ -27,19 +36,32 @@ class FusedNeurons(nn.Module):
         super().__init__()
         self.neurons = neurons
         self.with_states = with_states
+        self.called = False
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """(steps x batch, ...) -> spikes, or spikes and states in snnTorch's order, of that shape."""
+        """(steps x batch, ...) -> spikes, or spikes and states in snnTorch's order, of that shape.
+
+        Raises:
+            ConversionError: called twice in one pass, by a time loop in the network's forward() or a second use.
+        """
+        if self.called:
+            raise ConversionError(
+                "fused network: a neuron is called more than once in a pass. A forward() with its own time loop cannot "
+                "be fused: take the loop out, so that forward() is one time step, and give all steps at once, (steps, "
+                "batch, ...). A neuron used at two places needs a copy for each"
+            )
+        self.called = True
         return self.neurons(x, with_states=self.with_states)
 
 
-class FusedNetwork(nn.Module):
+class FusedNetwork(Stateful):
     """A network of one time step, run over all steps at once: (steps, batch, ...) in and out.
 
-    Layers without memory see all steps as one batch, neurons run over time. Each call starts from state 0.
+    Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `continued`
+    passes states in and out, `keep_state` keeps them here.
 
     Attributes:
-        network: the network, its neurons fused; they take (steps x batch, ...).
+        network: the network, its neurons fused; they take (steps x batch, ...). keep_state, state: as in `Stateful`.
     """
 
     def __init__(self, network: nn.Module):
@@ -56,9 +78,11 @@ class FusedNetwork(nn.Module):
             raise HpmlError(f"fused network: input of shape {tuple(x.shape)}; expected (steps, batch, ...), steps >= 1")
         steps, batch = x.shape[:2]
         for module in self.modules():
-            if isinstance(module, LeakyNeurons):
+            if isinstance(module, InTime):
                 module.steps = steps
-        return _unfolded(self.network(x.flatten(0, 1)), steps, batch)
+            elif isinstance(module, FusedNeurons):
+                module.called = False
+        return _unfolded(self.going_on(lambda: self.network(x.flatten(0, 1))), steps, batch)
 
 
 def _unfolded(y: Any, steps: int, batch: int) -> Any:
@@ -71,9 +95,9 @@ def fuse(module: nn.Module) -> FusedNetwork:
     """The fused multi-step equal of a snnTorch neuron or network: one call for all steps, spikes equal bit for bit.
 
     Args:
-        module: a `snntorch.Leaky`, `Synaptic`, `Alpha`, `Lapicque` or `RLeaky`, or a network whose forward is ONE time
-            step, made of stateless layers and such neurons with `init_hidden=True` (such as `nn.Sequential`). It is not
-            changed; weights are copied.
+        module: a `snntorch.Leaky`, `Synaptic`, `Alpha`, `Lapicque`, `RLeaky` or `RSynaptic`, or a network whose forward
+            is ONE time step, made of stateless layers and such neurons with `init_hidden=True` (such as
+            `nn.Sequential`). It is not changed; weights are copied.
 
     Returns:
         A module (steps, batch, ...) -> (steps, batch, ...): spikes, or (spikes, states ...) as the neuron gives.
@@ -88,7 +112,7 @@ def fuse(module: nn.Module) -> FusedNetwork:
     """
     snn = snntorch()
     memo: dict[int, Any] = {}
-    fused = (snn.Leaky, snn.Synaptic, snn.Alpha, snn.Lapicque, snn.RLeaky)
+    fused = (snn.Leaky, snn.Synaptic, snn.Alpha, snn.Lapicque, snn.RLeaky, snn.RSynaptic)
     inside: list[str] = []
     for name, neuron in module.named_modules():
         if any(name.startswith(above) for above in inside):
@@ -103,24 +127,25 @@ def fuse(module: nn.Module) -> FusedNetwork:
             )
     if not memo:
         raise ConversionError(f"fuse: no snntorch.Leaky found in {type(module).__name__}, nor another of its neurons")
-    # deepcopy takes the fused neuron wherever it meets the original, also where it is used twice.
     return FusedNetwork(copy.deepcopy(module, memo))
 
 
 def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:
     snn = snntorch()
     late = getattr(neuron, "reset_delay", True)
-    at_once = isinstance(neuron, snn.Leaky) and neuron.reset_mechanism == "zero"
     unsupported = {
-        "reset_delay=False, but with reset_mechanism='zero' of a Leaky,": not late
-        and not at_once
-        and neuron.reset_mechanism != "none",
+        "reset_delay=False with reset_mechanism='subtract' (there it leaves a neuron silent above its threshold)": (
+            not late and neuron.reset_mechanism == "subtract"
+        ),
         "inhibition=True": neuron.inhibition,
         "state_quant": bool(neuron.state_quant),
         "graded_spikes_factor other than 1": not bool((torch.as_tensor(neuron.graded_spikes_factor) == 1).all()),
         "learn_graded_spikes_factor=True": isinstance(neuron.graded_spikes_factor, nn.Parameter),
         "surrogate_disable=True": neuron.surrogate_disable,
-        "init_hidden=False inside a network (its state is passed by hand)": inside and not neuron.init_hidden,
+        "init_hidden=False inside a network (its forward() passes the state by hand, mostly in its own time loop; "
+        "write one time step, such as nn.Sequential(..., snn.Leaky(..., init_hidden=True)), and fuse that)": (
+            inside and not neuron.init_hidden
+        ),
     }
     for option, used in unsupported.items():
         if used:
@@ -136,12 +161,20 @@ def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:
         options["learn_beta"] = isinstance(neuron.beta, nn.Parameter)
     if isinstance(neuron, snn.Leaky):
         made = LeakyNeurons(**options, reset_delay=late)
-    elif isinstance(neuron, (snn.Synaptic, snn.Alpha)):
-        kind = SynapticNeurons if isinstance(neuron, snn.Synaptic) else AlphaNeurons
-        alpha: Any = neuron.alpha
-        made = kind(alpha.detach().clamp(0, 1), learn_alpha=isinstance(alpha, nn.Parameter), **options)
     elif isinstance(neuron, snn.RLeaky):
-        made = RecurrentNeurons(_recurrent(neuron, where), learn_recurrent=neuron.learn_recurrent, **options)
+        made = RecurrentNeurons(
+            _recurrent(neuron, where), learn_recurrent=neuron.learn_recurrent, reset_delay=late, **options
+        )
+    elif isinstance(neuron, (snn.Synaptic, snn.Alpha, snn.RSynaptic)):
+        alpha: Any = neuron.alpha
+        options |= {"alpha": alpha.detach().clamp(0, 1), "learn_alpha": isinstance(alpha, nn.Parameter)}
+        if isinstance(neuron, snn.Alpha):
+            made = AlphaNeurons(**options)
+        elif isinstance(neuron, snn.Synaptic):
+            made = SynapticNeurons(reset_delay=late, **options)
+        else:
+            options |= {"recurrent": _recurrent(neuron, where), "learn_recurrent": neuron.learn_recurrent}
+            made = RecurrentSynapticNeurons(reset_delay=late, **options)
     else:
         if isinstance(neuron.beta, nn.Parameter):
             raise ConversionError(f"fuse: {where}: learn_beta=True: a Lapicque never uses its beta after it is built")
@@ -149,12 +182,12 @@ def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:
     return FusedNeurons(made, neuron.output or not neuron.init_hidden).train(neuron.training)
 
 
-def _recurrent(neuron: Any, where: str) -> Tensor | nn.Linear:
+def _recurrent(neuron: Any, where: str) -> Tensor | nn.Linear | nn.Conv2d:
     if not neuron.all_to_all:
         return neuron.V.detach()
-    if not isinstance(neuron.recurrent, nn.Linear):
+    if not isinstance(neuron.recurrent, (nn.Linear, nn.Conv2d)):
         kind = type(neuron.recurrent).__name__
-        raise ConversionError(f"fuse: {where}: a recurrent {kind} has no fused equal; a Linear or one-to-one has")
+        raise ConversionError(f"fuse: {where}: a recurrent {kind} has no fused equal; a Linear, Conv2d or V has")
     return copy.deepcopy(neuron.recurrent)
 
 

@@ -15,6 +15,7 @@ from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.encoders import ENCODERS
 from hpml_sim.spiking.neurons import AdaptiveNeurons, DropoutInTime, InTime, LeakyNeurons, SynapticNeurons
+from hpml_sim.spiking.state import Stateful
 from hpml_sim.targets import Spiking
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -74,7 +75,7 @@ _LARGEST_LOGIT = 8.0
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
 
-class SpikingModel(Converted):
+class SpikingModel(Converted, Stateful):
     """A spiking network with the call of the network it came from: (batch, ...) -> logits (batch, classes).
 
     The encoder turns each sample into `steps` inputs, folded into the batch as (chips x steps x batch, ...); layers
@@ -82,11 +83,14 @@ class SpikingModel(Converted):
     spikes: a logit is the number of spikes of an output neuron (or of a class's population) over all steps, times
     `logit_scale`.
 
+    Each call starts with all neurons at rest, unless `keep_state` is set or `continued` passes states.
+
     Attributes:
-        encoder: `RateEncoder` or `DirectEncoder`. steps: time steps of one inference.
+        encoder: one of `ENCODERS`. steps: time steps of one call; may be set, as accuracy over time needs it.
         chips: simulated chips side by side in the batch (chips x batch, ...), set by whoever puts them there; 1.
         logit_scale: what one output spike adds to its logit: 8 / (steps x population), so that neurons that always
             fire give logit 8, where cross-entropy trains well. It never changes which class wins.
+        keep_state, state: as in `Stateful`.
     """
 
     def __init__(
@@ -100,10 +104,28 @@ class SpikingModel(Converted):
         super().__init__(network, target, layers)
         self.encoder = encoder
         self.output = output
-        self.steps = target.steps
         self.population = target.population
-        self.logit_scale = _LARGEST_LOGIT / (target.steps * target.population)
+        self._steps = target.steps
         self._chips = 1
+
+    @property
+    def steps(self) -> int:
+        """Time steps of one call."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, value: int) -> None:
+        if value < 1:
+            raise HpmlError(f"SpikingModel.steps={value!r} must be >= 1")
+        self._steps = value
+        for module in self.modules():
+            if isinstance(module, InTime):
+                module.steps = value
+
+    @property
+    def logit_scale(self) -> float:
+        """What one output spike adds to its logit."""
+        return _LARGEST_LOGIT / (self.steps * self.population)
 
     @property
     def chips(self) -> int:
@@ -134,7 +156,7 @@ class SpikingModel(Converted):
                 f"SpikingModel: input of shape {tuple(x.shape)}; expected (batch, ...), the batch a multiple of the "
                 f"{self.chips} chip(s) in it"
             )
-        return self.output.unfold(self.output(self.network(self.encoder(x))))
+        return self.output.unfold(self.going_on(lambda: self.output(self.network(self.encoder(x)))))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (chips x batch, classes) of inputs (chips x batch, ...)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,21 @@ from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 from hpml_sim.spiking import _snntorch
 
+if TYPE_CHECKING:
+    from hpml_sim.spiking.state import Carry
+
+States = tuple[Tensor, ...]
+
 
 class InTime(nn.Module):
     """A module that knows how time is folded: (chips x steps x batch, ...), chips outermost, batch innermost.
 
     Attributes:
         steps: time steps. chips: simulated chips that run side by side.
+        carry: set by `state.py` for the length of a call whose states come from an earlier one; otherwise None.
     """
+
+    carry: Carry | None = None
 
     def __init__(self, steps: int = 1, chips: int = 1):
         super().__init__()
@@ -42,7 +51,7 @@ class LeakyNeurons(InTime):
     """Leaky integrate-and-fire neurons over all steps: snnTorch's `Leaky`, its equations in `kernels/lif.py`.
 
     (chips x steps x batch, ...) -> spikes of the same shape. Each call starts from membrane potential 0 and keeps
-    nothing, so there is no state to reset, copy or mix up.
+    nothing, so there is no state to reset, copy or mix up; `state.py` continues a sequence where that is wanted.
 
     Args:
         beta: decay of the membrane in one step, in [0, 1]; a number, or a tensor that broadcasts to one sample.
@@ -117,7 +126,10 @@ class LeakyNeurons(InTime):
     def forward(self, x: Tensor, *, with_states: bool = False) -> Tensor | tuple[Tensor, ...]:
         """Spikes (0 or 1) of x's shape and dtype; with states in snnTorch's order if asked, each of that shape."""
         in_time = self.unfold(x)
-        spikes, *states = self.run_states(in_time) if with_states else self.run(in_time)[:1]
+        start = None if self.carry is None else self.carry.start(in_time[:, 0])
+        spikes, *states = self.run_states(in_time, start)
+        if self.carry is not None:
+            self.carry.keep(self.last(spikes, *states))
         if not self.training and not x.is_meta:
             self.spike_count = int(torch.count_nonzero(spikes))
             self.samples = in_time.shape[0] * in_time.shape[2]
@@ -126,10 +138,20 @@ class LeakyNeurons(InTime):
             return (spikes.reshape(x.shape), *(state.reshape(x.shape) for state in states))
         return spikes.reshape(x.shape)
 
-    def run(self, in_time: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, in_time: Tensor, start: States | None = None) -> tuple[Tensor, Tensor]:
         """Spikes and membrane potentials for currents (chips, steps, batch, ...), each of that shape."""
+        spikes, *states = self.run_states(in_time, start)
+        return spikes, states[-1]
+
+    def run_states(self, in_time: Tensor, start: States | None = None) -> States:
+        """Spikes, then all states in snnTorch's order, the membrane last; each of the shape of `in_time`.
+
+        Args:
+            in_time: currents (chips, steps, batch, ...). start: what `last` gave for the steps before; None: rest.
+        """
+        membrane = None if start is None else start[0]
         if self.engine == "snntorch":
-            return self._run_snntorch(in_time)
+            return self._run_snntorch(in_time, membrane)
         from hpml_sim.kernels.lif import leaky
 
         return leaky(
@@ -139,16 +161,17 @@ class LeakyNeurons(InTime):
             reset=self.reset,
             surrogate=self.surrogate,
             reset_delay=self.reset_delay,
+            start=membrane,
             time_dim=1,
         )
 
-    def run_states(self, in_time: Tensor) -> tuple[Tensor, ...]:
-        """Spikes, then all states in snnTorch's order, the membrane last; each of the shape of `in_time`."""
-        return self.run(in_time)
+    def last(self, spikes: Tensor, *states: Tensor) -> States:
+        """From what `run_states` gave: what the steps after it start from, each (chips, batch, ...)."""
+        return tuple(state[:, -1] for state in states)
 
-    def _run_snntorch(self, in_time: Tensor) -> tuple[Tensor, Tensor]:
+    def _run_snntorch(self, in_time: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
         neuron = _snntorch.leaky(self.beta, self.threshold, self.reset, self.surrogate, reset_delay=self.reset_delay)
-        membrane = torch.zeros_like(in_time[:, 0])
+        membrane = torch.zeros_like(in_time[:, 0]) if membrane is None else membrane
         spikes, membranes = [], []
         for current in in_time.unbind(1):  # never in_time[:, t]: its backward makes time quadratic
             spike, membrane = neuron(current, membrane)
@@ -190,28 +213,26 @@ class MultistepNeurons(LeakyNeurons):
             "clears": float(self.reset == "zero"),
         }
 
-    def start(self) -> dict[str, float]:
+    def rest(self) -> dict[str, float]:
         """Initial states that are not 0."""
         return {}
 
-    def run(self, in_time: Tensor) -> tuple[Tensor, Tensor]:
-        """Spikes and membrane potentials for currents (chips, steps, batch, ...), each of that shape."""
-        out = self.run_states(in_time)
-        return out[0], out[-1]
-
-    def run_states(self, in_time: Tensor) -> tuple[Tensor, ...]:
+    def run_states(self, in_time: Tensor, start: States | None = None) -> States:
         """Spikes, then all states in snnTorch's order, the membrane last; each of the shape of `in_time`."""
+        from hpml_sim.kernels.dynamics import DYNAMICS
         from hpml_sim.kernels.multistep import multistep
 
+        membrane, *others = (name for name in DYNAMICS[self.dynamics].states if name != "before")
+        order = (*others, membrane)
         spikes, states = multistep(
             self.dynamics,
             self.drive(in_time),
             self.values(),
             surrogate=self.surrogate,
-            start=self.start(),
+            start=self.rest() if start is None else dict(zip(order, start, strict=True)),
             time_dim=1,
         )
-        return (spikes, *states[1:], states[0])
+        return (spikes, *states[1 : len(order)], states[0])
 
 
 def _refuse(who: str, others: dict[str, Any], *names: str) -> None:
@@ -225,11 +246,10 @@ class SynapticNeurons(MultistepNeurons):
 
     Args:
         alpha: decay of the current, in [0, 1]. beta, threshold: as for `LeakyNeurons`. learn_alpha: a parameter.
-        others: arguments of `LeakyNeurons` but `engine` and `reset_delay`.
+        others: arguments of `LeakyNeurons` but `engine`.
     """
 
     alpha: Tensor
-    dynamics = "synaptic"
 
     def __init__(
         self,
@@ -240,8 +260,9 @@ class SynapticNeurons(MultistepNeurons):
         learn_alpha: bool = False,
         **others: Any,
     ):
-        _refuse(type(self).__name__, others, "engine", "reset_delay")
+        _refuse(type(self).__name__, others, "engine")
         super().__init__(beta, threshold, **others)
+        self.dynamics = "synaptic" if self.reset_delay or self.reset == "none" else "synaptic_immediate"
         self._hold("alpha", _share(type(self).__name__, "alpha", alpha), learn_alpha)
 
     def values(self) -> dict[str, Tensor | float]:
@@ -253,10 +274,9 @@ class AlphaNeurons(SynapticNeurons):
     """Neurons whose membrane answers a spike with an alpha function: snnTorch's `Alpha`; alpha > beta, beta < 1.
 
     Args:
-        others: as for `SynapticNeurons`; alpha is the decay of the excitatory, beta of the inhibitory current.
+        others: as for `SynapticNeurons` but `reset_delay`; alpha is the decay of the excitatory, beta of the inhibitory
+            current.
     """
-
-    dynamics = "alpha"
 
     def __init__(
         self,
@@ -267,7 +287,9 @@ class AlphaNeurons(SynapticNeurons):
         reset: Literal["subtract", "zero", "none"] = "zero",
         **others: Any,
     ):
+        _refuse(type(self).__name__, others, "reset_delay")
         super().__init__(alpha, beta, threshold, reset=reset, **others)
+        self.dynamics = "alpha"
         if not bool(((self.alpha > self.beta) & (self.beta > 0) & (self.alpha < 1)).all()):
             raise HpmlError(f"AlphaNeurons: alpha={alpha!r}, beta={beta!r}: 0 < beta < alpha < 1 is needed")
 
@@ -330,8 +352,9 @@ class RecurrentNeurons(MultistepNeurons):
 
     Args:
         recurrent: weight of each neuron's own spike (`V`), a number or one for each neuron; or an `nn.Linear` over the
-            last dimension, all to all. learn_recurrent: make V a parameter; a Linear keeps its own.
-        beta, threshold, others: as for `LeakyNeurons`, but `engine` and `reset_delay`.
+            last dimension, all to all; or an `nn.Conv2d` that keeps the shape. learn_recurrent: make V a parameter; a
+            layer keeps its own.
+        beta, threshold, others: as for `LeakyNeurons`, but `engine`.
     """
 
     V: Tensor
@@ -339,36 +362,100 @@ class RecurrentNeurons(MultistepNeurons):
 
     def __init__(
         self,
-        recurrent: float | Tensor | nn.Linear = 1.0,
+        recurrent: float | Tensor | nn.Linear | nn.Conv2d = 1.0,
         beta: float | Tensor = 0.95,
         threshold: float | Tensor = 1.0,
         *,
         learn_recurrent: bool = True,
         **others: Any,
     ):
-        _refuse(type(self).__name__, others, "engine", "reset_delay")
+        _refuse(type(self).__name__, others, "engine")
         super().__init__(beta, threshold, **others)
-        self.recurrent = recurrent if isinstance(recurrent, nn.Linear) else None
-        if self.recurrent is not None and self.recurrent.in_features != self.recurrent.out_features:
-            raise HpmlError(f"RecurrentNeurons: recurrent={recurrent!r}: it must be square, neurons to neurons")
-        if not isinstance(recurrent, nn.Linear):
+        self.recurrent = recurrent if isinstance(recurrent, nn.Module) else None
+        if isinstance(recurrent, nn.Linear) and recurrent.in_features != recurrent.out_features:
+            raise HpmlError(f"{type(self).__name__}: recurrent={recurrent!r}: it must be square, neurons to neurons")
+        if isinstance(recurrent, nn.Conv2d) and recurrent.in_channels != recurrent.out_channels:
+            raise HpmlError(f"{type(self).__name__}: recurrent={recurrent!r}: it must keep the number of channels")
+        if not isinstance(recurrent, nn.Module):
             self._hold("V", torch.as_tensor(recurrent, dtype=self.beta.dtype), learn_recurrent)
 
     def values(self) -> dict[str, Tensor | float]:
         """Parameters of the dynamics by name."""
         return {**super().values(), "V": self.V}
 
-    def run_states(self, in_time: Tensor) -> tuple[Tensor, ...]:
-        """Spikes, then the membrane; each of the shape of `in_time`."""
-        if self.recurrent is None:
-            return super().run_states(in_time)
-        from hpml_sim.kernels.recurrent import recurrent_leaky
+    def run_states(self, in_time: Tensor, start: States | None = None) -> States:
+        """Spikes, (synaptic currents,) then the membrane; each of the shape of `in_time`."""
+        if self.recurrent is None and self.reset_delay and type(self) is RecurrentNeurons:
+            # one to one: a neuron's own affair, which the compiled kernel runs
+            return super().run_states(in_time, None if start is None else start[-1:])
+        from hpml_sim.kernels.recurrent import recurrent
 
-        weight, bias = self.recurrent.weight, self.recurrent.bias
-        beta = self.beta.clamp(0, 1)
-        return recurrent_leaky(
-            in_time, weight, bias, beta, self.threshold, reset=self.reset, surrogate=self.surrogate, time_dim=1
+        names = ("spikes", "membrane") if self.current_decay() is None else ("spikes", "current", "membrane")
+        product, weights = self._product()
+        return recurrent(
+            in_time,
+            product,
+            weights,
+            self.beta.clamp(0, 1),
+            self.threshold,
+            alpha=self.current_decay(),
+            reset=self.reset,
+            reset_delay=self.reset_delay,
+            surrogate=self.surrogate,
+            start=None if start is None else dict(zip(names, start, strict=True)),
+            time_dim=1,
         )
+
+    def last(self, spikes: Tensor, *states: Tensor) -> States:
+        """From what `run_states` gave: what the steps after it start from, each (chips, batch, ...)."""
+        return tuple(state[:, -1] for state in (spikes, *states))
+
+    def current_decay(self) -> Tensor | None:
+        """Decay of the synaptic current; None where there is none."""
+        return None
+
+    def _product(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+        """The connection as (spikes, *weights) -> currents, and its weights."""
+        layer = self.recurrent
+        if layer is None:
+            return torch.mul, (self.V,)
+        weights = (layer.weight,) if layer.bias is None else (layer.weight, layer.bias)
+        if isinstance(layer, nn.Linear):
+            return nn.functional.linear, weights
+
+        def convolve(spikes: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            flat = layer._conv_forward(spikes.flatten(0, -4), weight, bias)
+            return flat.reshape(*spikes.shape[:-3], *flat.shape[1:])
+
+        return convolve, weights
+
+
+class RecurrentSynapticNeurons(RecurrentNeurons):
+    """Recurrent neurons behind a synaptic current that decays by `alpha` in a step: snnTorch's `RSynaptic`.
+
+    Args:
+        alpha: decay of the current, in [0, 1]. learn_alpha: make it a parameter.
+        recurrent, beta, threshold, others: as for `RecurrentNeurons`.
+    """
+
+    alpha: Tensor
+
+    def __init__(
+        self,
+        alpha: float | Tensor = 0.9,
+        recurrent: float | Tensor | nn.Linear | nn.Conv2d = 1.0,
+        beta: float | Tensor = 0.95,
+        threshold: float | Tensor = 1.0,
+        *,
+        learn_alpha: bool = False,
+        **others: Any,
+    ):
+        super().__init__(recurrent, beta, threshold, **others)
+        self._hold("alpha", _share(type(self).__name__, "alpha", alpha), learn_alpha)
+
+    def current_decay(self) -> Tensor | None:
+        """Decay of the synaptic current."""
+        return self.alpha.clamp(0, 1)
 
 
 class AdaptiveNeurons(MultistepNeurons):
@@ -444,7 +531,7 @@ class IzhikevichNeurons(MultistepNeurons):
         fixed = {"dt": self.time_step, "quadratic": 0.04, "linear": 5.0, "constant": 140.0}
         return {**self.shape, **fixed, "threshold": self.threshold}
 
-    def start(self) -> dict[str, float]:
+    def rest(self) -> dict[str, float]:
         """Rest: v = c, u = b c."""
         return {"membrane": self.shape["c"], "recovery": self.shape["b"] * self.shape["c"]}
 

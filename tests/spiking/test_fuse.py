@@ -72,7 +72,7 @@ def test_the_original_stays_and_weights_are_copies():
         (nn.Linear(2, 2), "no snntorch.Leaky found in Linear"),
         (nn.Sequential(snn.SLSTM(3, 3, init_hidden=True)), "layer '0': SLSTM has a memory"),
         (nn.Sequential(snn.Leaky(0.9)), r"layer '0': init_hidden=False inside a network"),
-        (snn.Leaky(0.9, reset_delay=False), "neuron: reset_delay=False, but with"),
+        (snn.Leaky(0.9, reset_delay=False), "neuron: reset_delay=False with"),
         (snn.Leaky(0.9, graded_spikes_factor=2.0), "graded_spikes_factor"),
         (snn.Leaky(0.9, spike_grad=torch.sigmoid), "spike_grad=.*take one that snntorch.surrogate makes"),
         (snn.Leaky(0.9, surrogate_disable=True), "surrogate_disable"),
@@ -82,6 +82,58 @@ def test_the_original_stays_and_weights_are_copies():
 def test_what_has_no_fused_equal_is_named(module, message):
     with pytest.raises(ConversionError, match=message):
         fuse(module)
+
+
+class Tutorial(nn.Module):
+    """As snnTorch's tutorial 5 writes a network: the states by hand, the time loop in forward()."""
+
+    def __init__(self, hidden=False):
+        super().__init__()
+        self.hidden = hidden
+        self.fc1 = nn.Linear(6, 9)
+        self.lif1 = snn.Leaky(beta=0.95, init_hidden=hidden)
+        self.fc2 = nn.Linear(9, 4)
+        self.lif2 = snn.Leaky(beta=0.95, init_hidden=hidden)
+
+    def forward(self, x):
+        if self.hidden:
+            return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(x)))) for _ in range(5)])
+        spikes = []
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        for _ in range(5):
+            spk1, mem1 = self.lif1(self.fc1(x), mem1)
+            spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
+            spikes.append(spk2)
+        return torch.stack(spikes)
+
+
+def test_a_time_loop_in_forward_is_said_clearly():
+    with pytest.raises(ConversionError, match=r"layer 'lif1': init_hidden=False .*own time loop; write one time step"):
+        fuse(Tutorial())
+    fast = fuse(Tutorial(hidden=True))
+    with pytest.raises(ConversionError, match=r"more than once in a pass. A forward\(\) with its own time loop"):
+        fast(torch.rand(5, 2, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_type_is_kept(dtype):
+    fast = fuse(network()).to(dtype)
+    x = torch.rand(12, 5, 6).to(dtype).requires_grad_()
+    spikes, membrane = fast(x)
+    assert spikes.dtype == membrane.dtype == dtype  # snnTorch 1.0 gives float32 spikes
+    spikes.sum().backward()
+    assert x.grad.dtype == dtype
+    assert all(p.grad.dtype == dtype for p in fast.parameters())
+
+
+@pytest.mark.parametrize("gradient", [surrogate.LSO(), surrogate.sigmoid()])
+def test_broken_surrogates_are_mended(gradient):
+    """snnTorch's LSO raises on the way back; its sigmoid gives NaN far below the threshold."""
+    fast = fuse(snn.Leaky(0.9, spike_grad=gradient, init_hidden=True))
+    x = torch.linspace(-9, 3, 24).reshape(1, 1, 24).requires_grad_()
+    fast(x).sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert x.grad.abs().sum() > 0
 
 
 def test_input_without_steps():
