@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.in_memory import InMemoryTraining
 from hpml_sim.data import Data, load_data, stacked
+from hpml_sim.distributed import Team
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.progress import progress
 
@@ -47,7 +48,7 @@ def fit(
 
     What makes training hardware-aware or spiking lies in the model's own layers, so the loop is the same for all. Where
     weights are pulsed devices (`Analog(..., device=...)`), aihwkit's SGD sends the pulses in place of Adam; they cannot
-    be seeded, so two such trainings differ.
+    be seeded, so two such trainings differ. Under `torchrun` the processes train together (`hpml_sim.distributed`).
 
     With a teacher, usually the digital network that the model was made from, the loss is
 
@@ -75,8 +76,8 @@ def fit(
         Loss and accuracy of each epoch.
 
     Raises:
-        HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, or a
-            loss that is not finite (the model then has the weights it came with).
+        HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, pulsed
+            devices on several processes, or a loss that is not finite (the model then has the weights it came with).
         UnknownNameError: `torch.optim` has no optimiser of this name.
     """
     if epochs < 0 or batch_size < 1:
@@ -93,6 +94,12 @@ def fit(
         raise HpmlError("fit: the model has no trainable parameters (requires_grad is false for all of them)")
     inputs, labels = stacked(load_data(data).train)
     device = parameters[0].device
+    team = Team.join(device)
+    if in_memory is not None and team.size > 1:
+        raise HpmlError(
+            f"fit: pulsed devices train on one process, not on {team.size}: pulses cannot be averaged as gradients can;"
+            " start the script without torchrun"
+        )
     inputs, labels = inputs.to(device), labels.to(device)
 
     if in_memory is not None:
@@ -113,9 +120,11 @@ def fit(
     with (
         torch.random.fork_rng(devices=cuda),
         _threads_for(model, batch_size),
-        progress(title, epochs, enabled=show_progress) as step,
+        progress(title, epochs, enabled=show_progress and team.rank == 0) as step,
     ):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + 1_000_003 * team.rank)  # noise of their own; the order of samples is process 0's
+        order = torch.Generator().manual_seed(seed) if team.size > 1 else None
+        called = team.wrap(model)
         batches = math.ceil(len(inputs) / batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * batches))
         if in_memory is not None:
@@ -123,7 +132,7 @@ def fit(
         try:
             model.train()
             for epoch in range(epochs):
-                loss, accuracy = _epoch(model, inputs, labels, batch_size, objective, stepper, schedule)
+                loss, accuracy = _epoch(called, inputs, labels, batch_size, objective, stepper, schedule, team, order)
                 if not math.isfinite(loss):
                     model.load_state_dict(before, strict=in_memory is None)
                     raise HpmlError(
@@ -135,6 +144,7 @@ def fit(
                 losses.append(loss)
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
+            team.agree(model)
         finally:
             model.train(was_training)
     return History(tuple(losses), tuple(accuracies))
@@ -242,32 +252,44 @@ def _epoch(
     objective: _Objective,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    team: Team,
+    order: torch.Generator | None,
 ) -> tuple[float, float]:
     total_loss, correct = 0.0, 0
-    for chosen in torch.randperm(len(inputs)).to(inputs.device).split(batch_size):
-        x, y = inputs[chosen], labels[chosen]
-        outputs: list[Tensor] = []
-        random_state = torch.get_rng_state()
-
-        def closure(
-            x: Tensor = x,
-            y: Tensor = y,
-            chosen: Tensor = chosen,
-            outputs: list[Tensor] = outputs,
-            random_state: Tensor = random_state,
-        ) -> Tensor:
-            if outputs:  # optimisers that look at a batch several times, such as LBFGS, must see the same noise
-                torch.set_rng_state(random_state)
-            optimiser.zero_grad(set_to_none=True)
-            logits = model(x)
-            outputs.append(logits.detach())
-            loss = objective(logits, y, chosen)
-            loss.backward()
-            return loss
-
-        # torch's type of it is too narrow
-        loss: Tensor = optimiser.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    for chosen in torch.randperm(len(inputs), generator=order).to(inputs.device).split(batch_size):
+        loss, right = _step(model, inputs, labels, chosen, objective, optimiser, team)
         schedule.step()
-        total_loss += float(loss.detach()) * len(y)
-        correct += int((outputs[0].argmax(dim=1) == y).sum())
+        total_loss += loss * len(chosen)
+        correct += right
+    correct = int(team.total(torch.tensor(correct, device=inputs.device)))
     return total_loss / len(inputs), correct / len(inputs)
+
+
+def _step(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    chosen: Tensor,
+    objective: _Objective,
+    optimiser: torch.optim.Optimizer,
+    team: Team,
+) -> tuple[float, int]:
+    """One step on a batch: its loss before the step, and how many of this process' part were right."""
+    part, weight = team.part(chosen)
+    x, y = inputs[part], labels[part]
+    right: list[int] = []
+    random_state = torch.get_rng_state()
+
+    def closure() -> Tensor:
+        if right:  # optimisers that look at a batch several times, such as LBFGS, must see the same noise
+            torch.set_rng_state(random_state)
+        optimiser.zero_grad(set_to_none=True)
+        logits = model(x)
+        right.append(int((logits.detach().argmax(dim=1) == y).sum()) if weight else 0)
+        loss = objective(logits, y, part) * weight
+        loss.backward()
+        return team.total(loss.detach() / team.size)  # of the whole batch: all processes decide alike
+
+    # torch's type of it is too narrow
+    loss: Tensor = optimiser.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return float(loss), right[0]

@@ -1,0 +1,98 @@
+"""Training on several processes: `fit` under `torchrun` shares out every batch and averages the gradients.
+
+    torchrun --nproc-per-node 4 train.py
+
+Each process runs the same script. Batches are those of a single process, cut into as many parts, so that the gradients
+are the same (up to the order of additions) and `batch_size` and `lr` keep their meaning: strong scaling. Layers that
+draw noise (hardware-aware training, dropout) draw their own on each process. What a layer learns from the inputs it
+sees (a crossbar's input range, batch normalisation's averages) it learns from process 0's part.
+
+Source: S. Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 13(12):3005, 2020.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hpml_sim.errors import HpmlError
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train one network together.
+
+    Attributes:
+        rank: which of them this is, 0 .. size - 1. size: how many there are; 1 is an ordinary training.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> Team:
+        """The processes that `torchrun` started, or that the caller's own process group holds; else this one alone.
+
+        Args:
+            device: where the model is: NCCL joins GPUs, gloo CPUs.
+
+        Raises:
+            HpmlError: several processes on one machine would share a GPU although there are others.
+        """
+        if not dist.is_available():
+            return cls()
+        if not dist.is_initialized():
+            if not dist.is_torchelastic_launched():
+                return cls()
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            atexit.register(_leave)
+        team = cls(dist.get_rank(), dist.get_world_size())
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        if team.size > 1 and device.type == "cuda" and torch.cuda.device_count() > 1 and device.index != local:
+            raise HpmlError(
+                f"fit: process {team.rank} of {team.size} has its model on {device}, its own GPU is cuda:{local}; "
+                "begin the script with torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) and use model.cuda()"
+            )
+        return team
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as training must call it: process 0's weights everywhere, gradients averaged in backward."""
+        if self.size == 1:
+            return model
+        device = next(p.device for p in model.parameters() if p.requires_grad)
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def part(self, batch: Tensor) -> tuple[Tensor, float]:
+        """This process' part of a batch, and the weight of its mean loss in the team's average of gradients.
+
+        Parts may differ in size by one sample, and DDP averages over processes: each weighs its mean by its share. A
+        process with nothing to do still has to take part in the exchange; it takes a sample with weight 0.
+        """
+        if self.size == 1:
+            return batch, 1.0
+        part = batch.tensor_split(self.size)[self.rank]
+        return (part, len(part) * self.size / len(batch)) if len(part) else (batch[:1], 0.0)
+
+    def agree(self, model: nn.Module) -> None:
+        """Give every process the buffers of process 0 (in training, DDP does so at the start of each step)."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sums over all processes, of the same shape; every process gets them."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+def _leave() -> None:
+    """At the end of the process: NCCL complains of groups that are left open."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
