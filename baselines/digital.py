@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.baselines.cuda_launch import cuda_backend
+from hpml_sim.baselines.graph import Graphs
+from hpml_sim.baselines.int8 import quantise
 from hpml_sim.convert import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Digital
@@ -38,12 +40,16 @@ class DigitalNetwork(Converted):
     - bf16, fp16: weights and buffers are cast once, here, not in every call as autocast does; that is what an inference
       server does and what the estimate counts (2 bytes a weight). Training on such weights would lose small updates,
       so they do not require gradients: train in float32, then convert.
+    - int8: torchao's dynamic quantisation of linear layers: weights once, with a scale an output channel; activations
+      in every call, with a scale a sample. Other layers stay float32.
     """
 
     target: Digital
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network: (batch, ...) -> (batch, ...)."""
+        if self.target.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         stored = _STORED.get(self.target.precision)
         if stored is not None:
             return self._call(x.to(stored) if x.is_floating_point() else x).float()
@@ -62,10 +68,11 @@ class DigitalNetwork(Converted):
 
 
 class CompiledNetwork(DigitalNetwork):
-    """The same through `torch.compile`; compiled at the first call, and again for a new kind of input.
+    """The same through `torch.compile`, or as a CUDA graph; prepared at the first call, and again for other input.
 
     A hook registered on a layer after the conversion (a count, a profile) makes the calls run eagerly while it is
-    there: compiled code would silently pass it by.
+    there: compiled code would silently pass it by. A graph keeps nothing for a backward pass, so where gradients are
+    wanted its calls run eagerly, too.
     """
 
     def __init__(self, network: nn.Module, target: Digital, layers: tuple[LayerReport, ...]):
@@ -75,10 +82,12 @@ class CompiledNetwork(DigitalNetwork):
         self._own_hooks = sum(map(len, self._hooks))
 
     def _call(self, x: Tensor) -> Tensor:
-        if sum(map(len, self._hooks)) != self._own_hooks:
+        graph = self.target.engine == "cuda-graph"
+        trains = graph and torch.is_grad_enabled() and any(p.requires_grad for p in self.network.parameters())
+        if trains or sum(map(len, self._hooks)) != self._own_hooks:
             return self.network(x)
         if self._compiled is None:
-            self._compiled = _compile(self.network)
+            self._compiled = Graphs(self.network) if graph else _compile(self.network)
         return self._compiled(x)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,11 +115,14 @@ def to_digital(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetw
     if leaves and len(kept) == len(leaves):
         raise ConversionError("convert: only= and skip= leave no layer to convert; choose at least one")
     stored = _STORED.get(target.precision)
-    if kept and (target.precision == "tf32" or target.engine == "torch-compile"):
+    if kept and (target.precision == "tf32" or target.engine in ("torch-compile", "cuda-graph")):
         raise ConversionError(
-            f"{target!r}: TF32 and torch.compile take the whole network, but only= or skip= leaves out {_some(kept)}. "
-            "Take engine='torch' with precision='fp32', 'bf16' or 'fp16', or engine='numba-cuda'"
+            f"{target!r}: TF32, torch.compile and graphs take the whole network, but only= or skip= leaves out "
+            f"{_some(kept)}. Take engine='torch' with precision='fp32', 'bf16', 'fp16' or 'int8', or "
+            "engine='numba-cuda'"
         )
+    if target.precision == "int8":
+        return _finish(model, target, quantise(model.float(), chosen))
     if stored is None:
         model.float()  # does nothing to a float32 network
     else:
@@ -121,9 +133,21 @@ def to_digital(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetw
         else LayerReport(name, type(layer).__name__, f"{type(layer).__name__} ({_how(target)})")
         for name, layer in leaves
     )
+    return _finish(model, target, layers)
+
+
+def _finish(model: nn.Module, target: Digital, layers: tuple[LayerReport, ...]) -> DigitalNetwork:
+    if target.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if target.engine == "torch":
         return DigitalNetwork(model, target, layers)
-    _require_compiler(model)
+    if target.engine == "torch-compile":
+        _require_compiler(model)
+    elif not torch.cuda.is_available():
+        raise ConversionError(
+            "Digital(engine='cuda-graph'): torch finds no GPU (`hpml-sim doctor` says why); graphs exist on NVIDIA "
+            "GPUs. Take engine='torch' or 'torch-compile', which run here, or estimate the GPU from its card"
+        )
     return CompiledNetwork(model, target, layers)
 
 
@@ -209,6 +233,8 @@ def _require_compiler(model: nn.Module) -> None:
 def _on_kernels(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetwork:
     if target.precision != "fp32":
         raise ConversionError(f"{target!r}: the kernels compute in float32; take precision='fp32' or engine='torch'")
+    if target.channels_last:
+        raise ConversionError(f"{target!r}: the kernels take the channel outermost; leave channels_last out")
     try:
         cuda_backend()
     except HpmlError as error:

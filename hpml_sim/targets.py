@@ -39,15 +39,20 @@ class Digital:
         card: name of a digital card, or the path of one.
         precision: arithmetic of weights and activations; inputs and outputs stay float32. "tf32" rounds the factors of
             matrix products and convolutions to 10 bits and exists on NVIDIA GPUs only; "fp32" switches it off. "bf16"
-            and "fp16" cast the weights once and are for inference.
+            and "fp16" cast the weights once and are for inference; so is "int8", torchao's: weights a scale a channel,
+            activations a scale a sample, in linear layers only.
         engine: "torch" runs operator by operator, "torch-compile" through `torch.compile` (the first call compiles),
-            "numba-cuda" on the kernels of `hpml_sim.baselines` (fp32, on a CUDA device or numba's simulator).
+            "cuda-graph" replays the recorded launches (NVIDIA GPUs, inference), "numba-cuda" on the kernels of
+            `hpml_sim.baselines` (fp32, on a CUDA device or numba's simulator).
+        channels_last: keep images and convolution weights with the channel innermost, as tensor cores and oneDNN like
+            them.
     """
 
     card: str = "cpu"
     _: KW_ONLY
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    engine: Literal["torch", "torch-compile", "numba-cuda"] = "torch"
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = "fp32"
+    engine: Literal["torch", "torch-compile", "cuda-graph", "numba-cuda"] = "torch"
+    channels_last: bool = False
 
 
 @dataclass(frozen=True, config=_CONFIG)

@@ -95,9 +95,9 @@ def test_choosing_no_layer_is_refused():
 
 
 def test_unknown_precision_and_engine_name_what_is_allowed():
-    with pytest.raises(ValidationError, match="'fp32', 'tf32', 'bf16' or 'fp16'"):
-        Digital(precision="int8")  # type: ignore[arg-type]
-    with pytest.raises(ValidationError, match="'torch', 'torch-compile' or 'numba-cuda'"):
+    with pytest.raises(ValidationError, match="'fp32', 'tf32', 'bf16', 'fp16' or 'int8'"):
+        Digital(precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="'torch', 'torch-compile', 'cuda-graph' or 'numba-cuda'"):
         Digital(engine="jax")  # type: ignore[arg-type]
 
 
@@ -115,6 +115,126 @@ def test_how_a_gpu_multiplies_is_set_within_and_put_back(precision):
     with digital._float32_products(precision):
         assert [place.fp32_precision for place in places] == [precision] * 3
     assert [place.fp32_precision for place in places] == before
+
+
+# ----------------------------------------------------------------------------------------------------------------- int8
+
+
+def test_int8_rounds_linear_layers_and_says_what_stays():
+    net = cnn((1, 8, 8), 10)
+    converted = convert(net, Digital(precision="int8"))
+    y, exact = converted(X), net(X)
+    assert y.dtype == torch.float32
+    assert not any(p.requires_grad for p in converted.parameters())
+    # two layers of 8-bit factors: half a step in 127 for weights and activations each, random signs
+    assert 0 < (y - exact).abs().max() < 4 / 127 * exact.abs().max()
+    rows = converted.report.set_index("layer")
+    assert rows.loc["7", "became"] == "Linear (int8, torchao)"
+    assert rows.loc["0", "became"] == "Conv2d (fp32)"
+    assert rows.loc["0", "why"] == "torchao's int8 is for linear layers"
+    assert torch.equal(pickle.loads(pickle.dumps(converted))(X), y)
+
+
+def test_int8_products_equal_integers_worked_out_by_hand():
+    layer = nn.Linear(6, 4)
+    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    w, b = layer.weight.detach().double(), layer.bias.detach().double()
+    scale_w = (w.abs().amax(1, keepdim=True) / 127.5).float().double()
+    scale_x = (x.double().abs().amax(1, keepdim=True) / 127.5).float().double()
+    q_w = (w / scale_w).round().clamp(-128, 127)
+    q_x = (x.double() / scale_x).round().clamp(-128, 127)
+    expected = (q_x @ q_w.T) * scale_x * scale_w.T + b
+    y = convert(nn.Sequential(layer), Digital(precision="int8"))(x)
+    # the largest value of a row falls between two integers and may be rounded to either: one step of one factor
+    step = float((scale_x * scale_w.T).max()) * 128
+    assert (y.double() - expected).abs().max() < step
+
+
+def test_int8_keeps_the_accuracy_of_a_trained_network():
+    net = mlp(64, 32, 10)
+    fit(net, "digits", epochs=5, lr=1e-2, show_progress=False)
+    full, low = (evaluate(convert(net, Digital(precision=p)), "digits").mean for p in ("fp32", "int8"))
+    assert full > 0.9
+    assert abs(full - low) < 0.01
+
+
+def test_int8_leaves_out_what_is_asked_for_and_refuses_a_network_without_linear_layers():
+    converted = convert(mlp(64, 8, 10), Digital(precision="int8"), skip=["3"])
+    assert converted.report.set_index("layer").loc["3", "why"] == "left out by only= or skip="
+    with pytest.raises(ConversionError, match=r"torchao quantises nn\.Linear"):
+        convert(nn.Sequential(nn.Conv2d(1, 2, 3)), Digital(precision="int8"))
+
+
+def test_int8_without_torchao_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ConversionError, match=r"needs torchao .*hpml_sim\[quant\]"):
+        convert(mlp(64, 10), Digital(precision="int8"))
+
+
+# -------------------------------------------------------------------------------------------------------- channels last
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_channels_last_changes_the_layout_and_not_the_result(precision):
+    net = cnn((1, 8, 8), 10)
+    plain, last = (convert(net, Digital(precision=precision, channels_last=flag)) for flag in (False, True))
+    weight = last.network.get_submodule("3").weight
+    assert isinstance(weight, Tensor)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    seen = []
+    last.network.get_submodule("3").register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    assert torch.allclose(last(X), plain(X), rtol=0, atol=1e-6 if precision == "fp32" else 1e-2)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert convert(mlp(64, 10), Digital(channels_last=True))(torch.rand(2, 64)).shape == (2, 10)
+
+
+def test_channels_last_is_refused_on_the_kernels():
+    with pytest.raises(ConversionError, match="leave channels_last out"):
+        convert(cnn((1, 8, 8), 10), Digital(engine="numba-cuda", channels_last=True))
+
+
+# ---------------------------------------------------------------------------------------------------------- CUDA graphs
+
+
+def test_graphs_without_a_gpu_say_what_still_works(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConversionError, match=r"torch finds no GPU.*engine='torch' or 'torch-compile'"):
+        convert(mlp(64, 10), Digital(engine="cuda-graph"))
+
+
+def test_a_graph_of_an_input_on_the_cpu_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    converted = convert(mlp(64, 10), Digital(engine="cuda-graph"))
+    with torch.no_grad(), pytest.raises(HpmlError, match=r"the input is on cpu; graphs exist on NVIDIA GPUs"):
+        converted(X)
+    assert converted(X).requires_grad  # a graph keeps nothing for the way back: training runs eagerly
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("target", [{}, {"precision": "bf16"}, {"channels_last": True}, {"precision": "tf32"}], ids=str)
+def test_graphs_equal_eager_and_see_weights_that_change(target):
+    net = cnn((1, 8, 8), 10).cuda()
+    eager, graph = convert(net, Digital(**target)), convert(net, Digital(engine="cuda-graph", **target))
+    with torch.no_grad():
+        for batch in (5, 1, 5):
+            x = torch.rand(batch, 1, 8, 8, device="cuda")
+            assert torch.equal(graph(x), eager(x))
+        first = graph(x)
+        for parameter in (*eager.parameters(), *graph.parameters()):
+            parameter.mul_(0.5)
+        assert torch.equal(graph(x), eager(x))
+        assert not torch.equal(graph(x), first)
+
+
+@pytest.mark.gpu
+def test_a_network_that_decides_by_values_cannot_be_recorded():
+    class Decides(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if float(x.sum()) > 0 else -x
+
+    converted = convert(nn.Sequential(nn.Linear(4, 4), Decides()).cuda(), Digital(engine="cuda-graph"))
+    with torch.no_grad(), pytest.raises(HpmlError, match="cannot be recorded"):
+        converted(torch.rand(2, 4, device="cuda"))
 
 
 # ------------------------------------------------------------------------------------------------------------ compiling
