@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.in_memory import InMemoryTraining
+from hpml_sim.analog.write_pulses import WritePulses
 from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.distributed import Team
 from hpml_sim.errors import HpmlError, UnknownNameError
@@ -23,10 +24,16 @@ Optimiser = str | Callable[..., torch.optim.Optimizer]
 
 @dataclass(frozen=True)
 class History:
-    """Mean training loss and accuracy (share in [0, 1]) of each epoch."""
+    """What a training did, epoch by epoch.
+
+    Attributes:
+        loss: mean training loss. accuracy: on the training samples as they came, share in [0, 1].
+        writes: pulses that in-memory training sent to the devices; None where weights are not pulsed devices.
+    """
 
     loss: tuple[float, ...]
     accuracy: tuple[float, ...]
+    writes: WritePulses | None = None
 
 
 def fit(
@@ -73,7 +80,7 @@ def fit(
         title: stands before the bar.
 
     Returns:
-        Loss and accuracy of each epoch.
+        Loss and accuracy of each epoch, and the pulses where devices were trained in memory.
 
     Raises:
         HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, pulsed
@@ -127,7 +134,7 @@ def fit(
         called = team.wrap(model)
         batches = math.ceil(len(inputs) / batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * batches))
-        if in_memory is not None:
+        if in_memory is not None and teacher is None:  # a teacher's loss has another level of chance
             in_memory.start(inputs[:1024], labels[:1024])
         try:
             model.train()
@@ -140,14 +147,14 @@ def fit(
                         f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
                     )
                 if in_memory is not None:
-                    in_memory.judge(epoch, epochs, loss, lr)
+                    in_memory.end_epoch(epoch, epochs, loss, lr)
                 losses.append(loss)
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
             team.agree(model)
         finally:
             model.train(was_training)
-    return History(tuple(losses), tuple(accuracies))
+    return History(tuple(losses), tuple(accuracies), None if in_memory is None else in_memory.writes())
 
 
 def _optimiser(given: Optimiser, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:

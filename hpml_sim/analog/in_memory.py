@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.learning_rates import MEASURED_ON, learning_rate
 from hpml_sim.analog.pulsed import pulsed_tiles, refuse_wrong_optimisers, training_rule
+from hpml_sim.analog.write_pulses import TileCounter, WritePulses, pulse_energy
 from hpml_sim.convert import Converted
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog, PerLayer, Spiking, analog_part
@@ -61,6 +62,9 @@ class InMemoryTraining:
         self.model = model
         self.tiles = tiles
         self.targets = _targets(model)
+        self._counters = {name: [TileCounter(tile) for tile in layer] for name, layer in tiles.items()}
+        self._counted = dict.fromkeys(tiles, 0.0)
+        self._pulses: dict[str, list[float]] = {name: [] for name in tiles}
         self._start: float | None = None
         self._judged = False
 
@@ -91,7 +95,25 @@ class InMemoryTraining:
         refuse_wrong_optimisers()
         optimiser = AnalogSGD(self.model.parameters(), lr=lr)
         optimiser.regroup_param_groups()
+        optimiser.register_step_pre_hook(self._before_step)
+        optimiser.register_step_post_hook(self._after_step)
         return optimiser
+
+    def _before_step(self, *_: Any) -> None:
+        for counters in self._counters.values():
+            for counter in counters:
+                counter.before_step()
+
+    def _after_step(self, *_: Any) -> None:
+        for name, counters in self._counters.items():
+            self._counted[name] += sum(counter.after_step() for counter in counters)
+
+    def writes(self) -> WritePulses:
+        """The pulses of the epochs so far, and their energy."""
+        pulses = {name: tuple(epochs) for name, epochs in self._pulses.items()}
+        one, why = pulse_energy(self.targets)
+        counted = WritePulses(pulses, None, why)
+        return counted if one is None else WritePulses(pulses, one * counted.total)
 
     def state(self) -> dict[str, Any]:
         """The model's state dict without aihwkit's place-holders for the weights, which stand in the devices' state."""
@@ -109,8 +131,11 @@ class InMemoryTraining:
         shares = torch.bincount(labels).double() / len(labels)
         self._chance = float(torch.special.entr(shares).sum())
 
-    def judge(self, epoch: int, epochs: int, loss: float, lr: float) -> None:
-        """Warn if the network is not training; called after each epoch, counted from 0."""
+    def end_epoch(self, epoch: int, epochs: int, loss: float, lr: float) -> None:
+        """Close the count of pulses, and warn if the network is not training; epochs count from 0."""
+        for name in self.tiles:
+            self._pulses[name].append(self._counted[name])
+            self._counted[name] = 0.0
         if self._judged or epoch + 1 < min(_JUDGED_AFTER, epochs) or self._start is None:
             return
         self._judged = True

@@ -45,10 +45,13 @@ _RULES: dict[TrainingRule, tuple[str, str]] = {
 }
 """Rule -> prefix of its presets in aihwkit, and its name for `build_config`."""
 
-_RANGES = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-"""Shares of the devices' range that the largest weight may take; tried from the first on."""
+_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Shares of the devices' range that the largest weight may take."""
 _LOSS = 0.02
 """How much more of the weights (relative rms) may be lost than at the best of these shares."""
+_SPREAD = 0.15
+"""Where the rms of the weights should lie in the devices' range: new weights, all of one size, keep room to grow, and
+those of a trained network, with a few large ones, stand out of the converters' noise. Found by trying on digits."""
 
 
 def training_rule(target: Analog) -> TrainingRule:
@@ -73,9 +76,9 @@ def why_not_pulsed(layer: nn.Module) -> str | None:
 def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int, float, str]:
     """A layer with the same weights on pulsed devices.
 
-    The scaling between weights and devices is chosen for each layer: the largest share of the devices' range at which
-    hardly more of the weights is lost than at the best one. (aihwkit's default clips trained weights: up to 1.6 times
-    the largest weight.)
+    The scaling between weights and devices is chosen for each layer: of the shares of the devices' range at which
+    hardly more of the weights is lost than at the best one, the nearest to `_SPREAD`. (aihwkit's default clips trained
+    weights, and devices with much write noise lose small ones.)
 
     Args:
         layer: a `nn.Linear`, `nn.Conv1d` to `nn.Conv3d`, or Hugging Face `Conv1D`; not changed.
@@ -115,10 +118,12 @@ def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int
     made_layer.train(layer.training)
     weight = layer.weight.detach()
     lost = {}
-    for share in _RANGES:
+    for share in _SHARES:
         made_layer.set_weights(weight, layer.bias, weight_scaling_omega=share)
         lost[share] = _relative_error(made_layer, weight)
-    chosen = next(share for share in _RANGES if lost[share] <= min(lost.values()) + _LOSS)
+    wanted = _SPREAD * float(weight.abs().max() / weight.square().mean().sqrt().clamp(min=1e-30))
+    held = [share for share in _SHARES if lost[share] <= min(lost.values()) + _LOSS]
+    chosen = min(held, key=lambda share: abs(share - wanted))
     made_layer.set_weights(weight, layer.bias, weight_scaling_omega=chosen)
     carried = (
         f"{target.device} devices, {training_rule(target)}: trained in place; weights carried over within "
@@ -191,12 +196,12 @@ def pulsed_tiles(model: nn.Module) -> dict[str, list[Any]]:
 
     kinds = (SingleRPUConfig, UnitCellRPUConfig, DigitalRankUpdateRPUConfig)
     found = {}
-    layers: list[tuple[str, Any]] = list(model.named_modules())
+    layers: list[tuple[str, Any]] = [(n, m) for n, m in model.named_modules() if isinstance(m, AnalogLayerBase)]
     for name, layer in layers:
-        if isinstance(layer, AnalogLayerBase) and not any(isinstance(c, AnalogLayerBase) for c in layer.children()):
-            tiles = [tile for tile in layer.analog_tiles() if isinstance(tile.rpu_config, kinds)]
-            if tiles:
-                found[name] = tiles
+        tiles = [tile for tile in layer.analog_tiles() if isinstance(tile.rpu_config, kinds)]
+        inner = any(other.startswith(f"{name}." if name else "") for other, _ in layers if other != name)
+        if tiles and not inner:  # aihwkit's containers show the tiles of the layers within
+            found[name] = tiles
     return found
 
 
