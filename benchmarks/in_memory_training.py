@@ -83,11 +83,10 @@ def main() -> None:
             rows.append(measure(device, rule, data, args.find))
             print(shown(rows[-1], args.find), flush=True)
     if args.find:
-        print("\n_RATES = {")
+        print("\n_RATES, in the order of the rules:")
         for device in args.devices:
-            rates = {row["rule"]: row["lr"] for row in rows if row["device"] == device}
-            print(f'    "{device}": {json.dumps(rates)},')
-        print("}")
+            rates = tuple(row["lr"] for row in rows if row["device"] == device)
+            print(f'    "{device}": {rates},')
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         content = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -89,24 +90,30 @@ class InMemoryTraining:
         return min(learning_rate(target.device, training_rule(target)) for target in self.targets if target.device)
 
     def optimiser(self, lr: float) -> torch.optim.Optimizer:
-        """aihwkit's SGD over all parameters, its groups in order."""
+        """aihwkit's SGD over all parameters, its groups in order; it counts the pulses of each step."""
         from aihwkit.optim import AnalogSGD
 
+        counters = [(name, counter) for name, layer in self._counters.items() for counter in layer]
+
+        counted = self._counted
+
+        class CountingSGD(AnalogSGD):
+            def step(self, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
+                loss = None
+                if closure is not None:  # now, so that its gradients can be seen before they are used up
+                    with torch.enable_grad():
+                        loss = closure()
+                for _name, counter in counters:
+                    counter.before_step()
+                super().step(**options)
+                for name, counter in counters:
+                    counted[name] += counter.after_step()
+                return loss
+
         refuse_wrong_optimisers()
-        optimiser = AnalogSGD(self.model.parameters(), lr=lr)
+        optimiser = CountingSGD(self.model.parameters(), lr=lr)
         optimiser.regroup_param_groups()
-        optimiser.register_step_pre_hook(self._before_step)
-        optimiser.register_step_post_hook(self._after_step)
         return optimiser
-
-    def _before_step(self, *_: Any) -> None:
-        for counters in self._counters.values():
-            for counter in counters:
-                counter.before_step()
-
-    def _after_step(self, *_: Any) -> None:
-        for name, counters in self._counters.items():
-            self._counted[name] += sum(counter.after_step() for counter in counters)
 
     def writes(self) -> WritePulses:
         """The pulses of the epochs so far, and their energy."""

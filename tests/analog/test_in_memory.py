@@ -1,4 +1,5 @@
 import logging
+from typing import get_args
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
 from hpml_sim.analog import in_memory_optimiser
+from hpml_sim.analog.learning_rates import learning_rate
 from hpml_sim.analog.pulsed import pulsed_tiles
 from hpml_sim.data import Data
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.targets import Analog
+from hpml_sim.targets import Analog, PulsedDevice, TrainingRule
 
 
 def pulsed(device="ecram", rule=None, **options):
@@ -92,7 +94,7 @@ def test_devices_of_a_seed_are_the_same_and_tiles_have_devices_of_their_own(card
 
 @pytest.mark.parametrize(
     ("device", "rule"),
-    [("ecram", "sgd"), ("ecram", "mixed-precision"), ("pcm", "mixed-precision")],
+    [("ecram", "sgd"), ("ecram", "mixed-precision"), ("pcm", "mixed-precision"), ("capacitor", "tiki-taka-v2")],
 )
 def test_fit_trains_in_memory(device, rule):
     data = blobs()
@@ -194,3 +196,10 @@ def test_a_comparison_takes_pulsed_devices():
     (row,) = result.rows
     assert row.time_s is None
     assert "cannot be seeded" in row.accuracy_model
+
+
+def test_every_device_has_a_learning_rate_under_every_rule():
+    for device in get_args(PulsedDevice):
+        for rule in get_args(TrainingRule):
+            if device != "pcm" or rule in ("sgd", "mixed-precision"):
+                assert learning_rate(device, rule) > 0
