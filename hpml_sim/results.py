@@ -131,6 +131,8 @@ class MeasurementRow(_Model):
     energy_j: float | None
     energy_how: str | None
     energy_reason: str
+    idle_power_w: float | None = None
+    energy_without_idle_j: float | None = None
 
 
 class Row(_Model):

@@ -1,4 +1,6 @@
 import sys
+import threading
+import time
 import types
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.meters import measure
+from hpml_sim.meters import measure, measure_batches
 from hpml_sim.meters.energy import Availability, Nvml, Rapl
 
 
@@ -20,20 +22,32 @@ def powercap(folder, energies, limit=1_000_000):
         (folder / f"intel-rapl:{i}:0").mkdir(exist_ok=True)  # a sub-domain: already inside its package
 
 
-class Counter:
-    """A meter that gives one joule more at each reading."""
+class Steady:
+    """A meter of 10 W, and of 30 W while the model runs, that refreshes every 20 ms."""
 
-    name = "counter"
+    name = "steady"
 
-    def __init__(self):
-        self.joules = 0.0
+    def __init__(self, model=None):
+        self.busy_s, self.started, self.since = 0.0, time.perf_counter(), 0.0
+        if model is not None:
+            model.register_forward_pre_hook(lambda *_: setattr(self, "since", time.perf_counter()))
+            model.register_forward_hook(self.stop)
+
+    def stop(self, *_):
+        self.busy_s += time.perf_counter() - self.since
 
     def available(self):
         return Availability(True)
 
     def energy_j(self):
-        self.joules += 1.0
-        return self.joules
+        exact = 10.0 * (time.perf_counter() - self.started) + 20.0 * self.busy_s
+        return exact // 0.3 * 0.3
+
+
+class Slow(nn.Linear):
+    def forward(self, x):  # pyright: ignore[reportIncompatibleMethodOverride]
+        time.sleep(0.002)
+        return super().forward(x)
 
 
 def test_without_a_meter_energy_is_none_with_a_reason_never_zero(tmp_path):
@@ -53,10 +67,88 @@ def test_time_is_positive_and_throughput_counts_samples():
     assert m.window_s >= 0.04
 
 
-def test_a_meters_joules_are_shared_by_the_samples_of_the_window():
-    m = measure(nn.Linear(4, 2), torch.rand(5, 4), min_window_s=0.01, warmup_s=0.0, meter=Counter())
-    assert m.energy_j == pytest.approx(1.0 / (5 * m.calls))
-    assert m.energy_how == "measured:counter"
+def test_a_meters_joules_are_shared_by_the_samples_and_idle_is_measured_apart():
+    model = Slow(4, 2)
+    m = measure(model, torch.rand(5, 4), min_window_s=0.3, warmup_s=0.0, meter=Steady(model))
+    assert m.energy_how == "measured:steady"
+    assert len(m.windows) == 3
+    assert sum(w.calls for w in m.windows) <= m.calls == len(m.samples_s)  # calls between the windows are timed, too
+    # 30 W for 5 samples; the rest is what lies between calls
+    assert m.energy_j == pytest.approx(30 * m.latency_s / 5, rel=0.15)
+    assert m.idle_power_w == pytest.approx(10, rel=0.1)
+    assert m.energy_without_idle_j == pytest.approx(20 * m.latency_s / 5, rel=0.15)
+    for window in m.windows:
+        assert window.seconds >= 0.3
+        assert window.joules == pytest.approx(30 * window.seconds, rel=0.15)
+
+
+def test_a_counter_that_stands_still_is_not_waited_for_forever():
+    meter = Steady()
+    meter.energy_j = lambda: 7.0
+    m = measure(nn.Linear(4, 2), torch.rand(1, 4), min_window_s=0.01, warmup_s=0.0, windows=1, meter=meter)
+    assert m.energy_j == 0.0
+    assert m.calls > 0
+
+
+def test_a_process_of_its_own_measures_the_same_model(tmp_path):
+    class Local(nn.Linear):  # known to nobody but this test
+        pass
+
+    m = measure(Local(4, 2), torch.rand(3, 4), min_window_s=0.02, windows=2, warmup_s=0.0, own_process=True)
+    assert m.batch == 3
+    assert len(m.windows) == 2
+    assert m.latency_s == pytest.approx(np.median(m.samples_s))
+
+
+def test_what_another_process_cannot_get_or_run_is_said():
+    stuck = nn.Linear(4, 2)
+    stuck.lock = threading.Lock()
+    with pytest.raises(HpmlError, match=r"cannot be sent to another process.*own_process=False"):
+        measure(stuck, torch.rand(1, 4), own_process=True)
+    with pytest.raises(HpmlError, match=r"the other process failed.*mat1 and mat2"):
+        measure(nn.Linear(4, 2), torch.rand(1, 5), own_process=True)
+
+
+class Costs(nn.Module):
+    """A call takes `fixed` seconds and `each` more for every sample."""
+
+    def __init__(self, fixed, each):
+        super().__init__()
+        self.fixed, self.each = fixed, each
+
+    def forward(self, x):
+        time.sleep(self.fixed + self.each * len(x))
+        return x
+
+
+def test_the_best_batch_is_the_smallest_that_saturates():
+    # samples a second: 1 / 21, 16 / 36, 512 / 532 and 1024 / 1044 of 4000; 512 has 98 % of the last
+    sweep = measure_batches(
+        Costs(5e-3, 0.25e-3), torch.rand(2), batches=(1, 16, 512, 1024), min_window_s=0.02, windows=1
+    )
+    assert sweep.one.batch == 1
+    assert sweep.best.batch == 512
+    assert sweep.stopped == "the largest batch asked for"
+
+
+def test_a_sweep_stops_where_the_memory_or_the_patience_ends():
+    class Greedy(nn.Module):
+        def forward(self, x):
+            if len(x) > 16:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return x
+
+    sweep = measure_batches(Greedy(), torch.rand(2), batches=(1, 16, 64), min_window_s=0.01, windows=1)
+    assert [m.batch for m in sweep.measurements] == [1, 16]
+    assert sweep.stopped == "batch 64 does not fit the memory of cpu"
+    slow = measure_batches(Costs(0.02, 0), torch.rand(2), min_window_s=0.01, windows=1, most_call_s=0.01)
+    assert [m.batch for m in slow.measurements] == [1]
+
+
+@pytest.mark.parametrize("batches", [(), (2, 4), (1, 4, 4)])
+def test_batches_must_begin_with_one_and_grow(batches):
+    with pytest.raises(HpmlError, match="must begin with 1 and grow"):
+        measure_batches(nn.Linear(2, 2), torch.rand(2), batches=batches)
 
 
 def test_rapl_sums_packages_in_joules_and_survives_a_wrap(tmp_path):
@@ -117,5 +209,5 @@ def test_nvml_without_permission_gives_the_drivers_words(monkeypatch):
 
 @pytest.mark.parametrize(("shape", "window"), [((0, 4), 1.0), ((1, 4), 0.0)])
 def test_an_empty_batch_or_window_is_refused(shape, window):
-    with pytest.raises(HpmlError, match="must both be > 0"):
+    with pytest.raises(HpmlError, match="must all be > 0"):
         measure(nn.Linear(4, 2), torch.rand(*shape), min_window_s=window)

@@ -1,8 +1,13 @@
 """What this machine can measure: time by a clock, energy by NVML or RAPL; what it cannot is None, with a reason.
 
 meters/energy.py    one class a power meter: NVML (NVIDIA GPUs), RAPL (Intel and AMD processors)
-meters/measure.py   `measure`: repeated, warmed-up, synchronised timing of a model, with the meters running
+meters/measure.py   `measure`: repeated, warmed-up, synchronised timing of a model, with the meters running, idle apart
+meters/own_process.py  the same in a fresh process
+meters/batches.py   `measure_batches`: the best batch, found by measuring
 """
 
+from hpml_sim.meters.batches import BatchSweep as BatchSweep
+from hpml_sim.meters.batches import measure_batches as measure_batches
 from hpml_sim.meters.measure import Measurement as Measurement
+from hpml_sim.meters.measure import Window as Window
 from hpml_sim.meters.measure import measure as measure
