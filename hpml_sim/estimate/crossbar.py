@@ -356,7 +356,7 @@ def estimate_crossbar(
     if card.recalibration_time is not None:
         apart["recalibration_w"] = calibrated / ledger.use(card.recalibration_time).nominal
     else:
-        ledger.miss("how often drift is calibrated: the card has no figure; `apart` has the energy of one calibration")
+        ledger.miss("how often drift is calibrated: the card has no figure; one calibration is beside the total")
     _programming(ledger, card, placements, per_weight, apart)
     for name in census.not_counted:
         ledger.miss(f"{name}: a layer that the census does not know")

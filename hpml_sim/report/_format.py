@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from hpml_sim.times import SECONDS, format_time
@@ -51,6 +52,21 @@ def si(value: float, unit: str, *, micro: str = "u") -> str:
     return f"{digits(value / 10**exponent)} {_prefix(exponent, micro)}{unit}".rstrip()
 
 
+def si_page(value: float, unit: str) -> str:
+    """As `si`, with the real "µ" that a page can show."""
+    return si(value, unit, micro="µ")
+
+
+def span_page(band: BandLike) -> str:
+    """As `span`, with the real "µ"."""
+    return span(band, micro="µ")
+
+
+def tick(value: float, unit: str) -> str:
+    """A round value on an axis: "1 µJ", "100 Gop/s"."""
+    return re.sub(r"\.0+(?=\s|$)", "", si_page(value, unit))
+
+
 def span(band: BandLike, *, micro: str = "u", figures: int = 3) -> str:
     """The bounds in the prefix of the nominal value, "106-424" with an en dash; "" where they coincide."""
     if band.low == band.high:
@@ -80,6 +96,11 @@ def time_label(seconds: float) -> str:
 def percent(share: float, places: int = 2) -> str:
     """A share as a number of percent, without the sign."""
     return f"{100 * share:.{places}f}"
+
+
+def distinct(items: Iterable[object]) -> list[str]:
+    """Each text once, in the order of its first appearance."""
+    return list(dict.fromkeys(str(item) for item in items))
 
 
 def listing(words: list[str]) -> str:

@@ -20,8 +20,8 @@ def figure(band: BandRow, unit: str) -> str:
     return si(band.nominal, unit, micro="µ") + (f" ({bounds})" if bounds else "")
 
 
-def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, str]]:
-    """(subject, sentences) for the head of the report, in the order of its sections."""
+def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, list[str]]]:
+    """(subject, paragraphs) for the head of the report, in the order of its sections."""
     found = [
         ("Accuracy", accuracy(targets)),
         ("Drift", drift(targets)),
@@ -29,17 +29,17 @@ def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, str]]:
         ("Batch", batches(targets)),
         ("Measured here", measured(targets)),
     ]
-    return [(subject, text) for subject, text in found if text]
+    return [(subject, paragraphs) for subject, paragraphs in found if paragraphs]
 
 
-def accuracy(targets: Sequence[TargetSummary]) -> str:
+def accuracy(targets: Sequence[TargetSummary]) -> list[str]:
     """Accuracies at the earliest time, highest first, and what their spreads run over."""
     times = times_of(targets)
     start = times[0] if times else None
     shown = [(t, t.at(start)) for t in targets]
     ranked = sorted([(t, a) for t, a in shown if a is not None], key=lambda item: -item[1].mean)
     if not ranked:
-        return "No target has an accuracy yet."
+        return ["No target has an accuracy yet."]
     groups: dict[str, list[str]] = {}
     for target, figure_ in ranked:
         spread = f" ± {percent(figure_.std, 1)}" if figure_.n > 1 else ""
@@ -48,20 +48,22 @@ def accuracy(targets: Sequence[TargetSummary]) -> str:
     if len(parts) > _MOST:
         parts = [*parts[: _MOST - 1], f"and so on down to {parts[-1]}"]
     when = f", {time_label(start)} after programming" if start is not None else ""
-    text = f"Test samples classified right{when}: {listing(parts)}."
+    found = [f"Test samples classified right{when}: {listing(parts)}."]
     lacking = [t.name for t, a in shown if a is None]
     if lacking:
-        text += f" No data for {names(lacking)} at that time."
+        found.append(f"No data for {names(lacking)} at that time.")
     spreads: dict[str, list[str]] = {}
     for target, figure_ in ranked:
         spreads.setdefault(figure_.spread, []).append(target.name)
     if len(spreads) > 1 and any(figure_.n == 1 for _, figure_ in ranked):
         parts = [f"those of {names(who)} from {spread}" for spread, who in spreads.items()]
-        text += f" Intervals: {listing(parts)}; these answer different questions, so small differences rank nothing."
-    return text
+        found.append(
+            f"Intervals: {listing(parts)}; these answer different questions, so small differences rank nothing."
+        )
+    return found
 
 
-def drift(targets: Sequence[TargetSummary]) -> str:
+def drift(targets: Sequence[TargetSummary]) -> list[str]:
     """What time costs each target that drifts, most first, and where there is no data."""
     changes: list[tuple[float, str]] = []
     gaps: dict[str, list[str]] = {}
@@ -83,7 +85,7 @@ def drift(targets: Sequence[TargetSummary]) -> str:
     if len(parts) > _MOST:
         parts = [*parts[: _MOST - 1], f"{len(parts) - _MOST + 1} more in the table."]
     parts += [f"No data at {when} for {names(who)}; nothing is extrapolated." for when, who in gaps.items()]
-    return " ".join(parts)
+    return parts
 
 
 def gaps_of(target: TargetSummary) -> list[str]:
@@ -102,7 +104,7 @@ def first_costs(targets: Sequence[TargetSummary]) -> dict[str, list[_Ranked]]:
     return {scope: sorted(found, key=lambda item: item[2].nominal) for scope, found in ordered}
 
 
-def energy(targets: Sequence[TargetSummary]) -> str:
+def energy(targets: Sequence[TargetSummary]) -> list[str]:
     """Estimated energies at batch 1, ranked within a scope and never across."""
     groups = first_costs(targets)
     parts = []
@@ -116,11 +118,9 @@ def energy(targets: Sequence[TargetSummary]) -> str:
             words, verdicts = [*words[: _MOST - 1], f"and so on up to {words[-1]}"], verdicts[: _MOST - 2]
         parts.append(f"Scope {scope}, lowest first: {listing(words)}; {'; '.join(verdicts)}.")
     if not parts:
-        return ""
-    text = f"Estimated for one inference at batch 1. {' '.join(parts)}"
-    if len(groups) > 1:
-        text += " Different scopes include different things and are not ranked against each other."
-    return text
+        return []
+    rule = "Different scopes include different things and are not ranked against each other."
+    return ["Estimated for one inference at batch 1.", *parts, *([rule] if len(groups) > 1 else [])]
 
 
 def _step(lower: _Ranked, higher: _Ranked) -> str:
@@ -131,7 +131,7 @@ def _step(lower: _Ranked, higher: _Ranked) -> str:
     return f"{higher[0].name} takes about {ratio} times the energy of {lower[0].name}"
 
 
-def batches(targets: Sequence[TargetSummary]) -> str:
+def batches(targets: Sequence[TargetSummary]) -> list[str]:
     """What batching saves the targets that can batch."""
     parts = []
     for target in targets:
@@ -142,10 +142,10 @@ def batches(targets: Sequence[TargetSummary]) -> str:
                 f"{target.name} goes from {si(one.nominal, 'J', micro='µ')} to {si(best.nominal, 'J', micro='µ')} "
                 f"an inference at batch {estimated[-1].batch:,}"
             )
-    return f"{names(parts, _MOST)} (estimated)." if parts else ""
+    return [f"{names(parts, _MOST)} (estimated)."] if parts else []
 
 
-def measured(targets: Sequence[TargetSummary]) -> str:
+def measured(targets: Sequence[TargetSummary]) -> list[str]:
     """What the clock and the meter of this machine said, beside the estimate of the same target."""
     parts = []
     for target in targets:
@@ -167,7 +167,7 @@ def measured(targets: Sequence[TargetSummary]) -> str:
         parts.append(text + ".")
     if len(parts) > _MOST:
         parts = [*parts[: _MOST - 1], f"{len(parts) - _MOST + 1} more in the table."]
-    return " ".join(parts)
+    return parts
 
 
 def components(targets: Sequence[TargetSummary]) -> str:
@@ -176,3 +176,19 @@ def components(targets: Sequence[TargetSummary]) -> str:
         f"{t.name}: {t.components[0].name} ({percent(t.components[0].share, 0)} %)" for t in targets if t.components
     ]
     return f"Largest share of the energy at batch 1: {names(words, 8)}." if words else ""
+
+
+def limits(targets: Sequence[TargetSummary]) -> str:
+    """What takes the time of the layers on each CPU and GPU, at the smallest and at the best batch."""
+    parts = []
+    for target in targets:
+        for estimate in target.estimates:
+            if estimate.roof is None:
+                continue
+            spent: dict[str, float] = {}
+            for layer in estimate.roof.layers:
+                spent[layer.limit] = spent.get(layer.limit, 0.0) + layer.time_s
+            most = max(spent, key=lambda limit: spent[limit])
+            share = spent[most] / sum(spent.values()) if sum(spent.values()) else 1.0
+            parts.append(f"{target.name} at batch {estimate.batch:,}: {most} ({percent(share, 0)} %)")
+    return f"What limits the layers, by share of their time: {names(parts, 8)}." if parts else ""

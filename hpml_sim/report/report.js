@@ -78,6 +78,32 @@
   }));
   say();
 
+  // Marks of the plots say what they stand for at once, under the pointer or a finger; without this script their
+  // <title> does so after a while. The tables hold the same figures for the keyboard and for screen readers.
+  const tip = document.body.appendChild(document.createElement("div"));
+  tip.className = "tip";
+  tip.hidden = true;
+  tip.setAttribute("aria-hidden", "true");
+  for (const title of document.querySelectorAll(".plot svg g > title")) {
+    title.parentNode.dataset.tip = title.textContent;
+    title.remove();
+  }
+  let x = -1, y = -1;
+  const show = () => {
+    const mark = document.elementFromPoint(x, y)?.closest("[data-tip]");
+    tip.hidden = !mark;
+    if (!mark) return;
+    tip.textContent = mark.dataset.tip;
+    const { width, height } = tip.getBoundingClientRect();
+    tip.style.left = `${Math.min(Math.max(8, x + 14), innerWidth - width - 8)}px`;
+    tip.style.top = `${y - height - 14 < 8 ? y + 18 : y - height - 14}px`;
+  };
+  const point = (event) => { x = event.clientX; y = event.clientY; show(); };
+  document.addEventListener("pointermove", point);
+  document.addEventListener("pointerdown", point);
+  document.addEventListener("scroll", show, { passive: true });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
+
   // What is folded on the screen belongs on paper.
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.dataset.was = d.open; d.open = true; }));
   addEventListener("afterprint", () => document.querySelectorAll("details").forEach((d) => { d.open = d.dataset.was === "true"; }));

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.results import AccuracyRow, BandRow, CardInfo, EstimateRow, MeasurementRow, Row
+from hpml_sim.results import AccuracyRow, BandRow, CardInfo, EstimateRow, MeasurementRow, Row, TermRow
 
+WHOLE_MACHINE = "whole machine"
+"""Where energy belongs to no layer."""
+_NOTHING = BandRow(low=0, nominal=0, high=0)
 SCOPES = ("core", "chip", "board", "system")
 """Scopes from the smallest to the largest: the order in which groups are shown."""
 
@@ -69,8 +72,8 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Component:
-    """One component's share of the energy of one inference at batch 1."""
+class Part:
+    """The share of one component, or of one layer, of the energy of one inference at batch 1."""
 
     name: str
     energy_j: BandRow
@@ -87,7 +90,8 @@ class TargetSummary:
         accuracy: time (None: does not drift) -> figures, or None where the device model has no data.
         reasons: time -> why there is no accuracy.
         costs: batch 1 and the best batch, estimated before measured.
-        estimates: all estimates of the first seed, by batch. components: of batch 1, largest first.
+        estimates: all estimates of the first seed, by batch.
+        components, layer_parts: energy at batch 1, components from the largest, layers in the order of the network.
         layers: the conversion report. notes: what holds for the whole target.
         accuracy_model: what was simulated to get the accuracy, and where it comes from.
     """
@@ -100,7 +104,8 @@ class TargetSummary:
     reasons: dict[float | None, tuple[str, ...]]
     costs: tuple[Cost, ...]
     estimates: tuple[EstimateRow, ...]
-    components: tuple[Component, ...]
+    components: tuple[Part, ...]
+    layer_parts: tuple[Part, ...]
     layers: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     accuracy_model: str = ""
@@ -150,6 +155,8 @@ def _summarise(rows: list[Row], index: int) -> TargetSummary:
     leading = [by_seed[seed] for seed in sorted(by_seed)]
     general = _unique(note for r in rows if r.accuracy is not None for note in r.notes)
     estimates = leading[0].estimates if leading else []
+    first_batches = [e for r in leading for e in r.estimates if e.batch == 1]
+    components = _parts(first_batches, lambda term: term.component)
     return TargetSummary(
         name=first.target,
         card=first.card,
@@ -163,7 +170,13 @@ def _summarise(rows: list[Row], index: int) -> TargetSummary:
         },
         costs=(*_estimated(leading), *_measured(leading)),
         estimates=tuple(estimates),
-        components=_components([e for r in leading for e in r.estimates if e.batch == 1]),
+        components=tuple(sorted(components, key=lambda part: -part.energy_j.nominal)),
+        layer_parts=tuple(
+            sorted(
+                _parts(first_batches, lambda term: layer_label(term.layer, first.layers)),
+                key=lambda part: part.name == WHOLE_MACHINE,
+            )
+        ),
         layers=tuple(first.layers),
         notes=general,
         accuracy_model=first.accuracy_model,
@@ -276,24 +289,28 @@ def _measured(rows: list[Row]) -> list[Cost]:
     return costs
 
 
-def _components(estimates: list[EstimateRow]) -> tuple[Component, ...]:
-    """Energies of the components of batch 1, averaged over seeds, largest first."""
-    if not estimates:
-        return ()
+def layer_label(name: str, layers: Sequence[dict[str, Any]]) -> str:
+    """A layer as the conversion report calls it, with what it was: "network.1" is "1 Linear"."""
+    if not name:
+        return WHOLE_MACHINE
+    name = name.removeprefix("network.")  # where a converted model keeps the network
+    was = next((str(layer.get("was") or "") for layer in layers if layer.get("layer") == name), "")
+    return f"{name} {was}".strip()
+
+
+def _parts(estimates: list[EstimateRow], key: Callable[[TermRow], str]) -> tuple[Part, ...]:
+    """Energies at batch 1 summed by a key, averaged over seeds, in the order of the terms."""
     per_seed: list[dict[str, BandRow]] = []
     sources: dict[str, tuple[str, ...]] = {}
     for estimate in estimates:
         sums: dict[str, BandRow] = {}
         for term in estimate.terms:
-            old = sums.get(term.component, BandRow(low=0, nominal=0, high=0))
+            name = key(term)
+            old = sums.get(name, _NOTHING)
             new = term.energy_j
-            sums[term.component] = BandRow(
-                low=old.low + new.low, nominal=old.nominal + new.nominal, high=old.high + new.high
-            )
-            sources[term.component] = _unique([*sources.get(term.component, ()), *term.sources])
+            sums[name] = BandRow(low=old.low + new.low, nominal=old.nominal + new.nominal, high=old.high + new.high)
+            sources[name] = _unique([*sources.get(name, ()), *term.sources])
         per_seed.append(sums)
-    zero = BandRow(low=0, nominal=0, high=0)
-    bands = {name: _must(_band([sums.get(name, zero) for sums in per_seed])) for name in sources}
+    bands = {name: _must(_band([sums.get(name, _NOTHING) for sums in per_seed])) for name in sources}
     total = math.fsum(b.nominal for b in bands.values())
-    found = [Component(n, b, b.nominal / total if total else 0.0, sources[n]) for n, b in bands.items()]
-    return tuple(sorted(found, key=lambda c: -c.energy_j.nominal))
+    return tuple(Part(n, b, b.nominal / total if total else 0.0, sources[n]) for n, b in bands.items())

@@ -6,7 +6,17 @@ import numpy as np
 
 from hpml_sim.evaluation import Accuracy
 from hpml_sim.report._format import time_label
-from hpml_sim.results import AccuracyRow, BandRow, CardInfo, EstimateRow, MeasurementRow, Row, TermRow
+from hpml_sim.results import (
+    AccuracyRow,
+    BandRow,
+    CardInfo,
+    EstimateRow,
+    LayerWorkRow,
+    MeasurementRow,
+    RoofRow,
+    Row,
+    TermRow,
+)
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
 TIMES = (1.0, HOUR, DAY, YEAR)
@@ -144,7 +154,35 @@ def _estimate(target: str, batch: int, scale: float) -> EstimateRow:
         mapping=mapping.get(target, {}),
         not_counted=not_counted[target],
         sources={key: _SOURCES[key] for t in terms for key in t.sources},
+        apart={"dynamic_j": _band(1.32e-6, 1.5), "recalibration_w": _band(2e-3, 2)} if target == "loihi" else {},
+        roof=_roof(target, batch),
     )
+
+
+_CEILINGS = {"cpu": (3.9e12, 160e9, 3.3e-6), "h200": (53.8e12, 3.74e12, 5e-6)}
+"""Operations a second, bytes a second, seconds of a launch."""
+
+
+def _roof(target: str, batch: int) -> RoofRow | None:
+    """The layers of `mlp 64-128-10` in fp32; batch 1 waits for launches, a large batch for the roof."""
+    if target not in _CEILINGS:
+        return None
+    rate, bandwidth, launch = _CEILINGS[target]
+    layers = []
+    for name, operations, weights, moved in (("fc1", 16384, 8192, 192), ("act", 128, 0, 256), ("fc2", 2560, 1280, 138)):
+        work, traffic = batch * operations, 4.0 * (weights + batch * moved)
+        limits = {"compute": work / rate, "memory": traffic / bandwidth, "launch": launch}
+        longest = max(limits, key=lambda limit: limits[limit])
+        layers.append(
+            LayerWorkRow(
+                layer=f"network.{name}",
+                operations=work,
+                traffic_bytes=traffic,
+                time_s=limits[longest],
+                limit=longest,
+            )
+        )
+    return RoofRow(operations_hz=_band(rate, 1.2), bandwidth=_band(bandwidth, 1.1), layers=layers)
 
 
 def _measurement(batch: int, rng: np.random.Generator) -> MeasurementRow:

@@ -265,29 +265,51 @@ def test_screen_readers_get_names(browser: Any, reports: dict[str, Path], width:
         assert table.get_by_role("row").count() == 10
         assert table.get_by_role("rowheader").count() == 9
         images = page.get_by_role("img")
-        assert images.count() == 3
-        labels = [images.nth(i).get_attribute("aria-label") for i in range(3)]
+        assert images.count() == 4
+        labels = [images.nth(i).get_attribute("aria-label") for i in range(4)]
         assert "pcm-hermes 96.3 ± 0.3 %" in labels[0]
         assert "lowest first: reram-neurram" in labels[1]
         assert "Largest share" in labels[2]
+        assert "cpu at batch 1: launch (100 %)" in labels[3]
         assert page.locator("h1").count() == 1
         assert page.get_by_role("link", name="note 1").count() == 2
 
 
 def test_hover_says_what_a_mark_stands_for(browser: Any, reports: dict[str, Path]) -> None:
     with Opened(browser, reports["one seed"], 1280) as page:
-        marks = page.locator("#energy .wide g:has(> title)")
-        assert marks.count() == 7
-        mark = marks.filter(has_text="loihi").first
-        mark.scroll_into_view_if_needed()
-        box = mark.bounding_box()
-        place = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
-        page.mouse.move(*place)
-        over = page.evaluate(
-            "([x, y]) => document.elementFromPoint(x, y).closest('g:has(> title)').querySelector('title').textContent",
-            place,
-        )
-        assert over.startswith("loihi, batch 1, estimated: 19.3 µJ (13.5")
+        tip = page.locator(".tip")
+        assert not tip.is_visible()
+        for section, count, which, said in (
+            ("#energy", 7, "loihi", "loihi, batch 1, estimated: 19.3 µJ (13.5"),
+            ("#roofline", 12, "h200, batch 1, layer fc1", "h200, batch 1, layer fc1 Linear: 0.489 op/byte, 3.28 Gop/s"),
+            ("#parts", 31, "loihi, x86 host", "loihi, x86 host: 8.12 µJ (7.38"),
+        ):
+            marks = page.locator(f"{section} .wide [data-tip]")
+            assert marks.count() == count
+            page.locator(f'{section} .wide [data-tip^="{which}"]').first.hover()
+            assert tip.inner_text().startswith(said)
+            edges = tip.bounding_box()
+            assert edges["x"] >= 0
+            assert edges["x"] + edges["width"] <= 1280
+            assert edges["y"] >= 0
+        page.keyboard.press("Escape")
+        assert not tip.is_visible()
+
+
+def test_a_finger_gets_the_same_words_and_they_stay_on_the_screen(browser: Any, reports: dict[str, Path]) -> None:
+    with Opened(browser, reports["one seed"], 400, has_touch=True) as page:
+        for mark in page.locator("#time .narrow [data-tip]").all():
+            mark.tap()
+            edges = page.locator(".tip").bounding_box()
+            assert edges["x"] >= 0
+            assert edges["x"] + edges["width"] <= 400
+
+
+def test_opens_at_once(browser: Any, reports: dict[str, Path]) -> None:
+    """A loose bound against something quadratic; benchmarks/report.py has the figure."""
+    with Opened(browser, reports["five seeds"], 1280) as page:
+        timing = "performance.getEntriesByType('navigation')[0].loadEventEnd"
+        assert 0 < page.evaluate(timing) < 5000
 
 
 def test_prints_whole(browser: Any, reports: dict[str, Path], tmp_path: Path) -> None:

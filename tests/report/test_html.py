@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from hpml_sim.errors import HpmlError
+from hpml_sim.report._format import DASH
 from hpml_sim.report.html import MAX_BYTES, render_report, write_report
 from tests.report.example_rows import TARGETS, example_rows
 
@@ -78,7 +79,8 @@ def test_holds_every_section(text: str) -> None:
         "Results",
         "Accuracy over time",
         "Energy against accuracy",
-        "Energy by component",
+        "Where the energy goes",
+        "Roofline",
         "Three passes that never mix",
         "What became of each layer",
         "What this comparison does not say",
@@ -104,6 +106,26 @@ def test_every_estimated_energy_cites_its_source(text: str) -> None:
     energies = re.findall(r'data-head="energy" data-sort="[^"]+">(.*?)</td>', text)
     assert len(energies) == 7
     assert all('href="#source-' in cell for cell in energies)
+
+
+def test_figures_beside_the_total_are_named_and_set_against_it(text: str) -> None:
+    rows = re.findall(
+        r"<tr><th scope=\"row\">loihi</th><td class=\"words\">(events alone.*?|calibrating.*?)</td>(.*?)</tr>", text
+    )
+    assert [words for words, _ in rows] == [
+        "events alone, without static power",
+        "calibrating against drift, on average",
+    ]
+    total = 9.8e-6 + 8.1e-6 + 9.7e-7 + 1.6e-7 + 1.7e-7 + 1.3e-8 + 4.4e-9
+    assert re.findall(r">([^<]+)</td>", rows[0][1]) == ["1.32 µJ", f"0.880{DASH}1.98", f"{100 * 1.32e-6 / total:.1f} %"]
+    assert re.findall(r">([^<]+)</td>", rows[1][1]) == ["2.00 mW", f"1.00{DASH}4.00", "—"]
+
+
+def test_every_layer_stands_in_the_roofline_table(text: str) -> None:
+    table = text[text.index("What each layer asks for and reaches") :].partition("</table>")[0]
+    assert table.count("<tr>") == 1 + 12
+    assert "<td>act ReLU</td>" in table
+    assert re.search(r"fc1 Linear</td><td class=\"number\">16.4 kop</td><td class=\"number\">33.5 kB</td>", table)
 
 
 def test_missing_is_a_dash_with_a_note_never_zero(text: str) -> None:

@@ -1,0 +1,99 @@
+"""The cells of the page's table: one line a target, batch and way in which its cost is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hpml_sim.report._format import digits, names, percent, si_page, span_page
+from hpml_sim.report._sections import Source
+from hpml_sim.report.summary import Cost, TargetSummary
+from hpml_sim.results import BandRow
+
+COST_HEADS = ("energy", "latency", "rate, 1/s", "area, mm²")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table: text, what stands below it in small, the value to sort by, a mark of a footnote."""
+
+    text: str
+    below: str = ""
+    sort: str = ""
+    note: int = 0
+    cite: tuple[int, ...] = ()
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: a target at one batch, known in one way."""
+
+    target: TargetSummary
+    how: str
+    scope: str
+    batch: int | None
+    cells: tuple[Cell, ...]
+    words: str
+
+
+@dataclass
+class Notes:
+    """Notes under the table: what is said of several targets is said once, with their names."""
+
+    who: dict[str, list[str]] = field(default_factory=dict)
+
+    def number(self, text: str, name: str) -> int:
+        found = self.who.setdefault(text, [])
+        if name not in found:
+            found.append(name)
+        return list(self.who).index(text) + 1
+
+    @property
+    def texts(self) -> list[str]:
+        return [f"{names(found)}: {text}" for text, found in self.who.items()]
+
+
+def table_lines(
+    target: TargetSummary, times: list[float | None], notes: Notes, sources: Mapping[tuple[str, str], Source]
+) -> Iterator[Line]:
+    accuracies = tuple(_accuracy_cell(target, time, notes) for time in times)
+    costs: Sequence[Cost | None] = target.costs or [None]
+    for cost in costs:
+        how, scope, batch = ("none", target.card.scope, None) if cost is None else (cost.how, cost.scope, cost.batch)
+        words = " ".join((target.name, target.card.name, target.card.title, target.card.kind, scope, how)).lower()
+        yield Line(target, how, scope, batch, (*accuracies, *_cost_cells(target, cost, notes, sources)), words)
+
+
+def _accuracy_cell(target: TargetSummary, time: float | None, notes: Notes) -> Cell:
+    shown = target.at(time)
+    if shown is None:
+        reasons = " ".join(target.reasons.get(time) or ("no accuracy was computed",))
+        return Cell("—", note=notes.number(reasons, target.name))
+    spread = f"± {percent(shown.std)}" if shown.n > 1 else ""
+    return Cell(percent(shown.mean), spread, f"{shown.mean:.9f}", quiet=time is not None and not target.drifts)
+
+
+def _cost_cells(
+    target: TargetSummary, cost: Cost | None, notes: Notes, sources: Mapping[tuple[str, str], Source]
+) -> tuple[Cell, ...]:
+    if cost is None:
+        return (Cell("—"),) * 4
+    cite: tuple[int, ...] = ()
+    if cost.how == "estimated":
+        used = [e for e in target.estimates if e.batch == cost.batch]
+        keys = {key for e in used for term in e.terms for key in term.sources}
+        cite = tuple(sorted({sources[(k, t)].number for e in used for k, t in e.sources.items() if k in keys}))
+    if cost.energy_j is None:
+        reason = cost.energy_reason or "the card has no figure for it"
+        energy = Cell("—", note=notes.number(f"no energy {cost.how}: {reason}", target.name))
+    else:
+        energy = _banded(cost.energy_j, "J", cite)
+    area = Cell("—")
+    if cost.area_mm2 is not None:
+        area = Cell(digits(cost.area_mm2.nominal), span_page(cost.area_mm2), repr(cost.area_mm2.nominal))
+    return energy, _banded(cost.latency_s, "s"), _banded(cost.throughput_hz, ""), area
+
+
+def _banded(band: BandRow, unit: str, cite: tuple[int, ...] = ()) -> Cell:
+    return Cell(si_page(band.nominal, unit), span_page(band), repr(band.nominal), cite=cite)

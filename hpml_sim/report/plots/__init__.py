@@ -1,0 +1,31 @@
+"""The plots, as matplotlib figures that belong to no global state.
+
+- `accuracy_over_time(rows)`: what drift does to the accuracy
+- `energy_against_accuracy(rows)`: a panel a scope, with its Pareto front
+- `energy_by_part(rows)`: where the energy goes, by component and by layer
+- `roofline(rows)`: the layers under the ceilings of each CPU and GPU
+- `to_svg(figure)`: the same bytes for the same figure; what lies under the pointer is said
+"""
+
+from hpml_sim.report.plots.accuracy_time import accuracy_over_time, same_line
+from hpml_sim.report.plots.drawing import COLOURS, GRID, INK, PAPER, Style, style_of, to_svg
+from hpml_sim.report.plots.energy_accuracy import energy_against_accuracy, pareto_front
+from hpml_sim.report.plots.energy_parts import energy_by_part
+from hpml_sim.report.plots.roofline import layer_points, roofline
+
+__all__ = [
+    "COLOURS",
+    "GRID",
+    "INK",
+    "PAPER",
+    "Style",
+    "accuracy_over_time",
+    "energy_against_accuracy",
+    "energy_by_part",
+    "layer_points",
+    "pareto_front",
+    "roofline",
+    "same_line",
+    "style_of",
+    "to_svg",
+]

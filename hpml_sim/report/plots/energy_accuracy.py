@@ -1,0 +1,183 @@
+"""Energy against accuracy, a panel for each scope, with its Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from typing import TYPE_CHECKING, Any
+
+from hpml_sim.report._format import tick
+from hpml_sim.report.findings import figure as figure_of
+from hpml_sim.report.plots.drawing import (
+    INK,
+    PAPER,
+    accuracy_words,
+    add_legend,
+    add_tip,
+    drawing,
+    new_figure,
+    style_of,
+)
+from hpml_sim.report.summary import SCOPES, AccuracySummary, Cost, TargetSummary, summarise
+from hpml_sim.results import BandRow, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FRONT: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.45, "linestyle": (0, (4, 2))}
+
+
+@dataclass(frozen=True)
+class _Point:
+    target: TargetSummary
+    cost: Cost
+    energy_j: BandRow
+    accuracy: AccuracySummary
+    first: bool
+
+
+def energy_against_accuracy(rows: Sequence[Row], *, narrow: bool = False, legend: bool = True) -> Figure:
+    """Accuracy against the energy of one inference (log axis), a panel for each scope.
+
+    Horizontal bars are the low and high bound of the energy, vertical ones the 95 % interval of the accuracy, which is
+    that of the earliest time since programming. Filled: batch 1. Hollow: the best batch. The stepped line joins what no
+    other point of the panel beats in both (the Pareto front, by nominal values). Measured energies have a panel of
+    their own. Figures in different panels include different things and are not ranked: each has an energy axis of its
+    own, a decade being equally long in all.
+
+    Args:
+        rows: results of one run.
+        narrow: panels below each other, for a telephone.
+        legend: False where the page around it explains the marks.
+
+    Raises:
+        HpmlError: there are no rows.
+    """
+    panels = _panels(summarise(rows))
+    decades = {scope: _decades(points) for scope, points in panels.items()}
+    widths = [high - low for low, high in decades.values()] or [1]
+    with drawing():
+        count = len(widths)
+        height = 0.8 + 1.95 * count if narrow else 3.9
+        figure = new_figure(3.7, height) if narrow else new_figure(7.8, height)
+        shape: dict[str, Any] = {"nrows": count} if narrow else {"ncols": count, "width_ratios": widths}
+        grid = figure.subplots(**shape, sharey=True, squeeze=False, gridspec_kw={"wspace": 0.08}).ravel()
+        drawn: dict[str, Any] = {}
+        for axes, (scope, points) in zip(grid, panels.items(), strict=False):
+            axes.set_title(scope, loc="left", fontweight="bold")
+            _draw_front(axes, points, 10.0 ** decades[scope][1])
+            for point in points:
+                drawn.setdefault(point.target.name, _draw_point(axes, point))
+            _energy_axis(axes, *decades[scope], room=max(widths) if narrow else sum(widths) / 2)
+        for axes in grid:
+            axes.set_facecolor("none")
+            axes.grid(which="major")
+            axes.set_axisbelow(True)
+        rule = "\nPanels of different scope are not ranked against each other." if len(panels) > 1 else ""
+        figure.supxlabel("energy per inference (log axis)" + rule, fontsize=9)
+        figure.supylabel("test accuracy, %", fontsize=9)
+        if not panels:
+            grid[0].set(xticks=[], yticks=[])
+            grid[0].text(0.5, 0.5, "no target has both", transform=grid[0].transAxes, ha="center")
+        if legend:
+            more = _more_handles(panels)
+            add_legend(figure, [*drawn.values(), *more.values()], [*drawn, *more], 1.2)
+    return figure
+
+
+def _more_handles(panels: dict[str, list[_Point]]) -> dict[str, Any]:
+    """Marks that belong to no target."""
+    from matplotlib.lines import Line2D
+
+    hollow = {"linestyle": "none", "marker": "o", "color": INK, "markersize": 6}
+    found: dict[str, Any] = {}
+    if any(not p.first for points in panels.values() for p in points):
+        found["batch 1"] = Line2D([], [], **hollow)
+        found["best batch"] = Line2D([], [], markerfacecolor=PAPER, **hollow)
+    if any(len(points) > 1 for points in panels.values()):
+        found["Pareto front"] = Line2D([], [], color=INK, **_FRONT)
+    return found
+
+
+def _draw_front(axes: Axes, points: list[_Point], right: float) -> None:
+    if len(points) < 2:
+        return
+    front = pareto_front([(p.energy_j.nominal, 100 * p.accuracy.mean) for p in points])
+    x, y = [e for e, _ in front], [a for _, a in front]
+    axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, zorder=1, **_FRONT)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, value) points those that no other beats in both, by rising cost."""
+    front: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or value > front[-1][1]:
+            front.append((cost, value))
+    return front
+
+
+def _panels(targets: list[TargetSummary]) -> dict[str, list[_Point]]:
+    """Title of the panel -> points; estimates by scope, from the smallest to the largest, then what was measured."""
+    found: dict[str, list[_Point]] = {}
+    for target in targets:
+        if not target.supported:
+            continue
+        accuracy = target.supported[0][1]
+        for cost in target.costs:
+            if cost.energy_j is None or cost.energy_j.nominal <= 0:
+                continue
+            key = f"scope: {cost.scope}" if cost.how == "estimated" else "measured here"
+            first = cost.batch == min(c.batch for c in target.costs if c.how == cost.how)
+            found.setdefault(key, []).append(_Point(target, cost, cost.energy_j, accuracy, first))
+    order = [f"scope: {s}" for s in SCOPES]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+
+
+def _draw_point(axes: Axes, point: _Point) -> Any:
+    from matplotlib.lines import Line2D
+
+    style, energy, accuracy = style_of(point.target), point.energy_j, point.accuracy
+    axes.errorbar(
+        [energy.nominal],
+        [100 * accuracy.mean],
+        # bounds of 0 and infinity run to the edge of the log axis
+        xerr=[[energy.nominal - max(energy.low, 1e-30)], [min(energy.high, 1e30) - energy.nominal]],
+        yerr=[[100 * (accuracy.mean - accuracy.ci95[0])], [100 * (accuracy.ci95[1] - accuracy.mean)]],
+        color=style.colour,
+        linestyle="none",
+        elinewidth=1.2,
+        capsize=2.5,
+        marker=style.marker,
+        markersize=7,
+        markerfacecolor=style.colour if point.first else PAPER,
+        markeredgecolor=PAPER if point.first else style.colour,
+        markeredgewidth=0.8 if point.first else 1.4,
+    )
+    words = f"{point.target.name}, batch {point.cost.batch:,}, {point.cost.how}: {figure_of(energy, 'J')}, "
+    add_tip(axes, energy.nominal, 100 * accuracy.mean, words + accuracy_words(accuracy))
+    return Line2D(
+        [], [], color=style.colour, linestyle="none", marker=style.marker, markersize=7, markeredgecolor=PAPER
+    )
+
+
+def _decades(points: list[_Point]) -> tuple[int, int]:
+    """Powers of ten between which the points with their bounds lie; at least two decades."""
+    bounds = [v for p in points for v in (p.energy_j.low, p.energy_j.nominal, p.energy_j.high) if 0 < v < float("inf")]
+    low, high = floor(log10(min(bounds)) - 0.1), ceil(log10(max(bounds)) + 0.1)
+    return (low, high) if high - low >= 2 else (low - (high - low) % 2, low - (high - low) % 2 + 2)
+
+
+def _energy_axis(axes: Axes, low: int, high: int, *, room: float) -> None:
+    """A log axis from 10^low to 10^high J; `room`: decades on which about five labels fit."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    step = max(1, ceil(room / 5))
+    if step == 2 or step > 3:
+        step = 3 * ceil(step / 3)  # whole engineering prefixes: nJ, µJ, mJ
+    axes.set_xscale("log")
+    axes.set_xlim(10.0**low, 10.0**high)
+    axes.xaxis.set_major_locator(FixedLocator([10.0**d for d in range(step * ceil(low / step), high + 1, step)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, "J")))
