@@ -429,6 +429,13 @@ class Crossbar(nn.Module):
             buffer.zero_()
 
     @torch.no_grad()
+    def set_input_range(self, full: float) -> None:
+        """Take a full-scale input, > 0, as the outcome of a calibration; further training adapts it slowly."""
+        self.reset_calibration()
+        self.input_range.fill_(full)
+        self.observations.fill_(_WARM_UP)
+
+    @torch.no_grad()
     def _observe_input(self, x: Tensor) -> None:
         """Learn the input range from one batch: the percentile of the inputs that are not zero."""
         share = _percentile(x, self.target.input_percentile)

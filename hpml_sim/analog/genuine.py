@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.calibration import analog_layers
 from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.pulsed import pulsed_tiles
 from hpml_sim.analog.recurrent import AnalogCell, AnalogRecurrent
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.errors import ConversionError
@@ -27,7 +28,8 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
     bound management is off (on these tiles one saturating vector would disturb its whole batch).
 
     Args:
-        model: a converted model, calibrated or trained: aihwkit's tiles need a fixed input range.
+        model: a converted model, calibrated or trained: aihwkit's tiles need a fixed input range. One on pulsed devices
+            is of aihwkit's layers already, and is only copied.
 
     Returns:
         A model for `aihwkit`'s own functions: `program_analog_weights`, `drift_analog_weights`, ...
@@ -37,6 +39,8 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
         ConversionError: a layer that aihwkit's torch tiles cannot hold (Conv1d, Conv3d, groups, string padding,
             other padding modes), or that was never calibrated. ImportError: aihwkit is missing or broken.
     """
+    if pulsed_tiles(model):
+        return copy.deepcopy(model).eval()
     for name, module in model.named_modules():
         if isinstance(module, (AnalogCell, AnalogRecurrent)):
             raise ConversionError(
