@@ -9,8 +9,11 @@ Every time is computed from the programmed state, so they can be asked in any or
 from __future__ import annotations
 
 import copy
+import importlib.metadata
+import importlib.util
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,10 @@ from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.noise import DeviceModel, ProgrammedDevices
 from hpml_sim.analog.seeds import Purpose, checked_seed, derive
 from hpml_sim.errors import HpmlError
+from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.times import parse_time
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files of `Chips.save`."""
 
 _FLOOR = 1e-4
@@ -111,6 +115,15 @@ class _FusedChips:
         self.count = chips
         self.seed = seed
 
+    @classmethod
+    def program(cls, network: nn.Module, chips: int, seed: int) -> _FusedChips:
+        """Program a network, which is kept."""
+        layers = {
+            name: _program_layer(crossbar, _matrix(network, name), chips, seed, index)
+            for index, (name, crossbar) in enumerate(crossbars(network).items())
+        }
+        return cls(network, layers, chips, seed)
+
     def at(self, time_s: float) -> nn.Module:
         """A network for (chips * batch, ...), chip-major."""
         network = _copy(self.network, share=True)
@@ -121,43 +134,35 @@ class _FusedChips:
 
     def _instance(self, crossbar: Crossbar, layer: _ProgrammedLayer, index: int, time_s: float) -> Instance:
         device, dtype = crossbar.input_range.device, crossbar.input_range.dtype
-        weight = torch.empty((self.count, *layer.devices.g_us.shape[2:]))
+
+        def seed(purpose: Purpose, chip: int) -> int:
+            return derive(self.seed, purpose, layer=index, chip=chip, time_s=time_s)
+
+        model = layer.devices.model
+        weight = BLOCKS.empty((self.count, *layer.devices.target_us.shape[1:]), torch.empty(0))
         scale = torch.empty((self.count, *layer.scale.shape))
-        for chip in range(self.count):
-
-            def seed(purpose: Purpose, chip: int = chip) -> int:
-                return derive(self.seed, purpose, layer=index, chip=chip, time_s=time_s)
-
-            g_us = layer.devices.at(time_s, chip, seed(Purpose.READ))
-            _stick(crossbar, layer.devices.model, g_us, derive(self.seed, Purpose.FAULTS, layer=index, chip=chip))
-            weight[chip] = layer.devices.model.weights(g_us)
+        for chip, g_us in enumerate(layer.devices.at(time_s, partial(seed, Purpose.READ))):
+            _stick(crossbar, model, g_us, derive(self.seed, Purpose.FAULTS, layer=index, chip=chip))
+            model.weights(g_us, out=weight[chip])
             if crossbar.target.compensation == "none":
                 scale[chip] = layer.scale
             else:
-                now = _readout(crossbar, weight[chip], seed(Purpose.READOUT))
+                now = _readout(crossbar, weight[chip], seed(Purpose.READOUT, chip))
                 scale[chip] = layer.scale * (layer.baseline[chip] / now)
         seeds = [derive(self.seed, Purpose.OUTPUT, layer=index, chip=chip, time_s=time_s) for chip in range(self.count)]
         return Instance(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), seeds)
 
     def content(self) -> dict[str, Any]:
         """What a file of chips holds: tensors and plain values."""
-        layers = {}
-        for name, crossbar in crossbars(self.network).items():
-            layer = self.layers[name]
-            layers[name] = {
-                "settings": _settings(crossbar),
-                "g_us": layer.devices.g_us,
-                "drift": layer.devices.drift,
-                "scale": layer.scale,
-                "baseline": layer.baseline,
-            }
         return {
             "kind": "hpml_sim.Chips",
             "format": FORMAT,
+            "made_with": _made_with(),
             "seed": self.seed,
             "chips": self.count,
             "network": dict(self.network.state_dict()),
-            "layers": layers,
+            "settings": {name: _settings(crossbar) for name, crossbar in crossbars(self.network).items()},
+            "baseline": {name: layer.baseline for name, layer in self.layers.items()},
         }
 
 
@@ -211,14 +216,17 @@ class Chips:
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module) -> Chips:
-        """Read chips back. The numbers are those that were saved; `model` gives the structure and is not changed.
+        """Read chips back, exactly; `model` gives the structure and is not changed.
+
+        The file holds the weights and the seed; the devices are drawn again, and compared with what was saved.
 
         Args:
             path: a file of `save`.
             model: a model converted as the one that was saved.
 
         Raises:
-            HpmlError: the file is missing, not of chips, of another format, or of another model, card or settings.
+            HpmlError: the file is missing, not of chips, of another format, of another model, card or settings, or of
+                a version that draws other devices.
         """
         path = Path(path)
         if not path.is_file():
@@ -234,11 +242,11 @@ class Chips:
                 f"{str(path)!r} has format {content['format']}, this version reads {FORMAT}; "
                 "program the chips again from the model and their seed"
             )
-        ours, theirs = analog_layers(model), content["layers"]
+        ours, theirs = analog_layers(model), content["settings"]
         if list(ours) != list(theirs):
             raise HpmlError(f"{str(path)!r} has the analog layers {list(theirs)}, the model has {list(ours)}")
         for name, crossbar in ours.items():
-            if (mine := _settings(crossbar)) != (saved := theirs[name]["settings"]):
+            if (mine := _settings(crossbar)) != (saved := theirs[name]):
                 different = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
                 raise HpmlError(f"{str(path)!r}, layer {name!r}: saved with other settings ({', '.join(different)})")
         network = _frozen(model)
@@ -246,16 +254,14 @@ class Chips:
             network.load_state_dict(content["network"])
         except RuntimeError as error:
             raise HpmlError(f"{str(path)!r} is of another model: {' '.join(str(error).split())}") from None
-        layers = {
-            name: _ProgrammedLayer(
-                ProgrammedDevices(crossbar.devices(), theirs[name]["g_us"], theirs[name]["drift"]),
-                theirs[name]["scale"],
-                theirs[name]["baseline"],
-            )
-            for name, crossbar in ours.items()
-        }
         count, seed = content["chips"], content["seed"]
-        return cls(_FusedChips(network, layers, count, seed), count, seed)
+        chips = _FusedChips.program(network, count, seed)
+        if not all(torch.equal(chips.layers[name].baseline, saved) for name, saved in content["baseline"].items()):
+            raise HpmlError(
+                f"{str(path)!r} was saved by {content['made_with']}; {_made_with()} here draws other devices from its "
+                "seed. Load it there, or program the model again"
+            )
+        return cls(chips, count, seed)
 
 
 def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
@@ -278,9 +284,8 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
         raise HpmlError(f"chips={chips!r}: must be an integer >= 1; for example chips=25")
     analog_layers(model)
     network = _frozen(model)
-    weights = {name: _matrix(network, name) for name in crossbars(network)}
-    for name, weight in weights.items():
-        if not bool(torch.isfinite(weight).all()):
+    for name in crossbars(network):
+        if not bool(torch.isfinite(_matrix(network, name)).all()):
             raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
     engines = {crossbar.target.engine for crossbar in crossbars(network).values()}
     if engines == {"aihwkit"}:
@@ -289,11 +294,7 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
         raise HpmlError(
             "layers of engine='fused' and of engine='aihwkit' cannot be programmed together; take one engine"
         )
-    layers = {
-        name: _program_layer(crossbar, weights[name], chips, seed, index)
-        for index, (name, crossbar) in enumerate(crossbars(network).items())
-    }
-    return Chips(_FusedChips(network, layers, chips, seed), chips, seed)
+    return Chips(_FusedChips.program(network, chips, seed), chips, seed)
 
 
 @torch.no_grad()
@@ -303,16 +304,15 @@ def _program_layer(crossbar: Crossbar, weight: Tensor, chips: int, seed: int, in
     scale = crossbar.full_scale(blocks)
     model: DeviceModel = crossbar.devices()
     target = model.conductances(crossbar.cells(blocks / scale.unsqueeze(-1)))
-    seeds = [derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip) for chip in range(chips)]
-    devices = model.program(target, seeds)
-    for chip, g_us in enumerate(devices.g_us):
-        _stick(crossbar, model, g_us, derive(seed, Purpose.FAULTS, layer=index, chip=chip))
-    baseline = torch.stack(
-        [
-            _readout(crossbar, model.weights(g_us), derive(seed, Purpose.BASELINE, layer=index, chip=chip))
-            for chip, g_us in enumerate(devices.g_us)
-        ]
+    devices = model.program(
+        target, [derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip) for chip in range(chips)]
     )
+    baseline = torch.empty((chips, *target.shape[1:-1]))
+    for chip in range(chips):
+        g_us = devices.programmed(chip)
+        _stick(crossbar, model, g_us, derive(seed, Purpose.FAULTS, layer=index, chip=chip))
+        net = model.weights(g_us)
+        baseline[chip] = _readout(crossbar, net, derive(seed, Purpose.BASELINE, layer=index, chip=chip))
     return _ProgrammedLayer(devices, crossbar.cell_scale(scale), baseline)
 
 
@@ -328,13 +328,7 @@ def _readout(crossbar: Crossbar, weight: Tensor, seed: int) -> Tensor:
     Each row in turn gets a full-scale input, through the converters with their noise.
     Source: aihwkit's `GlobalDriftCompensation` and `PerColumnDriftCompensation`.
     """
-    shape = crossbar.shape
-    normal = torch.empty_like(weight).normal_(generator=torch.Generator().manual_seed(seed))
-    read = crossbar.readout(weight, normal).abs()
-    used = torch.full((shape.row_tiles, 1), float(shape.height))
-    used[-1] = shape.rows - (shape.row_tiles - 1) * shape.height
-    read[:, -1, :, int(used[-1]) :] = 0  # rows that only pad the last tile
-    columns = read.sum(-1) / used
+    shape, columns = crossbar.shape, crossbar.readout(weight, seed)
     if crossbar.target.compensation == "global":
         columns = columns.unflatten(-1, (-1, shape.cols))  # the slices of a weight lie on one tile
         tiles = [part.mean((-2, -1), keepdim=True).expand_as(part) for part in columns.split(shape.tile_cols, -1)]
@@ -349,6 +343,13 @@ def _tell_chips(network: nn.Module, chips: int) -> None:
         for module in network.modules():
             if isinstance(module, spiking.SpikingModel):
                 module.chips = chips  # pyright: ignore[reportArgumentType] - a property, not a submodule
+
+
+def _made_with() -> str:
+    """The versions that decide what a seed draws."""
+    names = ("hpml_sim", "torch", "aihwkit")
+    found = {name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name) is not None}
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def _settings(crossbar: Crossbar) -> dict[str, Any]:

@@ -410,16 +410,23 @@ class Crossbar(nn.Module):
     def _normal(self, like: Tensor) -> Tensor:
         return torch.randn_like(like) if self.instance is None else self.instance.normal(like)
 
-    def readout(self, weight: Tensor, normal: Tensor) -> Tensor:
-        """What the ADCs say when each row in turn gets a full-scale input, in units of a full-scale weight.
+    def readout(self, weight: Tensor, seed: int) -> Tensor:
+        """Mean magnitude that the ADCs read in each column when each row in turn gets a full-scale input.
 
         Args:
-            weight: in units of the column's full scale, (groups, row tiles, cols, height).
-            normal: standard normal numbers, same shape.
+            weight: of one chip, in units of the column's full scale, (groups, row tiles, cols, height), float32.
+            seed: of the noise.
+
+        Returns:
+            shape (groups, row tiles, cols), in units of a full-scale weight.
         """
+        from hpml_sim.kernels.mvm import readout
+
+        s = self.shape
+        used = [s.height] * (s.row_tiles - 1) + [s.rows - (s.row_tiles - 1) * s.height]
         lsb = self.target.adc_bound / (self.adc_top or self.target.adc_bound)
-        y = weight + self.target.output_noise * normal
-        return quantise(y, torch.tensor(1 / lsb, dtype=y.dtype, device=y.device), self.adc_top) * lsb
+        codes = readout(weight, seed, sigma=self.target.output_noise, gain=1 / lsb, top=self.adc_top or 0, used=used)
+        return codes * (lsb / torch.tensor(used).unsqueeze(-1))
 
     # --------------------------------------------------------------------------------------------------- calibration
 

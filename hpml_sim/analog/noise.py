@@ -4,16 +4,21 @@ aihwkit gives the formulas and their coefficients. What is ours is the bookkeepi
 keeps its own programmed state and its own drift exponent, drift always starts from the programmed state, and no scale
 changes between programming and reading. (aihwkit's own pipeline re-splits the net weight with a new scale at every
 drift, and for `ReRamWan2022NoiseModel` this costs a gain error of 7 to 14 %.)
+
+A chip is its targets and a seed: its devices are drawn again whenever they are needed, always the same. For
+phase-change memory one compiled pass does it, with means and standard deviations that aihwkit's functions gave.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from hpml_sim.cards import Noise
 from hpml_sim.errors import CardError, HpmlError, UnsupportedTimeError
@@ -59,39 +64,148 @@ class _Ideal:
         return g_prog.clone()
 
 
+class _Fixed(TorchFunctionMode):
+    """Each standard normal number that aihwkit's functions draw is this one: 0 gives a mean, 1 a sigma more."""
+
+    def __init__(self, value: float):
+        super().__init__()
+        self._value = value
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.randn_like:
+            return torch.full_like(args[0], self._value)
+        return func(*args, **(kwargs or {}))
+
+
+def _mean_and_sigma(function: Callable[[Tensor], Tensor], g_us: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of what one of aihwkit's functions draws, float64; it must draw once."""
+    g_us = g_us.double()
+    with _Fixed(0.0):
+        mean = function(g_us.clone())
+    with _Fixed(1.0):
+        return mean, function(g_us.clone()) - mean
+
+
 @dataclass(frozen=True)
-class ProgrammedDevices:
-    """Devices after programming; immutable.
+class _PowerLaw:
+    """What phase-change devices of one set of targets draw from: programming noise, drift exponents, read noise.
 
     Attributes:
-        g_us: conductances right after programming, microsiemens, shape (chips, devices, ...).
-        drift: what the model keeps for each device: the drift exponent for PCM, the target conductance for ReRAM; same
-            shape, or (1, devices, ...) where all chips share it.
+        sigma_us: of programming, microsiemens. mean, spread: of the drift exponents. All of the shape of the targets.
+    """
+
+    physics: _Physics
+    g_max_us: float
+    sigma_us: Tensor
+    mean: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, physics: _Physics, g_max_us: float, target_us: Tensor) -> _PowerLaw:
+        _, sigma = _mean_and_sigma(physics.apply_programming_noise_to_conductance, target_us)
+        mean, spread = _mean_and_sigma(physics.generate_drift_coefficients, target_us)
+        return cls(
+            physics, g_max_us, sigma.float().contiguous(), mean.float().contiguous(), spread.float().contiguous()
+        )
+
+    def at(self, time_s: float) -> tuple[float, Tensor, float]:
+        """ln((t + t_0) / t_0), and the sigma of the read noise over equal steps of conductance, and that step."""
+        one = torch.ones(1, dtype=torch.float64)
+        step = 2 * self.g_max_us / _READ_STEPS  # programming errors reach beyond the largest target
+        grid = step * torch.arange(_READ_STEPS + 1, dtype=torch.float64)
+        with _Fixed(0.0):
+            log_time = -float(self.physics.apply_drift_noise_to_conductance(one, one, time_s).log())
+        _, read = _mean_and_sigma(
+            lambda g: self.physics.apply_drift_noise_to_conductance(g, torch.zeros_like(g), time_s), grid
+        )
+        return log_time, read.float(), step
+
+
+_READ_STEPS = 8192
+
+
+@dataclass(frozen=True)
+class ProgrammedDevices:
+    """The devices of some chips, programmed to one set of targets; immutable.
+
+    Attributes:
+        target_us: target conductances, microsiemens, shape (devices, ...).
+        seeds: one a chip.
     """
 
     model: DeviceModel
-    g_us: Tensor
-    drift: Tensor
+    target_us: Tensor
+    seeds: tuple[int, ...]
+    law: _PowerLaw | None
 
-    def at(self, time_s: float, chip: int, seed: int) -> Tensor:
-        """Conductances of one chip at a time, microsiemens, shape (devices, ...).
+    def programmed(self, chip: int) -> Tensor:
+        """Conductances of one chip right after programming, microsiemens, shape (devices, ...)."""
+        if self.law is None:
+            with _seeded(self.seeds[chip]):
+                return self.model.physics.apply_programming_noise_to_conductance(self.target_us)
+        from hpml_sim.kernels.devices import program_devices
 
-        Always computed from the programmed state, so times can be asked in any order. Read noise is drawn from `seed`.
+        out = torch.empty_like(self.target_us)
+        program_devices(self.target_us, self.law.sigma_us, self.seeds[chip], out)
+        return out
+
+    def exponents(self, chip: int) -> Tensor:
+        """Drift exponents of one chip, shape (devices, ...).
+
+        Raises:
+            HpmlError: devices that do not drift by a power law.
+        """
+        if self.law is None:
+            raise HpmlError(f"the model {self.model.noise.model!r} has no drift exponents; 'pcm' and 'hermes' have")
+        from hpml_sim.kernels.devices import drift_exponents
+
+        out = torch.empty_like(self.target_us)
+        drift_exponents(self.law.mean, self.law.spread, self.seeds[chip], out)
+        return out
+
+    def at(self, time_s: float, seed: Callable[[int], int]) -> Iterator[Tensor]:
+        """Conductances of one chip after the other at a time, microsiemens, (devices, ...), each in the same memory.
+
+        Always computed from the programmed state, so times can be asked in any order.
 
         Args:
             time_s: seconds since the end of programming.
-            chip: which one.
-            seed: of the noise drawn now.
+            seed: chip -> seed of the read noise drawn now.
 
         Raises:
             HpmlError: time_s < 0. UnsupportedTimeError: the model has no data for this time.
         """
         self.model.check_time(time_s)
-        drift = self.drift[chip if len(self.drift) > 1 else 0]
+        if self.law is None:
+            for chip in range(len(self.seeds)):
+                yield self._aged_by_aihwkit(time_s, chip, seed(chip))
+            return
+        from hpml_sim.kernels.devices import age_devices
+
+        log_time, read, step = self.law.at(time_s)
+        out = torch.empty_like(self.target_us)
+        for chip, own in enumerate(self.seeds):
+            age_devices(
+                self.target_us,
+                self.law.sigma_us,
+                self.law.mean,
+                self.law.spread,
+                seed=own,
+                read_seed=seed(chip),
+                log_time=log_time,
+                read=read,
+                read_step=step,
+                out=out,
+            )
+            yield out
+
+    def _aged_by_aihwkit(self, time_s: float, chip: int, seed: int) -> Tensor:
+        programmed = self.programmed(chip)
         with _seeded(seed), warnings.catch_warnings():
             if self.model.noise.model == "reram-cmo":  # hands a tensor to numpy.log10, which warns under numpy 2
                 warnings.simplefilter("ignore", DeprecationWarning)
-            return self.model.physics.apply_drift_noise_to_conductance(self.g_us[chip], drift, time_s)
+            # what ReRAM keeps as its "drift coefficients" are the targets
+            return self.model.physics.apply_drift_noise_to_conductance(programmed, self.target_us, time_s)
 
 
 class DeviceModel:
@@ -150,12 +264,12 @@ class DeviceModel:
             return (self.g_min_us + 0.5 * span * (weight.clamp(-1, 1) + 1)).unsqueeze(0)
         return torch.stack([weight.clamp(0, 1), (-weight).clamp(0, 1)]) * span + self.g_min_us
 
-    def weights(self, g_us: Tensor) -> Tensor:
+    def weights(self, g_us: Tensor, out: Tensor | None = None) -> Tensor:
         """Back from conductances (devices, ...) to weights (...), with the scale that programming used."""
         span = self.g_max_us - self.g_min_us
         if self.devices == 1:
-            return (g_us[0] - self.g_min_us) * (2 / span) - 1
-        return (g_us[0] - g_us[1]) / span
+            return torch.sub(g_us[0], self.g_min_us, out=out).mul_(2 / span).sub_(1)
+        return torch.sub(g_us[0], g_us[1], out=out).div_(span)
 
     def stick(self, g_us: Tensor, low: float, high: float, seed: int) -> None:
         """Put some devices of one chip to the ends of their range, in place.
@@ -200,15 +314,11 @@ class DeviceModel:
         Returns:
             The devices of `len(seeds)` chips, each with its own programming error and its own drift.
         """
-        programmed = torch.empty((len(seeds), *g_target_us.shape), dtype=g_target_us.dtype, device=g_target_us.device)
-        shares_drift = self.noise.model in ("reram-wan", "reram-cmo", "none")
-        drift = g_target_us.unsqueeze(0) if shares_drift else torch.empty_like(programmed)
-        for chip, seed in enumerate(seeds):
-            with _seeded(seed):
-                programmed[chip] = self.physics.apply_programming_noise_to_conductance(g_target_us)
-                if not shares_drift:
-                    drift[chip] = self.physics.generate_drift_coefficients(g_target_us)
-        return ProgrammedDevices(self, programmed, drift)
+        law = None
+        if self.noise.model in ("pcm", "hermes"):
+            g_target_us = g_target_us.float().contiguous()
+            law = _PowerLaw.of(self.physics, self.g_max_us, g_target_us)
+        return ProgrammedDevices(self, g_target_us, tuple(seeds), law)
 
 
 def significance(levels: int, slices: int) -> list[float]:

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels._threads import allow_threads
+from hpml_sim.kernels.normal import fill_normal
 
 Engine = Literal["auto", "torch", "numba", "numba-cuda"]
 ENGINES = ("auto", "torch", "numba", "numba-cuda")
@@ -240,6 +241,49 @@ def _numba_adc(
     real = array.dtype.type
     run = _adc_parallel if allow_threads(y.numel()) > 1 else _adc_serial
     run(array, noise.numpy(), noisy, real(sigma), real(gain), real(top), scale.numpy(), z.numpy())
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _readout(weight, normal, sigma, gain, top, used, total):
+    """Sums of whole numbers where there is an ADC: their order changes no bit."""
+    for g in range(weight.shape[0]):
+        for t in range(weight.shape[1]):
+            for c in range(weight.shape[2]):
+                w, xi = weight[g, t, c, : used[t]], normal[g, t, c, : used[t]]
+                if top == 0:
+                    value = 0.0
+                    for i in range(w.size):
+                        value += abs(np.float64(w[i] + xi[i] * sigma)) * gain
+                    total[g, t, c] = value
+                else:
+                    count = np.int64(0)
+                    for i in range(w.size):
+                        k = np.rint((w[i] + xi[i] * sigma) * gain)
+                        k = top if k > top else k
+                        k = -top if k < -top else k
+                        count += np.int64(abs(k))
+                    total[g, t, c] = count
+
+
+def readout(weight: Tensor, seed: int, *, sigma: float, gain: float, top: int, used: list[int]) -> Tensor:
+    """What the ADCs say, in magnitude and summed over the rows, when each row in turn gets a full-scale input.
+
+    Args:
+        weight: of one chip, in units of the column's full scale, float32 on the CPU, (groups, tiles, cols, height).
+        seed: of the noise.
+        sigma: noise before the ADC, in units of a full-scale weight.
+        gain: codes in one such unit; top: the largest code, 0: an ideal converter.
+        used: rows of each tile that are in use.
+
+    Returns:
+        codes, shape (groups, tiles, cols), float32.
+    """
+    normal = torch.empty_like(weight)
+    fill_normal(normal, seed)
+    f = np.float32
+    total = torch.empty(weight.shape[:-1], dtype=torch.float32)
+    _readout(weight.numpy(), normal.numpy(), f(sigma), f(gain), f(top), np.array(used), total.numpy())
+    return total
 
 
 # ------------------------------------------------------------------------ numba CPU: the passes of training

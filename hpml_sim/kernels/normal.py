@@ -22,7 +22,9 @@ from torch import Tensor
 
 from hpml_sim.kernels._splitmix import mix
 
-_BLOCK = 512
+BLOCK = 512
+"""Pairs that are drawn together: `2 * BLOCK` numbers."""
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def fill_normal(buffer: Tensor, seed: int, start: int = 0) -> int:
@@ -37,9 +39,9 @@ def fill_normal(buffer: Tensor, seed: int, start: int = 0) -> int:
         Where the next call starts.
     """
     flat = buffer.detach().view(-1).numpy()
-    blocks = -(-flat.size // (2 * _BLOCK))
+    blocks = -(-flat.size // (2 * BLOCK))
     _fill(np.uint64(seed % 2**64), np.uint64(start), flat)
-    return start + blocks * _BLOCK
+    return start + blocks * BLOCK
 
 
 # Each loop over a block writes vectors and calls nothing, so that the compiler uses vector instructions; where bits of
@@ -48,9 +50,8 @@ def fill_normal(buffer: Tensor, seed: int, start: int = 0) -> int:
 
 @njit(cache=True, nogil=True)
 def _hash(state, high, low):
-    golden = np.uint64(0x9E3779B97F4A7C15)
     for i in range(high.size):
-        z = mix(state + np.uint64(i + 1) * golden)
+        z = mix(state + np.uint64(i + 1) * GOLDEN)
         high[i] = np.uint32(z >> np.uint64(32))
         low[i] = np.uint32(z)
 
@@ -110,20 +111,36 @@ def _turn(low, radius, first, second):
 
 
 @njit(cache=True, nogil=True)
+def scratch():
+    """Memory that `draw_block` works in."""
+    return (
+        np.empty(BLOCK, np.uint32),
+        np.empty(BLOCK, np.uint32),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.float32),
+        np.empty(BLOCK, np.int32),
+    )
+
+
+@njit(cache=True, nogil=True)
+def draw_block(seed, start, work, out):
+    """Fill `out`, of 2 * BLOCK numbers, with what `fill_normal` writes there. work: of `scratch`."""
+    high, low, u, exponent, radius, mantissa = work
+    _hash(mix(seed) + start * GOLDEN, high, low)
+    _uniform(high, u)
+    _split(u.view(np.int32), exponent, mantissa)
+    _radius(exponent, mantissa.view(np.float32), radius)
+    _turn(low, radius, out[:BLOCK], out[BLOCK:])
+
+
+@njit(cache=True, nogil=True)
 def _fill(seed, start, out):
-    high, low = np.empty(_BLOCK, np.uint32), np.empty(_BLOCK, np.uint32)
-    u, exponent, radius = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    mantissa, last = np.empty(_BLOCK, np.int32), np.empty(2 * _BLOCK, out.dtype)
-    u_bits, mantissa_value = u.view(np.int32), mantissa.view(np.float32)
-    state = mix(seed) + start * np.uint64(0x9E3779B97F4A7C15)
-    for begin in range(0, out.size, 2 * _BLOCK):
-        _hash(state, high, low)
-        _uniform(high, u)
-        _split(u_bits, exponent, mantissa)
-        _radius(exponent, mantissa_value, radius)
+    work, last = scratch(), np.empty(2 * BLOCK, out.dtype)
+    for begin in range(0, out.size, 2 * BLOCK):
         left = out.size - begin
-        block = out[begin : begin + 2 * _BLOCK] if left >= 2 * _BLOCK else last
-        _turn(low, radius, block[:_BLOCK], block[_BLOCK:])
-        if left < 2 * _BLOCK:
+        draw_block(
+            seed, start + np.uint64(begin // 2), work, out[begin : begin + 2 * BLOCK] if left >= 2 * BLOCK else last
+        )
+        if left < 2 * BLOCK:
             out[begin:] = last[:left]
-        state += np.uint64(_BLOCK) * np.uint64(0x9E3779B97F4A7C15)

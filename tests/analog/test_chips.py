@@ -234,6 +234,15 @@ def test_chips_come_back_from_a_file_exactly(model, tmp_path):
     assert torch.equal(load_chips(again, other).at("1 day")(inputs()), chips.at("1 day")(inputs()))
 
 
+def test_a_file_of_chips_is_no_larger_than_the_network(model, tmp_path):
+    sizes = []
+    for count in (1, 50):
+        path = tmp_path / f"{count}.pt"
+        program(model, chips=count, seed=0).save(path)
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < sizes[0] + 50 * 4 * (16 + 5) + 1000
+
+
 def test_files_that_do_not_fit_are_refused(model, tmp_path):
     path = tmp_path / "chips.pt"
     program(model, chips=2, seed=0).save(path)
@@ -248,6 +257,10 @@ def test_files_that_do_not_fit_are_refused(model, tmp_path):
     with pytest.raises(HpmlError, match="no analog layers"):
         load_chips(path, net())
     content = torch.load(path, weights_only=True)
+    other = {name: value + 1e-6 for name, value in content["baseline"].items()}
+    torch.save({**content, "baseline": other, "made_with": "hpml_sim 99"}, path)
+    with pytest.raises(HpmlError, match=r"saved by hpml_sim 99; hpml_sim .* draws other devices"):
+        load_chips(path, model)
     torch.save({**content, "format": FORMAT + 1}, path)
     with pytest.raises(HpmlError, match=f"has format {FORMAT + 1}, this version reads {FORMAT}"):
         load_chips(path, model)

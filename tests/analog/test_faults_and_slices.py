@@ -7,8 +7,10 @@ from torch import nn
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate, load_chips, program, to_aihwkit
+from hpml_sim.analog.chips import _stick
 from hpml_sim.analog.crossbar import crossbar_card
 from hpml_sim.analog.noise import DeviceModel
+from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.convert import convert
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Analog
@@ -23,7 +25,14 @@ def layer_on(card, inputs=40, outputs=9, **options):
 
 def programmed(chips, name="0"):
     """Conductances right after programming, microsiemens, (chips, devices, groups, row tiles, columns, height)."""
-    return chips._chips.layers[name].devices.g_us
+    layer = chips._chips.layers[name]
+    crossbar = chips._chips.network.get_submodule(name).crossbar
+    found = []
+    for chip in range(len(chips)):
+        g_us = layer.devices.programmed(chip)
+        _stick(crossbar, layer.devices.model, g_us, derive(chips.seed, Purpose.FAULTS, layer=0, chip=chip))
+        found.append(g_us)
+    return torch.stack(found)
 
 
 # ------------------------------------------------------------------------------------------------------- stuck devices
