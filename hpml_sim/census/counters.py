@@ -294,6 +294,11 @@ def count_folded_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> l
     return _neurons(first_tensor(output), module.steps, first_tensor(inputs))
 
 
+def count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Membranes without spikes, called once with all steps folded into the batch (ours)."""
+    return _neurons(first_tensor(output), module.steps, first_tensor(inputs), fires=False)
+
+
 _TIMED = Rule(count_step_neurons, sub_layers=True)
 _SEQUENCE = Rule(count_sequence_neurons, sub_layers=True)
 _CONV = Rule(count_conv)
@@ -330,6 +335,8 @@ _RULES: dict[type | str, Rule] = {
     "snntorch._neurons.associative.AssociativeLeaky": Rule(None),  # linear attention, not neurons
     "snntorch._neurons.leakyparallel.LeakyParallel": _SEQUENCE,
     "hpml_sim.spiking.neurons.LeakyNeurons": Rule(count_folded_neurons),
+    "hpml_sim.spiking.neurons.LeakyIntegrators": Rule(count_integrators),
+    "hpml_sim.spiking.neurons.MaxPoolInTime": Rule(count_values("pool")),
     "hpml_sim.spiking.neurons.DropoutInTime": Rule(count_nothing),
     "hpml_sim.spiking.encoders": Rule(count_values("encoder")),
     "hpml_sim.analog.layers.AnalogLinear": _LINEAR,

@@ -5,9 +5,10 @@
     state.py       a sequence in pieces: states passed in and out or kept by the model, one scoped, recursive reset
     encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
     calibrate.py   ReLU network -> SpikingModel without training, scaled on data
+    folding.py     batch norms into the weights before them
     fuse.py        a snnTorch neuron or network -> its fused multi-step equal
     fixed_point.py a chip's integers: 8-bit weights, 12-bit decay, integer membrane
-    nir_exchange.py  export to NIR that proves itself, import that refuses what it would change
+    nir_export.py  export to NIR that proves itself; nir_import.py reads, refusing what it would change; nir_nodes.py
     convention.py  does the installed snnTorch still reset as our neurons do?
 
 Time is folded into the batch, (chips x steps x batch, ...), chips outermost; state lives inside one call unless asked.
@@ -26,6 +27,7 @@ from hpml_sim.spiking.encoders import PopulationEncoder as PopulationEncoder
 from hpml_sim.spiking.encoders import RateEncoder as RateEncoder
 from hpml_sim.spiking.fixed_point import FixedPointNeurons as FixedPointNeurons
 from hpml_sim.spiking.fixed_point import fixed_point as fixed_point
+from hpml_sim.spiking.folding import fold_batch_norms as fold_batch_norms
 from hpml_sim.spiking.fuse import FusedNetwork as FusedNetwork
 from hpml_sim.spiking.fuse import FusedNeurons as FusedNeurons
 from hpml_sim.spiking.fuse import fuse as fuse
@@ -37,13 +39,15 @@ from hpml_sim.spiking.neurons import DropoutInTime as DropoutInTime
 from hpml_sim.spiking.neurons import InTime as InTime
 from hpml_sim.spiking.neurons import IzhikevichNeurons as IzhikevichNeurons
 from hpml_sim.spiking.neurons import LapicqueNeurons as LapicqueNeurons
+from hpml_sim.spiking.neurons import LeakyIntegrators as LeakyIntegrators
 from hpml_sim.spiking.neurons import LeakyNeurons as LeakyNeurons
+from hpml_sim.spiking.neurons import MaxPoolInTime as MaxPoolInTime
 from hpml_sim.spiking.neurons import RecurrentNeurons as RecurrentNeurons
 from hpml_sim.spiking.neurons import RecurrentSynapticNeurons as RecurrentSynapticNeurons
 from hpml_sim.spiking.neurons import SynapticNeurons as SynapticNeurons
-from hpml_sim.spiking.nir_exchange import NirReport as NirReport
-from hpml_sim.spiking.nir_exchange import from_nir as from_nir
-from hpml_sim.spiking.nir_exchange import to_nir as to_nir
+from hpml_sim.spiking.nir_export import NirReport as NirReport
+from hpml_sim.spiking.nir_export import to_nir as to_nir
+from hpml_sim.spiking.nir_import import from_nir as from_nir
 from hpml_sim.spiking.state import State as State
 from hpml_sim.spiking.state import continued as continued
 from hpml_sim.spiking.state import detached as detached

@@ -57,6 +57,7 @@ class FixedPointNeurons(LeakyNeurons):
             neurons.threshold,
             reset=neurons.reset,
             surrogate=neurons.surrogate,
+            initial=neurons.initial,
             steps=neurons.steps,
             chips=neurons.chips,
         )
@@ -71,7 +72,8 @@ class FixedPointNeurons(LeakyNeurons):
             decay = torch.round(self.beta.double().clamp(0, 1) * (1 << _DECAY_BITS)).long()
             # rounded to whole numbers in float64, which holds them exactly
             current = torch.round(in_time.double() / unit).clamp(-_STATE, _STATE - 1).long()
-            v = torch.zeros_like(current[:, 0]) if start is None else torch.round(start[0].double() / unit).long()
+            before = in_time.new_zeros(()) + self.initial * self.threshold if start is None else start[0]
+            v = torch.round(before.double() / unit).long().expand_as(current[:, 0])
             spikes, membrane = torch.empty_like(in_time), torch.empty_like(in_time)
             for t in range(in_time.shape[1]):
                 fired = v > self.resolution

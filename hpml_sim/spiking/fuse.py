@@ -77,12 +77,17 @@ class FusedNetwork(Stateful):
         if x.dim() < 2 or x.shape[0] < 1:
             raise HpmlError(f"fused network: input of shape {tuple(x.shape)}; expected (steps, batch, ...), steps >= 1")
         steps, batch = x.shape[:2]
-        for module in self.modules():
-            if isinstance(module, InTime):
-                module.steps = steps
-            elif isinstance(module, FusedNeurons):
-                module.called = False
+        prepare(self, steps)
         return _unfolded(self.going_on(lambda: self.network(x.flatten(0, 1))), steps, batch)
+
+
+def prepare(module: nn.Module, steps: int) -> None:
+    """Make all neurons inside ready for one pass over so many steps."""
+    for part in module.modules():
+        if isinstance(part, InTime):
+            part.steps = steps
+        elif isinstance(part, FusedNeurons):
+            part.called = False
 
 
 def _unfolded(y: Any, steps: int, batch: int) -> Any:

@@ -14,6 +14,8 @@ from hpml_sim.convert import Converted, LayerReport, convert, register_target
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.encoders import ENCODERS
+from hpml_sim.spiking.folding import BATCH_NORMS
+from hpml_sim.spiking.folding import LAYERS as SYNAPSES
 from hpml_sim.spiking.neurons import AdaptiveNeurons, DropoutInTime, InTime, LeakyNeurons, SynapticNeurons
 from hpml_sim.spiking.state import Stateful
 from hpml_sim.targets import Spiking
@@ -44,15 +46,6 @@ _WITHOUT_COUNTERPART = (
     nn.Threshold,
 )
 _SOFTMAX = (nn.Softmax, nn.Softmax2d, nn.Softmin, nn.LogSoftmax)
-SYNAPSES = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
 _MEANS = (
     nn.AvgPool1d,
     nn.AvgPool2d,
@@ -61,7 +54,7 @@ _MEANS = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveAvgPool3d,
 )
-_MAXIMA = (
+MAXIMA = (
     nn.MaxPool1d,
     nn.MaxPool2d,
     nn.MaxPool3d,
@@ -69,7 +62,6 @@ _MAXIMA = (
     nn.AdaptiveMaxPool2d,
     nn.AdaptiveMaxPool3d,
 )
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CHANNEL_DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _LARGEST_LOGIT = 8.0
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
@@ -350,7 +342,7 @@ def _counterpart(
         return row(was, "folds into the weights of the layer before it on the chip")
     if isinstance(module, _MEANS):
         return row("synapses", "a mean is a convolution with fixed weights")
-    if isinstance(module, _MAXIMA):
+    if isinstance(module, MAXIMA):
         return row(was, "of spikes: a logical OR at each step")
     if isinstance(module, _SHAPES):
         return row(was, "moves no data on the chip")

@@ -60,6 +60,8 @@ class LeakyNeurons(InTime):
         surrogate, slope: gradient of the spike: a name in `SURROGATES`, a `Surrogate`, or a function; and its first
             parameter, None for snnTorch's default.
         reset_delay: False: the reset acts in the step of the spike, and is differentiated.
+        initial: membrane potential before the first step, as a share of the threshold, in [0, 1]. Half of it rounds
+            spike counts to the nearest instead of down.
         steps, chips: how time is folded.
         engine: "fused" (our kernels) or "snntorch" (the genuine neuron, step by step); equal bit for bit.
         learn_beta, learn_threshold: make them parameters.
@@ -69,7 +71,8 @@ class LeakyNeurons(InTime):
         neurons: neurons of one sample in that call. samples: samples x chips in that call.
 
     Raises:
-        HpmlError: beta outside [0, 1], threshold <= 0, steps < 1. UnknownNameError: reset, surrogate, engine.
+        HpmlError: beta or initial outside [0, 1], threshold <= 0, steps < 1. UnknownNameError: reset, surrogate,
+            engine.
     """
 
     beta: Tensor
@@ -84,6 +87,7 @@ class LeakyNeurons(InTime):
         surrogate: str | Surrogate | Gradient = "atan",
         slope: float | None = None,
         reset_delay: bool = True,
+        initial: float = 0.0,
         steps: int = 1,
         chips: int = 1,
         engine: Literal["fused", "snntorch"] = "fused",
@@ -106,8 +110,11 @@ class LeakyNeurons(InTime):
         theta = torch.as_tensor(threshold, dtype=decay.dtype) if not isinstance(threshold, Tensor) else threshold
         if not bool((theta > 0).all()):
             raise HpmlError(f"LeakyNeurons: threshold={threshold!r} must be > 0, or neurons fire without input")
+        if not 0 <= initial <= 1:
+            raise HpmlError(f"LeakyNeurons: initial={initial!r} must lie in [0, 1]: a share of the threshold")
         self._hold("beta", decay, learn_beta)
         self._hold("threshold", theta, learn_threshold)
+        self.initial = float(initial)
         self.reset: Literal["subtract", "zero", "none"] = reset
         self.surrogate = as_surrogate(surrogate, slope)
         self.reset_delay = reset_delay
@@ -149,7 +156,9 @@ class LeakyNeurons(InTime):
         Args:
             in_time: currents (chips, steps, batch, ...). start: what `last` gave for the steps before; None: rest.
         """
-        membrane = None if start is None else start[0]
+        membrane = start[0] if start is not None else None
+        if membrane is None and self.initial:
+            membrane = (self.initial * self.threshold).to(in_time.dtype).expand_as(in_time[:, 0])
         if self.engine == "snntorch":
             return self._run_snntorch(in_time, membrane)
         from hpml_sim.kernels.lif import leaky
@@ -246,7 +255,7 @@ class SynapticNeurons(MultistepNeurons):
 
     Args:
         alpha: decay of the current, in [0, 1]. beta, threshold: as for `LeakyNeurons`. learn_alpha: a parameter.
-        others: arguments of `LeakyNeurons` but `engine`.
+        others: arguments of `LeakyNeurons` but `engine` and `initial`.
     """
 
     alpha: Tensor
@@ -260,7 +269,7 @@ class SynapticNeurons(MultistepNeurons):
         learn_alpha: bool = False,
         **others: Any,
     ):
-        _refuse(type(self).__name__, others, "engine")
+        _refuse(type(self).__name__, others, "engine", "initial")
         super().__init__(beta, threshold, **others)
         self.dynamics = "synaptic" if self.reset_delay or self.reset == "none" else "synaptic_immediate"
         self._hold("alpha", _share(type(self).__name__, "alpha", alpha), learn_alpha)
@@ -306,7 +315,7 @@ class LapicqueNeurons(MultistepNeurons):
 
     Args:
         resistance, capacitance, time_step: R, C and dt, > 0. threshold: as for `LeakyNeurons`.
-        others: arguments of `LeakyNeurons` but `beta`, `learn_beta`, `engine` and `reset_delay`.
+        others: arguments of `LeakyNeurons` but `beta`, `learn_beta`, `engine`, `initial`, `reset_delay`.
 
     Raises:
         HpmlError: dt > R C: the membrane would swing between signs.
@@ -324,7 +333,7 @@ class LapicqueNeurons(MultistepNeurons):
         threshold: float | Tensor = 1.0,
         **others: Any,
     ):
-        _refuse(type(self).__name__, others, "beta", "learn_beta", "engine", "reset_delay")
+        _refuse(type(self).__name__, others, "beta", "learn_beta", "engine", "reset_delay", "initial")
         r, c, dt = (torch.as_tensor(value) for value in (resistance, capacitance, time_step))
         for name, value in (("resistance", r), ("capacitance", c), ("time_step", dt)):
             if not bool((value > 0).all()):
@@ -354,7 +363,7 @@ class RecurrentNeurons(MultistepNeurons):
         recurrent: weight of each neuron's own spike (`V`), a number or one for each neuron; or an `nn.Linear` over the
             last dimension, all to all; or an `nn.Conv2d` that keeps the shape. learn_recurrent: make V a parameter; a
             layer keeps its own.
-        beta, threshold, others: as for `LeakyNeurons`, but `engine`.
+        beta, threshold, others: as for `LeakyNeurons`, but `engine` and `initial`.
     """
 
     V: Tensor
@@ -369,7 +378,7 @@ class RecurrentNeurons(MultistepNeurons):
         learn_recurrent: bool = True,
         **others: Any,
     ):
-        _refuse(type(self).__name__, others, "engine")
+        _refuse(type(self).__name__, others, "engine", "initial")
         super().__init__(beta, threshold, **others)
         self.recurrent = recurrent if isinstance(recurrent, nn.Module) else None
         if isinstance(recurrent, nn.Linear) and recurrent.in_features != recurrent.out_features:
@@ -466,7 +475,7 @@ class AdaptiveNeurons(MultistepNeurons):
     Args:
         beta, threshold: decay of the membrane and base threshold.
         rho: decay of the adaptation, in [0, 1]. kappa: by how much one spike raises the threshold, >= 0.
-        others: arguments of `LeakyNeurons` but `reset`, `engine` and `reset_delay`.
+        others: arguments of `LeakyNeurons` but `reset`, `engine`, `initial` and `reset_delay`.
     """
 
     rho: Tensor
@@ -481,7 +490,7 @@ class AdaptiveNeurons(MultistepNeurons):
         kappa: float | Tensor = 0.2,
         **others: Any,
     ):
-        _refuse(type(self).__name__, others, "reset", "engine", "reset_delay")
+        _refuse(type(self).__name__, others, "reset", "engine", "reset_delay", "initial")
         super().__init__(beta, threshold, **others)
         jump = torch.as_tensor(kappa, dtype=self.beta.dtype)
         if not bool((jump >= 0).all()):
@@ -519,7 +528,7 @@ class IzhikevichNeurons(MultistepNeurons):
         slope: float | None = 0.1,
         **others: Any,
     ):
-        _refuse(type(self).__name__, others, "reset", "beta", "learn_beta", "engine", "reset_delay")
+        _refuse(type(self).__name__, others, "reset", "beta", "learn_beta", "engine", "reset_delay", "initial")
         if not 0 < time_step <= 1:
             raise HpmlError(f"IzhikevichNeurons: time_step={time_step!r} ms must lie in (0, 1]")
         super().__init__(1.0, threshold, surrogate=surrogate, slope=slope, **others)
@@ -534,6 +543,70 @@ class IzhikevichNeurons(MultistepNeurons):
     def rest(self) -> dict[str, float]:
         """Rest: v = c, u = b c."""
         return {"membrane": self.shape["c"], "recovery": self.shape["b"] * self.shape["c"]}
+
+
+class LeakyIntegrators(InTime):
+    """Membranes that never fire: (chips x steps x batch, ...) -> potentials m[t] = beta m[t-1] + x[t] of that shape.
+
+    A readout for networks whose output is a value; NIR's LI and I.
+
+    Args:
+        beta: decay in one step, in [0, 1]; a number, or a tensor that broadcasts to one sample.
+        steps, chips: how time is folded. learn_beta: make it a parameter.
+    """
+
+    beta: Tensor
+
+    def __init__(self, beta: float | Tensor = 0.95, *, steps: int = 1, chips: int = 1, learn_beta: bool = False):
+        super().__init__(steps, chips)
+        decay = _share("LeakyIntegrators", "beta", beta).detach().clone()
+        if learn_beta:
+            self.beta = nn.Parameter(decay)
+        else:
+            self.register_buffer("beta", decay)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Membrane potentials of x's shape and dtype."""
+        from hpml_sim.kernels.lif import leaky
+
+        in_time = self.unfold(x)
+        start = None if self.carry is None else self.carry.start(in_time[:, 0])
+        _, membrane = leaky(
+            in_time, self.beta, 1.0, reset="none", start=None if start is None else start[0], time_dim=1
+        )
+        if self.carry is not None:
+            self.carry.keep((membrane[:, -1],))
+        return membrane.reshape(x.shape)
+
+
+class MaxPoolInTime(InTime):
+    """A maximum of spike counts: at each step the largest count in the window so far, less that of the step before.
+
+    Over all steps the output has as many spikes as the busiest input of the window, which a maximum of the spikes of
+    each step, a logical OR, exceeds: that one suits networks trained as spiking ones, this one rates. Currents are
+    summed up alike.
+
+    Source: B. Rueckauer et al., Front. Neurosci. 11:682 (2017), section 2.2 (the pass of the neuron that fires most).
+
+    Args:
+        pool: a max pooling layer. steps, chips: how time is folded.
+    """
+
+    def __init__(self, pool: nn.Module, *, steps: int = 1, chips: int = 1):
+        super().__init__(steps, chips)
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(chips x steps x batch, ...) -> the pooled shape, the same steps in front."""
+        in_time = self.unfold(x)
+        start = None if self.carry is None else self.carry.start(in_time[:, 0])
+        before = torch.zeros_like(in_time[:, 0]) if start is None else start[0]
+        counts = torch.cat([before.unsqueeze(1), in_time], dim=1).cumsum(dim=1)
+        if self.carry is not None:
+            self.carry.keep((counts[:, -1],))
+        largest = self.pool(counts.flatten(0, 2))
+        largest = largest.unflatten(0, (self.chips, self.steps + 1, in_time.shape[2]))
+        return largest.diff(dim=1).flatten(0, 2)
 
 
 class DropoutInTime(InTime):

@@ -11,7 +11,7 @@ from hpml_sim.convert import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.evaluation import evaluate
-from hpml_sim.spiking import AdaptiveNeurons, SynapticNeurons, calibrated
+from hpml_sim.spiking import AdaptiveNeurons, LeakyNeurons, MaxPoolInTime, SynapticNeurons, calibrated
 from hpml_sim.targets import Spiking
 from hpml_sim.training import fit
 
@@ -55,11 +55,61 @@ def test_rates_follow_activations_through_a_residual_sum_and_batch_norm():
     assert torch.corrcoef(torch.stack([rate.flatten(), want.flatten()]))[0, 1] > 0.97
 
 
+def test_batch_norm_and_max_pooling_lose_nothing():
+    """A logical OR in place of the maximum of counts loses about 2 points here."""
+    digits = load_data("digits")
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+    fit(net, digits, epochs=6, lr=5e-3, show_progress=False)
+    model = calibrated(net, digits)
+    assert evaluate(model, digits).mean >= evaluate(net, digits).mean - 0.01
+    report = model.report.set_index("layer")
+    assert report.became["3"] == report.became["5"] == "MaxPoolInTime"
+    assert "with batch norm '1' folded in" in report.why["0"]
+    assert "folded into the layer before it" in report.why["1"]
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def test_the_largest_count_passes_a_pool():
+    spikes = (torch.rand(2 * 30 * 3, 4, 6, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    pool = MaxPoolInTime(nn.MaxPool1d(2), steps=30, chips=2)
+    out = pool.unfold(pool(spikes))
+    assert set(out.unique().tolist()) == {0.0, 1.0}
+    counts = pool.unfold(spikes).sum(1)
+    assert torch.equal(out.sum(1), nn.MaxPool1d(2)(counts.flatten(0, 1)).unflatten(0, (2, 3)))
+    assert nn.MaxPool1d(2)(spikes).sum() > 1.2 * out.sum()  # the OR of each step
+
+
+def test_half_a_threshold_rounds_counts():
+    current = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    counts = {}
+    for initial in (0.0, 0.5):
+        neurons = LeakyNeurons(torch.tensor(1.0).double(), initial=initial, steps=16).double()
+        counts[initial] = neurons(current.expand(16, 50)).sum(0)
+    assert (counts[0.5] - 16 * current).abs().max() <= 0.5 + 1e-9
+    assert (counts[0.0] - 16 * current).abs().max() > 0.9
+    with pytest.raises(HpmlError, match=r"initial=1.5 must lie in \[0, 1\]"):
+        LeakyNeurons(0.9, initial=1.5)
+    with pytest.raises(HpmlError, match="do not have this option"):
+        SynapticNeurons(0.9, initial=0.5)
+
+
 @pytest.mark.parametrize(
     ("net", "arguments", "options", "message"),
     [
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4), Spiking("loihi")), {}, "beta=1.0 and reset"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"percentile": 10}, "percentile=10 must lie"),
+        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"initial_membrane": 2}, "initial_membrane=2"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(0, 4),), {}, "no inputs"),
         (nn.Sequential(nn.Linear(4, 2)), (torch.rand(3, 4),), {}, "no nn.ReLU behind a layer"),
         (nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.ReLU(), nn.Linear(9, 2)), (torch.rand(9, 4),), {}, "changes"),

@@ -20,6 +20,7 @@ from hpml_sim.spiking import (
     IzhikevichNeurons,
     LapicqueNeurons,
     LeakyNeurons,
+    MaxPoolInTime,
     RecurrentNeurons,
     RecurrentSynapticNeurons,
     SynapticNeurons,
@@ -40,6 +41,7 @@ def dense():
 NEURONS = {
     "leaky-subtract": lambda: LeakyNeurons(0.9, 0.6, learn_beta=True, learn_threshold=True),
     "leaky-zero": lambda: LeakyNeurons(torch.linspace(0.5, 1, WIDTH), 0.6, reset="zero", learn_threshold=True),
+    "leaky-initial": lambda: LeakyNeurons(0.9, 0.6, initial=0.5, learn_threshold=True),
     "leaky-none": lambda: LeakyNeurons(0.7, 0.6, reset="none", surrogate="fast_sigmoid"),
     "leaky-snntorch": lambda: LeakyNeurons(0.9, 0.6, engine="snntorch"),
     "leaky-at-once": lambda: LeakyNeurons(0.9, 0.6, reset_delay=False, learn_beta=True),
@@ -245,6 +247,14 @@ def test_a_converted_network_goes_on(encoder):
     torch.testing.assert_close(logits, want.sum(1)[0] * 8 / 6)
     with pytest.raises(HpmlError, match=r"steps=0 must be >= 1"):
         model.steps = 0
+
+
+def test_the_largest_count_goes_on():
+    pool = MaxPoolInTime(nn.MaxPool1d(2))
+    net, x = FusedNetwork(pool), (drive("pool") > 0.5).float()
+    first, state = continued(net, x[:5])
+    second, _ = continued(net, x[5:], state)
+    assert torch.equal(torch.cat([first, second]), net(x))
 
 
 def test_no_step_of_a_sequence_is_indexed():
