@@ -26,7 +26,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit, prange, types
+from numba.extending import overload
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
@@ -39,7 +40,9 @@ from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 Reset = Literal["subtract", "zero", "none"]
 
 RESETS: tuple[str, ...] = ("subtract", "zero", "none")
-_BLOCK = 8192  # neurons a job: their membranes of two steps stay in the second-level cache
+_BLOCK = 2048  # neurons a job: their four rows of one step stay in the first-level cache
+_LONG_BLOCK = 8192  # where everything comes from memory: long rows suit the prefetcher better
+_FITS_CACHE = 1 << 22  # elements
 
 
 def leaky(
@@ -104,13 +107,14 @@ def leaky(
     after = x.shape[time_dim + 1 :]
     chips, steps, neurons = math.prod(x.shape[:time_dim]), x.shape[time_dim], math.prod(after)
     flat = x.reshape(chips, steps, neurons)
-    per_neuron = [
-        torch.as_tensor(value, device=x.device).to(x.dtype).expand(after).reshape(neurons)
-        for value in (torch.as_tensor(beta).clamp(0, 1), threshold)
-    ]
+    values = [torch.as_tensor(v, device=x.device).to(x.dtype) for v in (torch.as_tensor(beta).clamp(0, 1), threshold)]
+    if all(value.numel() == 1 for value in values):
+        decay, theta = (value.reshape(1) for value in values)
+    else:
+        decay, theta = (value.expand(after).reshape(neurons) for value in values)
     spikes, membrane = (
         out.reshape(x.shape)
-        for out in _Leaky.apply(flat, *per_neuron, reset, gradient, engine)  # type: ignore[misc]
+        for out in _Leaky.apply(flat, decay, theta, reset, gradient, engine)  # type: ignore[misc]
     )
     if start is None:
         return spikes, membrane
@@ -118,7 +122,7 @@ def leaky(
 
 
 class _Leaky(torch.autograd.Function):
-    """x (chips, steps, neurons), beta and theta (neurons,) -> spikes, membrane."""
+    """x (chips, steps, neurons), beta and theta both (neurons,) or both (1,) -> spikes, membrane."""
 
     @staticmethod
     def forward(
@@ -161,6 +165,8 @@ class _Leaky(torch.autograd.Function):
             grad_theta = -from_spikes.sum(dim=(0, 1))
             if reset == "subtract":
                 grad_theta = grad_theta - (later * fired).sum(dim=(0, 1))
+            if beta.numel() == 1:
+                grad_beta, grad_theta = grad_beta.sum().reshape(1), grad_theta.sum().reshape(1)
         return grad_x, grad_beta, grad_theta, None, None, None
 
 
@@ -213,116 +219,143 @@ def _torch_backward(
 #
 # Time is the outer loop and neurons the inner one, in blocks that fit the cache. Each inner loop runs over vectors and
 # writes one of them, or the compiler would give up proving that they do not overlap and use no vector instructions
-# (eight times slower). `one` and `zero` have the data's type, or numba would compute in float64.
+# (eight times slower). `one` and `zero` have the data's type, or numba would compute in float64. beta and theta are
+# numbers where all neurons share them, which saves two of six reads, and arrays otherwise.
+
+
+def _of(value, n):
+    """The value of neuron n, where `value` is one for each neuron or one for all."""
+    return value[n] if isinstance(value, np.ndarray) else value
+
+
+@overload(_of, inline="always")
+def _compiled_of(value, n):
+    if isinstance(value, types.Array):
+        return lambda value, n: value[n]
+    return lambda value, n: value
+
+
+def _part(value, low, high):
+    """Those of neurons low to high."""
+    return value[low:high] if isinstance(value, np.ndarray) else value
+
+
+@overload(_part, inline="always")
+def _compiled_part(value, low, high):
+    if isinstance(value, types.Array):
+        return lambda value, low, high: value[low:high]
+    return lambda value, low, high: value
 
 
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-def _forward_block(x, beta, theta, is_subtract, is_zero, c, low, high, spikes, membrane):
+def _forward_job(x, beta, theta, is_subtract, is_zero, block, job, spikes, membrane):
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
     # One formula for the three resets: multiplying by 1 and subtracting 0 change no bit.
     subtracts = one if is_subtract else zero
     clears = one if is_zero else zero
-    decay, bound = beta[low:high], theta[low:high]
+    blocks = (x.shape[2] + block - 1) // block
+    c = job // blocks
+    low = (job - c * blocks) * block
+    high = min(low + block, x.shape[2])
+    decay, bound = _part(beta, low, high), _part(theta, low, high)
     before = np.zeros(high - low, x.dtype)
     for t in range(x.shape[1]):
         drive, now, out = x[c, t, low:high], membrane[c, t, low:high], spikes[c, t, low:high]
         for n in range(drive.size):
-            fired = one if before[n] > bound[n] else zero
-            now[n] = decay[n] * ((one - fired * clears) * before[n]) + drive[n] - fired * subtracts * bound[n]
+            fired = one if before[n] > _of(bound, n) else zero
+            kept = (one - fired * clears) * before[n]
+            now[n] = _of(decay, n) * kept + drive[n] - fired * subtracts * _of(bound, n)
         for n in range(drive.size):
-            out[n] = one if now[n] > bound[n] else zero
+            out[n] = one if now[n] > _of(bound, n) else zero
         before = now
 
 
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-def _backward_block(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, c, low, high, grad_x):
+def _backward_job(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, job, grad_x):
     one = membrane.dtype.type(1)
     zero = membrane.dtype.type(0)
     clears = one if is_zero else zero
     half = membrane.dtype.type(slope / 2)
-    steep = membrane.dtype.type(np.pi / 2 * slope)
-    k = membrane.dtype.type(slope)
-    decay, bound = beta[low:high], theta[low:high]
+    steep = membrane.dtype.type(np.pi / 2 * slope if kind == 0 else slope)
+    blocks = (membrane.shape[2] + block - 1) // block
+    c = job // blocks
+    low = (job - c * blocks) * block
+    high = min(low + block, membrane.shape[2])
+    decay, bound = _part(beta, low, high), _part(theta, low, high)
     later = np.zeros(high - low, membrane.dtype)
     for step in range(membrane.shape[1]):
         t = membrane.shape[1] - 1 - step
-        m, from_spike, grad = membrane[c, t, low:high], grad_s[c, t, low:high], grad_x[c, t, low:high]
-        # autograd's order: the membrane's own gradient, then what comes from the step after, then the spike's
+        m, from_spike = membrane[c, t, low:high], grad_s[c, t, low:high]
+        direct, grad = grad_m[c, t, low:high], grad_x[c, t, low:high]
         for n in range(m.size):
-            fired = one if m[n] > bound[n] else zero
-            grad[n] = later[n] * decay[n] * (one - fired * clears)
-        if has_grad_m:
-            direct = grad_m[c, t, low:high]
-            for n in range(m.size):
-                grad[n] = direct[n] + grad[n]
-        if kind == 0:
-            for n in range(m.size):
-                v = steep * (m[n] - bound[n])
-                grad[n] += one / (one + v * v) * half * from_spike[n]
-        elif kind == 1:
-            for n in range(m.size):
-                v = k * abs(m[n] - bound[n]) + one
-                grad[n] += from_spike[n] / (v * v)
-        else:
-            for n in range(m.size):
-                grad[n] += from_spike[n]
+            u = m[n] - _of(bound, n)
+            fired = one if m[n] > _of(bound, n) else zero
+            # autograd's order: the membrane's own gradient, then what comes from the step after, then the spike's
+            past = later[n] * _of(decay, n) * (one - fired * clears)
+            if has_grad_m:
+                past = direct[n] + past
+            if kind == 0:
+                v = steep * u
+                grad[n] = past + one / (one + v * v) * half * from_spike[n]
+            elif kind == 1:
+                v = steep * abs(u) + one
+                grad[n] = past + from_spike[n] / (v * v)
+            else:
+                grad[n] = past + from_spike[n]
         later = grad
 
 
 @njit(cache=True, nogil=True)
-def _forward_serial(x, beta, theta, is_subtract, is_zero, block, spikes, membrane):
-    for c in range(x.shape[0]):
-        for low in range(0, x.shape[2], block):
-            high = min(low + block, x.shape[2])
-            _forward_block(x, beta, theta, is_subtract, is_zero, c, low, high, spikes, membrane)
+def _forward_serial(jobs, x, beta, theta, is_subtract, is_zero, block, spikes, membrane):
+    for job in range(jobs):
+        _forward_job(x, beta, theta, is_subtract, is_zero, block, job, spikes, membrane)
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _forward_parallel(x, beta, theta, is_subtract, is_zero, block, spikes, membrane):
-    blocks = (x.shape[2] + block - 1) // block
-    for job in prange(x.shape[0] * blocks):
-        c = job // blocks
-        low = (job - c * blocks) * block
-        high = min(low + block, x.shape[2])
-        _forward_block(x, beta, theta, is_subtract, is_zero, c, low, high, spikes, membrane)
+def _forward_parallel(jobs, x, beta, theta, is_subtract, is_zero, block, spikes, membrane):
+    for job in prange(jobs):
+        _forward_job(x, beta, theta, is_subtract, is_zero, block, job, spikes, membrane)
 
 
 @njit(cache=True, nogil=True)
-def _backward_serial(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, grad_x):
-    for c in range(membrane.shape[0]):
-        for low in range(0, membrane.shape[2], block):
-            high = min(low + block, membrane.shape[2])
-            _backward_block(
-                grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, c, low, high, grad_x
-            )
+def _backward_serial(jobs, grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, grad_x):
+    for job in range(jobs):
+        _backward_job(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, job, grad_x)
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _backward_parallel(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, grad_x):
-    blocks = (membrane.shape[2] + block - 1) // block
-    for job in prange(membrane.shape[0] * blocks):
-        c = job // blocks
-        low = (job - c * blocks) * block
-        high = min(low + block, membrane.shape[2])
-        _backward_block(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, c, low, high, grad_x)
+def _backward_parallel(jobs, grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, grad_x):
+    for job in prange(jobs):
+        _backward_job(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, kind, slope, block, job, grad_x)
 
 
-def _block(neurons: int, threads: int) -> int:
-    """Neurons a job takes: few enough for the cache, and work for every thread."""
-    return min(_BLOCK, max(1, -(-neurons // threads)))
+def _split(x: Tensor, threads: int) -> tuple[int, int]:
+    """Jobs, and neurons a job takes: few enough for the cache, and work for every thread."""
+    chips, _, neurons = x.shape
+    block = _BLOCK if x.numel() <= _FITS_CACHE else _LONG_BLOCK
+    block = min(block, max(1, -(-neurons // threads)))
+    return chips * -(-neurons // block), block
+
+
+def _values(parameter: Tensor) -> Any:
+    """An array for the kernels, or a number of the same type where there is one for all neurons."""
+    array = parameter.detach().numpy()
+    return array[0] if array.size == 1 else array
 
 
 def _numba_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
     threads = allow_threads(x.numel())
     run = _forward_parallel if threads > 1 else _forward_serial
+    jobs, block = _split(x, threads)
     run(
+        jobs,
         x.detach().numpy(),
-        beta.detach().numpy(),
-        theta.detach().numpy(),
+        _values(beta),
+        _values(theta),
         reset == "subtract",
         reset == "zero",
-        _block(x.shape[2], threads),
+        block,
         spikes.numpy(),
         membrane.numpy(),
     )
@@ -342,17 +375,19 @@ def _numba_backward(
     threads = allow_threads(membrane.numel())
     run = _backward_parallel if threads > 1 else _backward_serial
     direct = grad_spikes if grad_membrane is None else grad_membrane  # any array of the right type when there is none
+    jobs, block = _split(membrane, threads)
     run(
+        jobs,
         grad_spikes.detach().numpy(),
         direct.detach().numpy(),
         grad_membrane is not None,
         membrane.detach().numpy(),
-        beta.detach().numpy(),
-        theta.detach().numpy(),
+        _values(beta),
+        _values(theta),
         reset == "zero",
         kind,
         slope,
-        _block(membrane.shape[2], threads),
+        block,
         grad_x.numpy(),
     )
 

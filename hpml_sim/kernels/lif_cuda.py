@@ -1,8 +1,12 @@
 """Leaky neurons on a CUDA device, or on numba's simulator (NUMBA_ENABLE_CUDASIM=1); the equations stand in `lif.py`.
 
-One thread a neuron, time inside it: the threads of a warp read neighbours in memory at every step. The compiler would
-join products and sums into fused multiply-adds; libdevice's `_rn` operations round each on its own, so that spikes and
-gradients equal those of the CPU bit for bit.
+One thread a neuron, time inside it: the threads of a warp read neighbours in memory at every step. Memory limits the
+kernels (3 x 4 bytes a neuron and step each way against some twenty operations), and what keeps memory busy is how much
+is asked for at once: a thread reads `_STEPS` steps into registers before it computes the first of them, because no
+load may overtake the stores of the step before (for all that the compiler knows they may overlap).
+
+The compiler would join products and sums into fused multiply-adds; libdevice's `_rn` operations round each on its own,
+so that spikes and gradients equal those of the CPU bit for bit.
 """
 
 from __future__ import annotations
@@ -17,73 +21,95 @@ from torch import Tensor
 
 from hpml_sim.kernels._cuda import launch_each, unfused
 
+_STEPS = 8
+
 
 @lru_cache(maxsize=2)
-def _kernels(double: bool) -> tuple[Any, Any]:
-    """The forward and the backward kernel for float64 or float32."""
-    real, mul, add, div = unfused(double)
+def _forward_kernel(double: bool) -> Any:
+    real, mul, add, _ = unfused(double)
     zero, one = real(0), real(1)
 
     @cuda.jit
     def forward(x, beta, theta, subtracts, clears, spikes, membrane):
         thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
+        steps = x.shape[1]
         c = thread // x.shape[2]
         n = thread - c * x.shape[2]
         if c >= x.shape[0]:
             return
+        drive = cuda.local.array(_STEPS, real)
+        decay = beta[n if beta.size > 1 else 0]
+        bound = theta[n if theta.size > 1 else 0]
         m = zero
-        for t in range(x.shape[1]):
-            fired = one if m > theta[n] else zero
-            kept = mul(add(one, -mul(fired, clears)), m)
-            m = add(add(mul(beta[n], kept), x[c, t, n]), -mul(mul(fired, subtracts), theta[n]))
-            membrane[c, t, n] = m
-            spikes[c, t, n] = one if m > theta[n] else zero
+        for first in range(0, steps, _STEPS):
+            for k in range(_STEPS):
+                drive[k] = x[c, min(first + k, steps - 1), n]
+            for k in range(_STEPS):
+                if first + k < steps:
+                    fired = one if m > bound else zero
+                    kept = mul(add(one, -mul(fired, clears)), m)
+                    m = add(add(mul(decay, kept), drive[k]), -mul(mul(fired, subtracts), bound))
+                    membrane[c, first + k, n] = m
+                    spikes[c, first + k, n] = one if m > bound else zero
+
+    return forward
+
+
+@lru_cache(maxsize=16)
+def _backward_kernel(double: bool, kind: int, has_grad_m: bool) -> Any:
+    real, mul, add, div = unfused(double)
+    zero, one = real(0), real(1)
 
     @cuda.jit
-    def backward(grad_s, grad_m, has_grad_m, membrane, beta, theta, clears, kind, half, steep, grad_x):
+    def backward(grad_s, grad_m, membrane, beta, theta, clears, half, steep, grad_x):
         thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
+        last = membrane.shape[1] - 1
         c = thread // membrane.shape[2]
         n = thread - c * membrane.shape[2]
         if c >= membrane.shape[0]:
             return
+        states = cuda.local.array(_STEPS, real)
+        from_spikes = cuda.local.array(_STEPS, real)
+        direct = cuda.local.array(_STEPS, real)
+        decay = beta[n if beta.size > 1 else 0]
+        bound = theta[n if theta.size > 1 else 0]
         later = zero
-        for step in range(membrane.shape[1]):
-            t = membrane.shape[1] - 1 - step
-            u = add(membrane[c, t, n], -theta[n])
-            grad = grad_m[c, t, n] if has_grad_m else zero
-            if step > 0:
-                fired = one if u > zero else zero
-                grad = add(grad, mul(mul(later, beta[n]), add(one, -mul(fired, clears))))
-            if kind == 0:
-                v = mul(steep, u)
-                from_spike = mul(mul(div(one, add(one, mul(v, v))), half), grad_s[c, t, n])
-            elif kind == 1:
-                v = add(mul(steep, abs(u)), one)
-                from_spike = div(grad_s[c, t, n], mul(v, v))
-            else:
-                from_spike = grad_s[c, t, n]
-            later = add(grad, from_spike)
-            grad_x[c, t, n] = later
+        for first in range(0, last + 1, _STEPS):
+            for k in range(_STEPS):
+                t = max(last - first - k, 0)
+                states[k] = membrane[c, t, n]
+                from_spikes[k] = grad_s[c, t, n]
+                if has_grad_m:
+                    direct[k] = grad_m[c, t, n]
+            for k in range(_STEPS):
+                t = last - first - k
+                if t >= 0:
+                    u = add(states[k], -bound)
+                    fired = one if u > zero else zero
+                    past = mul(mul(later, decay), add(one, -mul(fired, clears)))
+                    if has_grad_m:
+                        past = add(direct[k], past)
+                    if kind == 0:
+                        v = mul(steep, u)
+                        spike = mul(mul(div(one, add(one, mul(v, v))), half), from_spikes[k])
+                    elif kind == 1:
+                        v = add(mul(steep, abs(u)), one)
+                        spike = div(from_spikes[k], mul(v, v))
+                    else:
+                        spike = from_spikes[k]
+                    later = add(past, spike)
+                    grad_x[c, t, n] = later
 
-    return forward, backward
+    return backward
 
 
 def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
-    """Fill spikes and membrane for x, all (chips, steps, neurons); beta and theta (neurons,)."""
+    """Fill spikes and membrane for x, all (chips, steps, neurons); beta and theta (neurons,) or (1,)."""
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
-    kernel, _ = _kernels(double)
-    launch_each(
-        kernel,
-        x.shape[0] * x.shape[2],
-        x,
-        beta,
-        theta,
-        real(reset == "subtract"),
-        real(reset == "zero"),
-        spikes,
-        membrane,
-    )
+    subtracts, clears = real(reset == "subtract"), real(reset == "zero")
+    threads = x.shape[0] * x.shape[2]
+    launch_each(_forward_kernel(double), threads, x, beta, theta, subtracts, clears, spikes, membrane)
 
 
 def backward(
@@ -100,18 +126,15 @@ def backward(
     """Fill grad_x from the gradients of spikes and membrane (may be None), all (chips, steps, neurons)."""
     double = membrane.dtype == torch.float64
     real = np.float64 if double else np.float32
-    _, kernel = _kernels(double)
     launch_each(
-        kernel,
+        _backward_kernel(double, kind, grad_membrane is not None),
         membrane.shape[0] * membrane.shape[2],
         grad_spikes,
         grad_spikes if grad_membrane is None else grad_membrane,
-        grad_membrane is not None,
         membrane,
         beta,
         theta,
         real(reset == "zero"),
-        kind,
         real(slope / 2),
         real(np.pi / 2 * slope if kind == 0 else slope),
         grad_x,
