@@ -107,7 +107,12 @@ def leaky(
     after = x.shape[time_dim + 1 :]
     chips, steps, neurons = math.prod(x.shape[:time_dim]), x.shape[time_dim], math.prod(after)
     flat = x.reshape(chips, steps, neurons)
-    values = [torch.as_tensor(v, device=x.device).to(x.dtype) for v in (torch.as_tensor(beta).clamp(0, 1), threshold)]
+    values = [
+        # made where x is: copying a number to a GPU would wait for everything before it
+        (v if isinstance(v, Tensor) else torch.full((1,), v, device=x.device)).to(x)
+        for v in (beta, threshold)
+    ]
+    values[0] = values[0].clamp(0, 1)
     if all(value.numel() == 1 for value in values):
         decay, theta = (value.reshape(1) for value in values)
     else:
