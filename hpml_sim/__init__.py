@@ -35,6 +35,7 @@ from hpml_sim.convert import register_target as register_target
 from hpml_sim.data import Data as Data
 from hpml_sim.data import load_data as load_data
 from hpml_sim.doctor import doctor as doctor
+from hpml_sim.dry_run import dry_run as dry_run
 from hpml_sim.errors import HpmlError as HpmlError
 from hpml_sim.estimate import Estimate as Estimate
 from hpml_sim.estimate import estimate as estimate
@@ -44,6 +45,10 @@ from hpml_sim.image_files import download_data as download_data
 from hpml_sim.meters import Measurement as Measurement
 from hpml_sim.meters import measure as measure
 from hpml_sim.results import load_results as load_results
+from hpml_sim.run import run as run
+from hpml_sim.search import search as search
+from hpml_sim.settings import Range as Range
+from hpml_sim.sweep import sweep as sweep
 from hpml_sim.targets import Analog as Analog
 from hpml_sim.targets import Digital as Digital
 from hpml_sim.targets import Spiking as Spiking

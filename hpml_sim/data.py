@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.image_files import IMAGE_SETS, read_images
+from hpml_sim.imports import called, names_code
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,56 @@ class Data:
 def load_data(data: str | Data | tuple[Dataset, Dataset]) -> Data:
     """A `Data` from a name, or from a (train, test) pair of datasets of (input, label).
 
+    Args:
+        data: a name; "package.module:callable" or "file.py:callable", called without arguments, that gives one of the
+            following; a `Data`; or a pair of datasets with a length.
+
     Raises:
-        UnknownNameError: no data set has this name. HpmlError: files missing, or a dataset without labels.
+        UnknownNameError: no data set has this name. HpmlError: files missing, code that fails, or a dataset that is
+            empty or without labels.
     """
     if isinstance(data, Data):
         return data
+    if isinstance(data, str) and names_code(data):
+        made = called("data", data)
+        return made if isinstance(made, Data) else _of_pair(made, data)
     if isinstance(data, str):
         if data not in _LOADERS:
-            raise UnknownNameError("data", data, _LOADERS)
+            raise UnknownNameError("data", data, _LOADERS, hint="Or give package.module:callable or file.py:callable.")
         return _LOADERS[data]()
-    train, test = data
-    first = test[0]
-    if not (isinstance(first, (tuple, list)) and len(first) == 2):
-        raise HpmlError(f"data: each item must be an (input, label) pair, got {type(first).__name__} from the test set")
-    labels = [int(label) for split in (train, test) for _, label in _items(split)]
-    return Data("custom", train, test, tuple(first[0].shape), max(labels) + 1)
+    return _of_pair(data, "custom")
+
+
+def _of_pair(pair: Any, name: str) -> Data:
+    """A (train, test) pair, every item looked at."""
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+        raise HpmlError(f"data {name!r}: must be a (train, test) pair of datasets or a Data, got {type(pair).__name__}")
+    labels = [label for split, which in zip(pair, ("training", "test"), strict=True) for label in _labels(split, which)]
+    return Data(name, pair[0], pair[1], tuple(pair[0][0][0].shape), max(labels) + 1)
+
+
+def _labels(split: Any, which: str) -> Iterator[int]:
+    try:
+        count = len(split)
+    except TypeError as error:
+        raise HpmlError(f"data: the {which} set has no length; give datasets with __len__ and __getitem__") from error
+    if count == 0:
+        raise HpmlError(f"data: the {which} set is empty")
+    for i in range(count):
+        item = split[i]
+        if not (isinstance(item, (tuple, list)) and len(item) == 2):
+            raise HpmlError(
+                f"data: each item must be an (input, label) pair, got {type(item).__name__} as item {i} of the {which} "
+                "set; accuracy needs labels, `hpml-sim estimate MODEL --input-shape ...` does not"
+            )
+        try:
+            label = int(item[1])
+            whole = label == item[1] and label >= 0
+        except (TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise HpmlError(f"data: label {item[1]!r} of item {i} of the {which} set must be a whole number >= 0")
+        yield int(item[1])
 
 
 def stacked(split: Dataset) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,10 @@ class UnknownNameError(HpmlError):
         super().__init__(f"unknown {what} {value!r}.{guess}{listing}{' ' + hint if hint else ''}")
         self.suggestion = near[0] if near else None
 
+    def __reduce__(self) -> tuple[type[HpmlError], tuple[str]]:
+        """What another process gets: the message."""
+        return HpmlError, (str(self),)
+
 
 class CardError(HpmlError):
     """A device card that cannot be used: the message names the file, the field and what is allowed."""
@@ -32,6 +36,10 @@ class ScopeError(HpmlError):
 
 class UnsupportedTimeError(HpmlError):
     """A device model was asked for a time at which its paper gives no data; it is never extrapolated."""
+
+
+class NotFiniteError(HpmlError):
+    """Training or a network's output became NaN or infinite."""
 
 
 class ConversionError(HpmlError):

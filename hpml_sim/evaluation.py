@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.data import Data, load_data, stacked
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, NotFiniteError
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def evaluate(model: nn.Module, data: str | Data | tuple, *, batch_size: int = 50
         Mean, spread and 95 % interval: over the chips, or over the test samples for a single model.
 
     Raises:
-        HpmlError: an output that is not finite, or of the wrong shape.
+        NotFiniteError: an output that is NaN or infinite. HpmlError: one of the wrong shape.
     """
     inputs, labels = stacked(load_data(data).test)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -96,5 +96,5 @@ def _correct(logits: Tensor, labels: Tensor) -> Tensor:
             "expected (batch, classes) or (chips, batch, classes)"
         )
     if not torch.isfinite(logits).all():
-        raise HpmlError("evaluate: the model's output holds NaN or infinity; the accuracy would mean nothing")
+        raise NotFiniteError("evaluate: the model's output holds NaN or infinity; the accuracy would mean nothing")
     return (logits.argmax(dim=-1) == labels).sum(dim=-1)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.imports import called
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -59,50 +57,43 @@ def cnn(input_shape: Sequence[int], classes: int, *, width: int = 16) -> nn.Sequ
 BUILT_IN = ("mlp", "cnn")
 
 
-def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0) -> nn.Module:
+def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
     """A built-in network sized for a data set, with reproducible initial weights.
 
+    Args:
+        name: "mlp" or "cnn". input_shape: of one sample. classes: number of outputs. seed: of the first weights.
+        options: `width` (>= 1): hidden neurons of the mlp (128), or channels of the cnn's first convolution (16).
+
     Raises:
-        UnknownNameError: no built-in network has this name.
+        UnknownNameError: no built-in network has this name, or it has no such option. HpmlError: a width < 1.
     """
     if name not in BUILT_IN:
-        raise UnknownNameError("model", name, BUILT_IN, hint="Or give package.module:callable.")
+        raise UnknownNameError("model", name, BUILT_IN, hint="Or give package.module:callable or file.py:callable.")
+    for option in options:
+        if option != "width":
+            raise UnknownNameError(f"option of model {name!r}:", option, ["width"])
+    width = options.get("width", {"mlp": 128, "cnn": 16}[name])
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise HpmlError(f"width={width!r}: must be a whole number >= 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "mlp":
-            return mlp(int(torch.Size(input_shape).numel()), 128, classes)
-        return cnn(input_shape, classes)
+            return mlp(int(torch.Size(input_shape).numel()), width, classes)
+        return cnn(input_shape, classes, width=width)
 
 
-def imported(spec: str, *, seed: int = 0) -> nn.Module:
-    """The network that "package.module:callable" makes; modules in the current folder are found as well.
+def imported(spec: str, *, seed: int = 0, **options: Any) -> nn.Module:
+    """The network that "package.module:callable" or "file.py:callable" makes.
 
     Args:
-        spec: the callable takes no arguments. seed: of the weights that it draws.
+        spec: the callable is called with `options` alone. seed: of the weights that it draws. options: its arguments.
 
     Raises:
-        HpmlError: the module cannot be imported, the callable fails without arguments, or gives no `nn.Module`.
+        HpmlError: the code cannot be imported, the callable fails, or gives no `nn.Module`.
     """
-    module, _, attribute = spec.partition(":")
-    with _folder_on_path(), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            made = getattr(importlib.import_module(module), attribute)()
-        except Exception as error:  # whatever the user's own code raises
-            raise HpmlError(
-                f"model {spec!r}: {type(error).__name__}: {error}; give package.module:callable, without arguments"
-            ) from error
+        made = called("model", spec, **options)
     if not isinstance(made, nn.Module):
         raise HpmlError(f"model {spec!r} gave a {type(made).__name__}, not an nn.Module")
     return made
-
-
-@contextmanager
-def _folder_on_path() -> Iterator[None]:
-    """Let `package.module:callable` find files in the folder the command was given in."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)

@@ -1,14 +1,12 @@
-"""`Plan`: what a comparison was asked to do, checked before anything is computed, and the folder that holds it."""
+"""`Plan`: what a run was asked to do, checked before anything is computed."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import json
-import math
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -16,14 +14,41 @@ from torch import nn
 
 from hpml_sim import models
 from hpml_sim.cards import load_card
+from hpml_sim.convert import convert
 from hpml_sim.data import Data
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.imports import imported, names_code
 from hpml_sim.machine import versions
-from hpml_sim.results import ResultFile, Row, config_hash
-from hpml_sim.targets import Spiking, Target, analog_part, as_target
+from hpml_sim.results import config_hash
+from hpml_sim.settings import DEFAULT, Choices, Setup, checked
+from hpml_sim.targets import Spiking, Target, analog_part, as_target, in_memory
 from hpml_sim.times import parse_time
 
-TIMES = ("1 s", "1 h", "1 day", "1 year")
+NETWORK = "model."
+"""What the name of an option begins with that is an argument of the network, not of a target."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One line of a run: a machine, with the options that a sweep or a search gave it.
+
+    Attributes:
+        label: its name in the run. target: with those options in place. options: which were given, by name.
+    """
+
+    label: str
+    target: Target
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The arguments of the network among the options."""
+        return {name.removeprefix(NETWORK): v for name, v in self.options.items() if name.startswith(NETWORK)}
+
+    def times(self, plan: Plan) -> tuple[float | None, ...]:
+        """The times since programming at which it has rows; (None,) for machines that do not drift."""
+        drifts = analog_part(self.target) is not None and not in_memory(self.target)
+        return plan.times_s if drifts else (None,)
 
 
 @dataclass(frozen=True)
@@ -34,10 +59,12 @@ class Plan:
         version: of hpml_sim; rows of different versions are never mixed in one run.
         model: the network's name. fingerprint: of the network's structure and first weights and
             of the data.
-        data: the data set's name. targets: label -> configuration.
+        data: the data set's name. targets: label -> configuration. options: label -> what a sweep changed in it.
         seeds: one full repetition each. chips: programmed for each analog target. times_s: seconds since programming.
         epochs: of the digital training. tune_epochs: of the training after conversion. lr: first learning rate.
+        timed: whether the clock is read; only where one process computes.
         card_versions: card -> its version.
+        search: what a search looks through, and for what; empty otherwise.
     """
 
     version: str
@@ -45,13 +72,16 @@ class Plan:
     fingerprint: str
     data: str
     targets: dict[str, dict[str, Any]]
+    options: dict[str, dict[str, Any]]
     seeds: tuple[int, ...]
     chips: int
     times_s: tuple[float, ...]
     epochs: int
     tune_epochs: int
     lr: float
+    timed: bool
     card_versions: dict[str, int]
+    search: dict[str, Any] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -60,42 +90,60 @@ class Plan:
 
 
 def make_plan(
-    network: nn.Module,
-    name: str,
+    setup: Setup,
+    model: str | nn.Module,
     task: Data,
-    targets: Mapping[str, Target],
+    points: Sequence[Point],
     *,
-    seeds: int | Sequence[int],
-    chips: int,
-    times: Sequence[str | float],
-    epochs: int | None,
-    tune_epochs: int | None,
-    lr: float,
+    timed: bool = True,
+    search: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Check every argument of `compare` and write down what will be run.
+    """Check what was asked and write down what will be run.
+
+    Every network is made once, and converted once for every kind of machine, so that what cannot be is said now.
 
     Raises:
-        HpmlError: an argument out of range, with its name and what is allowed.
+        HpmlError: an argument out of range, with its name and what is allowed; a network that cannot be made.
+        ConversionError: a network that a machine cannot run.
     """
+    if not setup.times:
+        raise HpmlError("times=() must be a list of at least one time, such as ['1 s', '1 day']")
+    network, name = resolve_model(model, task)
+    seeds, times = _seeds(setup.seeds), {parse_time(time) for time in setup.times}
+    _check_conversions(model, task, points)
     default = max(5, min(40, 60_000 // len(task.train)))  # type: ignore[arg-type]
-    if isinstance(times, (str, int, float)) or not times:
-        raise HpmlError(f"times={times!r} must be a list of at least one time, such as ['1 s', '1 day']")
-    if not (math.isfinite(lr) and lr > 0):
-        raise HpmlError(f"lr={lr!r} must be a finite number > 0; try 5e-3")
+    tuning = setup.epochs or -(-default // 2)
     return Plan(
         version=versions()["hpml_sim"],
         model=name,
         fingerprint=_fingerprint(network, task),
         data=task.name,
-        targets={label: {"target": type(t).__name__, **asdict(t)} for label, t in targets.items()},
-        seeds=_seeds(seeds),
-        chips=_at_least("chips", chips, 1),
-        times_s=tuple(sorted({parse_time(time) for time in times})),
-        epochs=_at_least("epochs", default if epochs is None else epochs, 0),
-        tune_epochs=_at_least("tune_epochs", -(-default // 2) if tune_epochs is None else tune_epochs, 0),
-        lr=lr,
-        card_versions={name: load_card(name).version for name in sorted(_cards_of(targets.values()))},
+        targets={point.label: configuration(point.target) for point in points},
+        options={point.label: dict(point.options) for point in points if point.options},
+        seeds=seeds,
+        chips=setup.chips,
+        times_s=tuple(sorted(times)),
+        epochs=default if setup.epochs is None else setup.epochs,
+        tune_epochs=tuning if setup.tune_epochs is None else setup.tune_epochs,
+        lr=setup.lr,
+        timed=timed,
+        card_versions={name: load_card(name).version for name in sorted(_cards_of(point.target for point in points))},
+        search=dict(search or {}),
     )
+
+
+def configuration(target: Target) -> dict[str, Any]:
+    """A target as plain values, its class among them."""
+    return {"target": type(target).__name__, **asdict(target)}
+
+
+def _check_conversions(model: str | nn.Module, task: Data, points: Sequence[Point]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for point in points:
+        kind = (repr(point.network), f"{type(point.target).__name__} {_label(point.target)}")
+        if kind not in seen:
+            seen.add(kind)
+            convert(resolve_model(model, task, **point.network)[0], point.target)
 
 
 def _cards_of(targets: Iterable[Target]) -> set[str]:
@@ -125,37 +173,114 @@ def _label(target: str | Target) -> str:
     return str(getattr(target, "card", target))
 
 
-def resolve_model(model: str | nn.Module, task: Data, *, seed: int = 0) -> tuple[nn.Module, str]:
+def resolve_model(model: str | nn.Module, task: Data, *, seed: int = 0, **options: Any) -> tuple[nn.Module, str]:
     """A network of the caller's own to change, and its name.
 
     Args:
-        model: a network (copied with its weights), a built-in name, or "package.module:callable".
+        model: a network (copied with its weights), a built-in name, or code of the user's ("file.py:callable").
         task: gives built-in networks their sizes.
         seed: of the first weights, where they are drawn here.
+        options: arguments of the network, where it is made here.
 
     Raises:
-        UnknownNameError: no built-in network has this name. HpmlError: the callable cannot be imported, or gives
-            something that is not an `nn.Module`.
+        UnknownNameError: no built-in network has this name or option. HpmlError: the callable cannot be imported,
+            fails, or gives something that is not an `nn.Module`; options for a network that is there already.
     """
     if isinstance(model, nn.Module):
+        if options:
+            raise HpmlError(
+                f"{NETWORK}{next(iter(options))}: the network is made already; give model= as a name or "
+                "'package.module:callable', which takes it as an argument"
+            )
         return copy.deepcopy(model), type(model).__name__
-    if ":" not in model:
-        return models.build(model, task.input_shape, task.classes, seed=seed), model
-    return models.imported(model, seed=seed), model
+    if names_code(model):
+        return models.imported(model, seed=seed, **options), model
+    return models.build(model, task.input_shape, task.classes, seed=seed, **options), model
+
+
+# --------------------------------------------------------------------------------------------------- options of targets
+
+
+def with_options(label: str, target: Target, options: Mapping[str, Any]) -> Point:
+    """The point of a target with some of its options, or of its network's, set; its label names them.
+
+    Args:
+        label: of the target.
+        target: the target.
+        options: by name: a field of the target, "synapses.FIELD" for the crossbars of a spiking one, or "model.NAME"
+            for an argument of the network. The value "default" leaves an option as it is.
+
+    Raises:
+        HpmlError: a value that the target refuses.
+    """
+    given = {name: value for name, value in options.items() if value != DEFAULT}
+    changed = target
+    for option, value in given.items():
+        if not option.startswith(NETWORK):
+            changed = _replaced(changed, option.split("."), value, where=f"{label}, {option}={value!r}")
+    named = (f"{option}={f'{value:.6g}' if isinstance(value, float) else value}" for option, value in given.items())
+    return Point(" ".join([label, *named]), as_target(changed), given)
+
+
+def _replaced(target: Any, path: list[str], value: Any, *, where: str) -> Any:
+    first, *rest = path
+    inner = _replaced(getattr(target, first), rest, value, where=where) if rest else value
+    return checked(type(target), {**_shallow(target), first: inner}, where=where)
+
+
+def _shallow(target: Any) -> dict[str, Any]:
+    return {f.name: getattr(target, f.name) for f in fields(target)}
+
+
+def options_of(target: Target) -> set[str]:
+    """Names of all options of a target, those of its synapses among them."""
+    own = _shallow(target)
+    below = {f"{name}.{inner}" for name, part in own.items() if is_dataclass(part) for inner in _shallow(part)}
+    return set(own) | below
+
+
+def check_over(over: Mapping[str, Choices], targets: Iterable[Target], model: str | nn.Module) -> None:
+    """Refuse options that no target and no network has.
+
+    Raises:
+        HpmlError: nothing to vary. UnknownNameError: an option that none has, with the nearest name.
+    """
+    if not over:
+        raise HpmlError("over: nothing to vary; give options with their values, such as adc_bits=4,6,8")
+    network = {NETWORK + name for name in _arguments(model)}
+    known = network.union(*(options_of(target) for target in targets))
+    for name in over:
+        if name not in known:
+            hint = f"The network takes it as {NETWORK + name!r}." if NETWORK + name in network else ""
+            raise UnknownNameError("option over", name, known, hint=hint)
+
+
+def _arguments(model: str | nn.Module) -> set[str]:
+    if isinstance(model, nn.Module):
+        return set()
+    if not names_code(model):
+        return {"width"}
+    try:
+        return set(inspect.signature(imported("model", model)).parameters)
+    except ValueError:  # a callable written in C tells no signature
+        return set()
+
+
+def applicable(over: Mapping[str, Choices], target: Target) -> dict[str, Choices]:
+    """Those options to vary that this target, or the network, has."""
+    own = options_of(target)
+    return {name: choices for name, choices in over.items() if name in own or name.startswith(NETWORK)}
+
+
+# ------------------------------------------------------------------------------------------------------------- the rest
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     if isinstance(seeds, int):
-        return tuple(range(_at_least("seeds", seeds, 1)))
+        return tuple(range(seeds))
     if not seeds or len(set(seeds)) != len(seeds):
         raise HpmlError(f"seeds={list(seeds)!r} must name at least one seed, and none twice")
-    return tuple(_at_least("seeds", seed, 0) for seed in seeds)
-
-
-def _at_least(argument: str, value: int, least: int) -> int:
-    if not isinstance(value, int) or value < least:
-        raise HpmlError(f"{argument}={value!r} must be a whole number >= {least}")
-    return value
+    return tuple(seeds)
 
 
 def _fingerprint(network: nn.Module, task: Data) -> str:
@@ -169,63 +294,3 @@ def _fingerprint(network: nn.Module, task: Data) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-# ---------------------------------------------------------------------------------------------------------- the folder
-
-OUR_FILES = ("run.json", "results.jsonl", "table.csv", "report.html")
-
-
-def open_folder(folder: Path, plan: Plan, *, resume: bool, force: bool) -> list[Row]:
-    """Make or take up the folder of a run; return the rows it already holds.
-
-    Raises:
-        HpmlError: another run is in it, and neither `resume` nor `force` was given (or it cannot be resumed).
-    """
-    asked = folder / "run.json"
-    if resume and force:
-        raise HpmlError("resume and force exclude each other: go on with the run in the folder, or replace it")
-    if folder.exists() and not folder.is_dir():
-        raise HpmlError(f"out={str(folder)!r} is a file; give a folder")
-    held = _held(asked)
-    if any((folder / name).exists() for name in OUR_FILES) and not force:
-        if not resume:
-            raise HpmlError(
-                f"{folder} already holds {_described(held)}; add --resume to go on with it, --force to replace it, "
-                "or choose another --out"
-            )
-        if held is None or held["hash"] != plan.hash:
-            raise HpmlError(
-                f"{folder} holds {_described(held)}, not the run asked for ({_differences(held or {}, plan)}); "
-                "repeat its options, choose another --out, or replace it with --force"
-            )
-        return ResultFile(folder / "results.jsonl").read()
-    for name in OUR_FILES:
-        (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / "run.json.part"
-    draft.write_text(json.dumps({"hash": plan.hash, **_jsonable(plan)}, indent=2))
-    draft.replace(asked)
-    return []
-
-
-def _held(asked: Path) -> dict[str, Any] | None:
-    """What an earlier `run.json` says, or None where there is none that can be read."""
-    try:
-        return json.loads(asked.read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
-
-
-def _described(held: dict[str, Any] | None) -> str:
-    return f"run {held['hash']} ({held['model']} on {held['data']})" if held else "results without a readable run.json"
-
-
-def _jsonable(plan: Plan) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(plan)))
-
-
-def _differences(held: dict[str, Any], plan: Plan) -> str:
-    now = _jsonable(plan)
-    changed = [f"{k}: {held.get(k)!r} there, {v!r} asked" for k, v in now.items() if held.get(k) != v]
-    return "; ".join(changed)

@@ -6,7 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_open_display: ContextVar[Progress | None] = ContextVar("display", default=None)
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 class Step(Protocol):
@@ -22,20 +29,48 @@ def _silent(done: int = 1, note: str = "") -> None:
 
 
 def shown() -> bool:
-    """Whether progress is drawn: only on a terminal or in a notebook, and never with `HPML_SIM_QUIET=1`."""
-    if os.environ.get("HPML_SIM_QUIET") == "1":
+    """Whether progress is drawn: on a terminal or in a notebook, not within `quiet`, nor with `HPML_SIM_QUIET=1`."""
+    if _quiet.get() or os.environ.get("HPML_SIM_QUIET") == "1":
         return False
     return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Draw no progress meanwhile: another process shares the terminal, or a probe is not worth a bar."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 @contextmanager
 def progress(title: str, total: int, *, enabled: bool = True) -> Iterator[Step]:
     """A bar of `total` steps with the time left, on standard error, gone when it is done.
 
-    Yields a silent step where `enabled` or `shown()` is false.
+    Within another one it is a further line of the same display. Yields a silent step where `enabled` or `shown()` is
+    false.
     """
     if not (enabled and shown()):
         yield _silent
+        return
+    with _display() as bar:
+        task = bar.add_task(title, total=total, note="")
+
+        def step(done: int = 1, note: str = "") -> None:
+            bar.update(task, advance=done, note=note)
+
+        try:
+            yield step
+        finally:
+            bar.remove_task(task)
+
+
+@contextmanager
+def _display() -> Iterator[Progress]:
+    if (running := _open_display.get()) is not None:
+        yield running
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -48,9 +83,8 @@ def progress(title: str, total: int, *, enabled: bool = True) -> Iterator[Step]:
         TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, note="")
-
-        def step(done: int = 1, note: str = "") -> None:
-            bar.update(task, advance=done, note=note)
-
-        yield step
+        token = _open_display.set(bar)
+        try:
+            yield bar
+        finally:
+            _open_display.reset(token)

@@ -1,8 +1,8 @@
 """Results on disk: append-only JSON Lines, one row a (target, seed, time), each telling how its figures came about.
 
-A run's folder holds `run.json` (what was asked), `results.jsonl` (the rows), `table.csv` and `report.html`.
 A row is written whole or not at all: one `write` of one line under a file lock, then flushed to the disk. A last line
-that a crash tore is dropped when the file is opened again, and said.
+that a crash tore is dropped when the file is opened again, and said. Several processes may append to one file: their
+lines never mix, and a row that another has written meanwhile is not written twice.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hpml_sim.errors import HpmlError
 
@@ -30,12 +30,24 @@ except ImportError:  # Windows has no fcntl; a single writer needs no lock
 
 _log = logging.getLogger(__name__)
 
-SCHEMA = 1
-"""Version of the row's format; a file of another version is refused, never mixed."""
+SCHEMA = 2
+"""Version of the row's format. Older rows are brought up to it when they are read; newer ones are refused."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _from_1(raw: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 knew no sweeps."""
+    return {**raw, "schema_version": 2, "options": {}}
+
+
+_MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+"""Format -> what makes a row of the next one."""
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # strings: JSON has no infinity, and null would not come back as a number
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class CardInfo(_Model):
@@ -51,21 +63,27 @@ class CardInfo(_Model):
 class AccuracyRow(_Model):
     """Accuracy with its spread; shares in [0, 1]. `over` says what `values` and the interval run over."""
 
-    values: list[float]
-    mean: float
-    std: float
+    values: list[Finite]
+    mean: Finite
+    std: Finite
     n: int
     samples: int
-    ci95: tuple[float, float]
+    ci95: tuple[Finite, Finite]
     over: str = Field(description='"chips", or "test samples" where there is one value')
 
 
 class BandRow(_Model):
-    """A figure with its bounds, SI units."""
+    """A figure with its bounds, SI units: low <= nominal <= high, and so never NaN."""
 
     low: float
     nominal: float
     high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BandRow:
+        if not self.low <= self.nominal <= self.high:
+            raise ValueError(f"low={self.low}, nominal={self.nominal}, high={self.high} are not in order")
+        return self
 
 
 class TermRow(_Model):
@@ -123,16 +141,20 @@ class MeasurementRow(_Model):
     how: str
     device: str
     batch: int
-    latency_s: float
-    latency_p10_s: float
-    latency_p90_s: float
-    throughput_hz: float
+    latency_s: Finite
+    latency_p10_s: Finite
+    latency_p90_s: Finite
+    throughput_hz: Finite
     calls: int
-    energy_j: float | None
+    energy_j: Finite | None
     energy_how: str | None
     energy_reason: str
     idle_power_w: float | None = None
     energy_without_idle_j: float | None = None
+
+
+Key = tuple[str, int, float | None]
+"""(target, seed, time_s)."""
 
 
 class Row(_Model):
@@ -140,9 +162,11 @@ class Row(_Model):
 
     Attributes:
         target: label of the target in this run (the card's name, or what the caller called it).
-        config: the target's configuration with its class. seed: of everything random in this row.
+        config: the target's configuration with its class. options: those that a sweep or a search gave it, by name.
+        seed: of everything random in this row.
         time_s: seconds since programming; None for machines that do not drift.
-        accuracy: None where the device model supports no such time (`notes` says so).
+        accuracy: None where the device model supports no such time, or where training or the outputs were not finite
+            (`notes` says so).
         accuracy_model: what was simulated to get the accuracy, and where it comes from.
         estimates: one a batch size (batch 1 first). measurements: likewise, on the machine at hand.
         layers: the conversion report. notes: why a figure is missing, and what to keep in mind.
@@ -155,6 +179,7 @@ class Row(_Model):
     data: str
     target: str
     config: dict[str, Any]
+    options: dict[str, Any] = {}
     card: CardInfo
     seed: int
     time_s: float | None
@@ -168,7 +193,7 @@ class Row(_Model):
     machine: dict[str, str]
 
     @property
-    def key(self) -> tuple[str, int, float | None]:
+    def key(self) -> Key:
         """What makes a row the same row: (target, seed, time_s)."""
         return (self.target, self.seed, self.time_s)
 
@@ -182,9 +207,14 @@ class ResultFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self._keys: set[Key] = set()
+        self._read_to = 0
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Row) -> bool:
         """Write one row, whole or not at all, and wait until it is on the disk.
+
+        Returns:
+            False if the file has this row already; it then keeps the one it has.
 
         Raises:
             HpmlError: the disk is full or the folder cannot be written; rows already there are safe.
@@ -192,27 +222,45 @@ class ResultFile:
         line = (row.model_dump_json() + "\n").encode()
         try:
             with self._locked() as descriptor:
-                _cut_torn_end(descriptor, self.path)
-                start = os.lseek(descriptor, 0, os.SEEK_END)
+                cut_torn_end(descriptor, self.path)
+                end = self._catch_up(descriptor)
+                if row.key in self._keys:
+                    _log.warning("%s: %s is there already and is not written again", self.path, row.key)
+                    return False
                 try:
                     written = os.write(descriptor, line)
                     if written != len(line):
                         raise OSError(f"only {written} of {len(line)} bytes were written")
                     os.fsync(descriptor)
                 except OSError:
-                    os.ftruncate(descriptor, start)
+                    os.ftruncate(descriptor, end)
                     raise
+                self._keys.add(row.key)
+                self._read_to = end + written
+                return True
         except OSError as error:
             raise HpmlError(
                 f"{self.path}: the row {row.key} could not be written ({error}); the rows before it are safe. "
                 "Free some space or choose another --out, then run again with --resume"
             ) from error
 
+    def _catch_up(self, descriptor: int) -> int:
+        """Learn the keys that were written since the last look; the place where the file ends."""
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        if end < self._read_to:  # somebody replaced the run
+            self._keys, self._read_to = set(), 0
+        if end > self._read_to:
+            for line in os.pread(descriptor, end - self._read_to, self._read_to).splitlines():
+                with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):  # `read` will say so
+                    raw = json.loads(line)
+                    self._keys.add((raw["target"], raw["seed"], raw["time_s"]))
+        return end
+
     def read(self) -> list[Row]:
         """All rows, in the order they were written; a torn last line is left out and said in the log.
 
         Raises:
-            HpmlError: a row of another schema version, or a line that is no row.
+            HpmlError: a row of a newer format, a line that is no row, or rows of more than one run.
         """
         if not self.path.exists():
             return []
@@ -221,18 +269,26 @@ class ResultFile:
             _log.warning(
                 "%s: the last line was torn by a crash and is dropped; its row will be computed again", self.path
             )
-        return [self._parse(number, line) for number, line in enumerate(lines, start=1) if line]
+        rows = [self._parse(number, line) for number, line in enumerate(lines, start=1) if line]
+        if len(runs := {row.run for row in rows}) > 1:
+            raise HpmlError(
+                f"{self.path}: rows of several runs ({', '.join(sorted(runs))}), which are never mixed; "
+                "keep the lines of one of them"
+            )
+        return rows
 
     def _parse(self, number: int, line: bytes) -> Row:
         try:
             raw = json.loads(line)
-            if (found := raw.get("schema_version")) != SCHEMA:
+            while (found := raw["schema_version"]) in _MIGRATIONS:
+                raw = _MIGRATIONS[found](raw)
+            if found != SCHEMA:
                 raise HpmlError(
-                    f"{self.path}, line {number}: format {found!r}, this program writes {SCHEMA}; "
+                    f"{self.path}, line {number}: format {found!r}, this program knows 1 to {SCHEMA}; "
                     "read it with the version that wrote it, or start a new --out folder"
                 )
             return Row.model_validate(raw)
-        except (json.JSONDecodeError, ValidationError, AttributeError) as error:
+        except (json.JSONDecodeError, ValidationError, KeyError, TypeError) as error:
             raise HpmlError(f"{self.path}, line {number}: not a result row: {error}") from error
 
     @contextlib.contextmanager
@@ -247,7 +303,7 @@ class ResultFile:
             os.close(descriptor)  # closing releases the lock
 
 
-def _cut_torn_end(descriptor: int, path: Path) -> None:
+def cut_torn_end(descriptor: int, path: Path) -> None:
     """Cut the bytes after the last line end, so that the next row starts on a line of its own."""
     size = os.lseek(descriptor, 0, os.SEEK_END)
     position, block = size, 1 << 16
@@ -271,7 +327,8 @@ def load_results(path: str | Path) -> pd.DataFrame:
         path: a run's folder or its `results.jsonl`.
 
     Returns:
-        One row a (target, seed, time, batch); `frame.attrs["rows"]` holds the full rows.
+        One row a (target, seed, time, batch); `frame.attrs["units"]` has the unit of each column that has one,
+        `frame.attrs["rows"]` the full rows.
 
     Raises:
         HpmlError: no results there, or a file of another version.
@@ -284,12 +341,26 @@ def load_results(path: str | Path) -> pd.DataFrame:
 
 
 def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """Rows flattened for tables: one line a (row, batch), shares, joules, seconds."""
+    """Rows flattened for tables: one line a (row, batch), shares, joules, seconds; options of a sweep as columns."""
     import pandas as pd
 
     frame = pd.DataFrame([line for row in rows for line in _flat(row)])
     frame.attrs["rows"] = list(rows)
+    frame.attrs["units"] = {name: unit for name in frame.columns if (unit := _unit(name))}
     return frame
+
+
+_UNITS = {"accuracy": "1", "_j": "J", "_s": "s", "_hz": "1/s", "_mm2": "mm\u00b2"}
+"""Unit of a column whose name, without the bound, begins or ends like this. Accuracies are shares."""
+
+
+def _unit(column: str) -> str | None:
+    name = column
+    for bound in ("_low", "_nominal", "_high"):
+        name = name.removesuffix(bound)
+    if name in ("accuracy_n", "accuracy_over"):
+        return None
+    return next((unit for end, unit in _UNITS.items() if name.startswith(end) or name.endswith(end)), None)
 
 
 def _flat(row: Row) -> Iterator[dict[str, Any]]:
@@ -301,6 +372,7 @@ def _flat(row: Row) -> Iterator[dict[str, Any]]:
         "card_version": row.card.version,
         "seed": row.seed,
         "time_s": row.time_s,
+        **{name: value for name, value in row.options.items() if name not in ("card", "seed")},
         "accuracy_mean": accuracy.mean if accuracy else None,
         "accuracy_std": accuracy.std if accuracy else None,
         "accuracy_ci95_low": accuracy.ci95[0] if accuracy else None,

@@ -15,7 +15,7 @@ from hpml_sim.analog.in_memory import InMemoryTraining
 from hpml_sim.analog.write_pulses import WritePulses
 from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.distributed import Team
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, NotFiniteError, UnknownNameError
 from hpml_sim.progress import progress
 
 Optimiser = str | Callable[..., torch.optim.Optimizer]
@@ -142,7 +142,7 @@ def fit(
                 loss, accuracy = _epoch(called, inputs, labels, batch_size, objective, stepper, schedule, team, order)
                 if not math.isfinite(loss):
                     model.load_state_dict(before, strict=in_memory is None)
-                    raise HpmlError(
+                    raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
                         f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
                     )

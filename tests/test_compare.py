@@ -64,7 +64,8 @@ def test_a_time_without_data_is_said_never_extrapolated(run):
 
 def test_what_lies_in_the_folder(run):
     folder = run.folder
-    assert {p.name for p in folder.iterdir()} == {"run.json", "results.jsonl", "table.csv", "report.html"}
+    written = {"run.json", "run.toml", "results.jsonl", "networks", "run.log", "table.csv", "report.html"}
+    assert {p.name for p in folder.iterdir()} == written
     assert by_key(ResultFile(folder / "results.jsonl").read()) == by_key(run.rows)
     table = pd.read_csv(folder / "table.csv")
     assert set(table["target"]) == set(ON)

@@ -8,15 +8,16 @@ from torch.utils.data import TensorDataset
 from hpml_sim import models
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.plan import labelled_targets, make_plan, resolve_model
+from hpml_sim.plan import Point, labelled_targets, make_plan, resolve_model
+from hpml_sim.settings import Setup, checked
 from hpml_sim.targets import Analog, Spiking
-
-DEFAULTS = {"seeds": 1, "chips": 25, "times": ["1 s"], "epochs": None, "tune_epochs": None, "lr": 5e-3}
 
 
 def plan(network=None, task=None, on=("cpu",), **changes):
     network = network or models.build("mlp", (1, 8, 8), 10)
-    return make_plan(network, "mlp", task or load_data("digits"), labelled_targets(list(on)), **{**DEFAULTS, **changes})
+    points = [Point(label, target) for label, target in labelled_targets(list(on)).items()]
+    setup = checked(Setup, {"times": ["1 s"], **changes})
+    return make_plan(setup, network, task or load_data("digits"), points)
 
 
 def test_the_same_question_has_the_same_hash():
@@ -87,8 +88,9 @@ def test_each_seed_draws_its_own_weights_but_a_given_network_keeps_its_own():
     [
         ({"lr": 0.0}, "lr=0.0"),
         ({"lr": float("inf")}, "lr=inf"),
-        ({"times": "1 s"}, "list of at least one time"),
+        ({"times": "1 s"}, "must be a list"),
         ({"seeds": [1, 1]}, "twice"),
+        ({"times": []}, "list of at least one time"),
     ],
 )
 def test_what_cannot_be_run_is_named(changes, said):

@@ -1,7 +1,6 @@
-"""The command `hpml-sim`. `verbs.py` has a function for each verb.
+"""The command `hpml-sim`. `verbs.py` and `runs.py` have a function for each verb.
 
-Exit status: 0 done; 1 the check that was asked for failed (`doctor`, `validate --strict`); 2 a mistake in what was
-asked, said in one line; 130 stopped by Ctrl-C, with the finished rows on the disk.
+The exit status is explained by `hpml-sim --help`.
 """
 
 from __future__ import annotations
@@ -10,27 +9,31 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import tyro
 
-from hpml_sim.cli.verbs import VERBS, say
-from hpml_sim.errors import HpmlError
+from hpml_sim.cli.output import say
+from hpml_sim.cli.runs import run_verb
+from hpml_sim.cli.verbs import VERBS
+from hpml_sim.errors import HpmlError, UnknownNameError
+
+DESCRIPTION = """One PyTorch network on every kind of machine: accuracy, energy, latency, throughput.
+
+Every verb takes --log-file FILE; a run with --out also keeps a run.log there. HPML_SIM_QUIET=1 draws no progress bars.
+
+Exit status: 0 done; 1 the check that was asked for failed (doctor, validate --strict); 2 a mistake in what was asked,
+or a run that cannot go on (a full disk, dead workers), said in one line; 130 stopped by Ctrl-C, with the finished rows
+on the disk, so that --resume goes on."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `hpml-sim` with these arguments (default: those of the process) and exit."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    two = " ".join(arguments[:2])
-    if two in VERBS and len(arguments) > 1:  # "cards show" is a verb of two words
-        arguments = [two, *arguments[2:]]
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _log_to_terminal():
-            status = tyro.extras.subcommand_cli_from_dict(
-                VERBS,
-                prog="hpml-sim",
-                description="One PyTorch network on every kind of machine: accuracy, energy, latency, throughput.",
-                args=arguments,
-            )
+        with _logging(_log_file(arguments)):
+            status = _run(arguments)
     except HpmlError as error:
         say(f"hpml-sim: {error}")
         status = 2
@@ -43,16 +46,51 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
+def _run(arguments: list[str]) -> Any:
+    verbs = dict(VERBS)
+    two = " ".join(arguments[:2])
+    if two in verbs and len(arguments) > 1:  # "cards show" is a verb of two words
+        arguments = [two, *arguments[2:]]
+    elif arguments and not arguments[0].startswith("-") and arguments[0] not in verbs:
+        raise UnknownNameError("verb", arguments[0], verbs, hint="`hpml-sim --help` explains them.")
+    if arguments[:1] == ["run"]:
+        verbs["run"] = run_verb(arguments[1:])
+    return tyro.extras.subcommand_cli_from_dict(verbs, prog="hpml-sim", description=DESCRIPTION, args=arguments)
+
+
+def _log_file(arguments: list[str]) -> Path | None:
+    """Take --log-file out of the arguments, wherever it stands."""
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--log-file", "--log_file"):
+            values = [value] if equals else arguments[i + 1 : i + 2]
+            if not values or not values[0]:
+                raise HpmlError("--log-file: give the file")
+            del arguments[i : i + 1 + (not equals)]
+            return Path(values[0])
+    return None
+
+
 @contextmanager
-def _log_to_terminal() -> Iterator[None]:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+def _logging(file: Path | None) -> Iterator[None]:
+    """What the library logs goes to standard error, and to a file with the time of day."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    if file is not None:
+        try:
+            handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        except OSError as error:
+            raise HpmlError(f"--log-file {file}: cannot be written ({error})") from error
+        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log = logging.getLogger("hpml_sim")
     before = log.level
-    log.addHandler(handler)
+    for handler in handlers:
+        log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
         log.setLevel(before)

@@ -3,69 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from hpml_sim.cards import Precision
-
-Json = Annotated[bool, tyro.conf.arg(name="json")]
-
-
-def compare(
-    on: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CARD [CARD ...]")],
-    model: str = "mlp",
-    data: str = "digits",
-    seeds: int = 1,
-    chips: int = 25,
-    times: tuple[str, ...] = ("1 s", "1 h", "1 day", "1 year"),
-    epochs: int | None = None,
-    out: Path | None = None,
-    resume: bool = False,
-    force: bool = False,
-    json_output: Json = False,
-) -> int:
-    """Run one network on several machines: accuracy, energy, latency, throughput, area.
-
-    Args:
-        on: cards to run it on (`hpml-sim cards` lists them; a path of a TOML file works too).
-        model: mlp, cnn, or package.module:callable.
-        data: digits or fashion-mnist.
-        seeds: repetitions of the whole comparison.
-        chips: programmed chips of each analog machine.
-        times: times since programming.
-        epochs: passes over the training data, before and after conversion (default: by the size of the data).
-        out: folder for results.jsonl, table.csv and report.html.
-        resume: go on with the run that the folder holds.
-        force: replace the run that the folder holds.
-        json_output: print the rows as JSON Lines instead of the table.
-    """
-    from hpml_sim.compare import compare as run
-    from hpml_sim.report.table import comparison_table
-
-    result = run(
-        model, data, on, seeds=seeds, chips=chips, times=times, epochs=epochs, tune_epochs=epochs,
-        out=out, resume=resume, force=force,
-    )  # fmt: skip
-    if json_output:
-        _print_lines(row.model_dump(mode="json") for row in result.rows)
-    else:
-        show(comparison_table(result.rows, width=_columns()))
-    if out is not None:
-        say(f"Rows, table and report: {out / 'results.jsonl'}, {out / 'table.csv'}, {out / 'report.html'}")
-    return 0
+from hpml_sim.cli import runs
+from hpml_sim.cli.output import Json, say, show
 
 
-def report(folder: tyro.conf.Positional[Path], out: Path | None = None) -> int:
+def report(folder: tyro.conf.Positional[Path], out: Path | None = None, json_output: Json = False) -> int:
     """Write the HTML report of a finished or unfinished run again.
 
     Args:
         folder: the folder of the run.
         out: the file to write (default: report.html in the folder).
+        json_output: print the path as JSON.
     """
     from hpml_sim.report.html import write_report
     from hpml_sim.results import load_results
@@ -73,7 +27,11 @@ def report(folder: tyro.conf.Positional[Path], out: Path | None = None) -> int:
     rows = load_results(folder).attrs["rows"]
     asked = folder / "run.json"
     run = json.loads(asked.read_text()) if asked.exists() else None
-    say(str(write_report(rows, out or folder / "report.html", run=run)))
+    written = write_report(rows, out or folder / "report.html", run=run)
+    if json_output:
+        print(json.dumps({"report": str(written), "rows": len(rows)}))
+    else:
+        say(str(written))
     return 0
 
 
@@ -126,15 +84,19 @@ def cards_show(name: tyro.conf.Positional[str], json_output: Json = False) -> in
     return 0
 
 
-def cards_check(file: tyro.conf.Positional[Path]) -> int:
+def cards_check(file: tyro.conf.Positional[Path], json_output: Json = False) -> int:
     """Check a card of your own: every problem, with its field and what is allowed.
 
     Args:
         file: a TOML file.
+        json_output: print the card as JSON.
     """
     from hpml_sim.cli import cards as view
 
     card = view.check_card(file)
+    if json_output:
+        print(json.dumps(view.card_json(file), indent=2))
+        return 0
     say(f"{file}: a good {card.kind} card, {sum(1 for _ in card.quantities())} numbers, each with a source")
     return 0
 
@@ -197,30 +159,22 @@ def validate(strict: bool = False, json_output: Json = False) -> int:
     return 1 if strict and not all(point.ok for point in points) else 0
 
 
-def show(renderable: Any) -> None:
-    """Print on standard output, at most 120 columns wide where there is no terminal."""
-    from rich.console import Console
+def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "tcsh"]]) -> int:
+    """Print a script that completes verbs and options: `eval "$(hpml-sim completion bash)"`.
 
-    Console(width=_columns()).print(renderable)
-
-
-def _columns() -> int:
-    """Columns of the terminal; 120 where there is none (a file, a pipe)."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
-
-
-def say(line: str) -> None:
-    """Print on standard error."""
-    print(line, file=sys.stderr)
-
-
-def _print_lines(rows: Iterable[dict[str, Any]]) -> None:
-    for row in rows:
-        print(json.dumps(row))
+    Args:
+        shell: which shell it is for.
+    """
+    tyro.extras.subcommand_cli_from_dict(VERBS, prog="hpml-sim", args=["--tyro-print-completion", shell])
+    return 0
 
 
 VERBS: dict[str, Any] = {
-    "compare": compare,
+    "compare": runs.compare,
+    "sweep": runs.sweep,
+    "search": runs.search,
+    "run": runs.run_verb([]),
+    "init": runs.init,
     "report": report,
     "doctor": doctor,
     "cards": cards,
@@ -228,4 +182,6 @@ VERBS: dict[str, Any] = {
     "cards check": cards_check,
     "estimate": estimate,
     "validate": validate,
+    "completion": completion,
 }
+"""What comes after `hpml-sim`; `main` puts the `run` of the file at hand in the place of the one here."""

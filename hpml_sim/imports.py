@@ -1,0 +1,85 @@
+"""What "package.module:callable" or "file.py:callable" names: networks and data sets of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hpml_sim.errors import HpmlError
+
+
+def names_code(spec: str) -> bool:
+    """Whether a name stands for code of the user's own: it has a colon."""
+    return ":" in spec
+
+
+def imported(what: str, spec: str) -> Callable[..., Any]:
+    """The callable that `spec` names; modules and files in the current folder are found as well.
+
+    Args:
+        what: the argument, for messages, such as "model".
+        spec: "package.module:callable" or "folder/file.py:callable".
+
+    Raises:
+        HpmlError: there is no such file, module or name, it is not callable, or the user's code fails when imported.
+    """
+    source, _, attribute = spec.rpartition(":")
+    try:
+        with _folder_on_path(Path.cwd()):
+            module = _file_module(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+        found = getattr(module, attribute, None)
+    except Exception as error:  # whatever the user's own code raises
+        raise HpmlError(
+            f"{what} {spec!r}: {type(error).__name__}: {error}; give package.module:callable or file.py:callable"
+        ) from error
+    if not callable(found):
+        near = difflib.get_close_matches(attribute, vars(module), n=1, cutoff=0.5)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        raise HpmlError(f"{what} {spec!r}: {source} has no callable {attribute!r}.{guess}")
+    return found
+
+
+def called(what: str, spec: str, /, **options: Any) -> Any:
+    """What that callable gives; errors of the user's code become one that names the argument.
+
+    Raises:
+        HpmlError: see `imported`, and a call that fails.
+    """
+    function = imported(what, spec)
+    try:
+        with _folder_on_path(Path.cwd()):
+            return function(**options)
+    except Exception as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no arguments"
+        raise HpmlError(f"{what} {spec!r}, called with {given}: {type(error).__name__}: {error}") from error
+
+
+def _file_module(path: Path) -> ModuleType:
+    """The module in a file, executed anew: a file that was changed is read as it is now."""
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    with _folder_on_path(path.parent):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _folder_on_path(folder: Path) -> Iterator[None]:
+    """Let code find modules in a folder while it is imported or called."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
