@@ -69,19 +69,20 @@ class FixedPointNeurons(LeakyNeurons):
             return super().run_states(in_time, start)
         with torch.no_grad():
             unit = self.threshold.double() / self.resolution
-            decay = torch.round(self.beta.double().clamp(0, 1) * (1 << _DECAY_BITS)).long()
-            # rounded to whole numbers in float64, which holds them exactly
-            current = torch.round(in_time.double() / unit).clamp(-_STATE, _STATE - 1).long()
+            decay = torch.round(self.beta.double().clamp(0, 1) * (1 << _DECAY_BITS)) / (1 << _DECAY_BITS)
+            # whole numbers in float64, which holds them, and their products with the decay, exactly
+            current = torch.round(in_time / unit).clamp_(-_STATE, _STATE - 1)
             before = in_time.new_zeros(()) + self.initial * self.threshold if start is None else start[0]
-            v = torch.round(before.double() / unit).long().expand_as(current[:, 0])
+            v = torch.round(before / unit).expand_as(current[:, 0]).clone()
             spikes, membrane = torch.empty_like(in_time), torch.empty_like(in_time)
-            for t in range(in_time.shape[1]):
+            for t, now in enumerate(current.unbind(1)):
                 fired = v > self.resolution
-                kept = v * ~fired if self.reset == "zero" else v
-                v = torch.div(kept * decay, 1 << _DECAY_BITS, rounding_mode="trunc") + current[:, t]
+                if self.reset == "zero":
+                    v.masked_fill_(fired, 0)
+                v.mul_(decay).trunc_().add_(now)
                 if self.reset == "subtract":
-                    v = v - fired * self.resolution
-                v = v.clamp(-_STATE, _STATE - 1)
+                    v.sub_(fired.double(), alpha=self.resolution)
+                v.clamp_(-_STATE, _STATE - 1)
                 spikes[:, t] = v > self.resolution
                 membrane[:, t] = v * unit
         return spikes, membrane

@@ -13,9 +13,10 @@ from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.convert import Converted, LayerReport, convert, register_target
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.convention import warn_if_changed
-from hpml_sim.spiking.encoders import ENCODERS
+from hpml_sim.spiking.encoders import ENCODERS, DirectEncoder
 from hpml_sim.spiking.folding import BATCH_NORMS
 from hpml_sim.spiking.folding import LAYERS as SYNAPSES
+from hpml_sim.spiking.functions import with_functions_as_modules
 from hpml_sim.spiking.neurons import AdaptiveNeurons, DropoutInTime, InTime, LeakyNeurons, SynapticNeurons
 from hpml_sim.spiking.state import Stateful
 from hpml_sim.targets import Spiking
@@ -63,6 +64,7 @@ MAXIMA = (
     nn.AdaptiveMaxPool3d,
 )
 _CHANNEL_DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_CONSTANT = (*SYNAPSES, *BATCH_NORMS, *_MEANS, nn.Flatten, nn.Identity)
 _LARGEST_LOGIT = 8.0
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
@@ -148,7 +150,22 @@ class SpikingModel(Converted, Stateful):
                 f"SpikingModel: input of shape {tuple(x.shape)}; expected (batch, ...), the batch a multiple of the "
                 f"{self.chips} chip(s) in it"
             )
-        return self.output.unfold(self.going_on(lambda: self.output(self.network(self.encoder(x)))))
+        return self.output.unfold(self.going_on(lambda: self.output(self._run(x))))
+
+    def _run(self, x: Tensor) -> Tensor:
+        """What the network gives at every step, before the output neurons.
+
+        In training with a constant input, what stands before the first neurons of an `nn.Sequential` is computed once
+        and then repeated. A chip does it at every step, and so do evaluation and whatever counts there.
+        """
+        if not (self.training and isinstance(self.encoder, DirectEncoder) and type(self.network) is nn.Sequential):
+            return self.network(self.encoder(x))
+        constant = True
+        for layer in self.network:
+            if constant and type(layer) not in _CONSTANT:
+                x, constant = self.encoder(x), False
+            x = layer(x)
+        return self.encoder(x) if constant else x
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (chips x batch, classes) of inputs (chips x batch, ...)."""
@@ -171,6 +188,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
         ConversionError: an activation without spiking counterpart, a layer with a memory of its own, or no rectifier.
     """
     warn_if_changed()
+    model = with_functions_as_modules(model)
     replaced: dict[int, nn.Module] = {}
     found = 0
     rows: list[LayerReport] = []
@@ -208,8 +226,8 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
     if not found:
         raise ConversionError(
             f"{type(model).__name__}: no nn.ReLU found, so nothing can spike. An activation called as a function "
-            "(torch.relu, F.relu) inside forward() cannot be seen: make it a module (self.act = nn.ReLU()) and "
-            "convert again"
+            "(torch.relu, F.relu) inside a forward() that torch.fx cannot trace is not seen: make it a module "
+            "(self.act = nn.ReLU()) and convert again"
         )
     model = replace_modules(model, replaced)
     card = load_card(target.card)

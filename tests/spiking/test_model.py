@@ -95,6 +95,29 @@ def test_cnn_with_pooling_and_residual_with_normalisation():
     assert model.eval()(images()).shape == (6, 10)
 
 
+def test_a_constant_input_passes_the_first_layers_once_in_training():
+    model = convert(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 10)),
+        Spiking("loihi", steps=8, encoder="direct", beta=0.9),
+    ).double()
+    model.network[2].eval()
+    x = 3 * images().double()
+    seen = {}
+    for index in (1, 4):
+        model.network[index].register_forward_pre_hook(lambda m, inputs, i=index: seen.update({i: len(inputs[0])}))
+    gradients = []
+    for training in (True, False):
+        model.training = training  # of the model alone, so that all else is equal
+        model.zero_grad()
+        out = model(x)
+        out.square().sum().backward()
+        gradients.append((out.detach(), *(p.grad.clone() for p in model.parameters())))
+        assert seen == {1: 6 if training else 48, 4: 48}
+    assert gradients[0][0].sum() > 0
+    for once, each in zip(*gradients, strict=True):
+        torch.testing.assert_close(once, each)
+
+
 def test_every_layer_learns():
     model = small().train()
     torch.manual_seed(0)
