@@ -15,6 +15,7 @@ from typing import Any
 import numba.cuda
 import numpy as np
 import torch
+from numba import float32
 from torch import Tensor
 
 from hpml_sim.baselines.cuda_launch import ceil_div, check_operands, cuda_backend, launch
@@ -24,6 +25,7 @@ cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, n
 
 THREADS = 32 if cuda_backend() == "simulator" else 256  # the simulator starts a Python thread for each
 MOST_GRID = 4 if cuda_backend() == "simulator" else 4096  # enough to fill any GPU; each thread takes several elements
+AT_ONCE = 4  # elements that a thread of the copy has on their way
 
 zero = np.float32(0)  # a plain 0.0 is float64: numba would then compute the whole line in double precision
 
@@ -39,10 +41,20 @@ def copy_kernel(source, target):
 
     A grid-stride loop: the grid need not match the data, and the next element of a thread is a whole grid away, so that
     the 32 threads of a warp always read 128 bytes in a row (one "coalesced" access).
-    Source: M. Harris, "CUDA Pro Tip: Write Flexible Kernels with Grid-Stride Loops", NVIDIA developer blog, 2013.
+    Each thread asks for AT_ONCE elements before it stores the first: memory takes about 0.7 us to answer, and 4.8 TB/s
+    times 0.7 us are 3.4 MB that must be on their way all the time. One load a thread is not enough (67 % of torch's
+    copy on an H200), because no load may overtake a store that could have changed what it reads.
+    Source: M. Harris, "CUDA Pro Tip: Write Flexible Kernels with Grid-Stride Loops", NVIDIA developer blog, 2013;
+    Little's law, J. D. C. Little, Operations Research 9:383, 1961.
     """
-    for i in range(cuda.grid(1), source.size, cuda.gridsize(1)):
-        target[i] = source[i]
+    step, last = cuda.gridsize(1), source.size - 1
+    read = cuda.local.array(AT_ONCE, float32)  # registers
+    for i in range(cuda.grid(1), source.size, AT_ONCE * step):
+        for k in range(AT_ONCE):
+            read[k] = source[min(i + k * step, last)]  # no branch between the loads
+        for k in range(AT_ONCE):
+            if i + k * step <= last:
+                target[i + k * step] = read[k]
 
 
 @cuda.jit

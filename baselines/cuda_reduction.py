@@ -24,7 +24,8 @@ cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, n
 
 _SIMULATED = cuda_backend() == "simulator"
 THREADS = 8 if _SIMULATED else 256  # of a block; a power of two, so that the tree halves evenly
-MOST_BLOCKS = 4 if _SIMULATED else 1024  # partial sums that the second kernel adds up
+AT_ONCE = 2 if _SIMULATED else 8  # sums of one thread
+MOST_BLOCKS = 4 if _SIMULATED else 2048  # partial sums that the second kernel adds up
 COLUMNS = 4 if _SIMULATED else 32  # columns of a block: 32 neighbours make one 128-byte access
 ROWS = 2 if _SIMULATED else 8
 
@@ -56,14 +57,23 @@ def sum_of_block(value, shared):
 def total_kernel(x, scale, partial):
     """One partial sum a block. Each thread first adds its own elements, a grid apart, then the block adds its threads.
 
+    A thread keeps AT_ONCE sums that do not wait for each other: the next loads are on their way while it adds (one sum
+    reached 27 % of torch's on an H200).
     Run once over the data and once, as a single block, over the partial sums: blocks cannot wait for each other, the
     end of a kernel is where they all meet.
     """
     shared = cuda.shared.array(THREADS, float32)
-    mine = zero
-    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        mine += x[i]
-    block = sum_of_block(mine, shared)
+    mine = cuda.local.array(AT_ONCE, float32)
+    step, last = cuda.gridsize(1), x.size - 1
+    for k in range(AT_ONCE):
+        mine[k] = zero
+    for i in range(cuda.grid(1), x.size, AT_ONCE * step):
+        for k in range(AT_ONCE):
+            value = x[min(i + k * step, last)]  # no branch between the loads
+            mine[k] += value if i + k * step <= last else zero
+    for k in range(1, AT_ONCE):
+        mine[0] += mine[k]
+    block = sum_of_block(mine[0], shared)
     if cuda.threadIdx.x == 0:
         partial[cuda.blockIdx.x] = block * scale
 

@@ -1,7 +1,10 @@
 """The converters of `mvm.py` on a CUDA device, or on numba's simulator (NUMBA_ENABLE_CUDASIM=1); cuBLAS multiplies.
 
-One thread a value of the result: the threads of a warp read neighbours in memory. libdevice's `_rn` operations round
-each product and sum on their own, so that equal products give the same bits as on the CPU.
+Memory limits both: 8 bytes a value for a handful of operations. So a thread keeps to one column and goes down some
+vectors: the threads of a warp read neighbours in memory, several loads are on their way before the first is needed, and
+no thread divides to find its place (four 64-bit divisions a value cost five times what the memory took on an H200).
+libdevice's `_rn` operations round each product and sum on their own, so that equal products give the same bits as on
+the CPU.
 """
 
 from __future__ import annotations
@@ -9,12 +12,16 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from numba import cuda
 from torch import Tensor
 
-from hpml_sim.kernels._cuda import SIMULATED, launch_each, unfused
+from hpml_sim.kernels._cuda import SIMULATED, launch, unfused
+
+_THREADS = 4 if SIMULATED else 128  # side by side, along the columns
+_VECTORS = 3 if SIMULATED else 8  # of one thread
 
 
 @lru_cache(maxsize=2)
@@ -23,46 +30,55 @@ def _kernels(double: bool) -> tuple[Any, Any]:
     from numba.cuda import libdevice
 
     real, mul, add, _ = unfused(double)
-    zero = real(0)
+    zero, number = real(0), numba.float64 if double else numba.float32
     rint = np.rint if SIMULATED else libdevice.rint if double else libdevice.rintf
 
     @cuda.jit
     def dac(x, gain, top, codes):
-        thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-        i = thread % x.shape[3]
-        rest = thread // x.shape[3]
-        t = rest % x.shape[2]
-        rest = rest // x.shape[2]
-        v = rest % x.shape[1]
-        g = rest // x.shape[1]
-        if g >= x.shape[0]:
-            return
-        k = rint(mul(x[g, v, t, i], gain))
-        k = top if k > top else k
-        codes[g, t, v, i] = -top if k < -top else k
+        read = cuda.local.array(_VECTORS, number)
+        first, t, g = cuda.blockIdx.x * _VECTORS, cuda.blockIdx.y, cuda.blockIdx.z
+        last = x.shape[1] - 1
+        for i in range(cuda.threadIdx.x, x.shape[3], _THREADS):
+            for k in range(_VECTORS):  # no branch between the loads: beyond the end they read the last vector
+                read[k] = x[g, min(first + k, last), t, i]
+            for k in range(_VECTORS):
+                code = rint(mul(read[k], gain))
+                code = top if code > top else code
+                code = -top if code < -top else code
+                if first + k <= last:
+                    codes[g, t, first + k, i] = code
 
     @cuda.jit
     def adc(y, noise, noisy, sigma, gain, top, scale, z):
-        thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-        cols = z.shape[2]
-        j = thread % cols
-        rest = thread // cols
-        v = rest % z.shape[1]
-        g = rest // z.shape[1]
-        if g >= z.shape[0]:
+        read = cuda.local.array(_VECTORS, number)
+        drawn = cuda.local.array(_VECTORS, number)
+        total = cuda.local.array(_VECTORS, number)
+        first, g = cuda.blockIdx.x * _VECTORS, cuda.blockIdx.z
+        last, cols = z.shape[1] - 1, z.shape[2]
+        j = cuda.blockIdx.y * _THREADS + cuda.threadIdx.x
+        if j >= cols:
             return
-        total = zero
+        for k in range(_VECTORS):
+            total[k] = zero
         for t in range(y.shape[1]):
-            for part in range(y.shape[3] // cols):
-                column = part * cols + j
-                k = mul(y[g, t, v, column], gain)
+            for column in range(j, y.shape[3], cols):
+                count = scale[g, t, column]
+                for k in range(_VECTORS):
+                    read[k] = y[g, t, min(first + k, last), column]
                 if noisy:
-                    k = add(k, mul(noise[g, t, v, column], sigma))
-                k = rint(k)
-                k = top if k > top else k
-                k = -top if k < -top else k
-                total = add(total, mul(k, scale[g, t, column]))
-        z[g, v, j] = total
+                    for k in range(_VECTORS):
+                        drawn[k] = noise[g, t, min(first + k, last), column]
+                for k in range(_VECTORS):
+                    code = mul(read[k], gain)
+                    if noisy:
+                        code = add(code, mul(drawn[k], sigma))
+                    code = rint(code)
+                    code = top if code > top else code
+                    code = -top if code < -top else code
+                    total[k] = add(total[k], mul(code, count))
+        for k in range(_VECTORS):
+            if first + k <= last:
+                z[g, first + k, j] = total[k]
 
     return dac, adc
 
@@ -71,11 +87,16 @@ def dac(x: Tensor, gain: float, top: int, codes: Tensor) -> None:
     """Fill codes (groups, tiles, vectors, height) from x (groups, vectors, tiles, height)."""
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
-    launch_each(_kernels(double)[0], x.numel(), x, real(gain), real(top), codes)
+    groups, vectors, tiles, height = x.shape
+    grid = (-(-vectors // _VECTORS), tiles, groups if height else 0)
+    launch(_kernels(double)[0], grid, (_THREADS,), x, real(gain), real(top), codes)
 
 
 def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, top: int, scale: Tensor, z: Tensor) -> None:
     """Fill z (groups, vectors, cols) from y (groups, tiles, vectors, slices * cols)."""
     double = y.dtype == torch.float64
     real = np.float64 if double else np.float32
-    launch_each(_kernels(double)[1], z.numel(), y, noise, noisy, real(sigma), real(gain), real(top), scale, z)
+    groups, vectors, cols = z.shape
+    grid = (-(-vectors // _VECTORS), -(-cols // _THREADS), groups)
+    numbers = (real(sigma), real(gain), real(top))
+    launch(_kernels(double)[1], grid, (_THREADS,), y, noise, noisy, *numbers, scale, z)
