@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from hpml_sim.cards import Precision
-from hpml_sim.cli import runs
+from hpml_sim.cli import measured, runs
 from hpml_sim.cli.output import Json, say, show
 
 
@@ -182,6 +182,8 @@ VERBS: dict[str, Any] = {
     "cards check": cards_check,
     "estimate": estimate,
     "validate": validate,
+    "profile": measured.profile,
+    "roofline": measured.roofline,
     "completion": completion,
 }
 """What comes after `hpml-sim`; `main` puts the `run` of the file at hand in the place of the one here."""

@@ -1,0 +1,233 @@
+"""The ceilings of the machine at hand, measured: how fast it copies, multiplies and starts operators; its power."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.bands import Band
+from hpml_sim.cards import Precision
+from hpml_sim.errors import HpmlError
+from hpml_sim.machine import cpu_name
+from hpml_sim.meters import measure
+from hpml_sim.meters.energy import Meter, meter_for
+
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the measured copy and product are, and how long each is repeated.
+
+    Attributes:
+        copy_bytes: of one of the two tensors of the copy; several times the last cache. side: of the square matrices.
+        window_s: repeats of one figure last at least so long.
+    """
+
+    copy_bytes: int
+    side: int
+    window_s: float = 0.5
+
+
+CPU_SIZE, GPU_SIZE = Size(1 << 28, 1536), Size(1 << 31, 8192)
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What was measured; bands are 10th percentile, median and 90th percentile of the repeats.
+
+    Attributes:
+        device: "cpu" or "cuda". name: of the processor or GPU. cores: threads torch uses on a CPU, else None.
+        bandwidth: bytes a second of a large copy, read and written.
+        rates: operations a second of a large square product, by precision (a MAC is two).
+        launch_s: what one more operator costs in an eager network. call_s: what a forward call costs besides.
+        memory_bytes, cache_bytes: of the device; its last-level cache (None: unknown).
+        idle_w: watts while nothing runs. active_w: watts above that while operators too small to count keep coming.
+        most_w: the board's limit, or what a large product draws. None without a power meter.
+        power_how: "measured:<meter>", or why there is none.
+    """
+
+    device: str
+    name: str
+    cores: int | None
+    bandwidth: Band
+    rates: dict[Precision, Band]
+    launch_s: Band
+    call_s: Band
+    memory_bytes: int
+    cache_bytes: int | None
+    idle_w: float | None
+    active_w: float | None
+    most_w: float | None
+    power_how: str
+
+
+def measure_ceilings(
+    device: str | torch.device = "cpu", *, size: Size | None = None, meter: Meter | None = None
+) -> Ceilings:
+    """Measure the ceilings of a device: a few seconds on a GPU, about ten on a CPU.
+
+    Run it while nothing else does: what others take of a memory bus or a power budget is missing here.
+
+    Args:
+        device: "cpu" or "cuda".
+        size: of the measured copy and product; None takes what suits the device.
+        meter: a power meter; by default the one that belongs to the device.
+
+    Raises:
+        HpmlError: torch has no such device here.
+    """
+    where = torch.device(device)
+    if where.type not in ("cpu", "cuda") or (where.type == "cuda" and not torch.cuda.is_available()):
+        raise HpmlError(
+            f"measure_ceilings: device={str(device)!r} cannot be measured here; take 'cpu', or 'cuda' on a machine "
+            "with an NVIDIA GPU (`hpml-sim doctor` says what torch finds)"
+        )
+    gpu = where.type == "cuda"
+    size = size or (GPU_SIZE if gpu else CPU_SIZE)
+    meter = meter or meter_for(where)
+    reason = meter.available().reason
+    idle_w = None if reason else _watts(meter, lambda: time.sleep(0.01), 2 * size.window_s)
+    bandwidth = _bandwidth(where, size)
+    rates: dict[Precision, Band] = {
+        name: rate for name in _precisions(where) if (rate := _rate(where, name, size)) is not None
+    }
+    launch_s, call_s = _launches(where, size.window_s)
+    active_w = most_w = None
+    if idle_w is not None:
+        small, wait = torch.zeros(16, device=where), _wait(where)
+        active_w = max(0.0, _watts(meter, lambda: (small.add_(1), wait()), 2 * size.window_s) - idle_w)
+        most_w = _most_w(where, meter, size)
+    return Ceilings(
+        device=where.type,
+        name=torch.cuda.get_device_name(where) if gpu else cpu_name(),
+        cores=None if gpu else torch.get_num_threads(),
+        bandwidth=bandwidth,
+        rates=rates,
+        launch_s=launch_s,
+        call_s=call_s,
+        memory_bytes=torch.cuda.get_device_properties(where).total_memory if gpu else _memory_bytes(),
+        cache_bytes=int(torch.cuda.get_device_properties(where).L2_cache_size) if gpu else _cache_bytes(),
+        idle_w=idle_w,
+        active_w=active_w,
+        most_w=most_w,
+        power_how=reason or f"measured:{meter.name}",
+    )
+
+
+def _wait(device: torch.device) -> Callable[[], None]:
+    return torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+
+
+def _seconds(call: Callable[[], object], device: torch.device, window_s: float) -> np.ndarray:
+    """Seconds of each call: 10th percentile, median, 90th."""
+    wait, samples = _wait(device), []
+    for _ in range(2):
+        call()
+    end = time.perf_counter() + window_s
+    while len(samples) < 5 or time.perf_counter() < end:
+        wait()
+        start = time.perf_counter()
+        call()
+        wait()
+        samples.append(time.perf_counter() - start)
+    return np.percentile(samples, (10, 50, 90))
+
+
+def _per_second(amount: float, seconds: np.ndarray) -> Band:
+    fast, middle, slow = seconds.tolist()
+    return Band(amount / slow, amount / middle, amount / fast)
+
+
+def _bandwidth(device: torch.device, size: Size) -> Band:
+    source = torch.rand(size.copy_bytes // 4, device=device)
+    target = torch.zeros_like(source)
+    return _per_second(2 * size.copy_bytes, _seconds(lambda: target.copy_(source), device, size.window_s))
+
+
+def _precisions(device: torch.device) -> tuple[Precision, ...]:
+    """Those that the device has arithmetic for; a CPU without bf16 instructions would convert and be slower for it."""
+    if device.type == "cuda":
+        return ("fp32", "tf32", "bf16", "fp16", "int8")
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return ("fp32", "bf16") if "avx512_bf16" in flags or "amx_bf16" in flags else ("fp32",)
+
+
+def _rate(device: torch.device, precision: Precision, size: Size) -> Band | None:
+    """Operations a second of a product of random matrices; None where the device refuses it."""
+    n, generator = size.side, torch.Generator(device).manual_seed(0)
+    a, b = (torch.randn(n, n, device=device, generator=generator) for _ in range(2))
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
+    if precision == "int8":
+        a, b = (x.mul(30).clamp(-127, 127).to(torch.int8) for x in (a, b.t()))
+        a, b, multiply = a, b.t(), torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
+    elif precision != "tf32":
+        a, b = a.to(_DTYPES[precision]), b.to(_DTYPES[precision])
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"  # pyright: ignore[reportAttributeAccessIssue]
+        return _per_second(2.0 * n**3, _seconds(lambda: multiply(a, b), device, size.window_s))
+    except RuntimeError:  # a GPU without such units
+        return None
+    finally:
+        matmul.fp32_precision = before  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _launches(device: torch.device, window_s: float) -> tuple[Band, Band]:
+    """Seconds an operator, and a call besides its operators: the slope and the rest of two chains of small layers."""
+    short, long = 2, 42
+
+    def seconds(layers: int) -> np.ndarray:
+        pairs = (layer for _ in range(layers // 2) for layer in (nn.Linear(16, 16), nn.ReLU()))
+        chain, x = nn.Sequential(*pairs).to(device).eval(), torch.rand(1, 16, device=device)
+        samples = measure(chain, x, min_window_s=window_s / 3, windows=3).samples_s
+        return np.percentile(samples, (10, 50, 90))
+
+    few, many = seconds(short), seconds(long)
+    launch = np.maximum.accumulate(np.maximum((many - few) / (long - short), 1e-8))
+    call = np.maximum.accumulate(np.maximum(few - short * launch, 1e-7))
+    return Band(*launch.tolist()), Band(*call.tolist())
+
+
+# ---------------------------------------------------------------------------------------------------------------- power
+
+
+def _watts(meter: Meter, work: Callable[[], object], seconds: float) -> float:
+    """Mean power while `work` is repeated."""
+    start, before = time.perf_counter(), meter.energy_j()
+    while time.perf_counter() - start < seconds:
+        work()
+    return (meter.energy_j() - before) / (time.perf_counter() - start)
+
+
+def _most_w(device: torch.device, meter: Meter, size: Size) -> float:
+    if device.type == "cuda":
+        import pynvml
+
+        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        return pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) * 1e-3
+    a = torch.rand(size.side, size.side)
+    return _watts(meter, lambda: a @ a, 4 * size.window_s)
+
+
+# --------------------------------------------------------------------------------------------------------------- memory
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cache_bytes(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int | None:
+    """The last-level cache that this machine's first core sees."""
+    sizes = [(p / "size").read_text().strip() for p in folder.glob("index*") if (p / "size").exists()]
+    factors = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    found = [int(text[:-1]) * factors[text[-1]] for text in sizes if text[:-1].isdigit() and text[-1] in factors]
+    return max(found, default=None)

@@ -1,0 +1,90 @@
+"""The roofline plot: one sees what limits what, and where tiles and cores stand beside processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpml_sim.errors import HpmlError
+from hpml_sim.roofline.points import Kind, Point, Roof
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, 2008
+_MARKERS: dict[Kind, str] = {"layer": "o", "measured": "s", "kernel": "^", "tile": "D", "core": "*"}
+_SAID: dict[Kind, str] = {
+    "layer": "layer, estimated",
+    "measured": "layer, measured here",
+    "kernel": "kernel, measured",
+    "tile": "crossbar tile",
+    "core": "neuromorphic core",
+}
+_NAMED = 24  # points that get their name written beside them
+
+
+def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str = "") -> Figure:
+    """Operations a second against operations a byte, both logarithmic; a line a roof, a mark a point.
+
+    A mark on the slope is limited by memory, one under the flat part by arithmetic; the gap to the line is what
+    launches, the power limit or the kernel itself cost.
+
+    Args:
+        roofs: of processors. points: of layers, kernels, tiles and cores. title: above it.
+
+    Raises:
+        HpmlError: nothing to draw.
+
+    Source: S. Williams, A. Waterman, D. Patterson, Roofline, CACM 52(4):65, 2009.
+    """
+    if not roofs and not points:
+        raise HpmlError("plot_roofline: no roof and no point; name a card (--on h200) or a network (--model mlp)")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    axes: Any = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    across = [p.intensity for p in points] + [r.ridge for r in roofs]
+    left, right = min(across) / 5, max(across) * 5
+    machines = list(dict.fromkeys([p.machine for p in points]))
+    for i, roof in enumerate(roofs):
+        colour = _COLOURS[i % len(_COLOURS)]
+        corners = [left, *([roof.ridge] if left < roof.ridge < right else []), right]
+        style = "-" if roof.measured else (0, (6, 2))
+        said = f"{roof.name}: {_si(roof.rate.nominal)}OP/s, {_si(roof.bandwidth.nominal)}B/s"
+        axes.plot(corners, [roof.at(x) for x in corners], color=colour, linestyle=style, linewidth=1.6, label=said)
+    seen: set[tuple[str, str]] = set()
+    for point in points:
+        colour = _COLOURS[machines.index(point.machine) % len(_COLOURS)]
+        label = f"{_SAID[point.kind]}: {point.machine}" if point.machine else _SAID[point.kind]
+        first = (point.kind, point.machine) not in seen
+        seen.add((point.kind, point.machine))
+        axes.plot(
+            [point.intensity],
+            [point.rate],
+            linestyle="none",
+            marker=_MARKERS[point.kind],
+            markersize=10 if point.kind == "core" else 7,
+            color=colour,
+            markeredgecolor="#1b1f24",
+            markeredgewidth=0.6,
+            label=label if first else None,
+        )
+    if len(points) <= _NAMED:
+        for point in points:
+            said = f"{point.name} ({point.limit})" if point.limit else point.name
+            axes.annotate(said, (point.intensity, point.rate), (6, 3), textcoords="offset points", fontsize=7.5)
+    axes.set_xlim(left, right)
+    axes.grid(which="major", color="#d5d9df", linewidth=0.6)
+    axes.set_xlabel("operations a byte that crosses the edge of the weights' memory")
+    axes.set_ylabel("operations a second")
+    axes.set_title(title, loc="left", fontsize=10)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
+    return figure
+
+
+def _si(value: float) -> str:
+    from hpml_sim.report._format import si
+
+    return si(value, "")
