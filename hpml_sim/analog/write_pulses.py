@@ -120,12 +120,18 @@ class TileCounter:
         )
 
         self.tile = tile
-        device = tile.rpu_config.device
-        self._mixed = isinstance(device, MixedPrecisionCompound)
-        self._fast = isinstance(device, TransferCompound)
-        self._buffered = isinstance(device, ChoppedTransferCompound)
+        self.device = tile.rpu_config.device
+        self.update = tile.rpu_config.update
+        counts = [
+            (ChoppedTransferCompound, self._buffered),
+            (TransferCompound, self._transferred),
+            (MixedPrecisionCompound, self._mixed),
+        ]
+        self._count = next((count for kind, count in counts if isinstance(self.device, kind)), self._direct)
         self._pairs: list[tuple[Tensor, Tensor]] = []
-        self._before: dict[str, Any] = {}
+        self._weights: Tensor | None = None
+        self._slice = 0.0
+        self._sum: tuple[float, Tensor] = (-1.0, torch.zeros(()))
 
     def before_step(self) -> None:
         """Keep what the step is about to use up."""
@@ -137,72 +143,65 @@ class TileCounter:
             rows, columns = self.tile.in_trans, self.tile.out_trans
             x, d = self.tile.pre_update(x, 0 if rows else x.dim() - 1, d, 0 if columns else d.dim() - 1)
             self._pairs.append((_vectors(x, rows), _vectors(d, columns)))
-        self._before = self._state()
+        self._weights = self.tile.tile.get_weights().clone() if self._count == self._buffered else None
+        self._slice = self._inner().get("current_slice_indices", 0.0)
+        if self._count == self._mixed and self._inner()["current_update_index"] != self._sum[0]:
+            self._sum = self._digital_sum()  # else it is as the last step left it
 
     def after_step(self) -> float:
         """Pulses of the step."""
-        if not self._pairs:
-            return 0.0
-        update, lr = self.tile.rpu_config.update, self.tile.tile.get_learning_rate()
-        after = self._state()
-        if self._mixed:
-            return self._mixed_pulses(after, lr, update)
-        if not self._fast:
-            return self._gradient_pulses(lr, after["granularity"], update)
-        fast_lr = after["count_lr"] if self._buffered else self._fast_lr(lr)
-        total = self._gradient_pulses(fast_lr, after["granularity"], update)
-        if self._buffered:
-            moved = (after["slow"] - self._before["slow"]).abs() > _MOVED * after["slow granularity"]
-            return total + float(moved.sum())
-        return total + self._transferred(after, lr)
+        return self._count(self.tile.tile.get_learning_rate()) if self._pairs else 0.0
 
-    def _gradient_pulses(self, lr: float, granularity: float, update: Any) -> float:
-        return sum(expected_pulses(x, d, lr, granularity, update) for x, d in self._pairs)
+    def _direct(self, lr: float) -> float:
+        return self._gradient(lr, self._inner()["weight_granularity"])
 
-    def _fast_lr(self, lr: float) -> float:
-        device = self.tile.rpu_config.device
-        if device.fast_lr <= 0:
-            return lr
-        return device.fast_lr * lr if device.scale_fast_lr else device.fast_lr
-
-    def _mixed_pulses(self, after: dict[str, Any], lr: float, update: Any) -> float:
-        """What went from the digital sum to the devices, row by row of the array."""
+    def _mixed(self, lr: float) -> float:
+        """What left the digital sum for the devices, row by row of the array."""
+        before, self._sum = self._sum[1], self._digital_sum()
         added = sum((d.double().T @ x.double() for x, d in self._pairs), torch.zeros(())) * lr
-        steps = ((self._before["sum"] + added - after["sum"]) / after["granularity"]).round().abs()
+        steps = ((before + added - self._sum[1]) / self._inner()["granularity"]).round().abs()
         longest = steps.amax(1).clamp(min=1)
-        return float((steps * (update.desired_bl / longest).clamp(max=1).unsqueeze(1)).sum())
+        return float((steps * (self.update.desired_bl / longest).clamp(max=1).unsqueeze(1)).sum())
 
-    def _transferred(self, after: dict[str, Any], lr: float) -> float:
-        """The columns of the fast array that were read and written to the slow one."""
-        device = self.tile.rpu_config.device
-        columns = after["fast"].shape[1]
-        first, last = self._before["slice"], after["slice"]
+    def _transferred(self, lr: float) -> float:
+        """The fast array's, and those of its columns that were read and written to the slow one."""
+        device, inner = self.device, self._inner()
+        fast_lr = lr if device.fast_lr <= 0 else device.fast_lr * (lr if device.scale_fast_lr else 1.0)
+        total = self._gradient(fast_lr, inner["0.weight_granularity"])
+        fast = self._hidden("hidden_weights_0")
+        first, last, columns = int(self._slice), int(inner["current_slice_indices"]), fast.shape[1]
         if first == last:
-            return 0.0
+            return total
         chosen = [column % columns for column in range(first, last if last > first else last + columns)]
-        read = after["fast"][:, chosen].T
-        one = torch.ones(len(chosen), 1)
         lr = device.transfer_lr * (lr if device.scale_transfer_lr else 1.0)
-        return expected_pulses(one, read, lr, after["slow granularity"], device.transfer_update)
+        one = torch.ones(len(chosen), 1)
+        return total + expected_pulses(
+            one, fast[:, chosen].T, lr, inner["1.weight_granularity"], device.transfer_update
+        )
 
-    def _state(self) -> dict[str, Any]:
-        """What of the tile's inner state the count needs."""
+    def _buffered(self, lr: float) -> float:
+        """The fast array's at the rate that the tile chose for it, and the devices of the slow one that moved."""
+        inner = self._inner()
+        assert self._weights is not None
+        moved = (self.tile.tile.get_weights() - self._weights).abs() > _MOVED * inner["1.weight_granularity"]
+        return self._gradient(inner["tmp_count_lr"], inner["0.weight_granularity"]) + float(moved.sum())
+
+    def _gradient(self, lr: float, granularity: float) -> float:
+        return sum(expected_pulses(x, d, lr, granularity, self.update) for x, d in self._pairs)
+
+    def _digital_sum(self) -> tuple[float, Tensor]:
+        """How many vectors were added to mixed precision's sum of gradients, and the sum."""
+        return self._inner()["current_update_index"], self._hidden("hidden_weights_chi").double()
+
+    def _inner(self) -> dict[str, float]:
+        """First values of the device's inner state, by their names in aihwkit."""
+        prefix = "rpu.rpu_device."
         extra = self.tile.tile.dump_extra()
-        found: dict[str, Any] = {}
-        if self._mixed:
-            found["granularity"] = extra["rpu.rpu_device.granularity"][0]
-            found["sum"] = self.tile.get_hidden_parameters()["hidden_weights_chi"].double()
-        elif self._fast:
-            hidden = self.tile.get_hidden_parameters()
-            found["granularity"] = extra["rpu.rpu_device.0.weight_granularity"][0]
-            found["slow granularity"] = extra["rpu.rpu_device.1.weight_granularity"][0]
-            found["fast"], found["slow"] = hidden["hidden_weights_0"].clone(), self.tile.tile.get_weights().clone()
-            found["slice"] = int(extra["rpu.rpu_device.current_slice_indices"][0])
-            if self._buffered:
-                found["count_lr"] = extra["rpu.rpu_device.tmp_count_lr"][0]
-        else:
-            found["granularity"] = extra["rpu.rpu_device.weight_granularity"][0]
-        return found
+        return {key.removeprefix(prefix): v[0] for key, v in extra.items() if key.startswith(prefix) and len(v)}
+
+    def _hidden(self, name: str) -> Tensor:
+        tile = self.tile.tile
+        return tile.get_hidden_parameters()[tile.get_hidden_parameter_names().index(name)]
 
 
 def _vectors(x: Tensor, transposed: bool) -> Tensor:

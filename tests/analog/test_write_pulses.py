@@ -123,7 +123,7 @@ def test_the_fast_array_of_the_transfer_rules_agrees_with_aihwkit(rule):
         expected += count
         drawn += sum(float((b - a).abs().sum()) for a, b in zip(before, after, strict=True)) / 0.001
     assert drawn > 1500
-    # drawn / expected in 30 runs: 1.00 with sd 0.018 at most, and 0.97 with sd 0.014 for agad; 6 sd, false alarm < 1e-6
+    # drawn / expected in 30 runs: 1.00 with sd 0.018 at most, and 0.975 with sd 0.02 for agad; 4 sd, false alarm < 1e-4
     assert drawn == pytest.approx(expected, rel=0.11)
 
 
