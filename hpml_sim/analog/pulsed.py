@@ -49,9 +49,11 @@ _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Shares of the devices' range that the largest weight may take."""
 _LOSS = 0.02
 """How much more of the weights (relative rms) may be lost than at the best of these shares."""
-_SPREAD = 0.15
-"""Where the rms of the weights should lie in the devices' range: new weights, all of one size, keep room to grow, and
-those of a trained network, with a few large ones, stand out of the converters' noise. Found by trying on digits."""
+_TRAINED, _NEW = 0.4, 0.125
+"""The shares for trained and for new weights: new ones need room to grow (eightfold), trained ones must stand out of
+the noise of converters and devices. Found by trying on digits."""
+_UNIFORM = 1.8
+"""Weights whose largest is less than this many times their rms are as torch initialises layers: uniform (sqrt 3)."""
 
 
 def training_rule(target: Analog) -> TrainingRule:
@@ -76,9 +78,9 @@ def why_not_pulsed(layer: nn.Module) -> str | None:
 def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int, float, str]:
     """A layer with the same weights on pulsed devices.
 
-    The scaling between weights and devices is chosen for each layer: of the shares of the devices' range at which
-    hardly more of the weights is lost than at the best one, the nearest to `_SPREAD`. (aihwkit's default clips trained
-    weights, and devices with much write noise lose small ones.)
+    The scaling between weights and devices is chosen for each layer. Trained weights: of the shares of the devices'
+    range at which hardly more of the weights is lost than at the best one, the nearest to `_TRAINED`. (aihwkit's
+    default clips trained weights, and devices with much write noise lose small ones.) New weights: `_NEW`.
 
     Args:
         layer: a `nn.Linear`, `nn.Conv1d` to `nn.Conv3d`, or Hugging Face `Conv1D`; not changed.
@@ -117,13 +119,14 @@ def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int
         made_layer: Any = getattr(kinds, f"Analog{kind.__name__}").from_digital(layer, config)
     made_layer.train(layer.training)
     weight = layer.weight.detach()
-    lost = {}
-    for share in _SHARES:
-        made_layer.set_weights(weight, layer.bias, weight_scaling_omega=share)
-        lost[share] = _relative_error(made_layer, weight)
-    wanted = _SPREAD * float(weight.abs().max() / weight.square().mean().sqrt().clamp(min=1e-30))
-    held = [share for share in _SHARES if lost[share] <= min(lost.values()) + _LOSS]
-    chosen = min(held, key=lambda share: abs(share - wanted))
+    chosen = _NEW
+    if float(weight.abs().max()) > _UNIFORM * float(weight.square().mean().sqrt()):
+        lost = {}
+        for share in _SHARES:
+            made_layer.set_weights(weight, layer.bias, weight_scaling_omega=share)
+            lost[share] = _relative_error(made_layer, weight)
+        held = [share for share in _SHARES if lost[share] <= min(lost.values()) + _LOSS]
+        chosen = min(held, key=lambda share: abs(share - _TRAINED))
     made_layer.set_weights(weight, layer.bias, weight_scaling_omega=chosen)
     carried = (
         f"{target.device} devices, {training_rule(target)}: trained in place; weights carried over within "
