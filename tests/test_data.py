@@ -128,7 +128,7 @@ def published(tmp_path_factory, monkeypatch, folder):
     write_idx_set(root, np.full((2, 28, 28), 7), np.array([1, 2]))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, format, *args):  # noqa: A002
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=root)) as server:
