@@ -83,6 +83,7 @@ result = hs.compare(
     hs.models.mlp(64, 128, 10), "digits", MACHINES, times=["1 s", "1 day"], chips=10, epochs=30, tune_epochs=10
 )
 table = result.table()
+table["energy_uj"] = 1e6 * table.energy_j_nominal
 shown = [
     "target",
     "batch",
@@ -90,11 +91,11 @@ shown = [
     "accuracy_mean",
     "accuracy_n",
     "accuracy_over",
-    "energy_j_nominal",
+    "energy_uj",
     "scope",
     "estimate_how",
 ]
-table.dropna(subset="energy_j_nominal")[shown].round(4)
+table.dropna(subset="energy_uj")[shown].round(4)
 
 # %% [markdown]
 # No figure stands alone: the table says over what an accuracy is a mean, how an energy was obtained, and its *scope*, that
@@ -126,8 +127,7 @@ assert {p[1] for p in points} == {"core", "chip", "board"}
 # not told apart by it.
 
 # %%
-figure = result.plot()
-plt.show()
+result.plot()
 
 # %% [markdown]
 # ## Task 2: Many seeds at once (2 points)
