@@ -14,7 +14,7 @@ from pathlib import Path
 def versions() -> dict[str, str]:
     """Versions of this package and of what computes under it."""
     found = {}
-    for package in ("hpml_sim", "torch", "aihwkit", "snntorch", "numba", "numpy"):
+    for package in ("hpml_sim", "torch", "aihwkit", "snntorch", "numba", "numba-cuda", "numpy", "torchao"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     found["python"] = platform.python_version()

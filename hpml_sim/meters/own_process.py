@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError
@@ -17,7 +18,7 @@ from hpml_sim.meters.measure import Measurement, measure
 
 
 def measure_in_own_process(model: nn.Module, example: Tensor, **options: Any) -> Measurement:
-    """`measure(model, example, **options)`, by a fresh Python on the same device.
+    """`measure(model, example, **options)`, by a fresh Python on the same device, with as many threads.
 
     Raises:
         HpmlError: the model cannot be pickled, or the other process failed; the message holds its last line.
@@ -26,7 +27,9 @@ def measure_in_own_process(model: nn.Module, example: Tensor, **options: Any) ->
 
     device = example.device
     try:
-        sent = cloudpickle.dumps((copy.deepcopy(model).cpu(), example.cpu(), str(device), options))
+        sent = cloudpickle.dumps(
+            (copy.deepcopy(model).cpu(), example.cpu(), str(device), torch.get_num_threads(), options)
+        )
     except Exception as error:  # pickle raises whatever the object's own methods raise
         raise HpmlError(
             f"measure(own_process=True): {type(model).__name__} cannot be sent to another process "
@@ -46,7 +49,8 @@ def measure_in_own_process(model: nn.Module, example: Tensor, **options: Any) ->
 def main(arguments: list[str]) -> None:
     """Read what to measure from one file, write the measurement into another."""
     given, result = map(Path, arguments)
-    model, example, device, options = pickle.loads(given.read_bytes())
+    model, example, device, threads, options = pickle.loads(given.read_bytes())
+    torch.set_num_threads(threads)
     result.write_bytes(pickle.dumps(measure(model.to(device), example.to(device), **options)))
 
 

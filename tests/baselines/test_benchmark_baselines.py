@@ -29,7 +29,7 @@ def test_every_pair_of_the_gpu_part_computes_the_same(script, device):
     for case in script.gpu_cases(device, small=True):
         assert script.difference(case) <= case.tolerance
         names.append(case.name)
-    assert len(names) == 10
+    assert len(names) == 12
 
 
 def test_a_pair_that_differs_stops_the_benchmark(script):
@@ -51,7 +51,7 @@ def test_ratio_is_above_one_where_ours_is_faster(script):
 
 def test_without_a_gpu_it_says_so_and_writes_what_it_has(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(script, "gpu_state", lambda: ("no GPU in this machine", {}))
-    monkeypatch.setattr(script, "cpu_cases", lambda window: iter(()))
+    monkeypatch.setattr(script, "network_cases", lambda window, device: iter(()))
     assert script.main(["--out", str(tmp_path / "results" / "b.json"), "--rounds", "3"]) == 0
     written = json.loads((tmp_path / "results" / "b.json").read_text())
     assert written["gpu"] == {"not_measured": "no GPU in this machine"}

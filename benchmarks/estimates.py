@@ -1,0 +1,135 @@
+"""Estimated against measured time and energy of an MLP and a CNN, at batch 1 and at the best batch, on this machine.
+
+    python benchmarks/estimates.py [--device cpu|cuda] [--card NAME] [--out benchmarks/results/NAME.json]
+
+The ceilings of the machine are measured first (copy, product, launches, power) and made a card; the networks are not
+looked at for it. Then each network is measured in a process of its own, in windows of at least 2 s where there is a
+power meter, and estimated from that card, and from a published one (--card; by itself the h100 or h200 of this GPU).
+A ratio is estimated / measured. Goals by the measured card: within 2 x on a CPU, within 35 % on a GPU, time and energy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpml_sim.cards import Card, load_card
+from hpml_sim.census import census
+from hpml_sim.convert import convert
+from hpml_sim.estimate import estimate
+from hpml_sim.machine import machine, versions
+from hpml_sim.meters import Measurement, measure, measure_batches
+from hpml_sim.models import cnn, mlp
+from hpml_sim.roofline import ceilings_card, measure_ceilings
+from hpml_sim.targets import Digital
+
+GOALS = {"cpu": 2.0, "cuda": 1.35}
+KEPT = 400  # raw samples of a measurement in the file, evenly spaced; how many there were stands beside them
+
+
+def networks(device: str) -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    if device == "cpu":
+        return {
+            "mlp 784-256-256-10": (mlp(784, 256, 256, 10), (784,)),
+            "cnn 28x28": (cnn((1, 28, 28), 10), (1, 28, 28)),
+        }
+    return {
+        "mlp 784-4096-4096-10": (mlp(784, 4096, 4096, 10), (784,)),
+        "cnn 28x28, width 64": (cnn((1, 28, 28), 10, width=64), (1, 28, 28)),
+    }
+
+
+def kept(m: Measurement) -> dict[str, Any]:
+    """A measurement for the file, with raw samples, thinned where there are many."""
+    record = asdict(m)
+    step = -(-len(m.samples_s) // KEPT)
+    return {**record, "samples_s": [float(f"{s:.4g}") for s in m.samples_s[::step]], "samples_kept_every": step}
+
+
+def against(card: Card, counts: Any, m: Measurement) -> dict[str, Any]:
+    found = estimate(counts, card, batch=m.batch)
+    measured_j, estimated_j = m.energy_j, found.energy_j.nominal
+    return {
+        "card": card.name,
+        "time_s": asdict(found.latency_s),
+        "energy_j": asdict(found.energy_j),
+        "time_ratio": found.latency_s.nominal / m.latency_s,
+        "energy_ratio": None if measured_j is None else estimated_j / measured_j,
+        "limits": {layer.layer: layer.limit for layer in found.roof.layers} if found.roof else {},
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--card", help="a published card to hold against as well")
+    parser.add_argument("--window", type=float, help="seconds of a window (2 with a power meter, else 0.7)")
+    parser.add_argument("--threads", type=int, help="of torch on the CPU")
+    parser.add_argument("--out", type=Path, help="write the results here as JSON")
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    ceilings = measure_ceilings(given.device)
+    print(f"{ceilings.name}: copy {ceilings.bandwidth.nominal / 1e9:,.1f} GB/s; ", end="")
+    print(", ".join(f"{p} {r.nominal / 1e12:,.3f} TOP/s" for p, r in ceilings.rates.items()), end="; ")
+    print(f"launch {1e6 * ceilings.launch_s.nominal:.2f} us, call {1e6 * ceilings.call_s.nominal:.2f} us; ", end="")
+    print(f"idle {ceilings.idle_w}, active {ceilings.active_w}, most {ceilings.most_w} W ({ceilings.power_how})")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "here.toml"
+        path.write_text(ceilings_card(ceilings, "here"))
+        cards = [load_card(path)]
+    published = given.card or next((c for c in ("h200", "h100", "a100") if c.upper() in ceilings.name.upper()), None)
+    if published:
+        cards.append(load_card(published))
+
+    torch.manual_seed(0)
+    rows, worst = [], 1.0
+    for name, (network, shape) in networks(given.device).items():
+        counts = census(network, input_shape=shape)
+        model = convert(network, Digital()).to(given.device)
+        sample = torch.rand(*shape, device=given.device)
+        sweep = measure_batches(model, sample)
+        for batch in dict.fromkeys((1, sweep.best.batch)):
+            x = torch.rand(batch, *shape, device=given.device)
+            m = measure(model, x, min_window_s=given.window, own_process=True)
+            held = [against(card, counts, m) for card in cards]
+            rows.append({"network": name, "measured": kept(m), "estimated": held})
+            joules = "no meter" if m.energy_j is None else f"{m.energy_j * 1e3:.4g} mJ"
+            print(f"  {name}, batch {batch}: {1e6 * m.latency_s:,.1f} us ({1e6 * m.latency_p10_s:,.1f}..", end="")
+            print(f"{1e6 * m.latency_p90_s:,.1f}), {joules} a sample", flush=True)
+            for i, h in enumerate(held):
+                ratios = [h["time_ratio"]] + ([] if h["energy_ratio"] is None else [h["energy_ratio"]])
+                energy = "" if h["energy_ratio"] is None else f", energy x {h['energy_ratio']:.2f}"
+                print(f"    card {h['card']}: estimated / measured time x {h['time_ratio']:.2f}{energy}")
+                if i == 0:
+                    worst = max(worst, *(max(r, 1 / r) for r in ratios))
+        rows.append({"network": name, "batches": [kept(m) for m in sweep.measurements], "stopped": sweep.stopped})
+    goal = GOALS[given.device]
+    print(f"measured card: off by at most x {worst:.2f}; goal x {goal}: {'met' if worst <= goal else 'MISSED'}")
+    if given.out:
+        record = {
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": versions(),
+            "ceilings": asdict(ceilings),
+            "goal": goal,
+            "worst": worst,
+            "rows": rows,
+        }
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(record, indent=1) + "\n")
+        print(f"written to {given.out}")
+    return 0 if worst <= goal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
