@@ -9,8 +9,8 @@ Training: forward, cross-entropy, backward and SGD of one batch; ratio to the sa
 Chips: programming, and evaluating all chips at 6 times; ratio to chips x 6 passes of the digital network over the same
 images in the same batches. aihwkit evaluates chip after chip: a few are timed. Programming and `at` do not depend on
 the number of images, so their share is given for 10,000.
-Memory: what programmed chips hold, over the size of the weights times chips; once as kept by `program`, and once with a
-model of one time beside it.
+Memory: what programmed chips hold, over the size of the weights times chips: what `program` keeps, and what each model
+of a time (`at`) takes beside it.
 
 Ratios are medians over interleaved repeats, with their smallest and largest value. On a busy machine two threads mostly
 wait for each other: read those of `--threads 1`. Exit status 1: the tiles did not compute the same.
@@ -202,12 +202,16 @@ def chips(net: nn.Module, x: Tensor, batch: int, count: int, repeats: int) -> No
 
     weights = sum(p.numel() * p.element_size() for p in net.parameters()) * count
     programmed = hs.program(model, chips=count, seed=0)
-    layers = programmed._chips.layers.values()  # pyright: ignore[reportAttributeAccessIssue]
-    kept = sum(t.numel() * t.element_size() for layer in layers for t in (layer.devices.g_us, layer.devices.drift))
+    fused: Any = programmed._chips
+    tensors = list(fused.network.state_dict().values())
+    for layer in fused.layers.values():
+        law = layer.devices.law
+        tensors += [layer.devices.target_us, law.sigma_us, law.mean, law.spread, layer.scale, layer.baseline]
+    kept = sum(t.numel() * t.element_size() for t in tensors)
     from hpml_sim.analog.layers import crossbars
 
     instances = [c.instance for c in crossbars(programmed.at("1 h")).values()]
-    run = sum(i.weight.numel() * i.weight.element_size() for i in instances if i is not None)
+    run = sum(t.numel() * t.element_size() for i in instances if i is not None for t in (i.weight, i.scale))
     print(
         f"\nMemory, in sizes of the weights x chips: programmed {kept / weights:.2f}, and each time {run / weights:.2f}"
     )

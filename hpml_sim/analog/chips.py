@@ -88,7 +88,7 @@ class ProgrammedModel(nn.Module):
         for crossbar in crossbars(self.network).values():
             if crossbar.instance is not None:
                 crossbar.instance.batch = max(1, len(x))
-        folded = x.unsqueeze(0).expand(self.chips, *x.shape).flatten(0, 1)
+        folded = BLOCKS.empty((self.chips, *x.shape), like=x).copy_(x).flatten(0, 1)
         cuda = [x.device] if x.device.type == "cuda" else []
         # encoders and the like draw from the global generator: they get a seed of this call
         with torch.random.fork_rng(devices=cuda):

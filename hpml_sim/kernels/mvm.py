@@ -29,6 +29,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.kernels._threads import allow_threads
 from hpml_sim.kernels.normal import fill_normal
 
@@ -83,19 +84,31 @@ def mvm(
         raise HpmlError(f"mvm: engine={engine!r} does not take {x.dtype}; it must be float32 or float64")
     draw = normal if sigma > 0 else None
     columns = matrix.shape[3]
-    z = torch.empty((chips, groups, vectors, columns // slices), dtype=x.dtype, device=x.device)
+    z = BLOCKS.empty((chips, groups, vectors, columns // slices), like=x)
     x, scale = x.detach().contiguous(), scale.detach().contiguous()
-    codes = torch.empty((groups, tiles, vectors, height), dtype=x.dtype, device=x.device)
-    y = torch.empty((groups, tiles, vectors, columns), dtype=x.dtype, device=x.device)
+    # small layers take several chips at a time, so that calls do not cost more than the work in them
+    together = max(1, min(chips, _TOGETHER // max(1, groups * tiles * vectors * max(columns, height))))
+    codes = torch.empty((together * groups, tiles, vectors, height), dtype=x.dtype, device=x.device)
+    y = torch.empty((together * groups, tiles, vectors, columns), dtype=x.dtype, device=x.device)
     noise = torch.empty_like(y) if draw is not None else y
+    x, scale, z_groups = x.flatten(0, 1), scale.flatten(0, 1), z.flatten(0, 1)
+    weights = matrix.detach().flatten(0, 2).mT
     dac, adc = _converters(engine, x)
-    for chip in range(chips):
-        dac(x[chip], dac_gain, dac_top, codes)
-        torch.bmm(codes.flatten(0, 1), matrix[chip].detach().flatten(0, 1).mT, out=y.flatten(0, 1))
+    for begin in range(0, chips, together):
+        some = min(together, chips - begin)
+        part = slice(begin * groups, (begin + some) * groups)
+        c, w, n = codes[: some * groups], y[: some * groups], noise[: some * groups]
+        dac(x[part], dac_gain, dac_top, c)
+        torch.bmm(c.flatten(0, 1), weights[part.start * tiles : part.stop * tiles], out=w.flatten(0, 1))
         if draw is not None:
-            draw(chip, noise)
-        adc(y, noise, draw is not None, sigma, adc_gain, adc_top, scale[chip], z[chip])
+            for chip, buffer in enumerate(n.unflatten(0, (some, groups)), begin):
+                draw(chip, buffer)
+        adc(w, n, draw is not None, sigma, adc_gain, adc_top, scale[part], z_groups[part])
     return z
+
+
+_TOGETHER = 1 << 17
+"""Values before and after a product that are worked on together: they should stay in the cache."""
 
 
 def _checked(x: Tensor, matrix: Tensor, scale: Tensor, slices: int) -> tuple[int, ...]:
