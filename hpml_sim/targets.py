@@ -69,9 +69,17 @@ class Analog:
             weight (aihwkit's `out_noise`).
         training_noise: sigma of the Gaussian weight noise injected in hardware-aware training, relative to the largest
             weight of the column.
+        drop_connect: share of the weights that each training step takes as zero.
         weight_clip: in training, weights are clipped at this many standard deviations of their layer; None never clips.
         input_percentile: share of the inputs that the DAC's range covers when it is calibrated.
+        learn_input_range: after the first 50 batches, train a factor of each layer's calibrated input range by the
+            gradient of the loss (a wider range costs resolution, a narrower one clips, at DAC and ADC).
         adc_bound: range of the ADC, in the units of `output_noise` (aihwkit's `out_bound`).
+        read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance; that of a
+            column grows as the square root of its current (aihwkit's `w_noise` of type PCM_READ; 0.0175 in its
+            presets). It comes on top of the card's noise model, whose read noise is drawn once for each time.
+        ir_drop: strength of the voltage drop along the columns: 1 is that of wires of 0.35 ohm from cell to cell at the
+            card's largest conductance, 0 none.
         levels: how many conductances a device can be programmed to, equally spaced from its smallest to its largest;
             None: any. Training does not see them.
         slices: cells that hold one weight as digits to the base `levels`, most significant first. Each has a column and
@@ -97,9 +105,13 @@ class Analog:
     compensation: Literal["none", "global", "column"] = "global"
     output_noise: Annotated[float, Field(ge=0, le=1)] = 0.04
     training_noise: Annotated[float, Field(ge=0, le=1)] = 0.1
+    drop_connect: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_clip: Annotated[float, Field(ge=1)] | None = 2.5
     input_percentile: Annotated[float, Field(gt=0.5, le=1)] = 0.995
+    learn_input_range: bool = False
     adc_bound: Annotated[float, Field(gt=0)] = 10.0
+    read_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ir_drop: Annotated[float, Field(ge=0, le=10)] = 0.0
     levels: Annotated[int, Field(ge=2, le=65536)] | None = None
     slices: Annotated[int, Field(ge=1, le=16)] = 1
     stuck_at_g_min: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -152,8 +164,12 @@ _PROGRAMMED_ONLY = frozenset(
     {
         "compensation",
         "training_noise",
+        "drop_connect",
         "weight_clip",
         "input_percentile",
+        "learn_input_range",
+        "read_noise",
+        "ir_drop",
         "levels",
         "slices",
         "stuck_at_g_min",

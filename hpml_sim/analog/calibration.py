@@ -45,7 +45,7 @@ def calibrate(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> dict[str, 
             crossbar.observing = False
         for module, mode in modes:
             module.training = mode
-    return {name: float(torch.maximum(c.input_range, c.output_range)) for name, c in layers.items()}
+    return {name: float(c.full_range().detach()) for name, c in layers.items()}
 
 
 def analog_layers(model: nn.Module) -> dict[str, Crossbar]:

@@ -16,6 +16,8 @@ from hpml_sim.targets import Analog, as_target
 
 _SAMPLE = 4096
 """Values that one calibration step looks at."""
+_WIRE_OHM = 0.35
+"""Resistance of the wire from cell to cell, as aihwkit assumes it."""
 _WARM_UP, _MOMENTUM, _EVERY = 50, 0.05, 10
 """Calibration in training: mean of the first batches, then a moving average over every tenth."""
 
@@ -122,6 +124,8 @@ class Crossbar(nn.Module):
         input_range: a full-scale input, in units of the layer's input; 0 until calibrated. Until then each input vector
             is scaled by its own largest value, and the ADC's range by powers of two so that nothing saturates.
         output_range: the input range from which on the ADC does not saturate (same unit). The DAC uses the larger one.
+        range_shift: where the range is learned, the logarithm to the base 2 of what multiplies the calibrated one, a
+            parameter; else None.
         observations: batches that calibrated it.
         weight_limit: largest weight; infinite until training starts.
 
@@ -134,6 +138,7 @@ class Crossbar(nn.Module):
     output_range: Tensor
     observations: Tensor
     weight_limit: Tensor
+    range_shift: nn.Parameter | None
 
     def __init__(
         self,
@@ -164,6 +169,9 @@ class Crossbar(nn.Module):
         for name, value in (("input_range", 0.0), ("output_range", 0.0), ("weight_limit", math.inf)):
             self.register_buffer(name, torch.tensor(value, device=device, dtype=dtype))
         self.register_buffer("observations", torch.tensor(0, device=device))
+        shift = nn.Parameter(torch.zeros((), device=device, dtype=dtype)) if target.learn_input_range else None
+        self.register_parameter("range_shift", shift)
+        self.wire_drop = _WIRE_OHM * 1e-6 * self.devices().g_max_us if target.ir_drop > 0 else 0.0
 
     @property
     def chips(self) -> int:
@@ -174,6 +182,21 @@ class Crossbar(nn.Module):
     def calibrated(self) -> bool:
         """Whether the input range is known; if not, each input vector is scaled by itself."""
         return int(self.observations) > 0
+
+    def full_range(self) -> Tensor:
+        """A full-scale input, in units of the layer's input; 0 until calibrated."""
+        full = torch.maximum(self.input_range, self.output_range)
+        return full if self.range_shift is None else full * torch.exp2(self._shift())
+
+    def _shift(self) -> Tensor:
+        """`range_shift`; without a gradient as long as the range is calibrated."""
+        assert self.range_shift is not None
+        return self.range_shift if self.training and not self._learns() else self.range_shift.detach()
+
+    @property
+    def _disturbed(self) -> bool:
+        """Whether the array adds more than its weights: such products run operator by operator."""
+        return self.target.ir_drop > 0 or self.target.read_noise > 0
 
     def devices(self) -> DeviceModel:
         """The device physics of the card."""
@@ -242,7 +265,7 @@ class Crossbar(nn.Module):
             shape = (s.groups, s.row_tiles, s.cols, s.height)
             matrix, scale = noisy_tiles(weight, float(self.weight_limit), target.training_noise, shape)
             scale = scale.unsqueeze(0).unsqueeze(-2)
-            return Mapped(matrix.unsqueeze(0), scale, scale)
+            return Mapped(self._dropped(matrix.unsqueeze(0)), scale, scale)
         matrix = self.blocks(self.effective(weight)).unsqueeze(0)
         scale = self.full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
         if self.training and target.training_noise > 0:
@@ -250,7 +273,14 @@ class Crossbar(nn.Module):
             # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
             normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
             matrix = torch.addcmul(matrix, sigma, normal)
-        return Mapped(matrix, scale, scale)
+        return Mapped(self._dropped(matrix), scale, scale)
+
+    def _dropped(self, matrix: Tensor) -> Tensor:
+        """The matrix with some weights taken as zero, in training."""
+        share = self.target.drop_connect
+        if not self.training or share == 0:
+            return matrix
+        return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
     def forward(self, x: Tensor, weight: Tensor, mapped: Mapped | None = None) -> Tensor:
         """Multiply vectors with the matrix.
@@ -293,6 +323,7 @@ class Crossbar(nn.Module):
             and self.calibrated
             and self.dac_top is not None
             and self.adc_top is not None
+            and not self._disturbed
             and fits(x)
             and not (torch.is_grad_enabled() and x.requires_grad)
         )
@@ -305,7 +336,7 @@ class Crossbar(nn.Module):
         assert instance is not None
         assert dac_top is not None
         assert adc_top is not None
-        full = torch.maximum(self.input_range, self.output_range)
+        full = self.full_range().detach()
         lsb = self.target.adc_bound / adc_top
         return mvm(
             x,
@@ -328,6 +359,7 @@ class Crossbar(nn.Module):
             and not self.observing
             and self.dac_top is not None
             and self.adc_top is not None
+            and not self._disturbed
             and fits(x)
         )
 
@@ -336,7 +368,7 @@ class Crossbar(nn.Module):
         dac_top, adc_top = self.dac_top, self.adc_top
         assert dac_top is not None
         assert adc_top is not None
-        full = float(torch.maximum(self.input_range, self.output_range))
+        full = float(self.full_range().detach())
 
         def watch(y: Tensor) -> None:
             unit = mapped.scale * (dac_top / full)
@@ -353,12 +385,13 @@ class Crossbar(nn.Module):
             tops=(dac_top, adc_top),
             bound=self.target.adc_bound,
             sigma=self.target.output_noise,
+            log2_range=None if learns or self.range_shift is None else self.range_shift,
         ).unsqueeze(0)
 
     def _learns(self) -> bool:
         """Whether this step of training calibrates."""
         seen = int(self.observations)
-        return seen < _WARM_UP or seen % _EVERY == 0
+        return seen < _WARM_UP or (self.range_shift is None and seen % _EVERY == 0)
 
     def _sliced(self, x: Tensor, mapped: Mapped, y: Tensor) -> Tensor:
         """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
@@ -379,7 +412,7 @@ class Crossbar(nn.Module):
 
         calibrated = self.calibrated
         if calibrated:
-            full = torch.maximum(self.input_range, self.output_range)
+            full = self.full_range()
         else:
             full = x.detach().abs().amax((2, 4), keepdim=True)  # one for each vector, over all its row tiles
             full = torch.where(full > 0, full, torch.ones_like(full))
@@ -393,19 +426,45 @@ class Crossbar(nn.Module):
             gain = gain / unit
         if learns:
             self._observe_output(self._sliced(x, mapped, y.detach() * (gain * lsb * full)))
+        extra: Tensor | float = 1.0
         if not calibrated and adc_top is not None:
             # as aihwkit's bound management: halve the input until the output fits
             over = (y.detach() * gain).abs().amax(-1, keepdim=True) / adc_top
             extra = torch.exp2(torch.log2(over.clamp(min=1)).ceil())
             gain, full = gain / extra, full * extra
+        drive = codes / (extra * (dac_top or 1))  # in full-scale inputs
+        if target.ir_drop > 0:
+            y = y - self._ir_drop(codes, drive, matrix, unit)
         noise = None
-        if target.output_noise > 0 and (self.training or self.instance is not None):
-            noise = self._normal(y).mul_(target.output_noise / lsb)
+        if self.training or self.instance is not None:
+            sigma = self._noise(drive, matrix, unit)
+            noise = None if sigma is None else self._normal(y).mul_(sigma / lsb)
         read = quantise(y, gain, adc_top, noise)
         read = read * (scale * (full * lsb)) if calibrated else read * (full * lsb) * scale
         if self.instance is not None and target.slices > 1:
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)
         return read.sum(2) if self.shape.row_tiles > 1 else read.squeeze(2)
+
+    def _ir_drop(self, codes: Tensor, drive: Tensor, matrix: Tensor, unit: Tensor | None) -> Tensor:
+        """What the voltage drop along the columns takes from `codes @ matrix.mT`; the equations stand in `mvm.py`."""
+        s = self.shape
+        used = [s.height] * (s.row_tiles - 1) + [s.rows - (s.row_tiles - 1) * s.height]
+        rows = torch.tensor(used, dtype=codes.dtype, device=codes.device).view(-1, 1, 1)
+        place = torch.arange(s.height, dtype=codes.dtype, device=codes.device)
+        reached = (1 - (1 - place / rows).square()).clamp(min=0)
+        current = drive.abs() @ matrix.abs().mT
+        a = (rows * self.wire_drop) * (current if unit is None else current / unit)
+        share = a * (a * (0.05 * a - 0.2) + 0.5)
+        return self.target.ir_drop * share * ((codes * reached) @ matrix.mT)
+
+    def _noise(self, drive: Tensor, matrix: Tensor, unit: Tensor | None) -> Tensor | float | None:
+        """Sigma of the noise before the ADC, in full-scale products; None if there is none."""
+        out, read = self.target.output_noise, self.target.read_noise
+        if read == 0:
+            return out or None
+        with torch.no_grad():
+            squares = drive.square() @ matrix.abs().mT
+            return (out**2 + read**2 * (squares if unit is None else squares / unit)).sqrt()
 
     def _normal(self, like: Tensor) -> Tensor:
         return torch.randn_like(like) if self.instance is None else self.instance.normal(like)
@@ -432,8 +491,9 @@ class Crossbar(nn.Module):
 
     def reset_calibration(self) -> None:
         """Forget what was observed."""
-        for buffer in (self.input_range, self.output_range, self.observations):
-            buffer.zero_()
+        for value in (self.input_range, self.output_range, self.observations, self.range_shift):
+            if value is not None:
+                value.detach().zero_()
 
     @torch.no_grad()
     def set_input_range(self, full: float) -> None:

@@ -75,6 +75,10 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
         raise ConversionError(
             f"layer {name!r}: aihwkit has no levels, slices or stuck devices at inference; use engine='fused'"
         )
+    if target.ir_drop > 0 or target.read_noise > 0:
+        raise ConversionError(
+            f"layer {name!r}: aihwkit's torch tiles have no ir_drop and no read_noise; use engine='fused'"
+        )
     if isinstance(layer, nn.Linear):
         return
     if not isinstance(layer, nn.Conv2d):
@@ -104,7 +108,7 @@ def _genuine(layer: Any, crossbar: Crossbar) -> nn.Module:
         weight = weight.view_as(layer.weight) if digital is nn.Conv2d else weight
     plain._parameters["weight"] = nn.Parameter(weight.float())
     new = kinds[digital].from_digital(plain, rpu_config(crossbar)).eval()
-    full = float(torch.maximum(crossbar.input_range, crossbar.output_range))
+    full = float(crossbar.full_range().detach())
     for tile in new.analog_tiles():
         tile.set_input_range(full)
     return new

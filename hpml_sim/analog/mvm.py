@@ -7,12 +7,22 @@ A converter of n bits has 2^n - 1 symmetric levels, L = 2^(n-1) - 1 on either si
     ADC    k = clip(round((y + sigma xi) L_a / b), -L_a, L_a)       b: ADC range, sigma: output noise, both in units of
     out    z = k a s b / L_a                                        one full-scale input times one full-scale weight
 
-Gradients are straight-through: the converters count as the identity inside their range and as a constant outside.
-Source: the forward pass of aihwkit (`rpu_forward_backward_pass.cpp`) with `inp_res = out_res = 1 / (2^n - 2)`.
+Gradients are straight-through: the converters count as the identity inside their range and as a constant outside. That
+of the range a follows from the same rule: dz/da = (z - [gradient of z by x] x) / a, as for the step of LSQ and TQT.
+
+Where the array itself disturbs the product, in units of full-scale weights w and full-scale inputs x, of n rows:
+
+    read noise    y += r sqrt(sum_j |w_ij| x_j^2) xi
+    IR drop       y -= d c_i sum_j w_ij x_j (1 - (1 - j/n)^2),   c = A (A (0.05 A - 0.2) + 0.5),
+                  A_i = n R g_max sum_j |w_ij| |x_j|,            R: resistance from cell to cell
+
+Sources: S. K. Esser et al., ICLR 2020 (LSQ); S. R. Jain et al., arXiv:1903.08066 (TQT); and aihwkit's forward pass
+(`rpu_forward_backward_pass.cpp`) with `inp_res = out_res = 1 / (2^n - 2)`, `w_noise_type=PCM_READ` and `ir_drop`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,13 +45,14 @@ class _Quantise(torch.autograd.Function):
         y = x * gain
         if noise is not None:
             y = y.add_(noise)
-        ctx.save_for_backward(gain, y.abs() <= top)
+        ctx.save_for_backward(gain, y.abs() <= top, x if ctx.needs_input_grad[1] else None)
         return y.round_().clamp_(-top, top)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gain, inside = ctx.saved_tensors
-        return grads[0] * gain * inside, None, None, None
+        gain, inside, x = ctx.saved_tensors
+        passed = grads[0] * inside
+        return passed * gain, None if x is None else (passed * x).sum_to_size(gain.shape), None, None
 
 
 def quantise(x: Tensor, gain: Tensor, top: int | None, noise: Tensor | None = None) -> Tensor:
@@ -49,17 +60,17 @@ def quantise(x: Tensor, gain: Tensor, top: int | None, noise: Tensor | None = No
 
     Args:
         x: any shape.
-        gain: broadcasts against x; no gradient flows into it.
+        gain: broadcasts against x.
         top: levels on either side of zero.
         noise: in codes, same shape as x.
 
     Returns:
-        Integers in x's dtype. The gradient is `gain` inside the range and 0 outside.
+        Integers in x's dtype. The gradient is that of x gain inside the range and 0 outside.
     """
     if top is None:
         y = x * gain
         return y if noise is None else y + noise
-    if torch.is_grad_enabled() and x.requires_grad:
+    if torch.is_grad_enabled() and (x.requires_grad or gain.requires_grad):
         return _Quantise.apply(x, gain, top, noise)  # type: ignore[no-any-return]
     y = x * gain
     if noise is not None:
@@ -166,6 +177,7 @@ class _Product(torch.autograd.Function):
         bound: float,
         sigma: float,
         watch: Callable[[Tensor], None] | None,
+        log2_range: Tensor | None,
     ) -> Tensor:
         from hpml_sim.kernels import mvm as kernel
 
@@ -192,7 +204,7 @@ class _Product(torch.autograd.Function):
             z.numpy(),
             inside.numpy(),
         )
-        ctx.save_for_backward(x, matrix, codes, inside)
+        ctx.save_for_backward(x, matrix, codes, inside, None if log2_range is None else z)
         ctx.full, ctx.dac_top, ctx.real = full, dac_top, real
         return z
 
@@ -201,20 +213,24 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from hpml_sim.kernels import mvm as kernel
 
-        x, matrix, codes, inside = ctx.saved_tensors
+        x, matrix, codes, inside, z = ctx.saved_tensors
         real, full, top = ctx.real, ctx.full, ctx.dac_top
         grad_y = torch.empty(inside.shape, dtype=x.dtype)
         # the column's gain and what its codes count cancel but for the DAC's
         kernel.adc_backward(grads[0].contiguous().numpy(), real(full / top), inside.numpy(), grad_y.numpy())
         flat = grad_y.flatten(0, 1)
-        grad_x = grad_matrix = None
+        grad_x = grad_matrix = grad_range = None
         if ctx.needs_input_grad[1]:
             grad_matrix = torch.bmm(flat.mT, codes.flatten(0, 1)).view(matrix.shape)
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0] or z is not None:
             grad_codes = torch.bmm(flat, matrix.flatten(0, 1)).view(codes.shape)
             grad_x = torch.empty_like(x)
             kernel.dac_backward(grad_codes.numpy(), x.numpy(), real(top / full), real(top), grad_x.numpy())
-        return grad_x, grad_matrix, None, None, None, None, None, None
+        if z is not None:
+            # z = a f(x / a) in the range a: what scales with it, less what x itself brings through both converters
+            assert grad_x is not None
+            grad_range = math.log(2) * ((grads[0] * z).sum() - (grad_x * x).sum())
+        return grad_x, grad_matrix, None, None, None, None, None, None, grad_range
 
 
 def product(
@@ -227,6 +243,7 @@ def product(
     bound: float,
     sigma: float,
     watch: Callable[[Tensor], None] | None = None,
+    log2_range: Tensor | None = None,
 ) -> Tensor:
     """One product in training on a CPU: the equations above, forwards and backwards in a pass each.
 
@@ -235,8 +252,9 @@ def product(
             column, (groups, tiles, cols).
         full: input range. tops: L_d and L_a. bound: b. sigma: output noise.
         watch: is shown the products before the ADC, in codes times weights, (groups, tiles, vectors, cols).
+        log2_range: a scalar that gets the gradient of the loss by the logarithm to the base 2 of `full`.
 
     Returns:
         shape (groups, vectors, cols).
     """
-    return _Product.apply(x, matrix, scale, full, tops, bound, sigma, watch)  # type: ignore[no-any-return]
+    return _Product.apply(x, matrix, scale, full, tops, bound, sigma, watch, log2_range)  # type: ignore[no-any-return]

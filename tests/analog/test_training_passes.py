@@ -1,5 +1,6 @@
 """Training on the CPU runs in compiled passes; operator by operator, as on other devices, it must compute the same."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,8 +10,10 @@ from hpml_sim.analog import calibrate, crossbar, program
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.convert import convert
+from hpml_sim.evaluation import evaluate
 from hpml_sim.kernels.mvm import spread
 from hpml_sim.targets import Analog
+from hpml_sim.training import fit
 
 
 def trained(model, x, monkeypatch, *, passes):
@@ -139,3 +142,104 @@ def test_compile_and_autocast_do_not_break_it(mode):
     if mode == "training":
         compiled.sum().backward()
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+# ----------------------------------------------------------------------------------- drop-connect, learned input ranges
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_drop_connect_takes_its_share_of_the_weights(monkeypatch, passes):
+    """40,000 weights: 5 standard errors."""
+    if not passes:
+        monkeypatch.setattr(crossbar, "fits", lambda *_: False)
+    target = Analog("pcm", drop_connect=0.2, training_noise=0.0, weight_clip=None)
+    layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target).train()
+    matrices = [layer.mapped().matrix.detach()[0, 0, 0] for _ in range(2)]
+    gone = [matrix == 0 for matrix in matrices]
+    for matrix, zero in zip(matrices, gone, strict=True):
+        assert float(zero.double().mean()) == pytest.approx(0.2, abs=5 * 0.4 / 200)
+        assert torch.equal(matrix[~zero], layer.weight.detach()[~zero])
+    assert float((gone[0] & gone[1]).double().mean()) == pytest.approx(0.04, abs=0.01)
+    layer.mapped().matrix.sum().backward()
+    assert float((layer.weight.grad == 0).double().mean()) == pytest.approx(0.2, abs=0.01)
+    assert torch.equal(layer.eval().mapped().matrix.detach()[0, 0, 0], layer.weight.detach())
+
+
+def converters(x, w, a, bits=5, bound=2.0):
+    """z and the straight-through dz/da, one output after the other; x and w in float64 numpy."""
+    top = 2 ** (bits - 1) - 1
+    z, slope = np.zeros((len(x), len(w))), np.zeros((len(x), len(w)))
+    for v, i in np.ndindex(*z.shape):
+        s = np.abs(w[i]).max()
+        codes, through = x[v] / a * top, np.abs(x[v] / a * top) <= top
+        y = (w[i] / s * np.clip(np.rint(codes), -top, top)).sum() / top * top / bound
+        z[v, i] = np.clip(np.rint(y), -top, top) * a * s * bound / top
+        passed = (w[i] * x[v] * through).sum() if abs(y) <= top else 0.0
+        slope[v, i] = (z[v, i] - passed) / a
+    return z, slope
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_the_range_has_the_gradient_of_a_learned_step(card_file, monkeypatch, passes):
+    """LSQ's: (z - x)/a inside, the sign outside; here through both converters."""
+    options = {"dac_bits": 5, "adc_bits": 5, "adc_bound": 2.0, "output_noise": 0.0, "training_noise": 0.0}
+    target = Analog(card_file(), learn_input_range=True, weight_clip=None, **options)
+    torch.manual_seed(0)
+    layer = analog_nn.AnalogLinear(12, 6, bias=False, card=target, dtype=torch.float64).train()
+    layer.crossbar.input_range.fill_(1.5)
+    layer.crossbar.observations.fill_(50)
+    with torch.no_grad():
+        layer.crossbar.range_shift.fill_(-0.3)
+    if not passes:
+        monkeypatch.setattr(crossbar, "fits", lambda *_: False)
+    x, upstream = torch.randn(9, 12, dtype=torch.float64), torch.randn(9, 6, dtype=torch.float64)
+    y = layer(x)
+    y.backward(upstream)
+    a = 1.5 * 2**-0.3
+    z, slope = converters(x.numpy(), layer.weight.detach().numpy(), a)
+    assert np.allclose(y.detach().numpy(), z, atol=1e-12)
+    want = np.log(2) * a * (slope * upstream.numpy()).sum()
+    assert float(layer.crossbar.range_shift.grad) == pytest.approx(want, rel=1e-9)
+    assert int(layer.crossbar.observations) == 51
+
+
+@pytest.mark.parametrize("wrong", [8.0, 1 / 8])
+def test_a_wrong_range_is_mended_by_training(card_file, wrong):
+    options = {"dac_bits": 4, "output_noise": 0.0, "training_noise": 0.0, "weight_clip": None, "adc_bound": 100.0}
+    target = Analog(card_file(model="none"), learn_input_range=True, adc_bits=14, **options)
+    torch.manual_seed(0)
+    layer = analog_nn.AnalogLinear(20, 10, card=target).train()
+    layer.requires_grad_(False)
+    shift = layer.crossbar.range_shift.requires_grad_()
+    layer.crossbar.input_range.fill_(3.0 * wrong)
+    layer.crossbar.observations.fill_(50)
+    optimiser = torch.optim.Adam([shift], lr=0.05)
+    losses = []
+    for _ in range(150):
+        x = torch.randn(64, 20)
+        optimiser.zero_grad()
+        loss = nn.functional.mse_loss(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert (
+        2.0 < float(layer.crossbar.full_range().detach()) < 4.5
+    )  # a 4-bit converter of normal numbers: about 2.5 to 3
+    assert losses[-1] < losses[0] / 4
+    # it is saved, and chips have it
+    state = layer.state_dict()
+    assert float(state["crossbar.range_shift"]) == float(shift.detach())
+    calibrate(layer, torch.randn(64, 20))
+    assert float(shift.detach()) == 0.0
+
+
+def test_ranges_are_learned_in_fit_and_kept_by_chips():
+    torch.manual_seed(0)
+    model = convert(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), Analog("pcm", learn_input_range=True, dac_bits=4))
+    fit(model, "digits", epochs=4, lr=5e-3, show_progress=False)
+    one = next(iter(crossbars(model).values()))
+    assert float(one.range_shift.detach()) != 0.0
+    x = torch.rand(4, 1, 8, 8)
+    chips = program(model, chips=2)
+    assert torch.isfinite(chips.at("1 day")(x)).all()
+    assert evaluate(chips.at("1 h"), "digits").mean > 0.85
