@@ -92,7 +92,8 @@ class Analog:
             model and all options that train for or describe programmed chips are not used, and refused if given.
         rule: how the gradient becomes pulses: "sgd" (stochastic pulse trains, the default), "mixed-precision" (the
             gradient is summed in digital), "tiki-taka", "tiki-taka-v2", "chopped-tiki-taka-v2", "agad" (a fast array
-            for the gradient, a slow one for the weights; agad takes about a second a step).
+            for the gradient, a slow one for the weights). These are slow to simulate: a step of 64 samples through
+            784-256-128-10 takes 0.03 s with sgd, up to 0.5 s with agad and 1.5 s with chopped-tiki-taka-v2.
         device_seed: of the differences between those devices, >= 0. Pulses themselves cannot be seeded in aihwkit, so
             no two trainings are alike.
     """
