@@ -2,6 +2,9 @@
 
 A layer is a genuine `aihwkit.nn` one. Its device model and training rule are aihwkit's (its own preset where it has one
 for the pair, else `build_config`), its array size and converters are the card's.
+
+The state dict is aihwkit's: read it back with `torch.load(..., weights_only=False)`, for its configuration is in it.
+Weights and devices come back as they were; fast arrays and digital sums of gradients start anew.
 """
 
 from __future__ import annotations
@@ -229,7 +232,9 @@ def _check_optimiser(optimiser: torch.optim.Optimizer, *_: Any) -> None:
             continue
         name = type(optimiser).__name__
         if not isinstance(optimiser, AnalogSGD):
-            raise HpmlError(f"optimiser {name}: pulsed devices would not move, or not as it says; {advice}")
+            raise HpmlError(
+                f"optimiser {name}: sends no pulses, or none as it should: pulsed devices need SGD; {advice}"
+            )
         ignored = [key for key in ("momentum", "weight_decay") if group.get(key)]
         if ignored:
             raise HpmlError(f"optimiser {name}: pulsed devices ignore {' and '.join(ignored)}; {advice}")

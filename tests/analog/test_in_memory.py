@@ -129,9 +129,9 @@ def test_a_wrong_optimiser_is_refused_and_nothing_changes():
     bias_before = bias.detach().clone()
     parameters = list(converted.parameters())
     wrong = [
-        (torch.optim.SGD(parameters, lr=0.1), "would not move"),
-        (torch.optim.Adam(parameters), "would not move"),
-        (AnalogAdam(parameters), "or not as it says"),
+        (torch.optim.SGD(parameters, lr=0.1), "sends no pulses"),
+        (torch.optim.Adam(parameters), "sends no pulses"),
+        (AnalogAdam(parameters), "none as it should"),
         (AnalogSGD(parameters, lr=0.1, momentum=0.9), "ignore momentum"),
         (AnalogSGD(parameters, lr=0.0), "lr=0.0"),
     ]
@@ -150,6 +150,25 @@ def test_a_wrong_optimiser_is_refused_and_nothing_changes():
     optimiser = in_memory_optimiser(converted)
     optimiser.step()
     assert not any(torch.equal(a, b) for a, b in zip(before, weights(converted), strict=True))
+
+
+def test_the_state_comes_back(tmp_path):
+    net, target = nn.Sequential(nn.Linear(6, 3)), pulsed("capacitor", "tiki-taka-v2")
+    trained = hs.convert(net, target)
+    hs.fit(trained, blobs(), epochs=1)
+    torch.save(trained.state_dict(), tmp_path / "trained.pt")
+    fresh = hs.convert(net, target)
+    fresh.load_state_dict(torch.load(tmp_path / "trained.pt", weights_only=False))
+    for a, b in zip(weights(trained), weights(fresh), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_layer_of_equal_weights_is_carried_over(value):
+    layer = nn.Linear(6, 3)
+    nn.init.constant_(layer.weight, value)
+    held, _ = hs.convert(nn.Sequential(layer), pulsed()).network[0].get_weights()
+    assert torch.allclose(held, layer.weight, atol=1e-6)
 
 
 def test_other_models_keep_their_optimisers():
