@@ -37,6 +37,7 @@ LONGEST_S = 120
 """A cell that runs longer fails; the whole notebook must stay below this on two cores."""
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 _HIDDEN = re.compile(r"^ *### BEGIN HIDDEN TESTS\n.*?^ *### END HIDDEN TESTS\n?", re.MULTILINE | re.DOTALL)
+_MARKS = re.compile(r"^ *### (BEGIN|END) SOLUTION\n?", re.MULTILINE)
 
 
 def sources(names: Collection[str] = ()) -> list[Path]:
@@ -127,9 +128,9 @@ def kernel_environment() -> dict[str, str]:
 
 
 def without_hidden_checks(notebook: Any) -> Any:
-    """The notebook without what students must not see before they hand in."""
+    """The notebook without the checks that students do not see, and without nbgrader's marks around solutions."""
     for cell in notebook.cells:
-        cell.source = _HIDDEN.sub("", cell.source).rstrip("\n")
+        cell.source = _MARKS.sub("", _HIDDEN.sub("", cell.source)).rstrip("\n")
     return notebook
 
 
