@@ -4,6 +4,9 @@ The solved notebooks are run once, by `make notebooks`; here only the shortest o
 """
 
 import importlib.util
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -72,33 +75,8 @@ def test_heading_says_time_points_and_hardware(source):
     assert "## Sources" in notebook.cells[-1].source
 
 
-def hand_in(course: Path, student: str, answers: dict[str, dict[str, str]]) -> None:
-    """A submission: the students' version with the cells named in `answers` (notebook -> id -> source) replaced."""
-    for name, cells in answers.items():
-        notebook = read(course / "student" / "week14" / f"{name}.ipynb")
-        for cell in notebook.cells:
-            cell.source = cells.get(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source)
-        path = course / "submitted" / student / "week14" / f"{name}.ipynb"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, path)
-
-
-def graded(tool, course: Path, student: str) -> dict[str, dict[str, tuple[float, float]]]:
-    """What nbgrader gives: notebook -> id -> (points, of how many), for all that is graded automatically."""
-    tool.nbgrader(course, "autograde", "week14", "--create", "--force", f"--student={student}")
-    with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
-        submission = gradebook.find_submission("week14", student)
-        return {
-            notebook.name: {
-                grade.cell.name: (grade.auto_score, grade.max_score)
-                for grade in notebook.grades
-                if grade.cell.cell_type == "code"
-            }
-            for notebook in submission.notebooks
-        }
-
-
 def solutions(course: Path, name: str) -> dict[str, str]:
+    """The solved cells of a notebook by id."""
     notebook = read(course / "instructor" / "week14" / f"{name}.ipynb")
     return {
         cell.metadata.nbgrader["grade_id"]: cell.source
@@ -108,43 +86,86 @@ def solutions(course: Path, name: str) -> dict[str, str]:
 
 
 def cheats(name: str) -> dict[str, str]:
+    """The cheats for a notebook by the id of the blank."""
     notebook = jupytext.read(CHEATS / f"{name}.py")
     return {cell.metadata["title"]: cell.source for cell in notebook.cells if "title" in cell.metadata}
 
 
+@dataclass(frozen=True)
+class Graded:
+    """A notebook as nbgrader gives it back: points, of how many, for each automatic check; and the cells as run."""
+
+    points: dict[str, tuple[float, float]]
+    cells: list
+
+
+def grade(tool, course: Path, folder: Path, answers: dict[str, dict[str, str]]) -> dict[str, Graded]:
+    """Hand in the students' version with the cells named in `answers` (notebook -> id -> source) replaced.
+
+    In a course folder of its own, so that several may be graded at once.
+    """
+    shutil.copytree(course, folder)
+    for name, cells in answers.items():
+        notebook = read(folder / "student" / "week14" / f"{name}.ipynb")
+        for cell in notebook.cells:
+            cell.source = cells.get(cell.metadata.get("nbgrader", {}).get("grade_id"), cell.source)
+        path = folder / "submitted" / "ada" / "week14" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+    tool.nbgrader(folder, "autograde", "week14", "--create")
+    with Gradebook(f"sqlite:///{folder}/gradebook.db") as gradebook:
+        return {
+            notebook.name: Graded(
+                {g.cell.name: (g.auto_score, g.max_score) for g in notebook.grades if g.cell.cell_type == "code"},
+                read(folder / "autograded" / "ada" / "week14" / f"{notebook.name}.ipynb").cells,
+            )
+            for notebook in gradebook.find_submission("week14", "ada").notebooks
+        }
+
+
+@pytest.fixture(scope="module")
+def graded(tool, course, tmp_path_factory) -> dict[str, dict[str, Graded]]:
+    """What nbgrader makes of a solution, a blank sheet and a cheat: two graded at a time."""
+    sheets = {
+        "solution": {SHORTEST: solutions(course, SHORTEST)},
+        "blank": {path.stem: {} for path in COURSE},
+        "cheat": {path.stem: cheats(path.stem) for path in COURSE},
+    }
+    folder = tmp_path_factory.mktemp("graded")
+    with ThreadPoolExecutor(2) as pool:
+        runs = {kind: pool.submit(grade, tool, course, folder / kind, answers) for kind, answers in sheets.items()}
+        return {kind: run.result() for kind, run in runs.items()}
+
+
+def errors(cells: list) -> list[str]:
+    """Names of the exceptions that cells ended with, in order."""
+    return [o.ename for cell in cells for o in cell.get("outputs", ()) if o.output_type == "error"]
+
+
 @pytest.mark.slow
-def test_nbgrader_gives_a_solution_full_points(tool, course):
-    hand_in(course, "solution", {SHORTEST: solutions(course, SHORTEST)})
-    points = graded(tool, course, "solution")[SHORTEST]
+def test_nbgrader_gives_a_solution_full_points(graded):
+    points = graded["solution"][SHORTEST].points
     assert len(points) >= 4
     assert all(got == most > 0 for got, most in points.values())
 
 
 @pytest.mark.slow
-def test_nbgrader_gives_a_blank_sheet_nothing_and_it_stops_at_the_first_blank(tool, course):
-    hand_in(course, "blank", {path.stem: {} for path in COURSE})
-    for name, points in graded(tool, course, "blank").items():
-        assert points
-        assert {got for got, _ in points.values()} == {0}, f"{name}: {points}"
-        cells = read(course / "autograded" / "blank" / "week14" / f"{name}.ipynb").cells
-        errors = [o.ename for cell in cells for o in cell.get("outputs", ()) if o.output_type == "error"]
-        assert errors[0] == "NotImplementedError"
+def test_nbgrader_gives_a_blank_sheet_nothing_and_it_stops_at_the_first_blank(graded):
+    assert len(graded["blank"]) == len(COURSE)
+    for name, sheet in graded["blank"].items():
+        assert {got for got, _ in sheet.points.values()} == {0}, f"{name}: {sheet.points}"
+        assert errors(sheet.cells)[0] == "NotImplementedError"
 
 
 @pytest.mark.slow
-def test_nbgrader_gives_answers_copied_from_the_visible_checks_nothing(tool, course):
-    for path in COURSE:
-        code = {blank for blank, source in solutions(course, path.stem).items() if "### BEGIN SOLUTION" in source}
-        assert set(cheats(path.stem)) == code, f"tests/cheats/{path.stem}.py: a cell for each blank, titled with its id"
-    hand_in(course, "cheat", {path.stem: cheats(path.stem) for path in COURSE})
-    for name, points in graded(tool, course, "cheat").items():
-        assert {got for got, _ in points.values()} == {0}, f"{name}: {points}"
-        # a cheat is one only if it passes what students can see: the first error lies in a hidden check
-        cells = read(course / "autograded" / "cheat" / "week14" / f"{name}.ipynb").cells
-        for cell in cells:
-            if cell.metadata.get("nbgrader", {}).get("grade") and cell.cell_type == "code":
-                (error,) = [output for output in cell.outputs if output.output_type == "error"]
-                assert error.ename == "CheckError", f"{name}: {error.evalue}"
+def test_nbgrader_gives_answers_copied_from_the_visible_checks_nothing(course, graded):
+    for name, sheet in graded["cheat"].items():
+        blanks = {blank for blank, source in solutions(course, name).items() if "### BEGIN SOLUTION" in source}
+        assert set(cheats(name)) == blanks, f"tests/cheats/{name}.py: a cell for each blank, titled with its id"
+        assert {got for got, _ in sheet.points.values()} == {0}, f"{name}: {sheet.points}"
+        # fails by a check's message, not by an accident
+        checks = [c for c in sheet.cells if c.cell_type == "code" and c.metadata.get("nbgrader", {}).get("grade")]
+        assert set(errors(checks)) == {"CheckError"}, name
 
 
 def test_notebooks_are_those_that_the_readme_lists():

@@ -8,7 +8,7 @@ them goes to build/notebooks, which git ignores:
     student/week14      blanks instead of solutions, no hidden checks: nbgrader's "release", for handing out
     research            notebooks that have no blanks
     executed            instructor's and research notebooks run once by nbmake, without hidden checks: for the docs
-    html                the same as pages that need no network
+    html                the same as pages that need no network, and the week on one page
 
 The folder is a course folder of nbgrader: copy it away, then `nbgrader autograde week14` and so on work in the copy.
 """
@@ -16,6 +16,7 @@ The folder is a course folder of nbgrader: copy it away, then `nbgrader autograd
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import os
 import re
@@ -110,6 +111,8 @@ def run(folder: Path = BUILD) -> None:
         page = folder / "html" / path.relative_to(executed).with_suffix(".html")
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(html(notebook, path.stem), encoding="utf-8")
+    if panels := summary_panels(executed / ASSIGNMENT):
+        (folder / "html" / f"{ASSIGNMENT}_summary.html").write_text(summary(panels), encoding="utf-8")
     if warned:
         sys.exit("notebooks that warn:\n" + "\n".join(warned))
 
@@ -156,6 +159,35 @@ def html(notebook: Any, title: str) -> str:
     exporter = Exporter(exclude_input_prompt=True, exclude_output_prompt=True, **offline)
     page, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
     return page
+
+
+def summary_panels(executed: Path) -> list[dict[str, str]]:
+    """What goes on the one page of the week: title, sentence and figure of each cell that has a `summary`.
+
+    Raises:
+        SystemExit: such a cell shows no figure.
+    """
+    panels = []
+    for path in sorted(executed.glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        title = notebook.cells[0].source.splitlines()[0].removeprefix("# ").removeprefix("Exercise ")
+        for cell in notebook.cells:
+            if text := cell.metadata.get("summary"):
+                figures = [o.data["image/svg+xml"] for o in cell.outputs if "image/svg+xml" in o.get("data", ())]
+                if not figures:
+                    sys.exit(f"{path.stem}: the cell with the summary {text!r} shows no figure")
+                image = base64.b64encode(figures[-1].encode()).decode()
+                panels.append({"title": title, "text": text, "image": f"data:image/svg+xml;base64,{image}"})
+    return panels
+
+
+def summary(panels: list[dict[str, str]]) -> str:
+    """The week on one page of 1920 x 1080."""
+    import jinja2
+
+    template = (ROOT / "notebooks" / "summary.html.j2").read_text(encoding="utf-8")
+    columns = 2 if len(panels) <= 4 else 3
+    return jinja2.Environment(autoescape=True).from_string(template).render(panels=panels, columns=columns)
 
 
 def write(notebook: Any, path: Path) -> None:

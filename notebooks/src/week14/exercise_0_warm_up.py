@@ -40,7 +40,10 @@ network = hs.models.mlp(64, 128, 10)
 measured = hs.measure(network, torch.rand(1, 1, 8, 8), min_window_s=0.5)
 latencies_us = 1e6 * np.array(measured.samples_s)
 print(f"{measured.calls:,} calls on {measured.device}")
-print(f"energy of one inference: {measured.energy_j} J ({measured.energy_how or measured.energy_reason})")
+if measured.energy_j is None:
+    print(f"energy not measured: {measured.energy_reason}")
+else:
+    print(f"energy of one inference: {1e6 * measured.energy_j:.1f} uJ ({measured.energy_how})")
 
 # %% [markdown]
 # ## Task 1: A result has a spread (2 points)
@@ -50,7 +53,7 @@ print(f"energy of one inference: {measured.energy_j} J ({measured.energy_how or 
 
 # %% nbgrader={"grade": false, "grade_id": "spread", "locked": false, "schema_version": 3, "solution": true, "task": false}
 def spread(values):
-    """The 10th percentile, the median and the 90th percentile of some values, in this order: a tuple of three numbers."""
+    """The 10th percentile, the median and the 90th percentile of some values: a tuple of three numbers."""
     ### BEGIN SOLUTION
     return tuple(np.percentile(values, (10, 50, 90)))
     ### END SOLUTION

@@ -223,7 +223,7 @@ assert round(needs_processor / needs_crossbar) == 444
 # out: the launch of a kernel, and the share of a peak that real kernels reach. Crosses are measured here, on your
 # machine's processor, with `hs.measure`.
 
-# %% tags=["summary"]
+# %% summary="In a crossbar no weight moves: 220 operations for each byte at batch 1, against 0.5 in fp32 on a processor. What limits it is how much of the array a layer fills, here 38 %."
 batches = (1, 32, 1024)
 intensities = {batch: arithmetic_intensity(784, 128, batch) for batch in batches}
 
@@ -233,7 +233,7 @@ def layer_rate(seconds, batch):
     return 2 * 784 * 128 * batch / seconds / 1e9
 
 
-figure, ax = plt.subplots(figsize=(7.6, 4.8))
+figure, ax = plt.subplots(figsize=(9.4, 4.6))
 along = np.geomspace(0.1, 1000, 200)
 for card, name, mark, colour in ((cpu, "server CPU", "o", 0), (h200, "H200", "s", 1)):
     look = {"marker": mark, "ls": "none", "color": course.COLOURS[colour], "ms": 7}

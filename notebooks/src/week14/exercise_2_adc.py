@@ -220,7 +220,7 @@ for b, estimate in estimates.items():
 #
 # Left what bits buy, right what they cost: the energy of one inference on NeuRRAM, by component.
 
-# %% tags=["summary"]
+# %% summary="With 4 bits a small network is within 3 points of its best. From 8 to 5 bits NeuRRAM's converters save 46 %, the whole inference 9 %."
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.0))
 means = [100 * result.mean for result in results]
 spread = [100 * result.std for result in results]

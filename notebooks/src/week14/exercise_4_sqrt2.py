@@ -232,7 +232,7 @@ assert abs(theirs / predicted_noise(0.06, 784, 512) - 1) < 0.02
 #
 # Lines are your law, marks are measurements, for three designs whose arrays differ in height.
 
-# %% tags=["summary"]
+# %% summary="Noise adds up over the tiles of a layer, with the square root of their number. Measure what you configured."
 sizes = (64, 128, 129, 256, 400, 512, 513, 784, 1024, 1025, 1600, 2304, 2305)
 figure, ax = plt.subplots()
 looks = {"isaac-8bit": ("o", "-"), "raella": ("s", "--"), "sram-jia": ("^", ":")}
