@@ -77,7 +77,7 @@ check(drifted, 1.0, DAY_S, torch.tensor([0.0, 0.05])).is_close([1.0, 0.658], "uS
 card = hs.load_card("pcm")
 model = DeviceModel(card.noise)
 devices = model.program(torch.full((10_000,), model.g_max_us / 2), seeds=[0])
-nu = devices.drift[0]
+g0_us, nu = devices.programmed(chip=0), devices.exponents(chip=0)
 print(f"g_max {model.g_max_us:.0f} uS; drift exponent {nu.mean():.4f}, standard deviation {nu.std():.4f}")
 assert abs(nu.mean() - 0.049) < 0.0005
 assert abs(nu.std() - 0.0080) < 0.0002
@@ -124,9 +124,9 @@ check(compensation, balanced, 0.9 * balanced).is_close(1 / 0.9)
 # After a day the devices have lost a third, and the factor brings the mean back:
 
 # %%
-after_a_day = drifted(devices.g_us[0], DAY_S, nu)
-kept = after_a_day / devices.g_us[0]
-corrected = kept * compensation(devices.g_us[0], after_a_day)
+after_a_day = drifted(g0_us, DAY_S, nu)
+kept = after_a_day / g0_us
+corrected = kept * compensation(g0_us, after_a_day)
 print(f"kept after a day: {kept.mean():.3f}; corrected: {corrected.mean():.3f} +- {corrected.std():.3f}")
 assert abs(kept.mean() - 0.665) < 0.002
 assert abs(corrected.mean() - 1) < 0.005
@@ -166,7 +166,7 @@ check(residual_spread, 0.01, 1000.0, t0_s=10.0).is_close(0.01 * math.log(100))
 # %%
 print(f"predicted {residual_spread(0.008, DAY_S):.3f}, simulated {corrected.std():.3f}")
 assert abs(corrected.std() - residual_spread(0.008, DAY_S)) < 0.02 * corrected.std()
-read = devices.at(DAY_S, chip=0, seed=1) / devices.g_us[0]
+read = next(devices.at(DAY_S, seed=lambda chip: 1)) / g0_us
 print(f"with read noise {read.std() / read.mean():.3f}")
 assert abs(read.std() / read.mean() - 0.098) < 0.002
 
