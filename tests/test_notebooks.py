@@ -120,6 +120,7 @@ def grade(tool, course: Path, folder: Path, answers: dict[str, dict[str, str]]) 
                 read(folder / "autograded" / "ada" / "week14" / f"{notebook.name}.ipynb").cells,
             )
             for notebook in gradebook.find_submission("week14", "ada").notebooks
+            if notebook.name in answers
         }
 
 
