@@ -7,6 +7,7 @@ the next request of their size.
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -17,6 +18,8 @@ from torch import Tensor
 
 _SMALLEST = 1 << 20
 """Bytes below which the allocator keeps its pages anyway."""
+_ALIGNMENT = 64
+"""Bytes of a cache line: a vector that lies across two of them costs two accesses."""
 _MOST_FREE = 1 << 29
 """Bytes that may lie unused; beyond, the oldest blocks go back to the system."""
 
@@ -37,7 +40,7 @@ class Blocks:
 
     def empty(self, shape: tuple[int, ...] | torch.Size, like: Tensor) -> Tensor:
         """A tensor of unspecified content, of this shape and of `like`'s type and device."""
-        size = like.element_size() * int(np.prod(shape, dtype=np.int64))
+        size = like.element_size() * math.prod(shape)
         if like.device.type != "cpu" or size < _SMALLEST:
             return like.new_empty(shape)
         block = self._take(size)
@@ -58,7 +61,9 @@ class Blocks:
                     block = self._free[index]
                     del self._free[index]
                     return block
-        return np.empty(size, np.uint8)
+        whole = np.empty(size + _ALIGNMENT, np.uint8)
+        first = -whole.ctypes.data % _ALIGNMENT
+        return whole[first : first + size]
 
     def _give(self, block: np.ndarray) -> None:
         with self._lock:
