@@ -55,6 +55,7 @@ def leaky(
     slope: float | None = None,
     reset_delay: bool = True,
     start: Tensor | None = None,
+    steps: int | None = None,
     time_dim: int = 0,
     engine: Engine = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -73,15 +74,18 @@ def leaky(
         reset_delay: the reset acts at the next step and is not differentiated. False: in the step of the spike, and
             it is; membrane potentials are those after it (`immediate` in `dynamics.py`).
         start: membrane potentials before the first step, of x's shape without its time; None: 0. May require gradients.
+        steps: so many steps with the same current: x has one step, which is neither copied nor given more than one
+            gradient (the sum, from the last step to the first, as autograd forms it); None: as many as x has.
         time_dim: where time is, >= 0.
         engine: "numba" (CPU, float32 and float64), "numba-cuda" (CUDA device or numba's simulator, float32 and
             float64), "torch" (anything); "auto" picks the fastest for the tensor at hand.
 
     Returns:
-        spikes (0 or 1) and membrane potentials, each of x's shape and dtype.
+        spikes (0 or 1) and membrane potentials, each of x's dtype and shape (with `steps` in its time, if given).
 
     Raises:
-        HpmlError: x is not floating point, has no step, or does not fit the engine. UnknownNameError: reset, surrogate.
+        HpmlError: x is not floating point, has no step or other than `steps`, or does not fit the engine.
+        UnknownNameError: reset, surrogate.
     """
     if reset not in RESETS:
         raise UnknownNameError("reset", reset, RESETS)
@@ -90,8 +94,17 @@ def leaky(
         raise HpmlError(f"leaky: x has dtype {x.dtype}; it must be floating point (x.float())")
     if x.dim() <= time_dim or x.shape[time_dim] < 1:
         raise HpmlError(f"leaky: x of shape {tuple(x.shape)} has no time step at dimension {time_dim}")
+    if steps is not None and x.shape[time_dim] not in (1, steps):
+        raise HpmlError(
+            f"leaky: steps={steps!r}, but x of shape {tuple(x.shape)} has {x.shape[time_dim]} steps at dimension "
+            f"{time_dim}; it must have 1, for the same current at every step, or as many"
+        )
     engine = choose_engine(x, engine)
-    if not reset_delay and reset != "none":
+    immediate = not reset_delay and reset != "none"
+    steps = x.shape[time_dim] if steps is None else steps
+    if immediate or start is not None:  # not constant, or no kernel for it
+        x = x.expand(*x.shape[:time_dim], steps, *x.shape[time_dim + 1 :])
+    if immediate:
         from hpml_sim.kernels.multistep import multistep
 
         flags = {"subtracts": float(reset == "subtract"), "clears": float(reset == "zero")}
@@ -104,9 +117,10 @@ def leaky(
     if start is not None:
         # a step from 0 whose current is the membrane potential ends there, to the last bit
         x = torch.cat([start.unsqueeze(time_dim), x], time_dim)
-    after = x.shape[time_dim + 1 :]
-    chips, steps, neurons = math.prod(x.shape[:time_dim]), x.shape[time_dim], math.prod(after)
-    flat = x.reshape(chips, steps, neurons)
+        steps += 1
+    before, after = x.shape[:time_dim], x.shape[time_dim + 1 :]
+    neurons = math.prod(after)
+    flat = x.reshape(math.prod(before), x.shape[time_dim], neurons)
     values = [
         # made where x is: copying a number to a GPU would wait for everything before it
         (v if isinstance(v, Tensor) else torch.full((1,), v, device=x.device)).to(x)
@@ -118,8 +132,8 @@ def leaky(
     else:
         decay, theta = (value.expand(after).reshape(neurons) for value in values)
     spikes, membrane = (
-        out.reshape(x.shape)
-        for out in _Leaky.apply(flat, decay, theta, reset, gradient, engine)  # type: ignore[misc]
+        out.reshape(*before, steps, *after)
+        for out in _Leaky.apply(flat, decay, theta, steps, reset, gradient, engine)  # type: ignore[misc]
     )
     if start is None:
         return spikes, membrane
@@ -127,18 +141,19 @@ def leaky(
 
 
 class _Leaky(torch.autograd.Function):
-    """x (chips, steps, neurons), beta and theta both (neurons,) or both (1,) -> spikes, membrane."""
+    """x (chips, steps or 1, neurons), beta and theta both (neurons,) or both (1,) -> spikes, membrane."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, beta: Tensor, theta: Tensor, reset: str, surrogate: Surrogate, engine: str
+        ctx: Any, x: Tensor, beta: Tensor, theta: Tensor, steps: int, reset: str, surrogate: Surrogate, engine: str
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         x, beta, theta = x.contiguous(), beta.contiguous(), theta.contiguous()
-        spikes, membrane = BLOCKS.empty(x.shape, x), BLOCKS.empty(x.shape, x)
+        shape = (x.shape[0], steps, x.shape[2])
+        spikes, membrane = BLOCKS.empty(shape, x), BLOCKS.empty(shape, x)
         _FORWARD[engine](x, beta, theta, reset, spikes, membrane)
         ctx.save_for_backward(membrane, beta, theta)
-        ctx.constants = (reset, surrogate, engine)
+        ctx.constants = (x.shape, reset, surrogate, engine)
         return spikes, membrane
 
     @staticmethod
@@ -146,19 +161,20 @@ class _Leaky(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_spikes, grad_membrane = grad_outputs
         membrane, beta, theta = ctx.saved_tensors
-        reset, surrogate, engine = ctx.constants
+        shape, reset, surrogate, engine = ctx.constants
         if grad_spikes is None and grad_membrane is None:
-            return (None,) * 6
+            return (None,) * 7
         from_spikes = torch.zeros_like(membrane) if grad_spikes is None else grad_spikes.contiguous()
         kind, slope = surrogate.compiled
         if kind == 2:  # in torch, before the kernel, which then only adds it
             u = membrane - theta
             from_spikes = surrogate.gradient(u, from_spikes, (u > 0).to(u.dtype)).contiguous()
         direct = None if grad_membrane is None else grad_membrane.contiguous()
-        grad_x = BLOCKS.empty(membrane.shape, membrane)
+        learned = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]  # needs the gradient of every step
+        grad_x = BLOCKS.empty(membrane.shape if learned else shape, membrane)
         _BACKWARD[engine](from_spikes, direct, membrane, beta, theta, reset, kind, slope, grad_x)
         grad_beta = grad_theta = None
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        if learned:
             # Parameters are few and seldom learned: plain torch over what is there already.
             earlier, later = membrane[:, :-1], grad_x[:, 1:]
             fired = (earlier > theta).to(membrane.dtype)
@@ -172,7 +188,9 @@ class _Leaky(torch.autograd.Function):
                 grad_theta = grad_theta - (later * fired).sum(dim=(0, 1))
             if beta.numel() == 1:
                 grad_beta, grad_theta = grad_beta.sum().reshape(1), grad_theta.sum().reshape(1)
-        return grad_x, grad_beta, grad_theta, None, None, None
+            if grad_x.shape != shape:
+                grad_x = grad_x.sum(1, keepdim=True)
+        return grad_x, grad_beta, grad_theta, None, None, None, None
 
 
 # ------------------------------------------------------------------------------------------------------ torch reference
@@ -180,14 +198,15 @@ class _Leaky(torch.autograd.Function):
 
 def _torch_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
     m = torch.zeros_like(x[:, 0])
-    for t in range(x.shape[1]):
+    for t in range(spikes.shape[1]):
+        drive = x[:, min(t, x.shape[1] - 1)]
         fired = (m > theta).to(x.dtype)
         if reset == "subtract":
-            m = (beta * m + x[:, t]) - fired * theta
+            m = (beta * m + drive) - fired * theta
         elif reset == "zero":
-            m = beta * ((1 - fired) * m) + x[:, t]
+            m = beta * ((1 - fired) * m) + drive
         else:
-            m = beta * m + x[:, t]
+            m = beta * m + drive
         membrane[:, t] = m
         spikes[:, t] = m > theta
 
@@ -203,6 +222,10 @@ def _torch_backward(
     slope: float,
     grad_x: Tensor,
 ) -> None:
+    summed = grad_x.shape[1] < membrane.shape[1]
+    if summed:
+        grad_x.zero_()
+    later = torch.zeros_like(membrane[:, 0])
     for t in range(membrane.shape[1] - 1, -1, -1):
         m, grad = membrane[:, t], grad_spikes[:, t]
         u = m - theta
@@ -213,11 +236,15 @@ def _torch_backward(
         # autograd's order: the membrane's own gradient, then what comes from the step after, then the spike's
         past = None if grad_membrane is None else grad_membrane[:, t]
         if t < membrane.shape[1] - 1:
-            carry = grad_x[:, t + 1] * beta
+            carry = later * beta
             if reset == "zero":
                 carry = carry * (1 - (m > theta).to(m.dtype))
             past = carry if past is None else past + carry
-        grad_x[:, t] = grad if past is None else past + grad
+        later = grad if past is None else past + grad
+        if summed:
+            grad_x[:, 0] += later
+        else:
+            grad_x[:, t] = later
 
 
 # ----------------------------------------------------------------------------------------------------------- numba CPU
@@ -265,8 +292,9 @@ def _forward_job(x, beta, theta, is_subtract, is_zero, block, job, spikes, membr
     high = min(low + block, x.shape[2])
     decay, bound = _part(beta, low, high), _part(theta, low, high)
     before = np.zeros(high - low, x.dtype)
-    for t in range(x.shape[1]):
-        drive, now, out = x[c, t, low:high], membrane[c, t, low:high], spikes[c, t, low:high]
+    for t in range(spikes.shape[1]):
+        drive = x[c, min(t, x.shape[1] - 1), low:high]
+        now, out = membrane[c, t, low:high], spikes[c, t, low:high]
         for n in range(drive.size):
             fired = one if before[n] > _of(bound, n) else zero
             kept = (one - fired * clears) * before[n]
@@ -289,10 +317,15 @@ def _backward_job(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, ki
     high = min(low + block, membrane.shape[2])
     decay, bound = _part(beta, low, high), _part(theta, low, high)
     later = np.zeros(high - low, membrane.dtype)
+    summed = grad_x.shape[1] < membrane.shape[1]  # one current for all steps
+    spare = np.empty((2, high - low if summed else 0), membrane.dtype)
+    total = grad_x[c, 0, low:high]
+    if summed:
+        total[:] = zero
     for step in range(membrane.shape[1]):
         t = membrane.shape[1] - 1 - step
-        m, from_spike = membrane[c, t, low:high], grad_s[c, t, low:high]
-        direct, grad = grad_m[c, t, low:high], grad_x[c, t, low:high]
+        m, from_spike, direct = membrane[c, t, low:high], grad_s[c, t, low:high], grad_m[c, t, low:high]
+        grad = spare[step % 2] if summed else grad_x[c, t, low:high]
         for n in range(m.size):
             u = m[n] - _of(bound, n)
             fired = one if m[n] > _of(bound, n) else zero
@@ -308,6 +341,9 @@ def _backward_job(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, ki
                 grad[n] = past + from_spike[n] / (v * v)
             else:
                 grad[n] = past + from_spike[n]
+        if summed:
+            for n in range(m.size):
+                total[n] += grad[n]
         later = grad
 
 
@@ -350,9 +386,9 @@ def _values(parameter: Tensor) -> Any:
 
 
 def _numba_forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
-    threads = allow_threads(x.numel())
+    threads = allow_threads(spikes.numel())
     run = _forward_parallel if threads > 1 else _forward_serial
-    jobs, block = _split(x, threads)
+    jobs, block = _split(spikes, threads)
     run(
         jobs,
         x.detach().numpy(),

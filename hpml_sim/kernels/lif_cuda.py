@@ -32,7 +32,8 @@ def _forward_kernel(double: bool) -> Any:
     @cuda.jit
     def forward(x, beta, theta, subtracts, clears, spikes, membrane):
         thread = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-        steps = x.shape[1]
+        steps = spikes.shape[1]
+        last = x.shape[1] - 1
         c = thread // x.shape[2]
         n = thread - c * x.shape[2]
         if c >= x.shape[0]:
@@ -43,7 +44,7 @@ def _forward_kernel(double: bool) -> Any:
         m = zero
         for first in range(0, steps, _STEPS):
             for k in range(_STEPS):
-                drive[k] = x[c, min(first + k, steps - 1), n]
+                drive[k] = x[c, min(first + k, last), n]
             for k in range(_STEPS):
                 if first + k < steps:
                     fired = one if m > bound else zero
@@ -73,7 +74,8 @@ def _backward_kernel(double: bool, kind: int, has_grad_m: bool) -> Any:
         direct = cuda.local.array(_STEPS, real)
         decay = beta[n if beta.size > 1 else 0]
         bound = theta[n if theta.size > 1 else 0]
-        later = zero
+        summed = grad_x.shape[1] <= last  # one current for all steps
+        later, total = zero, zero
         for first in range(0, last + 1, _STEPS):
             for k in range(_STEPS):
                 t = max(last - first - k, 0)
@@ -98,13 +100,18 @@ def _backward_kernel(double: bool, kind: int, has_grad_m: bool) -> Any:
                     else:
                         spike = from_spikes[k]
                     later = add(past, spike)
-                    grad_x[c, t, n] = later
+                    if summed:
+                        total = add(total, later)
+                    else:
+                        grad_x[c, t, n] = later
+        if summed:
+            grad_x[c, 0, n] = total
 
     return backward
 
 
 def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
-    """Fill spikes and membrane for x, all (chips, steps, neurons); beta and theta (neurons,) or (1,)."""
+    """Fill spikes and membrane, (chips, steps, neurons), for x (same, or one step); beta, theta (neurons,) or (1,)."""
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
     subtracts, clears = real(reset == "subtract"), real(reset == "zero")
@@ -123,7 +130,7 @@ def backward(
     slope: float,
     grad_x: Tensor,
 ) -> None:
-    """Fill grad_x from the gradients of spikes and membrane (may be None), all (chips, steps, neurons)."""
+    """Fill grad_x (or its sum, where it has one step) from the gradients of spikes and membrane (may be None)."""
     double = membrane.dtype == torch.float64
     real = np.float64 if double else np.float32
     launch_each(

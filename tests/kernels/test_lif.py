@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import snntorch as snn
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -214,3 +215,48 @@ def test_bad_input_is_named():
         leaky(torch.zeros(0, 2), 0.9, 1.0)
     with pytest.raises(HpmlError, match=r"does not take torch.bfloat16"):
         leaky(x.bfloat16(), 0.9, 1.0, engine="numba")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("reset", RESETS)
+def test_a_constant_current_is_that_of_every_step(engine, reset):
+    """Spikes, membranes, and the sum of the gradients, to the last bit what snnTorch's loop gives."""
+    steps, (x, _, _) = 7, draw((1, 2, 5), torch.float32)
+    _, *grads = draw((steps, 2, 5), torch.float32)
+    mine, other = x.clone().requires_grad_(), x[0].clone().requires_grad_()
+    neuron = snn.Leaky(0.9, threshold=0.3, reset_mechanism=reset)
+    membrane, spikes, membranes = torch.zeros(2, 5), [], []
+    for _ in range(steps):
+        spike, membrane = neuron(other, membrane)
+        spikes.append(spike)
+        membranes.append(membrane)
+    torch.autograd.backward([torch.stack(spikes), torch.stack(membranes)], grads)
+    device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
+    ours = leaky(mine.to(device), 0.9, neuron.threshold, reset=reset, steps=steps, engine=engine)
+    torch.autograd.backward(ours, [grad.to(device) for grad in grads])
+    assert 0 < ours[0].sum() < ours[0].numel()
+    for value, want in zip(
+        (*ours, mine.grad[0]), (torch.stack(spikes), torch.stack(membranes), other.grad), strict=True
+    ):
+        np.testing.assert_array_equal(value.detach().cpu(), want.detach())
+
+
+def test_a_constant_current_with_learned_parameters_a_start_or_an_immediate_reset():
+    x, start, _ = (part[0] for part in draw((1, 3, 4), torch.float64))
+    for options in ({"start": start}, {"reset_delay": False}, {}):
+        results = []
+        for constant in (True, False):
+            current = x.clone().requires_grad_()
+            beta = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+            given, steps = (current[None], 6) if constant else (current.expand(6, 3, 4), None)
+            spikes, membrane = leaky(given, beta, 0.4, steps=steps, **options)
+            (spikes.sum() + membrane.pow(2).sum()).backward()
+            results.append((spikes.detach(), membrane.detach(), current.grad, beta.grad))
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
+
+
+def test_steps_must_fit():
+    with pytest.raises(HpmlError, match=r"steps=4, but x of shape \(3, 2\) has 3 steps"):
+        leaky(torch.zeros(3, 2), 0.9, 1.0, steps=4)
+    assert leaky(torch.zeros(3, 2), 0.9, 1.0, steps=3)[0].shape == (3, 2)
