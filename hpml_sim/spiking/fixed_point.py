@@ -68,6 +68,7 @@ class FixedPointNeurons(LeakyNeurons):
         if self.training or in_time.is_meta:
             return super().run_states(in_time, start)
         with torch.no_grad():
+            in_time = self.every_step(in_time)
             unit = self.threshold.double() / self.resolution
             decay = torch.round(self.beta.double().clamp(0, 1) * (1 << _DECAY_BITS)) / (1 << _DECAY_BITS)
             # whole numbers in float64, which holds them, and their products with the decay, exactly

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking._snntorch import snntorch
+from hpml_sim.spiking.constant import run_constant
 from hpml_sim.spiking.neurons import (
     AlphaNeurons,
     InTime,
@@ -38,8 +39,10 @@ class FusedNeurons(nn.Module):
         self.with_states = with_states
         self.called = False
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, x: Tensor, *, constant: bool = False) -> Tensor | tuple[Tensor, ...]:
         """(steps x batch, ...) -> spikes, or spikes and states in snnTorch's order, of that shape.
+
+        With `constant`, x is (batch, ...), the same at every step.
 
         Raises:
             ConversionError: called twice in one pass, by a time loop in the network's forward() or a second use.
@@ -51,7 +54,7 @@ class FusedNeurons(nn.Module):
                 "batch, ...). A neuron used at two places needs a copy for each"
             )
         self.called = True
-        return self.neurons(x, with_states=self.with_states)
+        return self.neurons(x, with_states=self.with_states, constant=constant)
 
 
 class FusedNetwork(Stateful):
@@ -71,6 +74,9 @@ class FusedNetwork(Stateful):
     def forward(self, x: Tensor) -> Any:
         """(steps, batch, ...) -> what the network returns for one step, with steps in front.
 
+        An input that is the same at every step, given as `image.expand(steps, *image.shape)`, goes through the layers
+        before the first neurons once (in an `nn.Sequential`).
+
         Raises:
             HpmlError: the input has no steps, or fewer than two dimensions.
         """
@@ -78,7 +84,13 @@ class FusedNetwork(Stateful):
             raise HpmlError(f"fused network: input of shape {tuple(x.shape)}; expected (steps, batch, ...), steps >= 1")
         steps, batch = x.shape[:2]
         prepare(self, steps)
-        return _unfolded(self.going_on(lambda: self.network(x.flatten(0, 1))), steps, batch)
+
+        def run() -> Any:
+            if steps > 1 and x.stride(0) == 0 and not x.requires_grad:
+                return run_constant(self.network, x[0], lambda y: y.expand(steps, *y.shape).flatten(0, 1), FusedNeurons)
+            return self.network(x.flatten(0, 1))
+
+        return _unfolded(self.going_on(run), steps, batch)
 
 
 def prepare(module: nn.Module, steps: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.convert import Converted, LayerReport, convert, register_target
 from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.spiking.constant import run_constant
 from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.encoders import ENCODERS, DirectEncoder
 from hpml_sim.spiking.folding import BATCH_NORMS
@@ -64,7 +65,6 @@ MAXIMA = (
     nn.AdaptiveMaxPool3d,
 )
 _CHANNEL_DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_CONSTANT = (*SYNAPSES, *BATCH_NORMS, *_MEANS, nn.Flatten, nn.Identity)
 _LARGEST_LOGIT = 8.0
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
@@ -155,17 +155,12 @@ class SpikingModel(Converted, Stateful):
     def _run(self, x: Tensor) -> Tensor:
         """What the network gives at every step, before the output neurons.
 
-        In training with a constant input, what stands before the first neurons of an `nn.Sequential` is computed once
-        and then repeated. A chip does it at every step, and so do evaluation and whatever counts there.
+        A chip computes the first layers of a constant input at every step, and so do evaluation and whatever counts
+        there; training computes them once.
         """
-        if not (self.training and isinstance(self.encoder, DirectEncoder) and type(self.network) is nn.Sequential):
-            return self.network(self.encoder(x))
-        constant = True
-        for layer in self.network:
-            if constant and type(layer) not in _CONSTANT:
-                x, constant = self.encoder(x), False
-            x = layer(x)
-        return self.encoder(x) if constant else x
+        if self.training and isinstance(self.encoder, DirectEncoder):
+            return run_constant(self.network, x, self.encoder, LeakyNeurons)
+        return self.network(self.encoder(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (chips x batch, classes) of inputs (chips x batch, ...)."""

@@ -130,9 +130,14 @@ class LeakyNeurons(InTime):
         else:
             self.register_buffer(name, value)
 
-    def forward(self, x: Tensor, *, with_states: bool = False) -> Tensor | tuple[Tensor, ...]:
-        """Spikes (0 or 1) of x's shape and dtype; with states in snnTorch's order if asked, each of that shape."""
-        in_time = self.unfold(x)
+    def forward(self, x: Tensor, *, with_states: bool = False, constant: bool = False) -> Tensor | tuple[Tensor, ...]:
+        """Spikes (0 or 1) of x's shape and dtype; with states in snnTorch's order if asked, each of that shape.
+
+        Args:
+            x: currents (chips x steps x batch, ...); or, with `constant`, (chips x batch, ...): the same at every step.
+            with_states: give the states, too. constant: the result has steps all the same.
+        """
+        in_time = x.reshape(self.chips, 1, -1, *x.shape[1:]) if constant else self.unfold(x)
         start = None if self.carry is None else self.carry.start(in_time[:, 0])
         spikes, *states = self.run_states(in_time, start)
         if self.carry is not None:
@@ -142,8 +147,12 @@ class LeakyNeurons(InTime):
             self.samples = in_time.shape[0] * in_time.shape[2]
             self.neurons = in_time[0, 0, 0].numel() if self.samples else 0
         if with_states:
-            return (spikes.reshape(x.shape), *(state.reshape(x.shape) for state in states))
-        return spikes.reshape(x.shape)
+            return (spikes.flatten(0, 2), *(state.flatten(0, 2) for state in states))
+        return spikes.flatten(0, 2)
+
+    def every_step(self, in_time: Tensor) -> Tensor:
+        """Currents of all steps, where they may be one for all: (chips, steps or 1, batch, ...)."""
+        return in_time.expand(-1, self.steps, *in_time.shape[2:])
 
     def run(self, in_time: Tensor, start: States | None = None) -> tuple[Tensor, Tensor]:
         """Spikes and membrane potentials for currents (chips, steps, batch, ...), each of that shape."""
@@ -154,7 +163,8 @@ class LeakyNeurons(InTime):
         """Spikes, then all states in snnTorch's order, the membrane last; each of the shape of `in_time`.
 
         Args:
-            in_time: currents (chips, steps, batch, ...). start: what `last` gave for the steps before; None: rest.
+            in_time: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
+            start: what `last` gave for the steps before; None: rest.
         """
         membrane = start[0] if start is not None else None
         if membrane is None and self.initial:
@@ -171,6 +181,7 @@ class LeakyNeurons(InTime):
             surrogate=self.surrogate,
             reset_delay=self.reset_delay,
             start=membrane,
+            steps=self.steps,
             time_dim=1,
         )
 
@@ -182,7 +193,7 @@ class LeakyNeurons(InTime):
         neuron = _snntorch.leaky(self.beta, self.threshold, self.reset, self.surrogate, reset_delay=self.reset_delay)
         membrane = torch.zeros_like(in_time[:, 0]) if membrane is None else membrane
         spikes, membranes = [], []
-        for current in in_time.unbind(1):  # never in_time[:, t]: its backward makes time quadratic
+        for current in self.every_step(in_time).unbind(1):  # never in_time[:, t]: its backward makes time quadratic
             spike, membrane = neuron(current, membrane)
             spikes.append(spike.to(in_time.dtype))
             membranes.append(membrane)
@@ -235,7 +246,7 @@ class MultistepNeurons(LeakyNeurons):
         order = (*others, membrane)
         spikes, states = multistep(
             self.dynamics,
-            self.drive(in_time),
+            self.every_step(self.drive(in_time)),
             self.values(),
             surrogate=self.surrogate,
             start=self.rest() if start is None else dict(zip(order, start, strict=True)),
@@ -402,7 +413,7 @@ class RecurrentNeurons(MultistepNeurons):
         names = ("spikes", "membrane") if self.current_decay() is None else ("spikes", "current", "membrane")
         product, weights = self._product()
         return recurrent(
-            in_time,
+            self.every_step(in_time),
             product,
             weights,
             self.beta.clamp(0, 1),

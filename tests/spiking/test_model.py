@@ -96,6 +96,7 @@ def test_cnn_with_pooling_and_residual_with_normalisation():
 
 
 def test_a_constant_input_passes_the_first_layers_once_in_training():
+    torch.manual_seed(0)
     model = convert(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 10)),
         Spiking("loihi", steps=8, encoder="direct", beta=0.9),
