@@ -8,7 +8,7 @@ BIN := .venv/bin
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks lint types format doctor setup tiles ready clean distclean
+.PHONY: help demo test notebooks docs lint types format doctor setup tiles ready clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ test: ready  ## all tests (ARGS="-k card" for some)
 
 notebooks: ready  ## week 14: students' and instructor's notebooks, run once, as pages (ARGS="build", "run exercise_1")
 	@$(BIN)/python tools/notebooks.py $(ARGS)
+
+docs: ready  ## the documentation, in build/docs/html: no network, warnings are errors, links checked
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/docs/trees docs build/docs/html $(ARGS)
+	@$(BIN)/python docs/links.py build/docs/html
 
 lint: ready  ## ruff: mistakes and layout
 	@$(BIN)/ruff check .

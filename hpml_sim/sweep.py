@@ -58,7 +58,7 @@ def sweep(
         seeds: as for `compare`. chips: likewise. times: likewise. epochs: likewise. tune_epochs: likewise.
         lr: likewise. out: likewise. resume: likewise. force: likewise. mlflow: likewise.
         jobs: processes of this machine; None takes one a core.
-        dask: address of a Dask scheduler, such as "tcp://host:8786", whose workers compute in their place;
+        dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute in their place;
             `hpml_sim.execution` shows how Slurm gives them.
 
     Raises:

@@ -81,9 +81,11 @@ def _call(model: nn.Module, function: Callable[[], Result], state: State | None)
 def continued(model: nn.Module, x: Any, state: State | None = None) -> tuple[Any, State]:
     """Run a model from a state, and give the state it ends in; nothing is kept in the model.
 
-    A sequence in pieces gives what it gives whole: with a model that takes frames,
+    A sequence in pieces gives what it gives whole. With a model that takes frames::
+
         first, state = continued(model, x[:10])
         second, state = continued(model, x[10:], state)
+
     Gradients flow through the state; `detached(state)` cuts them (truncated backpropagation through time). A rate,
     latency or population encoder presents its input anew in each call; dropout draws a new mask.
 

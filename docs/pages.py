@@ -1,0 +1,318 @@
+"""Pages of the documentation that are made from code and data: reference, cards, validation, notebooks.
+
+`conf.py` calls `write_pages` before each build; they go to docs/generated, which git ignores.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+REFERENCE = {
+    "hpml_sim": "Everything that a first hour needs, as `import hpml_sim as hs`",
+    "hpml_sim.analog": "Crossbar layers, chips, in-memory training",
+    "hpml_sim.spiking": "Neurons, encoders, conversion, exchange",
+    "hpml_sim.nn": "Layers to put into a network by hand",
+    "hpml_sim.baselines": "Digital engines and CUDA kernels",
+    "hpml_sim.models": "Built-in networks",
+    "hpml_sim.shapes": "Large networks as shapes alone",
+    "hpml_sim.data": "Data sets by name, or your own",
+    "hpml_sim.cards": "Device cards",
+    "hpml_sim.census": "What there is to do, counted",
+    "hpml_sim.estimate": "Energy, time and area from counts and a card",
+    "hpml_sim.meters": "What this machine can measure",
+    "hpml_sim.roofline": "Ceilings of this machine, measured, and layers under them",
+    "hpml_sim.profiling": "Where a network's time goes, layer by layer",
+    "hpml_sim.distributed": "Training on several processes",
+    "hpml_sim.results": "Rows on disk",
+    "hpml_sim.report.plots": "The plots",
+    "hpml_sim.report.html": "The one-file report",
+    "hpml_sim.validate": "Published machines against our equations",
+    "hpml_sim.errors": "What is raised",
+    "hpml_sim.times": "Times since programming",
+}
+"""Module -> what it is for: the pages of the reference, in order. `tests/test_docs.py` holds them against the tree."""
+
+
+def write_pages(docs: Path) -> None:
+    """Write all generated pages into docs/generated; a page that has not changed keeps its date."""
+    pages: dict[str, str] = {}
+    pages.update(reference_pages())
+    pages.update(card_pages())
+    pages["validation.md"] = validation_page()
+    folder = docs / "generated"
+    for name, text in pages.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    notebooks = write_notebooks(folder / "notebooks")
+    wanted = {folder / name for name in pages} | notebooks
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in wanted:
+            path.unlink()
+
+
+# ----------------------------------------------------------------------------------------------------------- reference
+
+
+def public_names(module: str) -> list[str]:
+    """What a module offers: its `__all__`, what it re-exports by "import x as x", or what it defines itself."""
+    loaded = importlib.import_module(module)
+    if (named := getattr(loaded, "__all__", None)) is not None:
+        return [name for name in named if not inspect.ismodule(getattr(loaded, name))]
+    tree = ast.parse(inspect.getsource(loaded))
+    exported = [
+        alias.asname
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name and not alias.name.startswith("_")
+    ]
+    defined = [
+        node.name
+        for node in tree.body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+    ]
+    return [name for name in dict.fromkeys(exported + defined) if not inspect.ismodule(getattr(loaded, name))]
+
+
+def reference_pages() -> dict[str, str]:
+    """A page a module; each name is described once, on the first page that has it, and linked to from the others."""
+    described: dict[int, str] = {}
+    pages = {}
+    for module, title in REFERENCE.items():
+        loaded = importlib.import_module(module)
+        lines = [f"# {module}", "", f"{title}.", ""]
+        elsewhere = []
+        for name in public_names(module):
+            thing = getattr(loaded, name)
+            if id(thing) in described:
+                elsewhere.append(f"{{py:obj}}`{name} <{described[id(thing)]}.{name}>`")
+                continue
+            described[id(thing)] = module
+            lines += ["```{eval-rst}", *_directive(module, name, thing), "```", ""]
+        if elsewhere:
+            lines += [f"Also here: {', '.join(elsewhere)}.", ""]
+        pages[f"reference/{module}.md"] = "\n".join(lines)
+    return pages
+
+
+def _directive(module: str, name: str, thing: Any) -> Iterator[str]:
+    if inspect.isclass(thing):
+        yield f".. autoclass:: {module}.{name}"
+        yield "   :members:"
+        if issubclass(thing, BaseException):
+            yield "   :show-inheritance:"
+    elif inspect.isroutine(thing):
+        yield f".. autofunction:: {module}.{name}"
+    else:
+        yield f".. py:data:: {module}.{name}"
+        if isinstance(thing, (dict, list, tuple, set, frozenset)):
+            yield ""
+            yield f"   {', '.join(f'`{item}`' for item in thing)}"
+
+
+# --------------------------------------------------------------------------------------------------------------- cards
+
+
+def card_pages() -> dict[str, str]:
+    """A table of all shipped cards, and a page for each with every number and where it stands."""
+    from hpml_sim.cli.cards import card_json, cards_json
+
+    folder = ROOT / "devices"
+    entries = [e for e in cards_json() if (folder / f"{e['name']}.toml").exists()]  # not those of whoever builds
+    lines = [
+        "# Device cards",
+        "",
+        f"{len(entries)} machines as shipped, each with a source for every number. *Weak* counts the numbers that are "
+        "a projection, scaled, an assumption or unverified; estimates name those they use. `hpml-sim cards show NAME` "
+        "prints the same.",
+        "",
+    ]
+    for kind, heading in (
+        ("digital", "CPUs and GPUs"),
+        ("crossbar", "Crossbars"),
+        ("neuromorphic", "Spiking machines"),
+    ):
+        lines += [
+            f"## {heading}",
+            "",
+            "| card | what it is | scope | year | numbers | weak |",
+            "|---|---|---|--:|--:|--:|",
+        ]
+        lines += [
+            f"| [{e['name']}](cards/{e['name']}.md) | {_cell(e['title'])}{'' if e['silicon'] else ' (never built)'} "
+            f"| {e['scope']} | {e['year']} | {e['numbers']} | {e['weak_numbers'] or ''} |"
+            for e in entries
+            if e["kind"] == kind
+        ]
+        lines.append("")
+    hidden = ["```{toctree}", ":hidden:", ":maxdepth: 1", "", *(f"cards/{e['name']}" for e in entries), "```", ""]
+    pages = {"cards.md": "\n".join([*lines, *hidden])}
+    for entry in entries:
+        pages[f"cards/{entry['name']}.md"] = _card_page(card_json(folder / f"{entry['name']}.toml"))
+    return pages
+
+
+def _card_page(card: dict[str, Any]) -> str:
+    built = "built" if card["silicon"] else "never built"
+    lines = [f"# {card['name']}", "", f"**{_cell(card['title'])}.** {_cell(card['summary'])}.", ""]
+    lines += [f"Kind {card['kind']}, scope {card['scope']}, {card['year']}, {built}, version {card['version']}.", ""]
+    for name, value in card["settings"].items():
+        lines += [f"`{name}`: {_cell(value)}", ""]
+    lines += [
+        "## Numbers",
+        "",
+        "| field | value | low to high | status | where it stands, how it was got |",
+        "|---|--:|---|---|---|",
+    ]
+    for q in card["quantities"]:
+        unit = "" if q["unit"] == "1" else f" {q['unit']}"
+        bounds = [q["value"] if q[b] is None else q[b] for b in ("low", "high")]
+        band = "" if q["low"] is None and q["high"] is None else f"{bounds[0]:g} to {bounds[1]:g}"
+        source = q["source"] + (f" (bounds {q['band_source']})" if q["band_source"] else "")
+        where = f"{source}: {'; '.join(part for part in (q['where'], q['note']) if part)}"
+        row = [f"`{q['path']}`", f"{q['value']:g}{unit}", band, q["status"], _cell(where)]
+        lines.append(f"| {' | '.join(row)} |")
+    lines.append("")
+    if noise := card.get("noise"):
+        lines += ["## Noise and drift", "", "| | |", "|---|---|"]
+        lines += [
+            f"| {name} | {_cell(_plain(value))} |" for name, value in noise.items() if value not in (None, "", [], {})
+        ]
+        lines.append("")
+    if card["limits"]:
+        lines += ["## What the figures leave out", "", *(f"- {_cell(limit)}" for limit in card["limits"]), ""]
+    lines += ["## Sources", ""]
+    for key, source in card["sources"].items():
+        place = (
+            f" <https://doi.org/{source['doi']}>"
+            if source.get("doi")
+            else f" <{source['url']}>"
+            if source.get("url")
+            else ""
+        )
+        opened = f" Opened: {_cell(source['opened'])}" if source.get("opened") else ""
+        lines += [f"- **{key}**: {_cell(source['cite'])}.{place}{opened}"]
+    return "\n".join([*lines, ""])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {v:g}" if isinstance(v, float) else f"{name} = {v}" for name, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+    return str(value)
+
+
+def _cell(text: object) -> str:
+    """Text that Markdown takes as it is."""
+    escaped = str(text).replace("\\", "\\\\")
+    for character in "|*_<[]$`#~":
+        escaped = escaped.replace(character, f"\\{character}")
+    return escaped
+
+
+# ---------------------------------------------------------------------------------------------------------- validation
+
+
+def validation_page() -> str:
+    """Every published point that `hpml-sim validate` holds the equations against."""
+    from hpml_sim.validate import validate
+
+    points = validate()
+    outside = [point for point in points if not point.ok]
+    lines = [
+        "# Validation",
+        "",
+        f"Our equations against machines that were built or published in detail: {len(points)} points, "
+        f"{len(outside)} outside their tolerance. `hpml-sim validate` prints the same table; `--strict` fails if a "
+        "point lies outside.",
+        "",
+        "| basis | what the point proves |",
+        "|---|---|",
+        "| prediction | no figure of the card comes from this measurement |",
+        "| held out | the card was fitted to other points of the same measurement |",
+        "| identity | the card's figure is this measurement, regrouped: a regression test |",
+        "| calibrated | the card's figure was set at this very point |",
+        "| lower bound | the estimate names what it leaves out, so it must not lie above |",
+        "",
+    ]
+    sources: dict[str, int] = {}
+    for basis in ("prediction", "held out", "lower bound", "calibrated", "identity"):
+        group = [point for point in points if point.basis == basis]
+        if not group:
+            continue
+        lines += [
+            f"## {basis.capitalize()}",
+            "",
+            "| point | published | ours | error | tolerance | holds | stands in |",
+            "|---|--:|--:|--:|---|---|---|",
+        ]
+        for p in group:
+            unit = "" if p.unit == "1" else f" {p.unit}"
+            note = f"<br><small>{_cell(p.note)}</small>" if p.note else ""
+            number = sources.setdefault(p.source, len(sources) + 1)
+            error = f"{p.error:+.1%}".replace("-0.0%", "0.0%").replace("+0.0%", "0.0%")
+            lines.append(
+                f"| {_cell(p.name)}{note} | {p.published:.4g}{unit} | {p.model:.4g}{unit} | {error} | {p.tolerance} "
+                f"| {'yes' if p.ok else '**no**'} | [{number}](#sources) |"
+            )
+        lines.append("")
+    cited = [f"{number}. {_cell(source)}" for source, number in sources.items()]
+    return "\n".join([*lines, "## Sources", "", *cited, ""])
+
+
+# ----------------------------------------------------------------------------------------------------------- notebooks
+
+
+def write_notebooks(folder: Path) -> set[Path]:
+    """The notebooks as `make notebooks` ran them; where it has not been run, their sources without outputs.
+
+    Returns:
+        The files in `folder` that belong there.
+    """
+    import jupytext
+    import nbformat
+
+    written = set()
+    executed = ROOT / "build" / "notebooks" / "executed"
+    entries = []
+    for source in sorted((ROOT / "notebooks" / "src").rglob("*.py")):
+        path = folder / f"{source.stem}.ipynb"
+        ran = next(iter(sorted(executed.rglob(f"{source.stem}.ipynb"))), None) if executed.exists() else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if ran is not None and ran.stat().st_mtime >= source.stat().st_mtime:
+            shutil.copyfile(ran, path)
+        elif source.parent.name.startswith("week"):
+            continue  # unrun, a blank sheet with its solutions in it is of no use to a reader
+        else:
+            notebook = jupytext.read(source)
+            notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+            nbformat.write(notebook, path)
+        written.add(path)
+        entries.append(source.stem)
+    index = folder / "index.md"
+    lines = [
+        "# Notebooks",
+        "",
+        "The notebooks of the repository as `make notebooks` ran them before these pages were built; without that, "
+        "text and code of those that are no exercises. How they are made: [Teach week 14](../../howto/teaching.md).",
+        "",
+        "```{toctree}",
+        ":maxdepth: 1",
+        "",
+        *entries,
+        "```",
+        "",
+    ]
+    index.write_text("\n".join(lines), encoding="utf-8")
+    return written | {index}

@@ -1,0 +1,97 @@
+"""The documentation: every snippet runs, every command is understood, every public name is described."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hpml_sim as hs
+from hpml_sim import cli
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(p for p in DOCS.rglob("*.md") if "generated" not in p.parts)
+FENCE = re.compile(r"^```(?:\{code-block\} )?(\w+)\n((?:^:\w+:.*\n)*)(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> Iterator[tuple[int, str, str, str]]:
+    """(line, language, options, code) of each fenced block."""
+    text = page.read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        yield text.count("\n", 0, found.start(3)) + 1, found[1], found[2], found[3]
+
+
+def commands(page: Path) -> list[str]:
+    """What stands behind a prompt."""
+    lines = [line for _, language, _, code in blocks(page) if language == "console" for line in code.splitlines()]
+    return [line[2:] for line in lines if line.startswith("$ ")]
+
+
+def with_defaults(function, **defaults):
+    """The function with other arguments, whatever the snippet asks for."""
+    return lambda *args, **options: function(*args, **{**options, **defaults})
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python\n" in p.read_text()], ids=lambda p: p.stem)
+def test_snippets_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each page is one session. Trainings are cut to one epoch: what is tested is that the code works."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hs, "fit", with_defaults(hs.fit, epochs=1))
+    few = {"epochs": 1, "tune_epochs": 1, "chips": 2, "times": ["1 s"], "seeds": 1, "jobs": 1}
+    monkeypatch.setattr(hs, "compare", with_defaults(hs.compare, **few))
+    monkeypatch.setattr(hs, "sweep", with_defaults(hs.sweep, **few))
+    monkeypatch.setattr(hs, "measure", with_defaults(hs.measure, min_window_s=0.02, warmup_s=0.02))
+    session: dict[str, object] = {"__name__": page.stem}
+    for line, language, options, code in blocks(page):
+        if language != "python":
+            continue
+        compiled = compile("\n" * (line - 1) + code, str(page), "exec")
+        if caption := re.search(r":caption: (\S+\.py)", options):
+            Path(caption[1]).write_text(code)
+        elif "dask_jobqueue" not in code:  # there is no Slurm here
+            exec(compiled, session)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.stem)
+def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    """Every `hpml-sim` line is parsed by the command itself, with nothing behind its verbs."""
+    monkeypatch.chdir(tmp_path)
+    done: list[str] = []
+    for verb, function in list(cli.VERBS.items()):
+        if verb not in ("run", "init"):  # `run` reads the file that `init` writes
+
+            def nothing(*args, _verb=verb, **options) -> int:
+                done.append(_verb)
+                return 0
+
+            monkeypatch.setitem(cli.VERBS, verb, functools.wraps(function)(nothing))
+    monkeypatch.setattr(cli.runs, "_carry_out", lambda *args, **options: done.append("run") or 0)
+    for command in commands(page):
+        words = shlex.split(command, comments=True)
+        if words[0] == "hpml-sim":
+            with pytest.raises(SystemExit) as status:
+                cli.main(words[1:])
+            assert status.value.code == 0, f"{command}: {capsys.readouterr()}"
+        elif words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+
+
+def test_every_public_name_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
+    import pages
+
+    text = "".join(pages.reference_pages().values())
+    described = re.findall(r"^\.\. (?:autoclass|autofunction|py:data):: (\S+)", text, re.MULTILINE)
+    assert len(described) == len(set(described))
+    for name in pages.public_names("hpml_sim"):
+        assert f"hpml_sim.{name}" in described
+    public = {p.parent.name if p.name == "__init__.py" else p.stem for p in (ROOT / "hpml_sim").glob("*/__init__.py")}
+    shown = {module.split(".")[1] for module in pages.REFERENCE if "." in module}
+    # what is for the inside, or only loads others when needed
+    assert public - shown <= {"cli", "course", "devices", "kernels"}
