@@ -45,6 +45,11 @@ _NOT_MAPPED = {
     nn.Bilinear: "a product of two inputs is not a matrix-vector product",
     nn.Embedding: "a table look-up is not a matrix-vector product",
     nn.EmbeddingBag: "a table look-up is not a matrix-vector product",
+    nn.modules.batchnorm._NormBase: "scales value by value",
+    nn.LayerNorm: "scales value by value",
+    nn.GroupNorm: "scales value by value",
+    nn.RMSNorm: "scales value by value",
+    nn.PReLU: "scales value by value",
 }
 _TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
@@ -122,8 +127,6 @@ def _plan(
     if module in plan or isinstance(module, Crossbar):
         return
     digital = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
-    if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
-        digital = "batch_first=False: chips lie in the batch, which must be the first dimension"
     base = next((kind for kind in _ANALOG if isinstance(module, kind)), None) or _hugging_face_conv1d(module)
     if digital is None and base is None:
         children = list(module.named_children())
@@ -132,6 +135,10 @@ def _plan(
             rows.append(LayerReport(name, was, "digital", why="no rule for this kind of layer" if own else _PLAIN))
         for child_name, child in children:
             _plan(child, f"{name}.{child_name}" if name else child_name, target, chosen, plan, rows)
+        if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
+            for child in (module.linear1, module.linear2):  # the attention turns its inputs by itself
+                if isinstance(plan.get(child), AnalogLinear):
+                    plan[child].batch_dim = 1  # type: ignore[assignment]
         return
     if digital is None and base is not None:
         digital = _why_not(module, base, name, chosen)

@@ -28,6 +28,9 @@ class AnalogLinear(nn.Linear):
         in_features, out_features, bias, device, dtype: as of `nn.Linear`. The bias is added in digital.
         card: a crossbar card's name or path, or an `Analog(...)` configuration.
 
+    Attributes:
+        batch_dim: where chips and samples lie, 0; `convert` sets 1 in Transformer layers of batch_first=False.
+
     Raises:
         UnknownNameError, CardError: no such card, or a broken one.
 
@@ -36,6 +39,8 @@ class AnalogLinear(nn.Linear):
         >>> layer(torch.rand(8, 784)).shape
         torch.Size([8, 256])
     """
+
+    batch_dim: int = 0
 
     def __init__(
         self,
@@ -80,6 +85,12 @@ class AnalogLinear(nn.Linear):
 
     def multiply(self, input: Tensor, mapped: Mapped | None) -> Tensor:  # noqa: A002 - as in forward
         """The forward pass with devices that are given."""
+        if self.batch_dim and input.dim() > 2:
+            first = self._batch_first(input.transpose(0, self.batch_dim), mapped)
+            return first.transpose(0, self.batch_dim)
+        return self._batch_first(input, mapped)
+
+    def _batch_first(self, input: Tensor, mapped: Mapped | None) -> Tensor:  # noqa: A002 - as in forward
         chips = chips_in(self.crossbar, input, self.in_features, -1)
         y = self.crossbar(input.reshape(chips, 1, -1, self.in_features), self.matrix(), mapped)
         y = y.reshape(*input.shape[:-1], self.out_features)

@@ -50,9 +50,9 @@ def test_subclasses_are_mapped_unless_they_compute_something_else():
         (nn.Embedding(5, 4), "look-up"),
         (parametrizations.weight_norm(nn.GRUCell(4, 4), "weight_hh"), "computed from other parameters"),
         (nn.MultiheadAttention(4, 2, add_bias_kv=True), "add_bias_kv"),
-        (nn.TransformerEncoderLayer(4, 2, 8), "batch_first=False"),
         (parametrizations.weight_norm(nn.Linear(4, 4)), "computed from other parameters"),
-        (nn.LayerNorm(4), "no rule"),
+        (nn.LayerNorm(4), "scales value by value"),
+        (nn.BatchNorm1d(4), "scales value by value"),
         (analog_nn.AnalogLinear(4, 4), "already"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
@@ -220,6 +220,36 @@ def test_transformer_layers_run_on_chips(card_file):
         assert torch.allclose(converted(x), expected, atol=0.02)
     y = program(converted, chips=2).at(0)(x)
     assert torch.allclose(y, expected.expand(2, 3, 5, 8), atol=0.02)
+
+
+class Translator(nn.Module):
+    """Encoder and decoder with torch's default, (length, batch, width), in a network that takes the batch first."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = x.transpose(0, 1)
+        return self.head(self.both(x, x[:2]).transpose(0, 1))
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_transformers_with_the_length_first_run_on_chips(card_file):
+    torch.manual_seed(0)
+    digital = Translator().eval()
+    converted = convert(digital, Analog(card_file(model="none"), **FINE))
+    assert not [row for row in converted.layers if row.was == "Linear" and row.became == "digital"]
+    x = torch.randn(3, 5, 8)
+    with torch.no_grad():
+        expected = digital(x)
+        assert torch.allclose(converted(x), expected, atol=0.02)
+    y = program(converted, chips=4).at(0)(x)
+    assert torch.allclose(y, expected.expand(4, 3, 2, 3), atol=0.02)
+    few, many = (program(convert(digital, "pcm"), chips=n, seed=0).at("1 day")(x) for n in (2, 4))
+    assert torch.allclose(few, many[:2], atol=1e-5)  # the attention itself runs on all chips at once
+    assert not torch.allclose(many[0], many[1], atol=1e-3)
 
 
 def test_the_fast_path_of_transformers_never_bypasses_an_analog_layer(card_file):
