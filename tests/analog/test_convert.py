@@ -204,6 +204,25 @@ def test_attention_equals_the_digital_one(card_file, options):
     assert torch.allclose(each, digital(query, key, value, average_attn_weights=False)[1], atol=3e-3)
 
 
+@pytest.mark.parametrize("options", [{}, {"kdim": 4, "vdim": 2, "bias": False}])
+def test_gradients_of_attention_are_exact(card_file, options):
+    """Against finite differences in float64, with ideal converters, of inputs and of all parameters."""
+    torch.manual_seed(0)
+    digital = nn.MultiheadAttention(6, 2, batch_first=True, dtype=torch.float64, **options)
+    attention = convert(digital, Analog(card_file(rows=4), **FINE)).network.eval()
+    for crossbar in crossbars(attention).values():
+        crossbar.dac_top = crossbar.adc_top = None
+    sizes = (6, options.get("kdim", 6), options.get("vdim", 6))
+    inputs = [torch.randn(2, 3, n, dtype=torch.float64, requires_grad=True) for n in sizes]
+    names, parameters = zip(*attention.named_parameters(), strict=True)
+
+    def call(query, key, value, *parameters):
+        given = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(attention, given, (query, key, value))
+
+    assert torch.autograd.gradcheck(call, (*inputs, *parameters))
+
+
 def test_transformer_layers_run_on_chips(card_file):
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)

@@ -99,6 +99,7 @@ def test_gradients_with_ideal_converters_are_exact(card_file, rows):
         (linear(12, 6, card, **QUIET), (4, 12)),
         (analog_nn.AnalogConv1d(4, 6, 3, groups=2, card=Analog(card, **QUIET), dtype=torch.float64), (2, 4, 7)),
         (analog_nn.AnalogConv2d(2, 3, 3, stride=2, card=Analog(card, **QUIET), dtype=torch.float64), (2, 2, 6, 5)),
+        (analog_nn.AnalogConv2d(3, 6, 2, groups=3, card=Analog(card, **QUIET), dtype=torch.float64), (2, 3, 4, 3)),
         (analog_nn.AnalogConv3d(2, 2, 2, card=Analog(card, **QUIET), dtype=torch.float64), (1, 2, 3, 3, 4)),
     ]
     for layer, shape in layers:
