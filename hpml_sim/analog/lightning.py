@@ -22,7 +22,8 @@ def from_lightning(model: nn.Module, card: str = "pcm", **options: Any) -> Conve
     """The same network on our crossbars: `program`, `at`, `fit`, estimates and `to_aihwkit` work on it.
 
     Carried over of each layer: weights (as its forward pass uses them: clipped and quantised), bias, input range, bits
-    of DAC and ADC, ADC range, output noise, noise injected in training and clipping at a number of standard deviations.
+    of DAC and ADC, ADC range, output noise, and of training: weight noise, clipping at a number of standard deviations,
+    whether input ranges are learned.
     Devices and the size of arrays are the card's. Three things are of another kind here, and logged where they differ:
     a layer has one input range, not one for each of its row tiles; full scale is that of each column; converters are
     always there (16 bits for nearly none).
@@ -83,8 +84,9 @@ def _settings(config: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Options of `Analog` that say the same as a configuration of aihwkit-lightning, but for those that are given."""
     from aihwkit_lightning.simulator.parameters import WeightClipType, WeightNoiseInjectionType
 
-    io, clip, modifier = config.forward, config.clip, config.modifier
-    found: dict[str, Any] = {"output_noise": io.out_noise}
+    io, clip, modifier, ranges = config.forward, config.clip, config.modifier, config.pre_post.input_range
+    learns = ranges.enable and ranges.learn_input_range and not ranges.dynamic
+    found: dict[str, Any] = {"output_noise": io.out_noise, "learn_input_range": learns}
     for name, resolution in (("dac_bits", io.inp_res), ("adc_bits", io.out_res)):
         if name not in given and (bits := _bits(name, resolution)) is not None:
             found[name] = bits
