@@ -102,11 +102,13 @@ def rows(
     _log.info("%s: %s", point.label, load_card(target.card).title)
     model = convert(network, target)
     layers = [asdict(layer) for layer in model.layers]
+    wrote: list[str] = []
     try:
         if not isinstance(target, Digital):
             lr = None if in_memory(target) else plan.lr  # pulsed devices have learning rates of their own
             title = f"tuning for {point.label}"
-            fit(model, task, epochs=plan.tune_epochs, lr=lr, seed=seed, title=title)
+            history = fit(model, task, epochs=plan.tune_epochs, lr=lr, seed=seed, title=title)
+            wrote = [] if history.writes is None else [str(history.writes)]
     except NotFiniteError as error:
         notes = [f"no accuracy: {error}"]
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
@@ -116,7 +118,7 @@ def rows(
     for time_s, accuracy, notes in _accuracies(plan, model, task, seed, times):
         yield _row(
             work, point, seed, time_s, accuracy=accuracy, estimates=estimates, measurements=measurements, layers=layers,
-            notes=[*notes, *missing, *_mode_notes(target)],
+            notes=[*notes, *wrote, *missing, *_mode_notes(target)],
         )  # fmt: skip
 
 

@@ -58,6 +58,12 @@ class WritePulses:
         """Pulses of all layers and epochs."""
         return sum(sum(epochs) for epochs in self.pulses.values())
 
+    def __str__(self) -> str:
+        cost = f"energy unknown: {self.why_no_energy}"
+        if (energy := self.energy_j) is not None:
+            cost = f"{energy.nominal:.2g} J ({energy.low:.2g} to {energy.high:.2g}) by the card's pulse"
+        return f"training in memory sent {self.total:.2g} write pulses; {cost}"
+
 
 def pulse_energy(targets: Iterable[Analog]) -> tuple[Band | None, str]:
     """Energy of one pulse, joules, or None and the reason."""

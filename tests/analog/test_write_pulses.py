@@ -143,6 +143,7 @@ def test_fit_reports_pulses_by_layer_and_epoch_and_what_they_cost():
             # 180 pJ a pulse, 20 to 1000
             assert writes.energy_j.nominal == pytest.approx(180e-12 * writes.total)
             assert writes.energy_j.high == pytest.approx(1e-9 * writes.total)
+            assert "J (" in str(writes)
         else:
             assert writes.energy_j is None
             assert card in writes.why_no_energy
