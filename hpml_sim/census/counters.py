@@ -294,6 +294,17 @@ def count_folded_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> l
     return _neurons(first_tensor(output), module.steps, first_tensor(inputs))
 
 
+def count_recurrent_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Ours with recurrent connections: the spikes of the step before, times the recurrent weights, at every step."""
+    counts = count_folded_neurons(module, inputs, output)
+    if module.recurrent is None:
+        return counts  # one weight a neuron, part of its update
+    out = module.unfold(first_tensor(output))
+    before = torch.cat([torch.zeros_like(out[:, :1]), out[:, :-1]], dim=1).flatten(0, 2)
+    counter = count_linear if isinstance(module.recurrent, nn.Linear) else count_conv
+    return [*counts, *(replace(count, name="recurrent") for count in counter(module.recurrent, (before,), before))]
+
+
 def count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Membranes without spikes, called once with all steps folded into the batch (ours)."""
     return _neurons(first_tensor(output), module.steps, first_tensor(inputs), fires=False)
@@ -335,6 +346,7 @@ _RULES: dict[type | str, Rule] = {
     "snntorch._neurons.associative.AssociativeLeaky": Rule(None),  # linear attention, not neurons
     "snntorch._neurons.leakyparallel.LeakyParallel": _SEQUENCE,
     "hpml_sim.spiking.neurons.LeakyNeurons": Rule(count_folded_neurons),
+    "hpml_sim.spiking.neurons.RecurrentNeurons": Rule(count_recurrent_neurons),
     "hpml_sim.spiking.neurons.LeakyIntegrators": Rule(count_integrators),
     "hpml_sim.spiking.neurons.MaxPoolInTime": Rule(count_values("pool")),
     "hpml_sim.spiking.neurons.DropoutInTime": Rule(count_nothing),

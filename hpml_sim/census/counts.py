@@ -18,18 +18,24 @@ CONVENTIONS: dict[str, str] = {
 """How synaptic operations may be counted. Padding is no input in either; the bias is never counted."""
 
 
+FirstLayer = Literal["every step", "once"]
+"""How often layers before the first spiking neurons count whose input is no spikes but the same at every step."""
+
+
 class SynapticOperations(NamedTuple):
     """Synaptic operations of one inference.
 
     Attributes:
         effective_macs: with real-valued inputs. effective_acs: with spikes, where a product is only an addition.
         dense: what they would be if no input and no weight were zero. convention: a key of `CONVENTIONS`.
+        first_layer: how often layers with a constant input were counted.
     """
 
     effective_macs: float
     effective_acs: float
     dense: float
     convention: Convention
+    first_layer: FirstLayer = "every step"
 
 
 @dataclass(frozen=True)
@@ -168,25 +174,43 @@ class Census:
             raise UnknownNameError("count", name, _TOTALS)
         return float(sum(getattr(layer, name) for layer in self.layers))
 
-    def synaptic_operations(self, convention: Convention = "fan-out") -> SynapticOperations:
+    def synaptic_operations(
+        self, convention: Convention = "fan-out", *, first_layer: FirstLayer = "every step"
+    ) -> SynapticOperations:
         """Synaptic operations of one inference under a named convention (`CONVENTIONS` says what each means).
 
         NeuroBench itself leaves out transposed convolutions, recurrent layers and products outside a layer; here they
         count. Without data (`samples` is 0) both give the dense number.
 
+        Args:
+            convention: a key of `CONVENTIONS`.
+            first_layer: "once" counts layers before the first spiking neurons, where their input is no spikes (a direct
+                encoder's values, the same at every step), for one step instead of all. NeuroBench counts every step.
+
         Raises:
-            UnknownNameError: no such convention.
+            UnknownNameError: no such convention, or way to count the first layer.
 
         Source: J. Yik et al., "The NeuroBench framework", Nature Communications 16:1545 (2025); neurobench 2.3.0,
         `metrics/workload/synaptic_operations.py`.
         """
         if convention not in CONVENTIONS:
             raise UnknownNameError("convention", convention, CONVENTIONS)
-        dense = self.total("dense_sops")
-        if convention == "neurobench":
-            return SynapticOperations(self.total("effective_macs"), self.total("effective_acs"), dense, convention)
-        spikes = float(sum(layer.sops for layer in self.layers if layer.binary_input))
-        return SynapticOperations(self.total("sops") - spikes, spikes, dense, convention)
+        if first_layer not in ("every step", "once"):
+            raise UnknownNameError("first_layer", first_layer, ("every step", "once"))
+        macs = acs = dense = 0.0
+        before_neurons = first_layer == "once"
+        for layer in self.layers:
+            before_neurons = before_neurons and layer.op != "neuron"
+            share = 1 / layer.steps if before_neurons and not layer.binary_input else 1.0
+            dense += layer.dense_sops * share
+            if convention == "neurobench":
+                macs += layer.effective_macs * share
+                acs += layer.effective_acs * share
+            elif layer.binary_input:
+                acs += layer.sops * share
+            else:
+                macs += layer.sops * share
+        return SynapticOperations(macs, acs, dense, convention, first_layer)
 
     @property
     def activation_sparsity(self) -> float | None:

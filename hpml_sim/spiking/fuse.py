@@ -13,6 +13,7 @@ from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking._snntorch import snntorch
 from hpml_sim.spiking.constant import run_constant
+from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.neurons import (
     AlphaNeurons,
     InTime,
@@ -128,6 +129,7 @@ def fuse(module: nn.Module) -> FusedNetwork:
             message names the layer and the option.
     """
     snn = snntorch()
+    warn_if_changed()
     memo: dict[int, Any] = {}
     fused = (snn.Leaky, snn.Synaptic, snn.Alpha, snn.Lapicque, snn.RLeaky, snn.RSynaptic)
     inside: list[str] = []

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import pytest
 import snntorch as snn
 import torch
+from torch import nn
 
-from hpml_sim.spiking import convention, snntorch_convention
+from hpml_sim.convert import convert
+from hpml_sim.spiking import convention, fuse, snntorch_convention
+from hpml_sim.targets import Spiking
 
 
 @pytest.fixture
@@ -40,6 +45,22 @@ def test_a_changed_reset_is_said_once(fresh, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         convention.warn_if_changed()
+
+
+@pytest.mark.parametrize("use", [
+    lambda: fuse(snn.Leaky(0.9, init_hidden=True)),
+    lambda: convert(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), Spiking("loihi", steps=2)),
+])  # fmt: skip
+def test_whatever_spikes_first_says_it(fresh, monkeypatch, use):
+    monkeypatch.setattr(snn.Leaky, "_base_sub", lambda self, x: self.beta * (self.mem - self.reset) + x)
+    with pytest.warns(RuntimeWarning, match="differs from 1.0 in subtract"):
+        use()
+
+
+def test_importing_costs_no_snntorch():
+    """The probe waits for the first spiking network: snnTorch takes longer to import than everything else."""
+    code = "import sys, hpml_sim; sys.exit('snntorch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_zero_that_drops_the_input(monkeypatch):
