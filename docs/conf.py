@@ -19,7 +19,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["readme.py", "pages.py", "**.ipynb_checkpoints"]
 nitpicky = False
 default_role = "code"
-suppress_warnings = ["mystnb.unknown_mime_type"]
+# two modules may each have a Point: a type in a signature then links to the first of them
+suppress_warnings = ["mystnb.unknown_mime_type", "ref.python"]
 
 html_theme = "furo"
 html_title = f"hpml_sim {release}"

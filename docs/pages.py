@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,17 @@ REFERENCE = {
 }
 """Module -> what it is for: the pages of the reference, in order. `tests/test_docs.py` holds them against the tree."""
 
+REPOSITORY = {
+    "benchmarks/README.md": "benchmarks.md",
+    "devices/README.md": "add_a_card.md",
+    "notebooks/README.md": "teach_week_14.md",
+    "notebooks/GUIDE.md": "instructors_guide.md",
+    "baselines/README.md": "kernels.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""Texts that lie where people of the repository look for them -> their pages here."""
+
 
 def write_pages(docs: Path) -> None:
     """Write all generated pages into docs/generated; a page that has not changed keeps its date."""
@@ -47,6 +59,7 @@ def write_pages(docs: Path) -> None:
     pages.update(reference_pages())
     pages.update(card_pages())
     pages["validation.md"] = validation_page()
+    pages.update(repository_pages())
     folder = docs / "generated"
     for name, text in pages.items():
         path = folder / name
@@ -70,7 +83,7 @@ def public_names(module: str) -> list[str]:
         return [name for name in named if not inspect.ismodule(getattr(loaded, name))]
     tree = ast.parse(inspect.getsource(loaded))
     exported = [
-        alias.asname
+        alias.name
         for node in tree.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
@@ -221,6 +234,33 @@ def _cell(text: object) -> str:
     return escaped
 
 
+# ---------------------------------------------------------------------------------------------------------- repository
+
+
+def repository_pages() -> dict[str, str]:
+    """The repository's own texts; a link to what has no page here becomes the name of the file."""
+    return {page: _relinked(source, page) for source, page in REPOSITORY.items() if (ROOT / source).exists()}
+
+
+def _relinked(source: str, page: str) -> str:
+    here = (ROOT / source).parent
+
+    def link(found: re.Match[str]) -> str:
+        text, address = found[1], found[2]
+        path, _, anchor = address.partition("#")
+        if not path or "://" in address or address.startswith("mailto:"):
+            return found[0]
+        target = (here / path).resolve()
+        name = target.relative_to(ROOT).as_posix() if target.is_relative_to(ROOT) else ""
+        if name in REPOSITORY:
+            return f"[{text}]({REPOSITORY[name]}{'#' + anchor if anchor else ''})"
+        if name.startswith("docs/") and target.exists():
+            return f"[{text}](../{name.removeprefix('docs/')}{'#' + anchor if anchor else ''})"
+        return f"`{name}`" if name else text
+
+    return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)", link, (ROOT / source).read_text(encoding="utf-8"))
+
+
 # ---------------------------------------------------------------------------------------------------------- validation
 
 
@@ -305,7 +345,7 @@ def write_notebooks(folder: Path) -> set[Path]:
         "# Notebooks",
         "",
         "The notebooks of the repository as `make notebooks` ran them before these pages were built; without that, "
-        "text and code of those that are no exercises. How they are made: [Teach week 14](../../howto/teaching.md).",
+        "text and code of those that are no exercises. How they are made: [Teach week 14](../teach_week_14.md).",
         "",
         "```{toctree}",
         ":maxdepth: 1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import shlex
 import sys
@@ -84,7 +85,7 @@ def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tm
 
 def test_every_public_name_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
-    import pages
+    pages = importlib.import_module("pages")
 
     text = "".join(pages.reference_pages().values())
     described = re.findall(r"^\.\. (?:autoclass|autofunction|py:data):: (\S+)", text, re.MULTILINE)
