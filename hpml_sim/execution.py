@@ -204,7 +204,7 @@ def _cluster(address: str) -> Iterator[Pool]:
         task = partial(_task, function, str(Path.cwd()), versions()["hpml_sim"])
         try:
             futures = [client.submit(task, *call, pure=False) for call in calls]
-            for _, result in as_completed(futures, with_results=True):
+            for _, result in as_completed(futures, loop=client.loop, with_results=True):
                 yield result
         except KilledWorker as error:
             raise HpmlError(

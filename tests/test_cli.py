@@ -50,14 +50,19 @@ def test_the_installed_command_says_it_in_one_line_too():
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
-def test_an_unknown_verb_is_status_2(hpml):
-    assert hpml("compair").returncode == 2
+def test_an_unknown_verb_is_guessed(hpml):
+    done = hpml("compair")
+    assert done.returncode == 2
+    assert "Did you mean 'compare'?" in done.stderr
+    assert "--chips" in hpml("compare", "--on", "cpu", "--chps", "3").stderr
 
 
 def test_help_names_every_verb(hpml):
     done = hpml("--help")
     assert done.returncode == 0
-    assert all(verb in done.stdout for verb in ("compare", "doctor", "cards", "validate", "report"))
+    verbs = ("compare", "sweep", "search", "run", "init", "doctor", "cards", "validate", "report", "completion")
+    assert all(verb in done.stdout for verb in verbs)
+    assert "130 stopped by Ctrl-C" in done.stdout.replace("\n", " ")
 
 
 def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
@@ -156,3 +161,100 @@ def test_validation_says_what_is_outside_and_fails_only_when_asked(hpml):
     assert len(points) >= 60
     assert {"name", "published", "model", "error", "tolerance", "ok", "source"} <= set(points[0])
     assert hpml("validate", "--strict").returncode == (0 if all(p["ok"] for p in points) else 1)
+
+
+OWN = """
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+class Net(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.features = nn.Conv2d(1, width, 3, padding=1)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(width * 16, 2)
+
+    def forward(self, x):
+        return self.head(nn.functional.avg_pool2d(self.act(self.features(x)), 2).flatten(1))
+
+class Stripes(Dataset):
+    def __init__(self, count, seed):
+        self.labels = torch.arange(count) % 2
+        self.images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * 0.6
+        for image, label in zip(self.images, self.labels):
+            image[0, 3] += 0.4 * (label == 0)
+            image[0, :, 3] += 0.4 * (label == 1)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        return self.images[i], self.labels[i]
+
+def stripes():
+    return Stripes(120, 0), Stripes(60, 1)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """An empty folder but for a network and a data set that hpml_sim has never seen."""
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    return ["--model", "mine.py:Net", "--data", "mine.py:stripes", "--chips", "2", "--epochs", "12", "--times", "1 day"]
+
+
+def test_a_network_and_data_of_ones_own_are_compared_with_no_code_written(own, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = ["compare", *own, "--on", "pcm-hermes", "loihi", "h200", "--json"]
+    done = subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["target"] for row in rows] == ["pcm-hermes", "loihi", "h200"]
+    assert all(row["data"] == "mine.py:stripes" and row["model"] == "mine.py:Net" for row in rows)
+    digital = rows[2]["accuracy"]["mean"]
+    assert digital > 0.9, "it learns"
+    assert rows[0]["accuracy"]["mean"] > 0.8
+    assert [layer["layer"] for layer in rows[0]["layers"] if layer["tiles"]] == ["features", "head"]
+    assert list(tmp_path.glob("*.jsonl")) == []
+
+
+def test_init_dry_run_run_and_flags_that_override(own, hpml, tmp_path):
+    done = hpml("init", "mine.toml")
+    assert (done.returncode, "hpml-sim run mine.toml" in done.stderr) == (0, True)
+    assert "--force" in hpml("init", "mine.toml").stderr
+    asked = ["run", "mine.toml", *own, "--on", "loihi", "pcm-hermes", "--out", "out"]
+    dry = hpml(*asked, "--dry-run", "--json")
+    said = json.loads(dry.stdout)
+    assert (said["rows"], said["rows_done"], said["networks"]) == (2, 0, 1)
+    assert said["seconds"] > 0
+    assert "measured here" in said["how"]
+    assert not (tmp_path / "out").exists()
+    assert hpml(*asked, "--log-file", "said.txt").returncode == 0
+    assert "2 rows of run" in (tmp_path / "said.txt").read_text()
+    assert "0 s" in hpml("run", "out/run.toml", "--resume", "--dry-run").stdout.replace("1 s", "0 s")
+    assert json.loads(hpml("report", "out", "--json").stdout)["rows"] == 2
+    assert hpml("run", "nothing.toml").returncode == 2
+    assert "did you mean 'chips'" in _with(tmp_path / "bad.toml", "[compare]\nchipz = 1", hpml)
+
+
+def _with(path, text, hpml):
+    path.write_text(text)
+    return hpml("run", str(path)).stderr
+
+
+def test_a_sweep_and_a_search_from_the_command_line(own, hpml):
+    swept = hpml("sweep", *own, "--on", "loihi", "--over", "steps=2,3", "model.width=2,4", "--jobs", "1", "--json")
+    assert [json.loads(line)["options"] for line in swept.stdout.splitlines()] == [
+        {"steps": s, "model.width": w} for s in (2, 3) for w in (2, 4)
+    ]
+    arguments = ["--on", "loihi", "--over", "steps=1..6", "--trials", "3", "--jobs", "1"]
+    shown = hpml("search", *own, *arguments)
+    assert "as given" in shown.stdout
+    trials = [json.loads(line) for line in hpml("search", *own, *arguments, "--json").stdout.splitlines()]
+    assert [trial["trial"] for trial in trials] == [-1, 0, 1, 2]
+
+
+def test_the_shell_completes(hpml):
+    assert "search" in hpml("completion", "bash").stdout

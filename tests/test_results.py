@@ -7,9 +7,10 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from pydantic import ValidationError
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.results import ResultFile, Row, config_hash, load_results
+from hpml_sim.results import ResultFile, Row, config_hash, load_results, to_frame
 
 
 def row(target="cpu", seed=0, time_s=None, **changes):
@@ -137,3 +138,83 @@ def test_no_results_there(tmp_path):
 def test_the_hash_ignores_the_order_of_keys():
     assert config_hash({"a": 1, "b": [2, 3]}) == config_hash({"b": [2, 3], "a": 1})
     assert config_hash({"a": 1}) != config_hash({"a": 2})
+
+
+def test_format_1_is_brought_up_to_date(tmp_path):
+    old = {**row().model_dump(mode="json"), "schema_version": 1}
+    del old["options"]
+    (tmp_path / "results.jsonl").write_text(json.dumps(old) + "\n")
+    assert ResultFile(tmp_path / "results.jsonl").read() == [row()]
+
+
+def test_rows_of_two_runs_are_never_mixed(tmp_path):
+    file = ResultFile(tmp_path / "results.jsonl")
+    file.append(row())
+    file.append(row(seed=1, run="1" * 12))
+    with pytest.raises(HpmlError, match=r"several runs.*never mixed"):
+        load_results(tmp_path)
+
+
+def test_a_row_that_another_writer_has_written_is_not_written_twice(tmp_path, caplog):
+    mine, other = ResultFile(tmp_path / "results.jsonl"), ResultFile(tmp_path / "results.jsonl")
+    assert mine.append(row(seed=0))
+    assert other.append(row(seed=1))
+    assert not mine.append(row(seed=1))
+    assert not other.append(row(seed=0))
+    assert mine.append(row(seed=2))
+    assert "already" in caplog.text
+    assert [r.seed for r in mine.read()] == [0, 1, 2]
+
+
+def test_processes_that_write_the_same_rows_write_each_once(tmp_path):
+    script = f"""
+        from pathlib import Path
+        from hpml_sim.results import ResultFile, Row
+        folder = Path({str(tmp_path)!r})
+        row = Row.model_validate_json((folder / "row.json").read_text())
+        for seed in range(40):
+            ResultFile(folder / "results.jsonl").append(row.model_copy(update=dict(seed=seed)))
+    """
+    (tmp_path / "row.json").write_text(row().model_dump_json())
+    writers = [subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)]) for _ in range(2)]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert sorted(r.seed for r in ResultFile(tmp_path / "results.jsonl").read()) == list(range(40))
+
+
+def accuracy(**changes):
+    return {**row().accuracy.model_dump(), **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accuracy": accuracy(mean=float("nan"))},
+        {"accuracy": accuracy(values=[float("inf")])},
+        {"estimates": [{**row().estimates[0].model_dump(), "energy_j": {"low": 2.0, "nominal": 1.0, "high": 3.0}}]},
+        {
+            "estimates": [
+                {**row().estimates[0].model_dump(), "latency_s": {"low": 0.0, "nominal": float("nan"), "high": 3.0}}
+            ]
+        },
+    ],
+)
+def test_figures_that_make_no_sense_are_no_row(changes):
+    with pytest.raises(ValidationError):
+        row(**changes)
+
+
+def test_an_infinite_bound_comes_back(tmp_path):
+    band = {"low": 0.0, "nominal": 1.0, "high": float("inf")}
+    one = row(estimates=[{**row().estimates[0].model_dump(), "throughput_hz": band}])
+    ResultFile(tmp_path / "results.jsonl").append(one)
+    assert ResultFile(tmp_path / "results.jsonl").read() == [one]
+
+
+def test_the_frame_says_its_units_and_has_the_options_as_columns():
+    frame = to_frame([row(options={"adc_bits": 4}, time_s=60.0)])
+    units = frame.attrs["units"]
+    assert (units["energy_j_low"], units["measured_latency_s"], units["time_s"]) == ("J", "s", "s")
+    assert (units["area_mm2_high"], units["throughput_hz_nominal"], units["accuracy_ci95_low"]) == ("mm²", "1/s", "1")
+    without = {"target", "kind", "card", "seed", "batch", "scope", "notes", "accuracy_n", "accuracy_over", "adc_bits"}
+    assert not without & units.keys()
+    assert frame["adc_bits"].tolist() == [4, 4]
