@@ -14,6 +14,7 @@ with the 10th and 90th percentile. Times are wall-clock of calls in a row, launc
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -75,6 +76,10 @@ class Result:
     bytes_per_s: float | None
 
 
+class DiffersError(RuntimeError):
+    """Two ways to one result that give two."""
+
+
 # ------------------------------------------------------------------------------------------------------------ measuring
 
 
@@ -82,14 +87,14 @@ def difference(case: Case) -> float:
     """Largest difference of the two results, relative to the peer's largest value.
 
     Raises:
-        SystemExit: it is beyond the case's tolerance; no time of such a pair is worth anything.
+        DiffersError: it is beyond the case's tolerance; no time of such a pair is worth anything.
     """
     ours, theirs = case.ours().detach().double(), case.theirs().detach().double()
     if ours.shape != theirs.shape:
-        raise SystemExit(f"{case.name}: shape {tuple(ours.shape)}, but {case.against} gives {tuple(theirs.shape)}")
+        raise DiffersError(f"{case.name}: shape {tuple(ours.shape)}, but {case.against} gives {tuple(theirs.shape)}")
     off = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30)) if theirs.numel() else 0.0
     if not off <= case.tolerance:
-        raise SystemExit(f"{case.name} differs from {case.against} by {off:.2g} (allowed {case.tolerance:.2g})")
+        raise DiffersError(f"{case.name} differs from {case.against} by {off:.2g} (allowed {case.tolerance:.2g})")
     return off
 
 
@@ -179,11 +184,11 @@ def network_cases(window_s: float, device: str) -> Iterator[Case]:
 
 def copy_cases(elements: int, device: str) -> Iterator[Case]:
     """The yardstick of everything that memory decides: 8 bytes an element."""
-    from hpml_sim.baselines.cuda_elementwise import copy
+    from hpml_sim.baselines.cuda_elementwise import copy as copied
     from hpml_sim.baselines.cuda_reduction import total
 
     x = torch.rand(elements, device=device)
-    yield Case("copy", "torch.clone", lambda: copy(x), lambda: x.clone(), 0.0, bytes=8 * elements)
+    yield Case("copy", "torch.clone", lambda: copied(x), lambda: x.clone(), 0.0, bytes=8 * elements)
     yield Case("total", "torch.sum", lambda: total(x), lambda: x.sum(), 1e-5, flop=elements, bytes=4 * elements)
 
 
@@ -275,27 +280,30 @@ def training_cases(batch: int, width: int, device: str) -> Iterator[Case]:
     """One step of gradient descent on an MLP; both go on training, so they are compared on the loss before any step."""
     from hpml_sim.baselines.cuda_trainer import MlpTrainer
 
-    torch.manual_seed(0)
-    ours = mlp(width, width, width, 10).to(device)
-    theirs = mlp(width, width, width, 10).to(device)
-    theirs.load_state_dict(ours.state_dict())
-    trainer = MlpTrainer(ours, lr=1e-6, momentum=0.9)  # type: ignore[arg-type]
-    optimiser = torch.optim.SGD(theirs.parameters(), lr=1e-6, momentum=0.9)
     x, labels = torch.rand(batch, width, device=device), torch.arange(batch, device=device) % 10
-
-    def step() -> Tensor:
-        loss = F.cross_entropy(theirs(x), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return loss
-
     flop = 3 * 2.0 * batch * (2 * width * width + 10 * width)
     name = f"training step, MLP of {width}, batch {batch}"
-    yield Case(name, "torch eager", lambda: trainer.step(x, labels), step, 1e-4, flop)
-    if device == "cuda":
-        replay = recorded(lambda: trainer.step(x, labels))
-        yield Case(f"{name}, as a CUDA graph", "torch eager", replay, step, 1e-4, flop)
+    for graph in (False, True) if device == "cuda" else (False,):
+        torch.manual_seed(0)
+        ours = mlp(width, width, width, 10).to(device)
+        theirs = copy.deepcopy(ours)
+        trainer = MlpTrainer(ours, lr=1e-6, momentum=0.9)  # type: ignore[arg-type]
+        optimiser = torch.optim.SGD(theirs.parameters(), lr=1e-6, momentum=0.9)
+
+        def train(trainer: MlpTrainer = trainer) -> Tensor:
+            return trainer.step(x, labels)
+
+        def step(theirs: nn.Module = theirs, optimiser: torch.optim.Optimizer = optimiser) -> Tensor:
+            loss = F.cross_entropy(theirs(x), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            return loss
+
+        if graph:
+            yield Case(f"{name}, as a CUDA graph", "torch eager", recorded(train), step, 1e-4, flop)
+        else:
+            yield Case(name, "torch eager", train, step, 1e-4, flop)
 
 
 def recorded(call: Callable[[], Tensor]) -> Callable[[], Tensor]:

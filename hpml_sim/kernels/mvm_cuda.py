@@ -21,12 +21,12 @@ from torch import Tensor
 from hpml_sim.kernels._cuda import SIMULATED, launch, unfused
 
 _THREADS = 4 if SIMULATED else 128  # side by side, along the columns
-_VECTORS = 3 if SIMULATED else 8  # of one thread
+_VECTORS = 3 if SIMULATED else 4  # of one thread
 
 
-@lru_cache(maxsize=2)
-def _kernels(double: bool) -> tuple[Any, Any]:
-    """The kernels of the DAC and the ADC for float64 or float32."""
+@lru_cache(maxsize=4)
+def _kernels(double: bool, noisy: bool = False) -> tuple[Any, Any]:
+    """The kernels of the DAC and the ADC for float64 or float32; `noisy` is for the ADC."""
     from numba.cuda import libdevice
 
     real, mul, add, _ = unfused(double)
@@ -49,25 +49,28 @@ def _kernels(double: bool) -> tuple[Any, Any]:
                     codes[g, t, first + k, i] = code
 
     @cuda.jit
-    def adc(y, noise, noisy, sigma, gain, top, scale, z):
+    def adc(y, noise, sigma, gain, top, scale, z):
+        # y and noise: (groups * tiles, vectors * columns), so that a step to the next vector is one addition
         read = cuda.local.array(_VECTORS, number)
         drawn = cuda.local.array(_VECTORS, number)
         total = cuda.local.array(_VECTORS, number)
         first, g = cuda.blockIdx.x * _VECTORS, cuda.blockIdx.z
-        last, cols = z.shape[1] - 1, z.shape[2]
+        last, cols, columns = z.shape[1] - 1, z.shape[2], scale.shape[2]
         j = cuda.blockIdx.y * _THREADS + cuda.threadIdx.x
         if j >= cols:
             return
         for k in range(_VECTORS):
             total[k] = zero
-        for t in range(y.shape[1]):
-            for column in range(j, y.shape[3], cols):
+        for t in range(scale.shape[1]):
+            line = g * scale.shape[1] + t
+            for column in range(j, columns, cols):
                 count = scale[g, t, column]
+                start, end = first * columns + column, last * columns + column
                 for k in range(_VECTORS):
-                    read[k] = y[g, t, min(first + k, last), column]
+                    read[k] = y[line, min(start + k * columns, end)]
                 if noisy:
                     for k in range(_VECTORS):
-                        drawn[k] = noise[g, t, min(first + k, last), column]
+                        drawn[k] = noise[line, min(start + k * columns, end)]
                 for k in range(_VECTORS):
                     code = mul(read[k], gain)
                     if noisy:
@@ -98,5 +101,9 @@ def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, top: i
     real = np.float64 if double else np.float32
     groups, vectors, cols = z.shape
     grid = (-(-vectors // _VECTORS), -(-cols // _THREADS), groups)
+    if z.numel() == 0 or y.numel() == 0:
+        z.zero_()
+        return
+    lines = (x.reshape(groups * x.shape[1], -1) for x in (y, noise))
     numbers = (real(sigma), real(gain), real(top))
-    launch(_kernels(double)[1], grid, (_THREADS,), y, noise, noisy, *numbers, scale, z)
+    launch(_kernels(double, noisy)[1], grid, (_THREADS,), *lines, *numbers, scale, z)

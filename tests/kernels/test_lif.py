@@ -39,11 +39,12 @@ def run(x, grads, *args, **kwargs):
 def test_float64_equals_the_equations(reset, surrogate, engine):
     parameter = {"atan": 2.0, "fast_sigmoid": 25.0}[surrogate]
     x, grad_spikes, grad_membrane = draw((12, 3, 5), torch.float64)
+    device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
     beta = torch.tensor(0.85, dtype=torch.float64, requires_grad=True)
     theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    spikes, membrane, grad_x = run(
-        x, (grad_spikes, grad_membrane), beta, theta, reset=reset, surrogate=surrogate, engine=engine
-    )
+    grads = (grad_spikes.to(device), grad_membrane.to(device))
+    found = run(x.to(device), grads, beta, theta, reset=reset, surrogate=surrogate, engine=engine)
+    spikes, membrane, grad_x = (value.cpu() for value in found)
     want_spikes, want_membrane = leaky_forward(x.numpy(), 0.85, 0.7, reset)
     want_x, want_beta, want_theta = leaky_backward(
         want_membrane, grad_spikes.numpy(), grad_membrane.numpy(), 0.85, 0.7, reset, surrogate, parameter

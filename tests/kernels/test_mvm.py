@@ -66,8 +66,9 @@ def test_every_engine_equals_the_equations_to_the_last_bit(shape, sigma, dtype, 
 
 @pytest.mark.parametrize("engine", ["torch", "numba", "numba-cuda"])
 def test_halves_round_to_even_and_codes_are_clipped(engine):
-    x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 9.0, -9.0]).view(1, 1, 7, 1, 1)
-    one = torch.ones(1, 1, 1, 1, 1)
+    device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
+    x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 9.0, -9.0], device=device).view(1, 1, 7, 1, 1)
+    one = torch.ones(1, 1, 1, 1, 1, device=device)
     options = {"dac_gain": 1.0, "dac_top": 3, "adc_gain": 0.5, "adc_top": 1, "engine": engine}
     y = mvm(x, one, one[0], **options).flatten()
     # codes 0 2 2 0 -2 3 -3; halves of them 0 1 1 0 -1 1.5 -1.5, clipped to 1
@@ -76,8 +77,9 @@ def test_halves_round_to_even_and_codes_are_clipped(engine):
 
 @pytest.mark.parametrize("engine", ["torch", "numba", "numba-cuda"])
 def test_nan_is_not_hidden(engine):
-    x = torch.tensor([float("nan"), 1.0]).view(1, 1, 2, 1, 1)
-    one = torch.ones(1, 1, 1, 1, 1)
+    device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
+    x = torch.tensor([float("nan"), 1.0], device=device).view(1, 1, 2, 1, 1)
+    one = torch.ones(1, 1, 1, 1, 1, device=device)
     y = mvm(x, one, one[0], dac_gain=1.0, dac_top=3, adc_gain=1.0, adc_top=3, engine=engine).flatten()
     assert y.isnan().tolist() == [True, False]
 
