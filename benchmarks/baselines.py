@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import datetime
 import json
 import sys
 import time
@@ -365,6 +366,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(given.threads)
 
     record: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
         "rounds": given.rounds,

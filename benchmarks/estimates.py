@@ -32,7 +32,7 @@ from hpml_sim.models import cnn, mlp
 from hpml_sim.roofline import ceilings_card, measure_ceilings
 from hpml_sim.targets import Digital
 
-GOALS = {"cpu": 2.0, "cuda": 1.35}
+GOALS = {"cpu": (0.5, 2.0), "cuda": (0.65, 1.35)}  # lowest and highest ratio
 KEPT = 400  # raw samples of a measurement in the file, evenly spaced; how many there were stands beside them
 
 
@@ -92,7 +92,8 @@ def main() -> int:
         cards.append(load_card(published))
 
     torch.manual_seed(0)
-    rows, worst = [], 1.0
+    rows: list[dict[str, Any]] = []
+    ratios: list[float] = []
     for name, (network, shape) in networks(given.device).items():
         counts = census(network, input_shape=shape)
         model = convert(network, Digital()).to(given.device)
@@ -107,28 +108,30 @@ def main() -> int:
             print(f"  {name}, batch {batch}: {1e6 * m.latency_s:,.1f} us ({1e6 * m.latency_p10_s:,.1f}..", end="")
             print(f"{1e6 * m.latency_p90_s:,.1f}), {joules} a sample", flush=True)
             for i, h in enumerate(held):
-                ratios = [h["time_ratio"]] + ([] if h["energy_ratio"] is None else [h["energy_ratio"]])
                 energy = "" if h["energy_ratio"] is None else f", energy x {h['energy_ratio']:.2f}"
                 print(f"    card {h['card']}: estimated / measured time x {h['time_ratio']:.2f}{energy}")
                 if i == 0:
-                    worst = max(worst, *(max(r, 1 / r) for r in ratios))
+                    ratios += [r for r in (h["time_ratio"], h["energy_ratio"]) if r is not None]
         rows.append({"network": name, "batches": [kept(m) for m in sweep.measurements], "stopped": sweep.stopped})
-    goal = GOALS[given.device]
-    print(f"measured card: off by at most x {worst:.2f}; goal x {goal}: {'met' if worst <= goal else 'MISSED'}")
+    lowest, highest = GOALS[given.device]
+    met = lowest <= min(ratios) and max(ratios) <= highest
+    print(f"measured card: ratios x {min(ratios):.2f} to {max(ratios):.2f}", end="; ")
+    print(f"goal {lowest} to {highest}: {'met' if met else 'MISSED'}")
     if given.out:
         record = {
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "versions": versions(),
             "ceilings": asdict(ceilings),
-            "goal": goal,
-            "worst": worst,
+            "goal": [lowest, highest],
+            "ratios_of_the_measured_card": ratios,
+            "met": met,
             "rows": rows,
         }
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps(record, indent=1) + "\n")
         print(f"written to {given.out}")
-    return 0 if worst <= goal else 1
+    return 0 if met else 1
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def made_up() -> Ceilings:
         cores=4,
         bandwidth=Band(8e9, 1e10, 1.1e10),
         rates={"fp32": Band(9e10, 1e11, 1.2e11)},
+        convolution=Band(0.4, 0.5, 0.6),
         launch_s=Band(2e-6, 3e-6, 5e-6),
         call_s=Band(1e-6, 4e-6, 9e-6),
         memory_bytes=1 << 33,
@@ -47,6 +48,7 @@ def made_up() -> Ceilings:
         idle_w=None,
         active_w=None,
         most_w=None,
+        byte_j=None,
         power_how="no RAPL counter",
     )
 
@@ -88,7 +90,7 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_slope_and_rest_of_the_launch_chain(monkeypatch):
-    """A chain of n layers that takes 7 us and 2 us a layer."""
+    """Chains of n layers that take 7 us and 2 us a layer."""
 
     class Took:
         def __init__(self, layers):
@@ -127,11 +129,13 @@ def test_a_card_of_measured_ceilings_loads_and_estimates_what_was_measured(made_
 def test_a_measured_power_stands_in_the_card(made_up, tmp_path):
     import dataclasses
 
-    powered = dataclasses.replace(made_up, idle_w=20.0, active_w=5.0, most_w=90.0, power_how="measured:rapl")
+    watts = {"idle_w": 20.0, "active_w": 5.0, "most_w": 90.0, "byte_j": 6e-11}
+    powered = dataclasses.replace(made_up, **watts, power_how="measured:rapl")
     path = tmp_path / "this.toml"
     path.write_text(ceilings_card(powered, "this"))
     card = load_card(path)
     assert (card.power_idle.si, card.power_active.si, card.power_max.si) == (20.0, 5.0, 90.0)
+    assert card.energy_per_byte.si == pytest.approx(6e-11)
     assert card.power_idle.status == "measured"
     with pytest.raises(HpmlError, match="no meter could be read"):
         ceilings_card(dataclasses.replace(made_up, device="cuda"), "gpu")

@@ -94,6 +94,9 @@ class DigitalCard(BaseCard):
     device: Literal["cpu", "cuda"]
     peak: dict[Precision, OpRate] = Field(min_length=1, description="dense operations a second, FLOP or OP (2 a MAC)")
     compute_efficiency: Share = Field(description="share of the peak that tuned large matrix products reach")
+    convolution_efficiency: Share | None = Field(
+        default=None, description="the same of convolutions; default: as matrix products"
+    )
     memory_bandwidth: ByteRate
     memory_efficiency: Share = Field(description="share of the bandwidth that streaming kernels reach")
     memory: Bytes

@@ -43,6 +43,8 @@ class Roofline:
     `operation_j` spreads the dynamic power at the best matrix rate over its operations, operand traffic on the chip
     included; `byte_j` prices traffic to DRAM. A layer pays the larger of the two (its bound resource), not the sum.
 
+    `slowdown` is how many times as long an operation of a convolution takes as one of a matrix product.
+
     Source: (TDP - idle - clocks) / best matrix rate, docs/equations.md, section 1.
     """
 
@@ -55,6 +57,7 @@ class Roofline:
     byte_j: float
     launch_s: float
     call_s: float
+    slowdown: float = 1.0
 
     @classmethod
     def of(cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal") -> Roofline:
@@ -76,7 +79,13 @@ class Roofline:
             byte_j=at(card.energy_per_byte, corner),
             launch_s=at(card.launch_time, corner),
             call_s=at(card.call_time, corner),
+            slowdown=at(card.compute_efficiency, fast)
+            / at(card.convolution_efficiency or card.compute_efficiency, fast),
         )
+
+    def paced(self, operations: np.ndarray, convolves: np.ndarray) -> np.ndarray:
+        """Operations of matrix products that take as long and draw as much: more of them for a convolution."""
+        return operations * np.where(convolves, self.slowdown, 1.0)
 
     def dynamic_j(self, operations: np.ndarray, traffic: np.ndarray) -> np.ndarray:
         """Joules above idle and clocks, for operations and bytes to DRAM."""
@@ -106,6 +115,7 @@ class _Work:
     """
 
     operations: np.ndarray
+    convolves: np.ndarray
     stored_bytes: float
     weight_bytes: np.ndarray
     moved_bytes: np.ndarray
@@ -119,6 +129,7 @@ class _Work:
             operations=np.array(
                 [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
             ),
+            convolves=np.array([y.op == "conv" for y in layers], bool),
             stored_bytes=float(width * sum(y.weight_count for y in layers)),
             weight_bytes=np.array([y.weights_read * width for y in layers], float),
             moved_bytes=np.array([(y.input_elements + y.output_elements) * width for y in layers], float),
@@ -167,12 +178,15 @@ def estimate_digital(
     devices = math.ceil(work.needed(batch) / room)
     operations, traffic = batch * work.operations, work.traffic(batch, cache)
     corners = [Roofline.of(card, precision, corner) for corner in _OPPOSITE]
-    times = np.stack([roof.time_s(operations, traffic, work.launches) for roof in corners])
-    dynamic = np.stack([roof.dynamic_j(operations, traffic) for roof in corners])
+    paced = [roof.paced(operations, work.convolves) for roof in corners]
+    times = np.stack([roof.time_s(p, traffic, work.launches) for roof, p in zip(corners, paced, strict=True)])
+    dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
 
     ledger = Ledger(card)
     for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, card.launch_time):
         ledger.use(quantity)
+    if card.convolution_efficiency is not None and work.convolves.any():
+        ledger.use(card.convolution_efficiency)
     for quantity in (card.memory_bandwidth, card.memory_efficiency):
         ledger.use(quantity)
     call = ledger.use(card.call_time)
@@ -187,7 +201,7 @@ def estimate_digital(
     without_idle = ZERO
     nominal = corners[1]
     for k, layer in enumerate(census.layers):
-        memory_bound = nominal.byte_j * traffic[k] > nominal.operation_j * operations[k]
+        memory_bound = nominal.byte_j * traffic[k] > nominal.operation_j * paced[1][k]
         quantities = [card.power_max, card.peak[precision]]
         if memory_bound and card.energy_per_byte is not None:
             ledger.use(card.energy_per_byte)
@@ -218,16 +232,21 @@ def estimate_digital(
             "energy_without_idle_j": without_idle.nominal,
         },
         apart={"energy_without_idle_j": without_idle},
-        roof=_roof(corners, census, operations, traffic, work.launches),
+        roof=_roof(corners, census, operations, work.convolves, traffic, work.launches),
     )
 
 
 def _roof(
-    corners: list[Roofline], census: Census, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray
+    corners: list[Roofline],
+    census: Census,
+    operations: np.ndarray,
+    convolves: np.ndarray,
+    traffic: np.ndarray,
+    launches: np.ndarray,
 ) -> Roof:
     """The layers under the ceilings. Where compute and power agree (a card without clocks' power), it is compute."""
     fast, nominal, slow = corners
-    limits = nominal.limits_s(operations, traffic, launches)
+    limits = nominal.limits_s(nominal.paced(operations, convolves), traffic, launches)
     seconds = np.stack(list(limits.values()))
     longest = np.argmax(seconds * (1 - 1e-12 * np.arange(len(limits)))[:, None], axis=0)  # the first of equals
     return Roof(
@@ -244,7 +263,8 @@ def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
     rates: dict[int, float] = {}
     batch = 1
     while batch <= LARGEST_BATCH and (batch == 1 or work.needed(batch) <= room):
-        times = roof.time_s(batch * work.operations, work.traffic(batch, cache), work.launches)
+        operations = roof.paced(batch * work.operations, work.convolves)
+        times = roof.time_s(operations, work.traffic(batch, cache), work.launches)
         rates[batch] = batch / (roof.call_s + float(times.sum()))
         batch *= 2
     enough = SATURATED * max(rates.values())

@@ -2,7 +2,7 @@
 
 One thread a neuron, time inside it: the threads of a warp read neighbours in memory at every step. Memory limits the
 kernels (3 x 4 bytes a neuron and step each way against some twenty operations), and what keeps memory busy is how much
-is asked for at once: a thread reads `_STEPS` steps into registers before it computes the first of them, because no
+is asked for at once: a thread reads several steps into registers before it computes the first of them, because no
 load may overtake the stores of the step before (for all that the compiler knows they may overlap).
 
 The compiler would join products and sums into fused multiply-adds; libdevice's `_rn` operations round each on its own,
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hpml_sim.kernels._cuda import launch_each, unfused
 
-_STEPS = 8
+_FORWARD_STEPS, _BACKWARD_STEPS = 8, 8
 
 
 @lru_cache(maxsize=2)
@@ -38,14 +38,14 @@ def _forward_kernel(double: bool) -> Any:
         n = thread - c * x.shape[2]
         if c >= x.shape[0]:
             return
-        drive = cuda.local.array(_STEPS, real)
+        drive = cuda.local.array(_FORWARD_STEPS, real)
         decay = beta[n if beta.size > 1 else 0]
         bound = theta[n if theta.size > 1 else 0]
         m = zero
-        for first in range(0, steps, _STEPS):
-            for k in range(_STEPS):
+        for first in range(0, steps, _FORWARD_STEPS):
+            for k in range(_FORWARD_STEPS):
                 drive[k] = x[c, min(first + k, last), n]
-            for k in range(_STEPS):
+            for k in range(_FORWARD_STEPS):
                 if first + k < steps:
                     fired = one if m > bound else zero
                     kept = mul(add(one, -mul(fired, clears)), m)
@@ -69,21 +69,21 @@ def _backward_kernel(double: bool, kind: int, has_grad_m: bool) -> Any:
         n = thread - c * membrane.shape[2]
         if c >= membrane.shape[0]:
             return
-        states = cuda.local.array(_STEPS, real)
-        from_spikes = cuda.local.array(_STEPS, real)
-        direct = cuda.local.array(_STEPS, real)
+        states = cuda.local.array(_BACKWARD_STEPS, real)
+        from_spikes = cuda.local.array(_BACKWARD_STEPS, real)
+        direct = cuda.local.array(_BACKWARD_STEPS, real)
         decay = beta[n if beta.size > 1 else 0]
         bound = theta[n if theta.size > 1 else 0]
         summed = grad_x.shape[1] <= last  # one current for all steps
         later, total = zero, zero
-        for first in range(0, last + 1, _STEPS):
-            for k in range(_STEPS):
+        for first in range(0, last + 1, _BACKWARD_STEPS):
+            for k in range(_BACKWARD_STEPS):
                 t = max(last - first - k, 0)
                 states[k] = membrane[c, t, n]
                 from_spikes[k] = grad_s[c, t, n]
                 if has_grad_m:
                     direct[k] = grad_m[c, t, n]
-            for k in range(_STEPS):
+            for k in range(_BACKWARD_STEPS):
                 t = last - first - k
                 if t >= 0:
                     u = add(states[k], -bound)

@@ -48,6 +48,8 @@ def ceilings_card(ceilings: Ceilings, name: str) -> str:
     for precision, rate in ceilings.rates.items():
         lines += _quantity(f"peak.{precision}", rate * 1e-9, "GOP/s", "a large square product, median and 10 to 90 %")
     lines += _quantity("compute_efficiency", Band(1, 1, 1), "1", "the peaks above are what products reach")
+    note = "a 3 x 3 convolution of 64 channels, over the fp32 product"
+    lines += _quantity("convolution_efficiency", ceilings.convolution, "1", note)
     lines += _quantity("memory_bandwidth", ceilings.bandwidth * 1e-9, "GB/s", "a large copy, bytes read and written")
     lines += _quantity("memory_efficiency", Band(1, 1, 1), "1", "the bandwidth above is what a copy reaches")
     lines += _quantity("memory", _exactly(ceilings.memory_bytes), "B", "what the system says")
@@ -88,6 +90,9 @@ def _power(ceilings: Ceilings) -> list[str]:
             *_quantity("power_max", _exactly(ceilings.most_w), "W", f"{ceilings.power_how}: {most}"),
             *_quantity("power_idle", _exactly(ceilings.idle_w), "W", f"{ceilings.power_how}: nothing runs"),
             *_quantity("power_active", _exactly(ceilings.active_w), "W", f"{ceilings.power_how}: small operators only"),
+            *_quantity(
+                "energy_per_byte", _exactly((ceilings.byte_j or 0.0) * 1e12), "pJ/B", f"{ceilings.power_how}: copy"
+            ),
         ]
     if ceilings.device == "cuda":
         raise HpmlError(

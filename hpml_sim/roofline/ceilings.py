@@ -47,10 +47,12 @@ class Ceilings:
         device: "cpu" or "cuda". name: of the processor or GPU. cores: threads torch uses on a CPU, else None.
         bandwidth: bytes a second of a large copy, read and written.
         rates: operations a second of a large square product, by precision (a MAC is two).
+        convolution: share of the fp32 product's rate that a 3 x 3 convolution of 64 channels reaches.
         launch_s: what one more operator costs in an eager network. call_s: what a forward call costs besides.
         memory_bytes, cache_bytes: of the device; its last-level cache (None: unknown).
         idle_w: watts while nothing runs. active_w: watts above that while operators too small to count keep coming.
-        most_w: the board's limit, or what a large product draws. None without a power meter.
+        most_w: the board's limit, or what a large product draws. byte_j: joules that a byte of the copy took above
+            idle and active. None without a power meter.
         power_how: "measured:<meter>", or why there is none.
     """
 
@@ -59,6 +61,7 @@ class Ceilings:
     cores: int | None
     bandwidth: Band
     rates: dict[Precision, Band]
+    convolution: Band
     launch_s: Band
     call_s: Band
     memory_bytes: int
@@ -66,6 +69,7 @@ class Ceilings:
     idle_w: float | None
     active_w: float | None
     most_w: float | None
+    byte_j: float | None
     power_how: str
 
 
@@ -100,17 +104,19 @@ def measure_ceilings(
         name: rate for name in _precisions(where) if (rate := _rate(where, name, size)) is not None
     }
     launch_s, call_s = _launches(where, size.window_s)
-    active_w = most_w = None
+    active_w = most_w = byte_j = None
     if idle_w is not None:
         small, wait = torch.zeros(16, device=where), _wait(where)
         active_w = max(0.0, _watts(meter, lambda: (small.add_(1), wait()), 2 * size.window_s) - idle_w)
         most_w = _most_w(where, meter, size)
+        byte_j = _byte_j(where, meter, size, idle_w + active_w)
     return Ceilings(
         device=where.type,
         name=torch.cuda.get_device_name(where) if gpu else cpu_name(),
         cores=None if gpu else torch.get_num_threads(),
         bandwidth=bandwidth,
         rates=rates,
+        convolution=_convolution(where, size, rates["fp32"].nominal),
         launch_s=launch_s,
         call_s=call_s,
         memory_bytes=torch.cuda.get_device_properties(where).total_memory if gpu else _memory_bytes(),
@@ -118,6 +124,7 @@ def measure_ceilings(
         idle_w=idle_w,
         active_w=active_w,
         most_w=most_w,
+        byte_j=byte_j,
         power_how=reason or f"measured:{meter.name}",
     )
 
@@ -166,8 +173,8 @@ def _rate(device: torch.device, precision: Precision, size: Size) -> Band | None
     a, b = (torch.randn(n, n, device=device, generator=generator) for _ in range(2))
     multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul
     if precision == "int8":
-        a, b = (x.mul(30).clamp(-127, 127).to(torch.int8) for x in (a, b.t()))
-        a, b, multiply = a, b.t(), torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
+        a, b = (x.mul(30).clamp(-127, 127).to(torch.int8) for x in (a, b))
+        b, multiply = b.t(), torch._int_mm  # pyright: ignore[reportPrivateImportUsage]
     elif precision != "tf32":
         a, b = a.to(_DTYPES[precision]), b.to(_DTYPES[precision])
     matmul = torch.backends.cuda.matmul
@@ -181,13 +188,35 @@ def _rate(device: torch.device, precision: Precision, size: Size) -> Band | None
         matmul.fp32_precision = before  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def _convolution(device: torch.device, size: Size, product: float) -> Band:
+    """Rate of a convolution over that of a product, both fp32: 64 channels, as in the first stage of a ResNet."""
+    images, side = (64, 56) if size.side > 4096 else (4, 28)
+    x = torch.rand(images, 64, side, side, device=device)
+    weight = torch.randn(64, 64, 3, 3, device=device)
+    places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # pyright: ignore[reportAttributeAccessIssue]
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        seconds = _seconds(lambda: torch.conv2d(x, weight, padding=1), device, size.window_s)
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value
+    rate = _per_second(2.0 * images * side * side * 64 * 64 * 9, seconds)
+    return Band(*(min(1.0, value / product) for value in (rate.low, rate.nominal, rate.high)))
+
+
 def _launches(device: torch.device, window_s: float) -> tuple[Band, Band]:
-    """Seconds an operator, and a call besides its operators: the slope and the rest of two chains of small layers."""
-    short, long = 2, 42
+    """Seconds an operator, and a call besides its operators: the slope and the rest of two chains of small layers.
+
+    The layers are those that small networks are made of: linear, convolution, activation, half of each kind.
+    """
+    short, long = 4, 44
 
     def seconds(layers: int) -> np.ndarray:
-        pairs = (layer for _ in range(layers // 2) for layer in (nn.Linear(16, 16), nn.ReLU()))
-        chain, x = nn.Sequential(*pairs).to(device).eval(), torch.rand(1, 16, device=device)
+        group = (nn.Linear(8, 8), nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1), nn.ReLU())
+        chain = nn.Sequential(*(layer for _ in range(layers // 4) for layer in group)).to(device).eval()
+        x = torch.rand(1, 2, 8, 8, device=device)
         samples = measure(chain, x, min_window_s=window_s / 3, windows=3).samples_s
         return np.percentile(samples, (10, 50, 90))
 
@@ -216,6 +245,17 @@ def _most_w(device: torch.device, meter: Meter, size: Size) -> float:
         return pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) * 1e-3
     a = torch.rand(size.side, size.side)
     return _watts(meter, lambda: a @ a, 4 * size.window_s)
+
+
+def _byte_j(device: torch.device, meter: Meter, size: Size, without_w: float) -> float:
+    source = torch.rand(size.copy_bytes // 4, device=device)
+    target, wait = torch.zeros_like(source), _wait(device)
+    copied, start, before = 0, time.perf_counter(), meter.energy_j()
+    while time.perf_counter() - start < 4 * size.window_s:
+        target.copy_(source)
+        wait()
+        copied += 2 * size.copy_bytes
+    return max(0.0, (meter.energy_j() - before - without_w * (time.perf_counter() - start)) / copied)
 
 
 # --------------------------------------------------------------------------------------------------------------- memory

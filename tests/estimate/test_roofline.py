@@ -142,3 +142,19 @@ def test_no_layer_is_above_its_roof_and_times_add_up():
         for layer in result.roof.layers:
             ceiling = min(1e12, 100e9 * layer.operations / layer.traffic_bytes)
             assert layer.operations / layer.time_s <= ceiling * (1 + 1e-9)
+
+
+def test_convolutions_that_run_slower_take_longer_and_draw_for_longer():
+    """By hand: 1 TFLOP/s for products, half of it for convolutions; both far from memory and launches."""
+    layers = tuple(
+        replace(linear(name, 1000, 1000, vectors=1000), op=op) for name, op in (("a", "linear"), ("b", "conv"))
+    )
+    counts = Census(layers)
+    fast, slow = (estimate(counts, card) for card in (digital(), digital(convolution_efficiency=q(0.25))))
+    times = [{y.layer: y.time_s for y in found.roof.layers} for found in (fast, slow)]
+    assert times[0] == pytest.approx({"a": 2e-3, "b": 2e-3})
+    assert times[1] == pytest.approx({"a": 2e-3, "b": 4e-3})
+    assert slow.energy_j.nominal - fast.energy_j.nominal == pytest.approx(
+        2e-3 * (10 + 100), rel=1e-6
+    )  # idle and dynamic
+    assert [y.operations for y in fast.roof.layers] == [y.operations for y in slow.roof.layers]
