@@ -1,174 +1,325 @@
-"""Fused leaky neurons against snnTorch's, forward and backward, in one process; equality to the last bit comes first.
+"""Fused leaky neurons against snnTorch, torch.compile and SpikingJelly, forward and backward, in one process.
 
-    python benchmarks/spiking.py [--threads 1 2] [--repeats 9] [--large] [--compile] [--network]
+    python benchmarks/spiking.py [--threads 1 2] [--repeats 9] [--compile] [--only neurons large network scaling memory]
+                                 [--out benchmarks/results/NAME.json]
 
-Rows: (steps, batch, neurons). Ratios are medians over interleaved repeats, with their smallest and largest value:
-    unbind   snnTorch's best loop: `for current in x.unbind(0)`
-    index    snnTorch's usual loop: `for t in range(T): x[t]`, whose backward is quadratic in T
-    compile  `torch.compile` of the unbind loop (--compile; up to 25 steps: it unrolls the loop, and 500 steps would
-             compile for an hour); its compile time is printed, not counted
-    copy     our time over that of copying the bytes that must move: forward reads x, writes spikes and membranes;
-             backward reads membranes and the spikes' gradient, writes x's gradient (into pages already in use)
-    --network: a training step of 784-1000-10 at T = 25, batch 128, `hs.spiking.fuse` against the loop over steps
+Shapes are (steps, batch, neurons). Every pair is checked first: spikes and gradients equal snnTorch's to the last bit
+(SpikingJelly's spikes too, its gradients to 1e-5: it rounds in another order). Then all take turns, the quickest of
+three each; a ratio is the median over the repeats, with the smallest and largest. With one thread, time is the
+processor's time of this thread, which other work on the machine disturbs less; with more it is the clock's. Against:
+
+    best loop      snnTorch, `for current in x.unbind(0)`
+    usual loop     snnTorch, `for t in range(steps): x[t]`, whose backward is quadratic in the steps
+    compile        `torch.compile` of the best loop (--compile; 25 steps only: it unrolls the loop, and 500 steps would
+                   compile for an hour); its compile time is printed, not counted
+    SpikingJelly   `LIFNode(step_mode="m")`, reset to zero, as ours then
+    copy           ours over copying the bytes that must move: forward reads x, writes spikes and membranes; backward
+                   reads membranes and the spikes' gradient, writes x's gradient: three copies between five blocks
+
+network: a training step of 784-1000-10, 25 steps, batch 128, against the faster of two loops that snnTorch users can
+write: step by step, or layer by layer with matrix products over all steps. Once with an image that is the same at every
+step (its first product is done once by all), once with one that changes (two large products, which all must do).
+scaling: time at 512 steps over that at 128. memory: peak of a process of its own, less what it had before.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import snntorch as snn
 import torch
 from torch import Tensor, nn
 
 from hpml_sim.kernels.lif import leaky
+from hpml_sim.machine import machine, versions
 from hpml_sim.spiking import fuse
 
-SHAPES = [(25, 128, 256), (100, 64, 256), (500, 16, 1024)]
-LARGE = [(100, 128, 1024)]
+SMALL = [(25, 128, 256), (100, 64, 256), (500, 16, 1024)]
+LARGE = (100, 128, 1024)
+GOALS = {"best loop": {1: 8.0, 2: 5.0}, "compile": 3.0, "SpikingJelly": 3.0, "copy": 3.0}
+LARGE_GOALS = {"best loop": 3.0, "compile": 3.0, "SpikingJelly": 3.0, "usual loop": 20.0, "copy": 3.0}
+PARTS = ("neurons", "large", "network", "scaling", "memory")
 BETA, THRESHOLD = 0.95, 1.0
+NEURON = snn.Leaky(BETA, threshold=THRESHOLD)
+Run = Callable[[Tensor], Tensor]
+
+
+# -------------------------------------------------------------------------------------------------- who takes part
 
 
 def fused(x: Tensor) -> Tensor:
-    return leaky(x, torch.tensor(BETA), THRESHOLD)[0]
+    return leaky(x, NEURON.beta, NEURON.threshold)[0]
 
 
-def unbind(x: Tensor) -> Tensor:
-    return loop(x.unbind(0))
+def fused_zero(x: Tensor) -> Tensor:
+    return leaky(x, NEURON.beta, NEURON.threshold, reset="zero")[0]
 
 
-def index(x: Tensor) -> Tensor:
-    return loop(x[t] for t in range(len(x)))
-
-
-NEURON = snn.Leaky(BETA, threshold=THRESHOLD)
-
-
-def unbind_plain(x: Tensor) -> Tensor:
-    """The loop with the neuron made outside, which a compiler can trace."""
-    membrane, spikes = torch.zeros_like(x[0]), []
-    for current in x.unbind(0):
+def loop(currents: Iterable[Tensor], membrane: Tensor) -> Tensor:
+    spikes = []
+    for current in currents:
         spike, membrane = NEURON(current, membrane)
         spikes.append(spike)
     return torch.stack(spikes)
 
 
-def loop(currents) -> Tensor:
-    neuron, membrane, spikes = snn.Leaky(BETA, threshold=THRESHOLD), None, []
-    for current in currents:
-        membrane = torch.zeros_like(current) if membrane is None else membrane
-        spike, membrane = neuron(current, membrane)
-        spikes.append(spike)
-    snn.SpikingNeuron.instances.clear()
-    return torch.stack(spikes)
+def best_loop(x: Tensor) -> Tensor:
+    return loop(x.unbind(0), torch.zeros_like(x[0].detach()))
 
 
-def step(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> tuple[float, Tensor, Tensor]:
+def usual_loop(x: Tensor) -> Tensor:
+    return loop((x[t] for t in range(len(x))), torch.zeros_like(x[0].detach()))
+
+
+def spikingjelly() -> Run:
+    from spikingjelly.activation_based import neuron, surrogate
+
+    node = neuron.LIFNode(1 / (1 - BETA), False, THRESHOLD, 0.0, surrogate.ATan(2.0), detach_reset=True, step_mode="m")
+
+    def run(x: Tensor) -> Tensor:
+        node.reset()
+        return node(x)
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------ measuring
+
+
+def now() -> float:
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def step(run: Run, x: Tensor, grad: Tensor) -> tuple[float, Tensor, Tensor]:
     """Seconds of forward and backward, spikes, and the input's gradient."""
     x = x.detach().requires_grad_()
-    start = time.perf_counter()
+    start = now()
     spikes = run(x)
     spikes.backward(grad)
-    seconds = time.perf_counter() - start
+    seconds = now() - start
     assert x.grad is not None
     return seconds, spikes.detach(), x.grad
 
 
-def network_step(repeats: int) -> None:
-    """Ratio of a whole training step, the loop of snnTorch over the fused network."""
+def best(run: Run, x: Tensor, grad: Tensor) -> float:
+    """Seconds of the quickest of three in a row: memory and caches as in a step that repeats."""
+    return min(step(run, x, grad)[0] for _ in range(3))
+
+
+def draw(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = 0.6 * torch.randn(shape, generator=generator) + 0.2
+    return x, torch.randn(shape, generator=generator)
+
+
+def check(name: str, run: Run, ours: Run, x: Tensor, grad: Tensor) -> None:
+    """Stop where two differ: no time of such a pair is worth anything."""
+    _, spikes, grad_x = step(ours, x, grad)
+    _, want, want_grad = step(run, x, grad)
+    same_grad = torch.equal(grad_x, want_grad)
+    if name == "SpikingJelly":
+        same_grad = bool((grad_x - want_grad).abs().max() <= 1e-5 * want_grad.abs().max())
+    if not (torch.equal(spikes, want) and same_grad):
+        raise SystemExit(f"{tuple(x.shape)}: spikes or gradients differ from those of {name}")
+
+
+def copies(x: Tensor, grad: Tensor, targets: list[Tensor]) -> float:
+    start = now()
+    targets[0].copy_(x)
+    targets[1].copy_(x)
+    targets[2].copy_(grad)
+    return now() - start
+
+
+def spread(values: Iterable[float]) -> list[float]:
+    """Median, smallest, largest."""
+    values = list(values)
+    return [statistics.median(values), min(values), max(values)]
+
+
+def ratios(above: list[float], below: list[float]) -> list[float]:
+    return spread(a / b for a, b in zip(above, below, strict=True))
+
+
+def row(what: str, against: str, ratio: list[float], goal: float | None, **more: Any) -> dict[str, Any]:
+    """Print a result and return it; the copy's, the memory's and the scaling's goals are upper bounds."""
+    at_most = against in ("copy", "memory", "scaling")
+    verdict = "" if goal is None else "met" if (ratio[0] <= goal) == at_most or ratio[0] == goal else "MISSED"
+    wanted = "" if goal is None else f"goal {'<=' if at_most else '>='} {goal:g}: {verdict}"
+    print(f"{what:<44} {against:<13} {ratio[0]:8.2f} ({ratio[1]:.2f}..{ratio[2]:.2f})  {wanted}", flush=True)
+    threads = torch.get_num_threads()
+    return {"what": what, "against": against, "threads": threads, "ratio": ratio, "goal": goal, **more}
+
+
+# ---------------------------------------------------------------------------------------------------------- parts
+
+
+def neurons(shape: tuple[int, ...], goals: dict[str, Any], repeats: int, *, compiled: bool) -> Iterator[dict[str, Any]]:
+    x, grad = draw(shape)
+    peers: dict[str, tuple[Run, Run]] = {"best loop": (best_loop, fused), "usual loop": (usual_loop, fused)}
+    peers["SpikingJelly"] = (spikingjelly(), fused_zero)
+    more: dict[str, Any] = {}
+    if compiled and len(x) <= 25:
+        run = torch.compile(best_loop, fullgraph=True)
+        start = time.perf_counter()
+        for _ in range(3):  # it may compile again once it has seen a second call
+            step(run, x, grad)
+        more["compile_s"] = time.perf_counter() - start
+        peers["compile"] = (run, fused)
+    for name, (peer, ours) in peers.items():
+        check(name, peer, ours, x, grad)
+    targets = [torch.empty_like(x) for _ in range(3)]
+    copies(x, grad, targets)
+    taken: dict[Any, list[float]] = {key: [] for key in (*peers, fused, fused_zero, "copy")}
+    for repeat in range(repeats):
+        for ours in (fused, fused_zero):
+            taken[ours].append(best(ours, x, grad))
+        taken["copy"].append(min(copies(x, grad, targets) for _ in range(3)))
+        for name, (peer, _) in peers.items():
+            if name != "usual loop":
+                taken[name].append(best(peer, x, grad))
+            elif repeat < 2:  # seconds each
+                taken[name].append(step(peer, x, grad)[0])
+    what = f"{shape}, {torch.get_num_threads()} threads"
+    milliseconds = 1e3 * statistics.median(taken[fused])
+    for name, (_, ours) in peers.items():
+        goal = goals.get(name)
+        if isinstance(goal, dict):
+            goal = goal.get(torch.get_num_threads())
+        ratio = ratios(taken[name], taken[ours][: len(taken[name])])
+        yield row(what, name, ratio, goal, fused_ms=milliseconds, **(more if name == "compile" else {}))
+    yield row(what, "copy", ratios(taken[fused], taken["copy"]), goals["copy"], fused_ms=milliseconds)
+
+
+def network(repeats: int) -> Iterator[dict[str, Any]]:
+    steps, batch = 25, 128
     torch.manual_seed(0)
-    neurons = [snn.Leaky(BETA, init_hidden=True) for _ in range(2)]
-    net = nn.Sequential(nn.Linear(784, 1000), neurons[0], nn.Linear(1000, 10), neurons[1])
+    first, second = nn.Linear(784, 1000), nn.Linear(1000, 10)
+    hidden, output = (snn.Leaky(BETA, init_hidden=True) for _ in range(2))
+    net = nn.Sequential(first, hidden, second, output)
     fast = fuse(net)
-    x = torch.rand(25, 128, 784)
-    labels = torch.randint(10, (128,))
+    labels = torch.randint(10, (batch,))
 
     def train(run: Callable[[], Tensor], module: nn.Module) -> tuple[float, Tensor]:
         module.zero_grad()
-        start = time.perf_counter()
+        start = now()
         counts = run().sum(0)
         nn.functional.cross_entropy(counts, labels).backward()
-        return time.perf_counter() - start, counts.detach()
+        return now() - start, counts.detach()
 
-    def loop_over_steps() -> Tensor:
-        for neuron in neurons:
-            neuron.reset_mem()
+    def usual(x: Tensor) -> Tensor:
+        hidden.reset_mem()
+        output.reset_mem()
         return torch.stack([net(current) for current in x.unbind(0)])
 
-    differ = (train(loop_over_steps, net)[1] != train(lambda: fast(x), fast)[1]).float().mean()
-    pairs = [(train(loop_over_steps, net)[0], train(lambda: fast(x), fast)[0]) for _ in range(repeats)]
-    print(f"784-1000-10, T=25, batch 128: loop / fused {spread([a / b for a, b in pairs])}", end="")
-    print(f"   ({100 * float(differ):.2g} % of the output counts differ: one large matrix product against 25)")
+    def step_by_step(currents: Iterable[Tensor]) -> Tensor:
+        m, n, out = torch.zeros(batch, 1000), torch.zeros(batch, 10), []
+        for current in currents:
+            spike, m = NEURON(current, m)
+            spike, n = NEURON(second(spike), n)
+            out.append(spike)
+        return torch.stack(out)
+
+    def layer_by_layer(currents: Iterable[Tensor]) -> Tensor:
+        later = second(loop(currents, torch.zeros(batch, 1000)))
+        return loop(later.unbind(0), torch.zeros(batch, 10))
+
+    image = torch.rand(batch, 784)
+    for kind, x in (("one image", image.expand(steps, -1, -1)), ("one a step", torch.rand(steps, batch, 784))):
+
+        def currents(x: Tensor = x, constant: bool = kind == "one image") -> Iterable[Tensor]:
+            return [first(x[0])] * steps if constant else first(x).unbind(0)
+
+        runs: dict[str, tuple[Callable[[], Tensor], nn.Module]] = {
+            "fused": (lambda x=x: fast(x), fast),
+            "step by step": (lambda c=currents: step_by_step(c()), net),
+            "layer by layer": (lambda c=currents: layer_by_layer(c()), net),
+            "usual loop": (lambda x=x: usual(x), net),
+        }
+        counts = {name: train(*run)[1] for name, run in runs.items()}
+        differ = max(float((counts["fused"] != other).float().mean()) for other in counts.values())
+        if differ > 0.01:
+            raise SystemExit(f"network: {100 * differ:.1f} % of the output counts differ")
+        taken: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(repeats):
+            for name, run in runs.items():
+                taken[name].append(train(*run)[0])
+        best = min(("step by step", "layer by layer"), key=lambda name: statistics.median(taken[name]))
+        what = f"784-1000-10, {kind}, {torch.get_num_threads()} threads"
+        for name, goal in ((best, 2.0), ("usual loop", None)):
+            yield row(what, name, ratios(taken[name], taken["fused"]), goal, counts_that_differ=differ)
 
 
-def copies(x: Tensor, target: Tensor) -> float:
-    start = time.perf_counter()
-    for _ in range(3):  # three reads and three writes of x's size: what the six passes move
-        target.copy_(x)
-    return time.perf_counter() - start
+def scaling(repeats: int) -> Iterator[dict[str, Any]]:
+    cases = [draw((steps, 16, 512)) for steps in (128, 512)]
+    taken = [[step(fused, *case)[0] for case in cases] for _ in range(repeats + 1)][1:]
+    yield row("512 steps / 128 steps, (., 16, 512)", "scaling", spread(long / short for short, long in taken), 6.0)
 
 
-def compiled_ratio(x: Tensor, grad: Tensor, fused_s: float) -> str:
-    run = torch.compile(unbind_plain, fullgraph=True)
-    start = time.perf_counter()
-    _, spikes, grad_x = step(run, x, grad)
-    compile_s = time.perf_counter() - start
-    _, want, want_grad = step(unbind, x, grad)
-    if not (torch.equal(spikes, want) and torch.equal(grad_x, want_grad)):
-        return "differs from snnTorch's loop"
-    for _ in range(3):  # it may compile again once it has seen the types of a second call
-        start = time.perf_counter()
-        step(run, x, grad)
-        compile_s += time.perf_counter() - start
-    return f"{spread([step(run, x, grad)[0] / fused_s for _ in range(9)])}, {compile_s:.0f} s to compile"
+def peak(run: Run) -> int:
+    """Bytes by which a step raises the peak of this process."""
+    step(run, *draw((3, 2, 4)))
+    x, grad = draw(LARGE)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from now on; man 5 proc
+    before = resident("VmRSS")
+    step(run, x, grad)
+    return resident("VmHWM") - before
 
 
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):6.1f} ({min(values):.1f}..{max(values):.1f})"
+def resident(name: str) -> int:
+    """Bytes of this process in memory: now (VmRSS) or at the peak (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def memory() -> Iterator[dict[str, Any]]:
+    def of(name: str) -> int:
+        command = [sys.executable, __file__, "--peak", name]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    ours, theirs = of("fused"), of("best_loop")
+    yield row(f"peak of a step at {LARGE}", "memory", [ours / theirs] * 3, 1.0, ours_bytes=ours, theirs_bytes=theirs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--large", action="store_true", help="also (100, 128, 1024): 52 MB a tensor")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, for 25 steps")
-    parser.add_argument("--network", action="store_true", help="also a training step of a whole network")
-    arguments = parser.parse_args()
-    print(
-        f"{'shape':>17} threads   fused ms   {'unbind / fused':<23} {'index / fused':<23} {'fused / copy':<21} "
-        "compile / fused"
-    )
-    for threads in arguments.threads:
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, help="write the results here as JSON, with machine and versions")
+    parser.add_argument("--peak", choices=("fused", "best_loop"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.peak:
+        torch.set_num_threads(1)
+        print(peak({"fused": fused, "best_loop": best_loop}[given.peak]))
+        return
+    rows: list[dict[str, Any]] = []
+    for threads in given.threads:
         torch.set_num_threads(threads)
-        for shape in SHAPES + (LARGE if arguments.large else []):
-            generator = torch.Generator().manual_seed(0)
-            x = 0.6 * torch.randn(shape, generator=generator) + 0.2
-            grad, target = torch.randn(shape, generator=generator), torch.empty(shape)
-            _, spikes, grad_x = step(fused, x, grad)
-            _, want_spikes, want_grad = step(unbind, x, grad)
-            if not (torch.equal(spikes, want_spikes) and torch.equal(grad_x, want_grad)):
-                raise SystemExit(f"{shape}: spikes or gradients differ from snnTorch's; no time is worth anything")
-            times: dict[str, list[float]] = {name: [] for name in ("fused", "unbind", "index", "copy")}
-            for repeat in range(arguments.repeats):
-                times["fused"].append(min(step(fused, x, grad)[0] for _ in range(3)))
-                times["unbind"].append(step(unbind, x, grad)[0])
-                times["copy"].append(min(copies(x, target) for _ in range(3)))
-                if repeat < 2:  # seconds each
-                    times["index"].append(step(index, x, grad)[0])
-            ours, half = times["fused"], statistics.median(times["fused"])
-            print(
-                f"{shape!s:>17} {threads:7d} {1e3 * half:10.2f}   "
-                f"{spread([a / b for a, b in zip(times['unbind'], ours, strict=True)]):<23} "
-                f"{spread([a / half for a in times['index']]):<23} "
-                f"{spread([a / b for a, b in zip(ours, times['copy'], strict=True)]):<21} "
-                f"{compiled_ratio(x, grad, half) if arguments.compile and len(x) <= 25 else '-'}",
-                flush=True,
-            )
-        if arguments.network:
-            network_step(arguments.repeats)
+        if "neurons" in given.only:
+            for shape in SMALL:
+                rows += neurons(shape, GOALS, given.repeats, compiled=given.compile)
+        if "large" in given.only:
+            rows += neurons(LARGE, LARGE_GOALS, given.repeats, compiled=False)
+        if "network" in given.only:
+            rows += network(given.repeats)
+        if "scaling" in given.only:
+            rows += scaling(given.repeats)
+    if "memory" in given.only:
+        rows += memory()
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        record = {"machine": machine(), "versions": versions(), "rows": rows}
+        given.out.write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
