@@ -198,10 +198,14 @@ def write(notebook: Any, path: Path) -> None:
 
 
 def _warnings(notebook: Any) -> Iterator[str]:
+    """What a reader should not have to see: warnings, and the name of a figure where the figure should be."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if output.get("name") == "stderr":
                 yield output["text"].strip()
+            data = output.get("data", {})
+            if data.get("text/plain", "").startswith("<Figure") and not any(kind.startswith("image/") for kind in data):
+                yield f"a figure that is not shown, after {cell.source.splitlines()[-1]!r}"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -183,3 +183,10 @@ def test_hover_texts() -> None:
     assert "<title>cpu, batch 16,384, estimated: 202 nJ" in svg
     assert "tip:" not in svg
     assert "0.489 op/byte" in plots.to_svg(plots.roofline(example_rows()))  # coordinates are shortened, words are not
+
+
+def test_a_notebook_shows_a_figure_without_pyplot():
+    from IPython.core.formatters import DisplayFormatter
+
+    shown, _ = DisplayFormatter().format(plots.energy_against_accuracy(example_rows()))
+    assert shown["image/png"].startswith(b"\x89PNG")

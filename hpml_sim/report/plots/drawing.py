@@ -89,10 +89,10 @@ def drawing() -> Iterator[None]:
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure that no pyplot knows; call it inside `drawing`."""
-    from matplotlib.figure import Figure
+    """An empty figure that no pyplot knows, and that a notebook shows; call it inside `drawing`."""
+    from hpml_sim.report.plots._shown import ShownFigure
 
-    return Figure(figsize=(width_in, height_in), layout="constrained", facecolor="none")
+    return ShownFigure(figsize=(width_in, height_in), layout="constrained", facecolor="none")
 
 
 def add_legend(figure: Figure, handles: list[Any], labels: list[str], handle_em: float) -> None:

@@ -260,7 +260,7 @@ assert aware[:, -1].mean() < aware[:, 0].mean() - 3
 # %% [markdown]
 # ## The plot to discuss
 
-# %%
+# %% summary="Training under weight noise makes a network mind a chip's errors less: after a year it keeps more accuracy than one trained as long without."
 figure, ax = plt.subplots(figsize=(7.2, 4.2))
 for k, (name, values) in enumerate((("plain", plain), ("hardware-aware", aware))):
     mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)

@@ -267,7 +267,7 @@ assert on_cpu[1].energy_j.nominal > on_loihi.energy_j.nominal > on_cpu["best"].e
 # %% [markdown]
 # ## The plot to discuss
 
-# %%
+# %% summary="Spikes are cheaper only below a rate. Memory traffic moves that rate, and the machine around the arithmetic decides."
 rates = np.linspace(0.002, 0.5, 200)
 n, m = 128, 10
 figure, ax = plt.subplots(figsize=(7.4, 4.6))

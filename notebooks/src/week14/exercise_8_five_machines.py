@@ -302,7 +302,7 @@ check(efficiency, 1.0, 1e9, 8, 50e9).is_close(1 / (8 * (0.125 + 0.035)))
 # scaling).
 
 
-# %%
+# %% summary="One training on many processes scales as far as the way of the gradients stays short beside the arithmetic: the link decides."
 def train(rank, workers, rendezvous, average):
     """Seconds of 20 steps; every process counts from a common start."""
     torch.set_num_threads(1)
