@@ -4,6 +4,7 @@
     neurons.py     snnTorch's neurons, adaptive and Izhikevich's, over all steps at once; dropout in time
     state.py       a sequence in pieces: states passed in and out or kept by the model, one scoped, recursive reset
     encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
+    event_frames.py  recordings of events, such as tonic's data sets, as frames
     calibrate.py   ReLU network -> SpikingModel without training, scaled on data
     folding.py     batch norms into the weights before them
     fuse.py        a snnTorch neuron or network -> its fused multi-step equal
@@ -25,6 +26,7 @@ from hpml_sim.spiking.encoders import FramesEncoder as FramesEncoder
 from hpml_sim.spiking.encoders import LatencyEncoder as LatencyEncoder
 from hpml_sim.spiking.encoders import PopulationEncoder as PopulationEncoder
 from hpml_sim.spiking.encoders import RateEncoder as RateEncoder
+from hpml_sim.spiking.event_frames import EventFrames as EventFrames
 from hpml_sim.spiking.fixed_point import FixedPointNeurons as FixedPointNeurons
 from hpml_sim.spiking.fixed_point import fixed_point as fixed_point
 from hpml_sim.spiking.folding import fold_batch_norms as fold_batch_norms
