@@ -121,9 +121,13 @@ def test_engines_are_equal_to_the_last_bit(name, surrogate):
         device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
         p = {key: torch.full((5,), value, device=device, requires_grad=True) for key, value in values.items()}
         drive = x.to(device, copy=True).requires_grad_()
-        spikes, states = multistep(name, drive, p, surrogate=surrogate, time_dim=1, engine=engine)
+        start = {
+            state: torch.full((2, 5), 0.2 * (k + 1), device=device, requires_grad=True)
+            for k, state in enumerate(DYNAMICS[name].states)
+        }
+        spikes, states = multistep(name, drive, p, surrogate=surrogate, start=start, time_dim=1, engine=engine)
         torch.autograd.backward([spikes, states], [grad.to(device), torch.stack([grad] * len(states)).to(device)])
-        learned = [value.grad for value in p.values()]
+        learned = [value.grad for value in (*p.values(), *start.values())]
         results.append([part.detach().cpu() for part in (spikes, states, drive.grad, *learned)])
     assert 0 < results[0][0].sum() < x.numel()
     for other in results[1:]:
