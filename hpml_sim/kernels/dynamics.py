@@ -143,10 +143,13 @@ def _synaptic(mul: Any, add: Any, above: Any, apply: Any) -> Pair:
         m = states[0, c, t, n]
         fired = above(m, p[1, n])
         lam = add(later[0, c, n], grad)
-        through = add(lam, -mul(mul(lam, fired), p[3, n]))
-        current = add(later[1, c, n], through)
+        # snnTorch computes i' and v twice, once to take them away: gradients come from both, in autograd's order
+        away = -mul(mul(lam, fired), p[3, n])
+        kept = add(later[1, c, n], lam)
+        through = add(away, lam)
+        current = add(away, kept)
         later[0, c, n] = mul(through, p[0, n])
-        later[1, c, n] = mul(current, p[4, n])
+        later[1, c, n] = add(mul(away, p[4, n]), mul(kept, p[4, n]))
         grads[0, c, n] += mul(through, m)
         grads[1, c, n] += -add(grad, mul(mul(lam, fired), p[2, n]))
         grads[4, c, n] += mul(current, states[1, c, t, n])
