@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_MOST_DRAWN = 16
+"""Targets in the plots over time and by part: more would be neither seen nor light enough to send."""
+_MOST_POINTS = 32
+_MOST_ROOFS = 6
+
+
 def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, dict[str, Any]]:
-    time = [
-        (g[0], names([t.name for t in g]) + (" (same line)" if len(g) > 1 else "")) for g in plots.same_line(targets)
-    ]
-    energy = [(t, t.name) for t in targets if any(c.energy_j for c in t.costs) and t.supported]
+    """Name of the plot -> its two widths as SVG, its words, its legend, and which targets it leaves out."""
+    roofed = [t for t in targets if any(True for _ in plots.layer_points(t))]
+    costed = [t for t in targets if t.supported and any(c.energy_j for c in t.costs)]
+    points = set(plots.notable(costed, _MOST_POINTS))
+    drawn = set(plots.notable(targets, _MOST_DRAWN))
+    roofs = set(plots.notable(roofed, _MOST_ROOFS))
+    seen = [t for t in targets if t.name in drawn]
     alts = {
         "time": " ".join(["Accuracy over time.", *findings.accuracy(targets), *findings.drift(targets)]),
         "energy": " ".join(["Energy against accuracy.", *findings.energy(targets)]),
@@ -29,22 +38,42 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
         "roofline": f"Roofline. {findings.limits(targets)}",
     }
     figures: dict[str, Callable[[bool], Figure]] = {
-        "time": lambda narrow: plots.accuracy_over_time(rows, narrow=narrow, legend=False),
-        "energy": lambda narrow: plots.energy_against_accuracy(rows, narrow=narrow, legend=False),
-        "parts": lambda narrow: plots.energy_by_part(rows, narrow=narrow),
-        "roofline": lambda narrow: plots.roofline(rows, narrow=narrow, legend=False),
+        "time": lambda narrow: plots.accuracy_over_time(rows, only=drawn, narrow=narrow, legend=False),
+        "energy": lambda narrow: plots.energy_against_accuracy(rows, only=points, narrow=narrow, legend=False),
+        "parts": lambda narrow: plots.energy_by_part(rows, only=drawn, narrow=narrow),
+        "roofline": lambda narrow: plots.roofline(rows, only=roofs, narrow=narrow, legend=False),
     }
-    roofs = [(t, t.name) for t in targets if any(True for _ in plots.layer_points(t))]
-    legends = {"time": time, "energy": energy, "parts": [], "roofline": roofs}
+    lines = [(g[0], names([t.name for t in g]) + (" (same line)" if len(g) > 1 else "")) for g in plots.same_line(seen)]
+    legends = {
+        "time": lines,
+        "energy": [(t, t.name) for t in costed if t.name in points],
+        "parts": [],
+        "roofline": [(t, t.name) for t in roofed if t.name in roofs],
+    }
+    left_out = {
+        "time": _left_out(len(drawn), len(targets)),
+        "energy": _left_out(len(points), len(costed)),
+        "parts": _left_out(len(drawn), len(targets)),
+        "roofline": _left_out(len(roofs), len(roofed)),
+    }
     return {
         name: {
             "wide": _themed(plots.to_svg(draw(False), prefix=f"{name}-w-")),
             "narrow": _themed(plots.to_svg(draw(True), prefix=f"{name}-n-")),
             "alt": alts[name].strip(),
             "legend": legends[name],
+            "left_out": left_out[name],
         }
         for name, draw in figures.items()
     }
+
+
+def _left_out(drawn: int, targets: int) -> str:
+    if drawn == targets:
+        return ""
+    return (
+        f"Drawn are {drawn} of {targets} targets: those on a Pareto front, then the most accurate. The table has all."
+    )
 
 
 def _themed(svg: str) -> Markup:

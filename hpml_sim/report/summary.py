@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -131,8 +131,12 @@ class TargetSummary:
         return found[-1] if found else None
 
 
-def summarise(rows: Sequence[Row]) -> list[TargetSummary]:
+def summarise(rows: Sequence[Row], only: Collection[str] | None = None) -> list[TargetSummary]:
     """One summary a target, in the order in which the targets first appear.
+
+    Args:
+        rows: results of one run.
+        only: names of the targets that are wanted; their `index` stays that of the whole run. None: all.
 
     Raises:
         HpmlError: there are no rows.
@@ -140,7 +144,11 @@ def summarise(rows: Sequence[Row]) -> list[TargetSummary]:
     if not rows:
         raise HpmlError("no result rows to show: the run has not finished its first row; run it (again, with --resume)")
     names = list(dict.fromkeys(row.target for row in rows))
-    return [_summarise([r for r in rows if r.target == name], index) for index, name in enumerate(names)]
+    return [
+        _summarise([r for r in rows if r.target == name], index)
+        for index, name in enumerate(names)
+        if only is None or name in only
+    ]
 
 
 def times_of(targets: Sequence[TargetSummary]) -> list[float]:

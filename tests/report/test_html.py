@@ -155,6 +155,18 @@ def test_five_targets_five_seeds_four_times_stay_under_a_megabyte() -> None:
     assert len(render_report(example_rows(seeds=SEEDS)).encode()) < MAX_BYTES / 2
 
 
+def test_a_large_sweep_stays_light_and_says_what_it_does_not_draw() -> None:
+    rows = [
+        row
+        for bits in range(40)
+        for row in example_rows(targets=("pcm-hermes",), rename={"pcm-hermes": f"pcm-hermes, adc_bits={bits}"})
+    ]
+    text = render_report(rows)
+    assert len(text.encode()) < MAX_BYTES
+    assert text.count("Drawn are 16 of 40 targets") == 2
+    assert text.count('<th scope="row" role="rowheader"') == 40
+
+
 @pytest.mark.parametrize(
     "evil", ["<script>alert(1)</script>", "\"><img src=x onerror='alert(1)'>", "</style><b>", "a&amp;b"]
 )

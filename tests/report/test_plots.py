@@ -97,6 +97,17 @@ def test_pareto_front() -> None:
     assert plots.pareto_front([]) == []
 
 
+def test_notable_targets_are_those_on_a_front_then_the_most_accurate() -> None:
+    targets = summarise(example_rows())
+    assert plots.notable(targets, 5) == list(TARGETS)
+    # of the chips loihi is on no front; cpu and h200 are alone in their scopes
+    assert plots.notable(targets, 4) == ["cpu", "h200", "pcm-hermes", "reram-neurram"]
+    assert plots.notable(targets, 2) == ["cpu", "h200"]
+    figure = plots.energy_by_part(example_rows(), only=["loihi"])
+    colours = {patch.get_facecolor() for axes in figure.axes for patch in axes.patches if patch.get_alpha() is None}
+    assert colours == {matplotlib.colors.to_rgba(plots.style_of(targets[4]).colour)}, "its colour in the whole run"
+
+
 def test_the_front_is_drawn_inside_its_panel_only() -> None:
     figure = plots.energy_against_accuracy(example_rows())
     drawn = {

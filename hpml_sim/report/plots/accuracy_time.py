@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,9 @@ _MOST_DOTS = 200
 _FAINT = 0.30
 
 
-def accuracy_over_time(rows: Sequence[Row], *, narrow: bool = False, legend: bool = True) -> Figure:
+def accuracy_over_time(
+    rows: Sequence[Row], *, only: Collection[str] | None = None, narrow: bool = False, legend: bool = True
+) -> Figure:
     """Accuracy against the time since programming: means with 95 % intervals, single chips as faint dots.
 
     Machines that do not drift are horizontal lines. Where a device model has no data there is a gap: the line is broken
@@ -46,13 +48,14 @@ def accuracy_over_time(rows: Sequence[Row], *, narrow: bool = False, legend: boo
 
     Args:
         rows: results of one run.
+        only: names of the targets that are drawn; None draws all.
         narrow: half as wide, for a telephone.
         legend: False where the page around it explains the marks.
 
     Raises:
         HpmlError: there are no rows.
     """
-    targets = summarise(rows)
+    targets = summarise(rows, only)
     times = times_of(targets)
     with drawing():
         figure = new_figure(3.7, 4.4) if narrow else new_figure(7.8, 4.2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,9 @@ class _Point:
     first: bool
 
 
-def energy_against_accuracy(rows: Sequence[Row], *, narrow: bool = False, legend: bool = True) -> Figure:
+def energy_against_accuracy(
+    rows: Sequence[Row], *, only: Collection[str] | None = None, narrow: bool = False, legend: bool = True
+) -> Figure:
     """Accuracy against the energy of one inference (log axis), a panel for each scope.
 
     Horizontal bars are the low and high bound of the energy, vertical ones the 95 % interval of the accuracy, which is
@@ -49,13 +51,14 @@ def energy_against_accuracy(rows: Sequence[Row], *, narrow: bool = False, legend
 
     Args:
         rows: results of one run.
+        only: names of the targets that are drawn; None draws all.
         narrow: panels below each other, for a telephone.
         legend: False where the page around it explains the marks.
 
     Raises:
         HpmlError: there are no rows.
     """
-    panels = _panels(summarise(rows))
+    panels = _panels(summarise(rows, only))
     decades = {scope: _decades(points) for scope, points in panels.items()}
     widths = [high - low for low, high in decades.values()] or [1]
     with drawing():
@@ -85,6 +88,22 @@ def energy_against_accuracy(rows: Sequence[Row], *, narrow: bool = False, legend
             more = _more_handles(panels)
             add_legend(figure, [*drawn.values(), *more.values()], [*drawn, *more], 1.2)
     return figure
+
+
+def notable(targets: Sequence[TargetSummary], most: int) -> list[str]:
+    """Names of at most so many targets, in their order: first those on a Pareto front, then the most accurate."""
+    if len(targets) <= most:
+        return [t.name for t in targets]
+    fronts = set()
+    for points in _panels(list(targets)).values():
+        best = set(pareto_front([(p.energy_j.nominal, p.accuracy.mean) for p in points]))
+        fronts |= {p.target.name for p in points if (p.energy_j.nominal, p.accuracy.mean) in best}
+
+    def merit(target: TargetSummary) -> tuple[bool, float]:
+        return target.name in fronts, target.supported[-1][1].mean if target.supported else 0.0
+
+    kept = {t.name for t in sorted(targets, key=merit, reverse=True)[:most]}
+    return [t.name for t in targets if t.name in kept]
 
 
 def _more_handles(panels: dict[str, list[_Point]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from hpml_sim.report._format import percent, shortened, si
@@ -20,13 +20,16 @@ _HEADS = ("by component", "by layer")
 _XLABEL = "share of the energy of one inference at batch 1, %"
 
 
-def energy_by_part(rows: Sequence[Row], *, narrow: bool = False, most: int = 8) -> Figure:
+def energy_by_part(
+    rows: Sequence[Row], *, only: Collection[str] | None = None, narrow: bool = False, most: int = 8
+) -> Figure:
     """Where the estimated energy of one inference goes at batch 1: shares by component and, beside them, by layer.
 
     Shares may be compared between targets; the totals beside the names may not where scopes differ.
 
     Args:
         rows: results of one run.
+        only: names of the targets that are drawn; None draws all.
         narrow: labels above the bars and layers below components, for a telephone.
         most: bars of one target in one column; the smaller parts are summed.
 
@@ -34,7 +37,7 @@ def energy_by_part(rows: Sequence[Row], *, narrow: bool = False, most: int = 8) 
         HpmlError: there are no rows.
     """
     blocks: list[_Block] = [
-        (t, largest(t.components, most), largest(t.layer_parts, most)) for t in summarise(rows) if t.components
+        (t, largest(t.components, most), largest(t.layer_parts, most)) for t in summarise(rows, only) if t.components
     ]
     with drawing():
         if not blocks:

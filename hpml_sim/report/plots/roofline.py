@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,9 @@ def layer_points(target: TargetSummary) -> Iterator[LayerPoint]:
             )
 
 
-def roofline(rows: Sequence[Row], *, narrow: bool = False, legend: bool = True) -> Figure:
+def roofline(
+    rows: Sequence[Row], *, only: Collection[str] | None = None, narrow: bool = False, legend: bool = True
+) -> Figure:
     """Operations a second of each layer against its operations a byte, a panel for each CPU or GPU.
 
     The line is what the card's efficiencies leave of its peaks, the band around it their low and high bounds. Filled:
@@ -74,6 +76,7 @@ def roofline(rows: Sequence[Row], *, narrow: bool = False, legend: bool = True) 
 
     Args:
         rows: results of one run.
+        only: names of the targets that are drawn; None draws all.
         narrow: panels below each other, for a telephone.
         legend: False where the page around it explains the marks.
 
@@ -82,7 +85,7 @@ def roofline(rows: Sequence[Row], *, narrow: bool = False, legend: bool = True) 
 
     Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52(4):65, 2009.
     """
-    targets = [t for t in summarise(rows) if any(True for _ in layer_points(t))]
+    targets = [t for t in summarise(rows, only) if any(True for _ in layer_points(t))]
     count = max(len(targets), 1)
     columns = 1 if narrow else min(count, 2)
     lines = -(-count // columns)
