@@ -362,7 +362,7 @@ MISTAKES = [
         "pcm-hermes",
         'model = "hermes"',
         'model = "hermess"',
-        "noise.model: Input should be 'pcm', 'hermes', 'reram-wan'",
+        "noise.model: Input should be 'pcm', 'hermes', 'custom', 'reram-wan'",
     ),
     ("pcm-hermes", "g_max_us = 20.7", 'g_max_us = "20.7"', "noise.options.g_max_us: Input should be a valid number"),
     (

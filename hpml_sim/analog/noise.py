@@ -24,9 +24,12 @@ from hpml_sim.cards import Noise
 from hpml_sim.errors import CardError, HpmlError, UnsupportedTimeError
 from hpml_sim.times import format_time
 
+_PCM = {"g_max_us", "t_0_s", "t_read_s", "prog_noise_scale", "read_noise_scale", "drift_scale"}
+_CURVES = {"programming_us", "drift_at_us", "drift_mean", "drift_sigma"}
 _OPTIONS = {
-    "pcm": {"g_max_us", "t_0_s", "t_read_s", "prog_noise_scale", "read_noise_scale", "drift_scale"},
-    "hermes": {"num_devices", "g_max_us", "t_0_s", "t_read_s", "prog_noise_scale", "read_noise_scale", "drift_scale"},
+    "pcm": _PCM,
+    "hermes": _PCM | {"num_devices"},
+    "custom": _PCM,
     "reram-wan": {"g_max_us", "noise_scale"},
     "reram-cmo": {
         "g_max_us",
@@ -156,7 +159,9 @@ class ProgrammedDevices:
             HpmlError: devices that do not drift by a power law.
         """
         if self.law is None:
-            raise HpmlError(f"the model {self.model.noise.model!r} has no drift exponents; 'pcm' and 'hermes' have")
+            raise HpmlError(
+                f"the model {self.model.noise.model!r} has no drift exponents; 'pcm', 'hermes' and 'custom' have"
+            )
         from hpml_sim.kernels.devices import drift_exponents
 
         out = torch.empty_like(self.target_us)
@@ -212,8 +217,7 @@ class DeviceModel:
     """The devices of one card: how a weight becomes conductances, and what happens to them.
 
     A weight in [-1, 1] (in units of the largest weight of its column) is held by a differential pair, G+ and G-, of
-    which one is at zero ("pcm", "hermes", "reram-wan", "none"); or by one device read against the middle of its range
-    ("reram-cmo").
+    which one is at zero; or ("reram-cmo") by one device read against the middle of its range.
 
     Attributes:
         g_min_us, g_max_us: range of a device, microsiemens. devices: devices a weight (2 or 1).
@@ -229,6 +233,11 @@ class DeviceModel:
             raise CardError(
                 f"noise.options: {', '.join(sorted(unknown))} not known to the model {noise.model!r}; "
                 f"it has {', '.join(sorted(_OPTIONS[noise.model]))}"
+            )
+        if set(noise.curves) != (wanted := _CURVES if noise.model == "custom" else set()):
+            raise CardError(
+                f"noise.curves: the model {noise.model!r} takes {', '.join(sorted(wanted)) or 'none'}, the card has "
+                f"{', '.join(sorted(noise.curves)) or 'none'}"
             )
         self.physics, self.g_min_us, self.g_max_us = _build(noise)
         self.devices = 1 if noise.model == "reram-cmo" else 2
@@ -315,7 +324,7 @@ class DeviceModel:
             The devices of `len(seeds)` chips, each with its own programming error and its own drift.
         """
         law = None
-        if self.noise.model in ("pcm", "hermes"):
+        if self.noise.model in ("pcm", "hermes", "custom"):
             g_target_us = g_target_us.float().contiguous()
             law = _PowerLaw.of(self.physics, self.g_max_us, g_target_us)
         return ProgrammedDevices(self, g_target_us, tuple(seeds), law)
@@ -343,14 +352,14 @@ class _seeded:  # noqa: N801 - reads as a verb where it is used
 
 def _build(noise: Noise) -> tuple[_Physics, float, float]:
     """aihwkit's noise model with the card's options; its range of conductance in microsiemens."""
-    options = dict(noise.options)
+    options: dict[str, Any] = dict(noise.options)
     if noise.model == "none":
         return _Ideal(), 0.0, options.get("g_max_us", 1.0)
     from hpml_sim._aihwkit import require_aihwkit
 
     require_aihwkit("noise")
     from aihwkit.inference.noise.hermes import HermesNoiseModel
-    from aihwkit.inference.noise.pcm import PCMLikeNoiseModel
+    from aihwkit.inference.noise.pcm import CustomDriftPCMLikeNoiseModel, PCMLikeNoiseModel
     from aihwkit.inference.noise.reram import ReRamCMONoiseModel, ReRamWan2022NoiseModel
 
     names = {"g_max_us": "g_max", "g_min_us": "g_min", "t_0_s": "t_0", "t_read_s": "t_read"}
@@ -361,6 +370,20 @@ def _build(noise: Noise) -> tuple[_Physics, float, float]:
             physics = PCMLikeNoiseModel(**{"g_max": 25.0, **arguments})
         elif noise.model == "hermes":
             physics = HermesNoiseModel(num_devices=int(arguments.pop("num_devices", 2)), **arguments)
+        elif noise.model == "custom":
+            at, mean, sigma = (noise.curves[key] for key in ("drift_at_us", "drift_mean", "drift_sigma"))
+            if not len(at) == len(mean) == len(sigma) or min(sigma, default=-1.0) < 0 or len(set(at)) < len(at):
+                raise ValueError(
+                    "drift_at_us, drift_mean and drift_sigma must be equally long, conductances must ascend and no "
+                    "sigma be negative"
+                )
+            if not noise.curves["programming_us"]:
+                raise ValueError("programming_us needs at least one number")
+            physics = CustomDriftPCMLikeNoiseModel(
+                {"g_lst": at, "nu_mean_lst": mean, "nu_std_lst": sigma},
+                prog_coeff=noise.curves["programming_us"],
+                **{"g_max": 25.0, **arguments},
+            )
         elif noise.model == "reram-wan":
             # 40 uS is what its coefficients refer to: aihwkit's default of 25 makes the noise 1.6 times too large
             physics = ReRamWan2022NoiseModel(**{"g_max": 40.0, **arguments})

@@ -87,7 +87,8 @@ def mvm(
     z = BLOCKS.empty((chips, groups, vectors, columns // slices), like=x)
     x, scale = x.detach().contiguous(), scale.detach().contiguous()
     # small layers take several chips at a time, so that calls do not cost more than the work in them
-    together = max(1, min(chips, _TOGETHER // max(1, groups * tiles * vectors * max(columns, height))))
+    budget = _TOGETHER if x.device.type == "cpu" else 128 * _TOGETHER
+    together = max(1, min(chips, budget // max(1, groups * tiles * vectors * max(columns, height))))
     codes = torch.empty((together * groups, tiles, vectors, height), dtype=x.dtype, device=x.device)
     y = torch.empty((together * groups, tiles, vectors, columns), dtype=x.dtype, device=x.device)
     noise = torch.empty_like(y) if draw is not None else y
@@ -108,7 +109,7 @@ def mvm(
 
 
 _TOGETHER = 1 << 17
-"""Values before and after a product that are worked on together: they should stay in the cache."""
+"""Values before and after a product that are worked on together on a CPU: they should stay in the cache."""
 
 
 def _checked(x: Tensor, matrix: Tensor, scale: Tensor, slices: int) -> tuple[int, ...]:

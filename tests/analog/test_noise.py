@@ -22,8 +22,9 @@ T_READ = {"pcm": 250e-9, "hermes-1": 512e-9, "hermes-2": 512e-9}
 G_MAX = {"pcm": 25.0, "hermes-1": 10.35, "hermes-2": 20.7}
 
 
-def model(name, **options):
+def model(name, curves=None, **options):
     noise = Noise(
+        curves=curves or {},
         model=name.partition("-")[0] if name.startswith("hermes") else name,
         options={**PCM.get(name, {}), **options},
         source="test",
@@ -123,10 +124,11 @@ def test_reram_of_wan_scales_its_noise_with_the_range_of_conductance():
     agree(aged(devices, 1.0, 5), *oracles.rectified(12.5, oracles.wan_us(0.5, 1.0) * 25 / 40))
 
 
+@pytest.mark.parametrize("g", [18.0, 40.0, 60.0, 80.0])
+@pytest.mark.parametrize("t", [3600.0, 86400.0, 31536000.0])
 @pytest.mark.parametrize(("percent", "c"), [(2.0, (0.0112185391, 0.01129027418)), (0.2, (0.00081107, 0.00106879))])
-def test_reram_cmo(percent, c):
+def test_reram_cmo(percent, c, g, t):
     cmo = model("reram-cmo", acceptance_percent=percent)
-    g, t = 60.0, 3600.0
     devices = cmo.program(torch.full((1, N), g), [1])
     agree(devices.programmed(0), g, c[0] + c[1] * g)
     relaxed = 0.04201137 * np.log(t) + 0.41183342
@@ -136,6 +138,47 @@ def test_reram_cmo(percent, c):
     values = aged(devices, t, 2).double().numpy()
     assert abs(values.mean() - mean) < 5 * sd / np.sqrt(N)
     assert values.std() == pytest.approx(sd, rel=0.01)  # the read noise was taken at the mean conductance
+
+
+OWN = {"g_max_us": 20.0, "t_0_s": 60.0}
+CURVES = {
+    "programming_us": [0.2, 1.5, -0.8],
+    "drift_at_us": [0.0, 5.0, 20.0],
+    "drift_mean": [0.1, 0.06, 0.04],
+    "drift_sigma": [0.04, 0.02, 0.01],
+}
+
+
+@pytest.mark.parametrize("r", LEVELS)
+def test_devices_of_ones_own(r):
+    devices = programmed(model("custom", CURVES, **OWN), r)
+    agree(devices.programmed(0), *oracles.rectified(20 * r, 0.2 + 1.5 * r - 0.8 * r**2))
+    mean = np.interp(20 * r, CURVES["drift_at_us"], CURVES["drift_mean"])
+    sigma = np.interp(20 * r, CURVES["drift_at_us"], CURVES["drift_sigma"])
+    agree(devices.exponents(0), *oracles.folded(mean, sigma))
+    quiet = programmed(model("custom", CURVES, **OWN, read_noise_scale=0.0), r)
+    expected = quiet.programmed(0).double() * ((3600 + 60) / 60) ** -quiet.exponents(0).double()
+    assert torch.allclose(aged(quiet, 3600.0, 7).double(), expected, rtol=1e-5)
+
+
+def test_a_broken_model_of_ones_own_is_refused():
+    for change, reason in (
+        ({"drift_mean": [0.1]}, "must be equally long"),
+        ({"drift_at_us": [0.0, 5.0, 15.0]}, "outside the range of the custom drift model"),
+        ({"drift_at_us": [0.0, 0.0, 20.0]}, "must ascend"),
+        ({"drift_at_us": [5.0, 0.0, 20.0]}, "ascending order"),
+        ({"drift_sigma": [0.1, -0.1, 0.1]}, "no sigma be negative"),
+        ({"programming_us": []}, "needs at least one"),
+        ({"more": [1.0]}, r"noise\.curves: the model 'custom' takes drift_at_us, .* more"),
+    ):
+        with pytest.raises(CardError, match=reason):
+            model("custom", {**CURVES, **change}, **OWN)
+    with pytest.raises(CardError, match=r"noise\.curves: the model 'custom' takes .*, the card has none"):
+        model("custom", **OWN)
+    with pytest.raises(CardError, match=r"noise\.curves: the model 'pcm' takes none"):
+        model("pcm", CURVES)
+    with pytest.raises(CardError, match="num_devices not known to the model 'custom'"):
+        model("custom", CURVES, num_devices=2.0)
 
 
 @pytest.mark.parametrize("r", [0.25, 0.5, 0.75, 1.0])
