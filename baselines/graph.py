@@ -61,15 +61,21 @@ class Graphs:
         given = x.clone()
         side = torch.cuda.Stream(x.device)
         side.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UP):
-                self._network(given)
-        torch.cuda.current_stream(x.device).wait_stream(side)
+        waits = torch.cuda.get_sync_debug_mode()
         graph = torch.cuda.CUDAGraph()
         try:
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UP):
+                    self._network(given)
+                # A recording that fails leaves torch's random numbers unusable, so that what would fail is found here.
+                torch.cuda.set_sync_debug_mode("error")
+                self._network(given)
+            torch.cuda.set_sync_debug_mode(waits)
+            torch.cuda.current_stream(x.device).wait_stream(side)
             with torch.cuda.graph(graph):
                 result = self._network(given)
         except RuntimeError as error:
+            torch.cuda.set_sync_debug_mode(waits)
             first = str(error).splitlines()[0]
             raise HpmlError(
                 f"Digital(engine='cuda-graph'): the network cannot be recorded ({first}). A forward pass must not "

@@ -54,9 +54,11 @@ def _kernels(double: bool, noisy: bool = False) -> tuple[Any, Any]:
         read = cuda.local.array(_VECTORS, number)
         drawn = cuda.local.array(_VECTORS, number)
         total = cuda.local.array(_VECTORS, number)
-        first, g = cuda.blockIdx.x * _VECTORS, cuda.blockIdx.z
         last, cols, columns = z.shape[1] - 1, z.shape[2], scale.shape[2]
-        j = cuda.blockIdx.y * _THREADS + cuda.threadIdx.x
+        # Blocks that start together read one vector's neighbours, not the same columns of vectors far apart.
+        across = (cols + _THREADS - 1) // _THREADS
+        first, g = cuda.blockIdx.x // across * _VECTORS, cuda.blockIdx.y
+        j = cuda.blockIdx.x % across * _THREADS + cuda.threadIdx.x
         if j >= cols:
             return
         for k in range(_VECTORS):
@@ -100,7 +102,7 @@ def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, top: i
     double = y.dtype == torch.float64
     real = np.float64 if double else np.float32
     groups, vectors, cols = z.shape
-    grid = (-(-vectors // _VECTORS), -(-cols // _THREADS), groups)
+    grid = (-(-vectors // _VECTORS) * -(-cols // _THREADS), groups)
     if z.numel() == 0 or y.numel() == 0:
         z.zero_()
         return

@@ -36,7 +36,8 @@ class Size:
     window_s: float = 0.5
 
 
-CPU_SIZE, GPU_SIZE = Size(1 << 28, 1536), Size(1 << 31, 8192)
+CPU_SIZE, GPU_SIZE = Size(1 << 26, 512), Size(1 << 31, 8192)
+"""The calls on a CPU take some milliseconds: where others use the cores, few of them are then interrupted."""
 
 
 @dataclass(frozen=True)

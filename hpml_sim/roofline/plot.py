@@ -71,17 +71,37 @@ def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str 
             markeredgewidth=0.6,
             label=label if first else None,
         )
-    if len(points) <= _NAMED:
-        for point in points:
-            said = f"{point.name} ({point.limit})" if point.limit else point.name
-            axes.annotate(said, (point.intensity, point.rate), (6, 3), textcoords="offset points", fontsize=7.5)
     axes.set_xlim(left, right)
+    if len(points) <= _NAMED:
+        _name(axes, points)
     axes.grid(which="major", color="#d5d9df", linewidth=0.6)
     axes.set_xlabel("operations a byte that crosses the edge of the weights' memory")
     axes.set_ylabel("operations a second")
     axes.set_title(title, loc="left", fontsize=10)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
     return figure
+
+
+def _name(axes: Any, points: Sequence[Point]) -> None:
+    """Names beside the marks: to the left at the right edge, and below where another name stands close by."""
+    from math import log10
+
+    edge = log10(axes.get_xlim()[1]) - 1
+    taken: list[tuple[float, float]] = []
+    for point in points:
+        x, y = log10(point.intensity), log10(point.rate)
+        below = any(abs(x - a) < 0.5 and abs(y - b) < 0.35 for a, b in taken)
+        taken.append((x, y))
+        side, aligned = (-7, "right") if x > edge else (7, "left")
+        said = f"{point.name} ({point.limit})" if point.limit else point.name
+        axes.annotate(
+            said,
+            (point.intensity, point.rate),
+            (side, -11 if below else 3),
+            textcoords="offset points",
+            ha=aligned,
+            fontsize=7.5,
+        )
 
 
 def _si(value: float) -> str:
