@@ -54,7 +54,7 @@ def row(name: str, accuracy: hs.Accuracy, asked: float | None = None, **more: An
 def in_integers(model: nn.Module, data: hs.Data, float_percent: float) -> list[Row]:
     assert isinstance(model, hs.spiking.SpikingModel)
     rows = []
-    for bits, resolution in ((8, 4096), (6, 4096), (4, 4096), (8, 64), (8, 16)):
+    for bits, resolution in ((8, 4096), (4, 4096), (8, 16)):
         integers = hs.spiking.fixed_point(model, weight_bits=bits, resolution=resolution)
         found = row(f"  integers, {bits}-bit weights, threshold {resolution}", hs.evaluate(integers, data))
         rows.append({**found, "points_lost": float_percent - found["percent"]})

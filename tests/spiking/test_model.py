@@ -119,6 +119,21 @@ def test_a_constant_input_passes_the_first_layers_once_in_training():
         torch.testing.assert_close(once, each)
 
 
+@pytest.mark.parametrize("encoder", ["direct", "rate", "latency", "population", "frames", "delta"])
+def test_every_encoder_through_the_converter(encoder):
+    torch.manual_seed(0)
+    fan_in = 8 * 5 if encoder == "population" else 5  # eight neurons a value
+    net = nn.Sequential(nn.Linear(fan_in, 12), nn.ReLU(), nn.Linear(12, 3))
+    model = convert(net, Spiking("loihi", steps=10, encoder=encoder, beta=0.9))
+    in_time = encoder in ("frames", "delta")
+    x = torch.rand(4, 10, 5) if in_time else torch.rand(4, 5)
+    nn.functional.cross_entropy(model.train()(x), torch.tensor([0, 1, 2, 0])).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+    want = model.eval()(x)
+    assert want.shape == (4, 3)
+    assert torch.equal(torch.cat([model(x[:1]), model(x[1:])]), want)
+
+
 def test_every_layer_learns():
     model = small().train()
     torch.manual_seed(0)
