@@ -46,7 +46,7 @@ def accuracy(targets: Sequence[TargetSummary]) -> list[str]:
         groups.setdefault(f"{percent(figure_.mean, 1)}{spread} %", []).append(target.name)
     parts = [f"{names(who, 3)} {value}" for value, who in groups.items()]
     if len(parts) > _MOST:
-        parts = [*parts[: _MOST - 1], f"and so on down to {parts[-1]}"]
+        parts = [*parts[: _MOST - 1], f"so on down to {parts[-1]}"]
     when = f", {time_label(start)} after programming" if start is not None else ""
     found = [f"Test samples classified right{when}: {listing(parts)}."]
     lacking = [t.name for t, a in shown if a is None]
@@ -73,11 +73,15 @@ def drift(targets: Sequence[TargetSummary]) -> list[str]:
             (start, first), (end, last) = known[0], known[-1]
             change = 100 * (last.mean - first.mean)
             overlap = first.ci95[0] <= last.ci95[1] and last.ci95[0] <= first.ci95[1]
-            text = (
-                f"{target.name} {'loses' if change < 0 else 'gains'} {abs(change):.1f} points from {time_label(start)} "
-                f"to {time_label(end)} ({percent(first.mean, 1)} to {percent(last.mean, 1)} %"
-                f"{'; the 95 % intervals overlap' if overlap else ''})."
-            )
+            period = f"from {time_label(start)} to {time_label(end)}"
+            if abs(change) < 0.05:
+                text = f"{target.name} stays at {percent(last.mean, 1)} % {period}."
+            else:
+                text = (
+                    f"{target.name} {'loses' if change < 0 else 'gains'} {abs(change):.1f} points {period} "
+                    f"({percent(first.mean, 1)} to {percent(last.mean, 1)} %"
+                    f"{'; the 95 % intervals overlap' if overlap else ''})."
+                )
             changes.append((change, text))
         if missing := gaps_of(target):
             gaps.setdefault(listing(missing), []).append(target.name)
@@ -115,7 +119,7 @@ def energy(targets: Sequence[TargetSummary]) -> list[str]:
             continue
         verdicts = [_step(a, b) for a, b in pairwise(found)]
         if len(found) > _MOST:
-            words, verdicts = [*words[: _MOST - 1], f"and so on up to {words[-1]}"], verdicts[: _MOST - 2]
+            words, verdicts = [*words[: _MOST - 1], f"so on up to {words[-1]}"], verdicts[: _MOST - 2]
         parts.append(f"Scope {scope}, lowest first: {listing(words)}; {'; '.join(verdicts)}.")
     if not parts:
         return []

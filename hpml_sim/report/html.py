@@ -103,8 +103,7 @@ def _context(
     components = distinct(part.name for target in targets for part in target.components)
     resources = files("hpml_sim.report")
     return {
-        "title": title
-        or f"{listing(models)} on {listing(data)}, {len(targets)} machine{'s'[: len(targets) != 1]} compared",
+        "title": title or f"{listing(models)} on {listing(data)}, {_machines(targets)} compared",
         "compared": _compared(rows, targets, models, data),
         "findings": findings.findings(targets),
         "targets": targets,
@@ -132,6 +131,13 @@ def _context(
         "css": Markup((resources / "report.css").read_text(encoding="utf-8")),
         "js": Markup((resources / "report.js").read_text(encoding="utf-8")),
     }
+
+
+def _machines(targets: list[TargetSummary]) -> str:
+    """How many machines, and in how many configurations if those are more."""
+    cards = len({t.card.name for t in targets})
+    machines = f"{cards} machine{'s'[: cards != 1]}"
+    return machines if cards == len(targets) else f"{len(targets)} configurations of {machines}"
 
 
 def _scope_order(scope: str) -> int:

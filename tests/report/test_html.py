@@ -164,6 +164,8 @@ def test_a_large_sweep_stays_light_and_says_what_it_does_not_draw() -> None:
     text = render_report(rows)
     assert len(text.encode()) < MAX_BYTES
     assert text.count("Drawn are 16 of 40 targets") == 2
+    assert "<h1>mlp 64-128-10 on digits, 40 configurations of 1 machine compared</h1>" in text
+    assert "and and" not in text
     assert text.count('<th scope="row" role="rowheader"') == 40
 
 

@@ -122,3 +122,12 @@ def test_many_targets_do_not_make_endless_sentences() -> None:
     rows = [r for k in range(8) for r in example_rows(rename={t: f"{t}-{k}" for t in TARGETS})]
     for subject, paragraphs in findings.findings(summarise(rows)):
         assert len(" ".join(paragraphs)) < 1500, subject
+
+
+def test_what_does_not_change_stays() -> None:
+    first, *_, last = example_rows(targets=("pcm-hermes",))
+    rows = [first, last.model_copy(update={"accuracy": first.accuracy})]
+    assert first.accuracy is not None
+    assert findings.drift(summarise(rows)) == [
+        f"pcm-hermes stays at {100 * first.accuracy.mean:.1f} % from 1 s to 1 year."
+    ]
