@@ -2,8 +2,8 @@
 
     python benchmarks/distributed.py [--processes 1 2 4] [--width 1024] [--batch 256] [--out FILE.json]
 
-Starts itself under torchrun (gloo on CPUs, NCCL where each process has a GPU). A training step of an MLP shares out a batch
-of fixed size. Speed-up is the time of one process over that of p; efficiency is speed-up / p.
+Starts itself under torchrun (gloo on CPUs, NCCL where each process has a GPU). A training step of an MLP shares out a
+batch of fixed size. Speed-up is the time of one process over that of p; efficiency is speed-up / p.
 Ring model: t(n) = 2 (p - 1) latency + 2 (p - 1) / p n / bandwidth. Its two constants are fitted to the smallest and the
 largest message; the table holds the sizes between against it.
 
