@@ -1,6 +1,7 @@
 """Analog training and chips against digital passes and aihwkit's tiles, in one process; equivalence comes first.
 
-    python benchmarks/analog.py [--threads 2] [--batch 100] [--repeats 9] [--images 1000] [--chips 25] [--profile]
+    python benchmarks/analog.py [--threads 2] [--batch 100] [--repeats 9] [--images 1000] [--chips 25]
+                                [--only training|chips] [--profile]
 
 784-256-128-10 on Fashion-MNIST (on noise where it is not installed: no figure depends on the images), card `pcm`, 8-bit
 DAC and ADC, output noise 0.04, weight noise 5 %.
@@ -243,6 +244,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--chips", type=int, default=25)
+    parser.add_argument("--only", choices=("training", "chips"), help="one of the two comparisons")
     parser.add_argument("--profile", action="store_true", help="also print where our time goes")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -252,8 +254,10 @@ def main() -> int:
     if not equivalence(net, x):
         print("the tiles do not compute the same; no time is worth anything")
         return 1
-    training(net, x, y, arguments.batch, arguments.repeats)
-    chips(net.eval(), x, arguments.batch, arguments.chips, arguments.repeats)
+    if arguments.only != "chips":
+        training(net, x, y, arguments.batch, arguments.repeats)
+    if arguments.only != "training":
+        chips(net.eval(), x, arguments.batch, arguments.chips, arguments.repeats)
     if arguments.profile:
         profile(net, x, y, arguments.batch)
     return 0
