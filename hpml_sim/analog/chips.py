@@ -331,7 +331,11 @@ def _readout(crossbar: Crossbar, weight: Tensor, seed: int) -> Tensor:
     shape, columns = crossbar.shape, crossbar.readout(weight, seed)
     if crossbar.target.compensation == "global":
         columns = columns.unflatten(-1, (-1, shape.cols))  # the slices of a weight lie on one tile
-        tiles = [part.mean((-2, -1), keepdim=True).expand_as(part) for part in columns.split(shape.tile_cols, -1)]
+        tiles = [
+            # float64: CPUs add in different orders, and files of chips compare the result
+            part.mean((-2, -1), keepdim=True, dtype=torch.float64).float().expand_as(part)
+            for part in columns.split(shape.tile_cols, -1)
+        ]
         columns = torch.cat(tiles, -1).flatten(-2)
     return columns.clamp(min=_FLOOR)
 

@@ -96,6 +96,11 @@ def crosssim_joshi_us(g_us):
     return -0.00178767 * g_us**2 + 0.07585724 * g_us + 0.28638599
 
 
+def crosssim_wan_us(g_us):
+    """CrossSim's own fit of the ReRAM data of Wan et al. 2022 (`RRAM_Wan.py`), a second after programming."""
+    return 1.536e-4 * g_us**3 - 1.167e-2 * g_us**2 + 0.2374 * g_us + 1.053
+
+
 # ---------------------------------------------------------------------------------------------------------- products
 
 
