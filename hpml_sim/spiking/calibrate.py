@@ -14,6 +14,7 @@ from hpml_sim.convert import convert
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.folding import BATCH_NORMS, fold_batch_norms
+from hpml_sim.spiking.functions import with_functions_as_modules
 from hpml_sim.spiking.model import MAXIMA, RECTIFIERS, SYNAPSES, SpikingModel, replace_modules
 from hpml_sim.spiking.neurons import MaxPoolInTime
 from hpml_sim.targets import Spiking
@@ -64,7 +65,7 @@ def calibrated(
     if not 0 <= initial_membrane <= 1:
         raise HpmlError(f"calibrated: initial_membrane={initial_membrane!r} must lie in [0, 1]")
     x = _inputs(data, samples)
-    original, folded = fold_batch_norms(model, x[:1])
+    original, folded = fold_batch_norms(with_functions_as_modules(copy.deepcopy(model)), x[:1])
     with torch.no_grad():
         want = original(x)
         scales = _scales(original, x, percentile)

@@ -1,4 +1,4 @@
-"""Activations and dropout called as functions inside forward(), made into modules that a converter can replace."""
+"""Activations, dropout and max pools called as functions inside forward(), made into modules that can be replaced."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ _DROPOUTS: dict[Any, type[nn.Module]] = {
     F.dropout2d: nn.Dropout2d,
     F.dropout3d: nn.Dropout3d,
 }
+_POOLS: dict[Any, type[nn.Module]] = {
+    F.max_pool1d: nn.MaxPool1d,
+    F.max_pool2d: nn.MaxPool2d,
+    F.max_pool3d: nn.MaxPool3d,
+    torch.max_pool1d: nn.MaxPool1d,
+    torch.max_pool2d: nn.MaxPool2d,
+    torch.max_pool3d: nn.MaxPool3d,
+}
+_DROPOUT_ARGUMENTS = ("input", "p", "training", "inplace")
+_POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
 _WITHOUT_COUNTERPART = {
     *(F.celu, F.elu, F.elu_, F.gelu, F.glu, F.hardshrink, F.hardsigmoid, F.hardswish, F.hardtanh, F.leaky_relu),
     *(F.logsigmoid, F.mish, F.prelu, F.rrelu, F.selu, F.silu, F.softplus, F.softshrink, F.softsign, F.tanhshrink),
@@ -36,7 +46,7 @@ _WITHOUT_COUNTERPART = {
 
 
 def with_functions_as_modules(model: nn.Module) -> nn.Module:
-    """The same network with a module for each rectifier and dropout that its forward() calls as a function.
+    """The same network with a module for each rectifier, dropout and max pool that its forward() calls as a function.
 
     Where there is none, or forward() cannot be traced by `torch.fx`, the model itself comes back.
 
@@ -58,14 +68,19 @@ def with_functions_as_modules(model: nn.Module) -> nn.Module:
     functions = [
         node
         for node in graph.nodes
-        if node.op in ("call_function", "call_method") and node.target in (*_RECTIFIERS, *_DROPOUTS)
+        if node.op in ("call_function", "call_method") and node.target in (*_RECTIFIERS, *_DROPOUTS, *_POOLS)
     ]
     if not functions:
         return model
-    _check_modes(model, graph)
+    if not _same_in_both_modes(model, graph):
+        if all(node.target in _POOLS for node in functions):
+            return model  # a pool may stay a function: it is the OR of each step
+        raise ConversionError(
+            f"{type(model).__name__}: forward() calls activations as functions and takes other ways in training than "
+            "in evaluation; make them modules (self.act = nn.ReLU()) and convert again"
+        )
     for node in functions:
-        rectifier = _RECTIFIERS.get(node.target)
-        made = _dropout(node) if rectifier is None else rectifier()
+        made = _module_for(node)
         name = node.name
         while name in dict(model.named_children()):
             name += "_"
@@ -85,21 +100,24 @@ def _traced(model: nn.Module) -> fx.Graph | None:
         return None
 
 
-def _check_modes(model: nn.Module, graph: fx.Graph) -> None:
-    """A trace holds the branches that were taken: they must not depend on the mode."""
+def _same_in_both_modes(model: nn.Module, graph: fx.Graph) -> bool:
+    """Whether training and evaluation take the same way: a trace holds the branches that were taken."""
     was_training = model.training
     other = _traced(model.train(not was_training))
     model.train(was_training)
-    if other is None or [(n.op, str(n.target)) for n in other.nodes] != [(n.op, str(n.target)) for n in graph.nodes]:
-        raise ConversionError(
-            f"{type(model).__name__}: forward() calls activations as functions and takes other ways in training than "
-            "in evaluation; make them modules (self.act = nn.ReLU()) and convert again"
-        )
+    return other is not None and [(n.op, str(n.target)) for n in other.nodes] == [
+        (n.op, str(n.target)) for n in graph.nodes
+    ]
 
 
-def _dropout(node: fx.Node) -> nn.Module:
-    values = dict(zip(("input", "p", "training", "inplace"), node.args, strict=False)) | dict(node.kwargs)
-    return _DROPOUTS[node.target](p=values.get("p", 0.5))
+def _module_for(node: fx.Node) -> nn.Module:
+    if node.target in _RECTIFIERS:
+        return _RECTIFIERS[node.target]()
+    names = _DROPOUT_ARGUMENTS if node.target in _DROPOUTS else _POOL_ARGUMENTS
+    values: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    if node.target in _DROPOUTS:
+        return _DROPOUTS[node.target](p=values.get("p", 0.5))
+    return _POOLS[node.target](**{name: values[name] for name in _POOL_ARGUMENTS[1:] if name in values})
 
 
 def _name(node: fx.Node) -> str:

@@ -14,7 +14,7 @@ from hpml_sim.convert import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError
 from hpml_sim.evaluation import evaluate
-from hpml_sim.spiking import DropoutInTime, LeakyNeurons, calibrated
+from hpml_sim.spiking import DropoutInTime, LeakyNeurons, MaxPoolInTime, calibrated
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.training import fit
 
@@ -127,6 +127,17 @@ def test_a_residual_network_without_training():
     model.steps = 128
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert evaluate(model, digits).mean >= evaluate(net, digits).mean - 0.02
+
+
+def test_functions_without_training():
+    """Max pools called as functions pass on the largest count, too."""
+    digits = load_data("digits")
+    torch.manual_seed(0)
+    net = LeNet()
+    fit(net, digits, epochs=6, lr=5e-3, show_progress=False)
+    model = calibrated(net, digits)
+    assert [type(m) for m in model.modules()].count(MaxPoolInTime) == 2
+    assert evaluate(model, digits).mean >= evaluate(net, digits).mean - 0.01
 
 
 def test_functions_become_modules():
