@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COURSE = sorted((ROOT / "notebooks" / "src" / "week14").glob("*.py"))
 CHEATS = ROOT / "tests" / "cheats"
 SHORTEST = "exercise_1_roofline"
+pytestmark = pytest.mark.timeout(1800)  # eighteen notebooks are graded in one fixture: minutes where others are at work
 
 
 @pytest.fixture(scope="module")
