@@ -47,7 +47,7 @@ tiles:  ## build aihwkit's compiled tiles from source
 	@$(PYTHON) tools/setup_env.py --tiles
 
 clean:  ## remove what tools leave behind; keeps .venv and runs/
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	@rm -rf build dist docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
 	@find hpml_sim baselines devices tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## also remove .venv
