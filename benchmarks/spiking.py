@@ -3,10 +3,11 @@
     python benchmarks/spiking.py [--threads 1 2] [--repeats 9] [--compile] [--only neurons large network scaling memory]
                                  [--out benchmarks/results/NAME.json]
 
-Shapes are (steps, batch, neurons). Every pair is checked first: spikes and gradients equal snnTorch's to the last bit
-(SpikingJelly's spikes too, its gradients to 1e-5: it rounds in another order). Then all take turns, the quickest of
-three each; a ratio is the median over the repeats, with the smallest and largest. With one thread, time is the
-processor's time of this thread, which other work on the machine disturbs less; with more it is the clock's. Against:
+Shapes are (steps, batch, neurons). Every pair is checked first: spikes and gradients equal snnTorch's to the last bit;
+SpikingJelly rounds in another order, so spikes of 99.99 % of the neurons, and their gradients to 1e-5. Then all take
+turns, the quickest of three each; a ratio is the median over the repeats, with the smallest and largest. With one
+thread, time is the processor's time of this thread, which other work on the machine disturbs less; with more it is the
+clock's. Against:
 
     best loop      snnTorch, `for current in x.unbind(0)`
     usual loop     snnTorch, `for t in range(steps): x[t]`, whose backward is quadratic in the steps
@@ -25,6 +26,7 @@ scaling: time at 512 steps over that at 128. memory: peak of a process of its ow
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import subprocess
@@ -124,10 +126,12 @@ def check(name: str, run: Run, ours: Run, x: Tensor, grad: Tensor) -> None:
     """Stop where two differ: no time of such a pair is worth anything."""
     _, spikes, grad_x = step(ours, x, grad)
     _, want, want_grad = step(run, x, grad)
-    same_grad = torch.equal(grad_x, want_grad)
+    equal = torch.equal(spikes, want) and torch.equal(grad_x, want_grad)
     if name == "SpikingJelly":
-        same_grad = bool((grad_x - want_grad).abs().max() <= 1e-5 * want_grad.abs().max())
-    if not (torch.equal(spikes, want) and same_grad):
+        same = (spikes == want).all(0)  # neurons that never came within rounding of their threshold
+        off = ((grad_x - want_grad) * same).abs().max() / want_grad.abs().max()
+        equal = bool(same.double().mean() > 0.9999) and bool(off <= 1e-5)
+    if not equal:
         raise SystemExit(f"{tuple(x.shape)}: spikes or gradients differ from those of {name}")
 
 
@@ -268,6 +272,7 @@ def peak(run: Run) -> int:
     """Bytes by which a step raises the peak of this process."""
     step(run, *draw((3, 2, 4)))
     x, grad = draw(LARGE)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed would serve again and not show
     Path("/proc/self/clear_refs").write_text("5")  # the peak from now on; man 5 proc
     before = resident("VmRSS")
     step(run, x, grad)
