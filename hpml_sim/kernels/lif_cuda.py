@@ -21,11 +21,18 @@ from torch import Tensor
 
 from hpml_sim.kernels._cuda import launch_each, unfused
 
-_FORWARD_STEPS, _BACKWARD_STEPS = 8, 8
+
+def _ahead(neurons: int) -> int:
+    """Steps that a thread reads ahead: few neurons leave multiprocessors idle when their threads need more registers.
+
+    H200, share of a copy's bandwidth, forward: 4 million neurons 0.81 with 8 steps, 0.86 with 16; 131 thousand 0.78
+    with 8, 0.72 with 16.
+    """
+    return 16 if neurons >= 1 << 20 else 8
 
 
-@lru_cache(maxsize=2)
-def _forward_kernel(double: bool) -> Any:
+@lru_cache(maxsize=4)
+def _forward_kernel(double: bool, ahead: int) -> Any:
     real, mul, add, _ = unfused(double)
     zero, one = real(0), real(1)
 
@@ -38,14 +45,14 @@ def _forward_kernel(double: bool) -> Any:
         n = thread - c * x.shape[2]
         if c >= x.shape[0]:
             return
-        drive = cuda.local.array(_FORWARD_STEPS, real)
+        drive = cuda.local.array(ahead, real)
         decay = beta[n if beta.size > 1 else 0]
         bound = theta[n if theta.size > 1 else 0]
         m = zero
-        for first in range(0, steps, _FORWARD_STEPS):
-            for k in range(_FORWARD_STEPS):
+        for first in range(0, steps, ahead):
+            for k in range(ahead):
                 drive[k] = x[c, min(first + k, last), n]
-            for k in range(_FORWARD_STEPS):
+            for k in range(ahead):
                 if first + k < steps:
                     fired = one if m > bound else zero
                     kept = mul(add(one, -mul(fired, clears)), m)
@@ -56,8 +63,8 @@ def _forward_kernel(double: bool) -> Any:
     return forward
 
 
-@lru_cache(maxsize=16)
-def _backward_kernel(double: bool, kind: int, has_grad_m: bool) -> Any:
+@lru_cache(maxsize=32)
+def _backward_kernel(double: bool, ahead: int, kind: int, has_grad_m: bool) -> Any:
     real, mul, add, div = unfused(double)
     zero, one = real(0), real(1)
 
@@ -69,21 +76,21 @@ def _backward_kernel(double: bool, kind: int, has_grad_m: bool) -> Any:
         n = thread - c * membrane.shape[2]
         if c >= membrane.shape[0]:
             return
-        states = cuda.local.array(_BACKWARD_STEPS, real)
-        from_spikes = cuda.local.array(_BACKWARD_STEPS, real)
-        direct = cuda.local.array(_BACKWARD_STEPS, real)
+        states = cuda.local.array(ahead, real)
+        from_spikes = cuda.local.array(ahead, real)
+        direct = cuda.local.array(ahead, real)
         decay = beta[n if beta.size > 1 else 0]
         bound = theta[n if theta.size > 1 else 0]
         summed = grad_x.shape[1] <= last  # one current for all steps
         later, total = zero, zero
-        for first in range(0, last + 1, _BACKWARD_STEPS):
-            for k in range(_BACKWARD_STEPS):
+        for first in range(0, last + 1, ahead):
+            for k in range(ahead):
                 t = max(last - first - k, 0)
                 states[k] = membrane[c, t, n]
                 from_spikes[k] = grad_s[c, t, n]
                 if has_grad_m:
                     direct[k] = grad_m[c, t, n]
-            for k in range(_BACKWARD_STEPS):
+            for k in range(ahead):
                 t = last - first - k
                 if t >= 0:
                     u = add(states[k], -bound)
@@ -116,7 +123,7 @@ def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, 
     real = np.float64 if double else np.float32
     subtracts, clears = real(reset == "subtract"), real(reset == "zero")
     threads = x.shape[0] * x.shape[2]
-    launch_each(_forward_kernel(double), threads, x, beta, theta, subtracts, clears, spikes, membrane)
+    launch_each(_forward_kernel(double, _ahead(threads)), threads, x, beta, theta, subtracts, clears, spikes, membrane)
 
 
 def backward(
@@ -133,9 +140,10 @@ def backward(
     """Fill grad_x (or its sum, where it has one step) from the gradients of spikes and membrane (may be None)."""
     double = membrane.dtype == torch.float64
     real = np.float64 if double else np.float32
+    threads = membrane.shape[0] * membrane.shape[2]
     launch_each(
-        _backward_kernel(double, kind, grad_membrane is not None),
-        membrane.shape[0] * membrane.shape[2],
+        _backward_kernel(double, _ahead(threads), kind, grad_membrane is not None),
+        threads,
         grad_spikes,
         grad_spikes if grad_membrane is None else grad_membrane,
         membrane,

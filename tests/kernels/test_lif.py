@@ -134,7 +134,7 @@ def test_gradient_of_beta_outside_its_range_is_zero():
 
 
 def test_threads_change_nothing():
-    x, *grads = draw((40, 64, 257), torch.float32)  # large enough that threads are started
+    x, *grads = draw((130, 64, 257), torch.float32)  # large enough that threads are started
     want = run(x, grads, 0.95, 1.0, engine="torch")
     before = torch.get_num_threads()
     try:
