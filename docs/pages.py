@@ -238,7 +238,7 @@ def _cell(text: object) -> str:
 
 
 def repository_pages() -> dict[str, str]:
-    """The repository's own texts; a link to what has no page here becomes the name of the file."""
+    """The repository's own texts; pictures and links to what has no place here become the name of the file."""
     return {page: _relinked(source, page) for source, page in REPOSITORY.items() if (ROOT / source).exists()}
 
 
@@ -256,9 +256,9 @@ def _relinked(source: str, page: str) -> str:
             return f"[{text}]({REPOSITORY[name]}{'#' + anchor if anchor else ''})"
         if name.startswith("docs/") and target.exists():
             return f"[{text}](../{name.removeprefix('docs/')}{'#' + anchor if anchor else ''})"
-        return f"`{name}`" if name else text
+        return f"`{name}`" if name else text  # of an image: its words
 
-    return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)", link, (ROOT / source).read_text(encoding="utf-8"))
+    return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, (ROOT / source).read_text(encoding="utf-8"))
 
 
 # ---------------------------------------------------------------------------------------------------------- validation
