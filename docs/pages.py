@@ -239,10 +239,10 @@ def _cell(text: object) -> str:
 
 def repository_pages() -> dict[str, str]:
     """The repository's own texts; pictures and links to what has no place here become the name of the file."""
-    return {page: _relinked(source, page) for source, page in REPOSITORY.items() if (ROOT / source).exists()}
+    return {page: _relinked(source) for source, page in REPOSITORY.items() if (ROOT / source).exists()}
 
 
-def _relinked(source: str, page: str) -> str:
+def _relinked(source: str) -> str:
     here = (ROOT / source).parent
 
     def link(found: re.Match[str]) -> str:
