@@ -188,6 +188,16 @@ def test_there_is_nothing_to_program():
             call()
 
 
+def test_spiking_networks_train_in_memory():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+    spiking = hs.convert(net, hs.Spiking("loihi", steps=8, encoder="direct", synapses=pulsed(rule="mixed-precision")))
+    before = weights(spiking)
+    history = hs.fit(spiking, blobs(), epochs=8, batch_size=8)
+    assert not any(torch.equal(a, b) for a, b in zip(before, weights(spiking), strict=True))
+    assert history.loss[-1] < history.loss[0]
+    assert history.writes.total > 0
+
+
 def test_pulsed_and_programmed_layers_do_not_mix():
     net = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
     with pytest.raises(ConversionError, match="give all of them a device"):
