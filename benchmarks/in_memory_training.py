@@ -24,7 +24,7 @@ from hpml_sim.analog.learning_rates import learning_rate
 from hpml_sim.machine import machine, versions
 from hpml_sim.targets import PulsedDevice, TrainingRule
 
-GRID = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+GRID = (0.03, 0.1, 0.3, 1.0, 3.0)
 EPOCHS, BATCH, RUNS = 10, 64, 3
 
 
