@@ -16,6 +16,15 @@ _open_display: ContextVar[Progress | None] = ContextVar("display", default=None)
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
+_TITLE, _MIDDLE = 30, 46
+"""Columns of a terminal that the title, and bar, count and time left, may take; the note has the rest."""
+
+
+def _cut(text: str, width: int) -> str:
+    """At most so many characters: what is too long would push the bar and the time left aside."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "\u2026" * (width > 0)
+
+
 class Step(Protocol):
     """Advance the bar by `done` steps; `note` replaces the text behind it."""
 
@@ -56,10 +65,10 @@ def progress(title: str, total: int, *, enabled: bool = True) -> Iterator[Step]:
         yield _silent
         return
     with _display() as bar:
-        task = bar.add_task(title, total=total, note="")
+        task = bar.add_task(_cut(title, _TITLE), total=total, note="")
 
         def step(done: int = 1, note: str = "") -> None:
-            bar.update(task, advance=done, note=note)
+            bar.update(task, advance=done, note=_cut(note, bar.console.width - _TITLE - _MIDDLE))
 
         try:
             yield step
@@ -77,7 +86,7 @@ def _display() -> Iterator[Progress]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),

@@ -1,6 +1,8 @@
 """The main job in small: few epochs, few chips, every kind of machine."""
 
+import gc
 import json
+import weakref
 
 import pandas as pd
 import pytest
@@ -165,3 +167,22 @@ def test_mistakes_are_named_before_anything_runs(arguments, said, tmp_path):
     with pytest.raises(HpmlError, match=said):
         hs.compare(**asked)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_chips_of_one_time_are_gone_before_those_of_the_next_are_made(monkeypatch):
+    alive, most = weakref.WeakSet(), []
+    at = hs.Chips.at
+
+    def counted(chips, time):
+        most.append(len(alive))  # what earlier times left behind; no garbage collection helps
+        model = at(chips, time)
+        alive.add(model)
+        return model
+
+    monkeypatch.setattr(hs.Chips, "at", counted)
+    gc.disable()
+    try:
+        hs.compare("mlp", "digits", ["pcm-hermes"], epochs=0, tune_epochs=0, chips=2, times=["1 s", "1 h", "1 day"])
+    finally:
+        gc.enable()
+    assert most == [0, 0, 0]

@@ -127,7 +127,8 @@ def _carry_out(asked: RunFile, *, dry_run: bool, as_json: bool) -> int:
     else:
         show(comparison_table(result.rows, width=columns()))
     if (out := asked.run.out) is not None:
-        say(f"Rows, table and report: {out / 'results.jsonl'}, {out / 'table.csv'}, {out / 'report.html'}")
+        written = [out / name for name in ("results.jsonl", "table.csv", "front.csv", "report.html")]
+        say(f"Rows, table and report: {', '.join(str(path) for path in written if path.exists())}")
     return 0
 
 
