@@ -8,9 +8,9 @@ and estimated. Each row is on disk as soon as it is known.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from hpml_sim.passes import Work
 from hpml_sim.plan import Plan, Point, labelled_targets, make_plan
 from hpml_sim.results import Row, to_frame
 from hpml_sim.runfile import to_toml
-from hpml_sim.settings import TIMES, RunFile, Running, Setup, checked
+from hpml_sim.settings import TIMES, RunFile, Running, Search, Setup, Sweep, checked
 from hpml_sim.targets import Target
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)
-
-MOST_IN_A_REPORT = 40
-"""Machines up to which a run's folder gets a report; 64 were seen to take 12 s and 1.3 MB."""
 
 
 @dataclass(frozen=True)
@@ -106,29 +103,35 @@ def compare(
         HpmlError: a name that does not exist, an argument out of range, or a folder with another run in it; raised
             before anything is computed or written.
     """
-    setup = setup_of(
-        model, data, labelled_targets(on), seeds=seeds, chips=chips, times=times, epochs=epochs,
-        tune_epochs=tune_epochs, lr=lr,
+    asked = asked_of(
+        model, data, on, seeds=seeds, chips=chips, times=times, epochs=epochs, tune_epochs=tune_epochs, lr=lr, out=out,
+        resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
     )  # fmt: skip
-    running = checked(
-        Running, {"out": out, "resume": resume, "force": force, "jobs": jobs, "dask": dask, "mlflow": mlflow}
-    )
-    return compared(RunFile(compare=setup, run=running), model, data)
+    return compared(asked, model, data)
 
 
-def setup_of(model: str | nn.Module, data: object, targets: Mapping[str, Target], **options: Any) -> Setup:
+def asked_of(
+    model: str | nn.Module,
+    data: object,
+    on: Sequence[str | Target] | Mapping[str, str | Target],
+    *,
+    sweep: Sweep | None = None,
+    search: Search | None = None,
+    **options: Any,
+) -> RunFile:
     """The settings of a call; a network or data set that is no name is named by its class.
 
     Raises:
         HpmlError: a value out of range.
     """
-    names = {
+    running = {f.name: options.pop(f.name) for f in fields(Running)}
+    setup = {
         "model": model if isinstance(model, str) else type(model).__name__,
         "data": data if isinstance(data, str) else getattr(data, "name", "custom"),
+        "targets": labelled_targets(on),
+        **{name: tuple(value) if isinstance(value, (list, range)) else value for name, value in options.items()},
     }
-    seeds = options.pop("seeds")
-    options["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
-    return checked(Setup, {**names, "targets": dict(targets), **options})
+    return RunFile(compare=checked(Setup, setup), sweep=sweep, search=search, run=checked(Running, running))
 
 
 def targets_of(setup: Setup) -> dict[str, Target]:
@@ -173,46 +176,61 @@ def carried_out(
     Raises:
         HpmlError: see `compare`.
     """
-    model, data = asked.compare.model if model is None else model, asked.compare.data if data is None else data
-    task = load_data(data)
-    plan = make_plan(asked.compare, model, task, points, timed=timed)
-    work = Work(plan, model, data if isinstance(data, str) and not workers.here else task)
-    out = asked.run.out
-    toml = to_toml(asked) if isinstance(model, str) and isinstance(data, str) else None
-    place = (
-        nullcontext() if out is None else opened(out, plan, resume=asked.run.resume, force=asked.run.force, toml=toml)
-    )
-    with place as folder:
+    with started(asked, points, workers, model, data, timed=timed) as (work, folder):
         rows = list(folder.known) if folder is not None else []
         for row in execute(work, points, workers, folder=folder, done={row.key for row in rows}):
             if folder is None or folder.results.append(row):
                 rows.append(row)
-        comparison = Comparison(in_order(rows, [point.label for point in points]), plan, out)
-        if folder is not None:
-            _log.info("%d rows of run %s are complete", len(rows), plan.hash)
-            write_tables(folder, comparison)
-        if asked.run.mlflow is not None:
-            from hpml_sim.tracking import log_run
-
-            log_run(asked.run.mlflow, comparison)
+        comparison = Comparison(in_order(rows, [point.label for point in points]), work.plan, asked.run.out)
+        finished(asked, comparison, folder)
     return comparison
+
+
+@contextmanager
+def started(
+    asked: RunFile,
+    points: Sequence[Point],
+    workers: Workers,
+    model: str | nn.Module | None,
+    data: Any,
+    *,
+    timed: bool,
+    search: Mapping[str, Any] | None = None,
+) -> Iterator[tuple[Work, RunFolder | None]]:
+    """Check what is asked, and take up its folder, if it has one.
+
+    Raises:
+        HpmlError: see `compare`.
+    """
+    model, data = asked.compare.model if model is None else model, asked.compare.data if data is None else data
+    task = load_data(data)
+    plan = make_plan(asked.compare, model, task, points, timed=timed, search=search)
+    work = Work(plan, model, data if isinstance(data, str) and not workers.here else task)
+    if asked.run.out is None:
+        yield work, None
+        return
+    toml = to_toml(asked) if isinstance(model, str) and isinstance(data, str) else None
+    with opened(asked.run.out, plan, resume=asked.run.resume, force=asked.run.force, toml=toml) as folder:
+        yield work, folder
+
+
+def finished(asked: RunFile, comparison: Comparison, folder: RunFolder | None) -> None:
+    """Write table.csv and report.html, and log to MLflow, as asked.
+
+    Raises:
+        HpmlError: the disk is full, or MLflow does not take it; the rows are safe.
+    """
+    if folder is not None:
+        _log.info("%d rows of run %s are complete", len(comparison.rows), comparison.plan.hash)
+        folder.write("table.csv", comparison.table().to_csv(index=False))
+        comparison.report(folder.path / "report.html")
+    if asked.run.mlflow is not None:
+        from hpml_sim.tracking import log_run
+
+        log_run(asked.run.mlflow, comparison)
 
 
 def in_order(rows: Iterable[Row], labels: Sequence[str]) -> tuple[Row, ...]:
     """Rows by target in the order asked for, then seed, then time."""
     order = {label: i for i, label in enumerate(labels)}
     return tuple(sorted(rows, key=lambda r: (order[r.target], r.seed, -1.0 if r.time_s is None else r.time_s)))
-
-
-def write_tables(folder: RunFolder, comparison: Comparison) -> None:
-    """table.csv, and report.html unless it would show more machines than anybody can read.
-
-    Raises:
-        HpmlError: the disk is full; the rows are safe.
-    """
-    folder.write("table.csv", comparison.table().to_csv(index=False))
-    machines = len({row.target for row in comparison.rows})
-    if machines <= MOST_IN_A_REPORT:
-        comparison.report(folder.path / "report.html")
-    else:
-        _log.info("no report.html: %d machines are more than a page can show; table.csv has them all", machines)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +17,16 @@ import joblib
 import numpy as np
 from torch import nn
 
-from hpml_sim.compare import Comparison, in_order, setup_of, targets_of, workers_of, write_tables
-from hpml_sim.data import Data, load_data
+from hpml_sim.compare import Comparison, asked_of, finished, in_order, started, targets_of, workers_of
+from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
 from hpml_sim.execution import Workers, execute
-from hpml_sim.folder import RunFolder, opened
+from hpml_sim.folder import RunFolder
 from hpml_sim.passes import Work
-from hpml_sim.plan import Point, check_over, labelled_targets, make_plan, with_options
+from hpml_sim.plan import Point, check_over, with_options
 from hpml_sim.progress import progress
 from hpml_sim.results import Row, cut_torn_end
-from hpml_sim.runfile import to_toml
-from hpml_sim.settings import TIMES, Choices, Objective, Range, RunFile, Running, Search, as_texts, checked
+from hpml_sim.settings import TIMES, Choices, Objective, Range, RunFile, Search, as_texts, checked
 from hpml_sim.targets import Target
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ class Found:
 def search(
     model: str | nn.Module,
     data: str | Data | tuple,
-    on: str | Target,
+    on: str | Target | Mapping[str, str | Target],
     over: Mapping[str, Sequence[Any] | Range],
     *,
     trials: int = 30,
@@ -102,7 +100,7 @@ def search(
 
     Args:
         model: as for `sweep`. data: as for `sweep`.
-        on: one card or target.
+        on: one card or target, or a mapping from a label of your choice to it.
         over: option -> values, or a `Range`; as for `sweep`.
         trials: how many, all told; resumed with a larger number it goes on.
         objectives: at least one of "accuracy" (mean over chips and seeds at the last of the times), "energy" and
@@ -116,17 +114,15 @@ def search(
     Raises:
         HpmlError: as `sweep`; Optuna is missing.
     """
-    setup = setup_of(
-        model, data, labelled_targets([on] if isinstance(on, str) or not isinstance(on, Mapping) else on), seeds=seeds,
-        chips=chips, times=times, epochs=epochs, tune_epochs=tune_epochs, lr=lr,
-    )  # fmt: skip
-    running = checked(
-        Running, {"out": out, "resume": resume, "force": force, "jobs": jobs, "dask": dask, "mlflow": mlflow}
-    )
     wanted = checked(
         Search, {"over": over, "trials": trials, "objectives": tuple(objectives), "search_seed": search_seed}
     )
-    return searched(RunFile(compare=setup, search=wanted, run=running), model, data)
+    asked = asked_of(
+        model, data, on if isinstance(on, Mapping) else [on], search=wanted, seeds=seeds, chips=chips, times=times,
+        epochs=epochs, tune_epochs=tune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
+        mlflow=mlflow,
+    )  # fmt: skip
+    return searched(asked, model, data)
 
 
 def searched(asked: RunFile, model: str | nn.Module | None = None, data: Any = None) -> Found:
@@ -136,33 +132,24 @@ def searched(asked: RunFile, model: str | nn.Module | None = None, data: Any = N
         HpmlError: see `search`.
     """
     wanted = asked.search or Search()
-    model, data = asked.compare.model if model is None else model, asked.compare.data if data is None else data
     label, target = _one_target(asked)
-    check_over(wanted.over, [target], model)
+    check_over(wanted.over, [target], asked.compare.model if model is None else model)
     if not wanted.objectives or len(set(wanted.objectives)) != len(wanted.objectives):
         raise HpmlError(f"objectives={wanted.objectives} must name at least one, none twice: {', '.join(_COLUMNS)}")
-    task, base = load_data(data), Point(label, target)
-    workers = workers_of(asked.run, default_jobs=joblib.cpu_count())
-    space = {"over": as_texts(wanted.over), "objectives": list(wanted.objectives), "seed": wanted.search_seed}
-    plan = make_plan(asked.compare, model, task, [base], timed=False, search={**space, "at_a_time": workers.jobs})
-    work = Work(plan, model, data if isinstance(data, str) and not workers.here else task)
-    out = asked.run.out
-    toml = to_toml(asked) if isinstance(model, str) and isinstance(data, str) else None
-    place = (
-        nullcontext() if out is None else opened(out, plan, resume=asked.run.resume, force=asked.run.force, toml=toml)
-    )
-    with place as folder:
-        trials = _Trials(work, base, wanted, workers, folder)
-        found = trials.run()
+    base, workers = Point(label, target), workers_of(asked.run, default_jobs=joblib.cpu_count())
+    space = {
+        "over": as_texts(wanted.over),
+        "objectives": list(wanted.objectives),
+        "seed": wanted.search_seed,
+        "at_a_time": workers.jobs,
+    }
+    with started(asked, [base], workers, model, data, timed=False, search=space) as (work, folder):
+        found = _Trials(work, base, wanted, workers, folder).run()
+        finished(asked, found.comparison, folder)
         if folder is not None:
-            write_tables(folder, found.comparison)
             folder.write("trials.csv", found.trials.to_csv(index=False))
             folder.write("front.csv", found.front.to_csv(index=False))
             found.plot().savefig(folder.path / "front.svg")
-        if asked.run.mlflow is not None:
-            from hpml_sim.tracking import log_run
-
-            log_run(asked.run.mlflow, found.comparison)
     return found
 
 

@@ -12,11 +12,11 @@ import joblib
 import numpy as np
 from torch import nn
 
-from hpml_sim.compare import Comparison, carried_out, setup_of, targets_of, workers_of
+from hpml_sim.compare import Comparison, asked_of, carried_out, targets_of, workers_of
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
-from hpml_sim.plan import Point, applicable, check_over, labelled_targets, with_options
-from hpml_sim.settings import TIMES, Choices, Range, RunFile, Running, Sweep, checked
+from hpml_sim.plan import Point, applicable, check_over, with_options
+from hpml_sim.settings import TIMES, Choices, Range, RunFile, Sweep, checked
 from hpml_sim.targets import Target
 
 
@@ -64,15 +64,12 @@ def sweep(
     Raises:
         HpmlError: as `compare`; an option that no target has, or a value that a target refuses.
     """
-    setup = setup_of(
-        model, data, labelled_targets(on), seeds=seeds, chips=chips, times=times, epochs=epochs,
-        tune_epochs=tune_epochs, lr=lr,
-    )  # fmt: skip
-    running = checked(
-        Running, {"out": out, "resume": resume, "force": force, "jobs": jobs, "dask": dask, "mlflow": mlflow}
-    )
     vary = checked(Sweep, {"over": over, "draws": draws, "draw_seed": draw_seed})
-    return swept(RunFile(compare=setup, sweep=vary, run=running), model, data)
+    asked = asked_of(
+        model, data, on, sweep=vary, seeds=seeds, chips=chips, times=times, epochs=epochs, tune_epochs=tune_epochs,
+        lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
+    )  # fmt: skip
+    return swept(asked, model, data)
 
 
 def swept(asked: RunFile, model: str | nn.Module | None = None, data: Any = None) -> Comparison:
