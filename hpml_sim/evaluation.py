@@ -55,7 +55,7 @@ def _wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, 
     """Wilson's score interval of a binomial share (E. B. Wilson, JASA 22:209, 1927)."""
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # rounding may leave the share out
 
 
 def evaluate(model: nn.Module, data: str | Data | tuple, *, batch_size: int = 500) -> Accuracy:

@@ -79,3 +79,10 @@ def test_nan_and_wrong_shapes_are_named():
         evaluate(Broken(), task())
     with pytest.raises(HpmlError, match=r"expected \(batch, classes\)"):
         evaluate(nn.Flatten(0), task())
+
+
+def test_an_interval_holds_its_share_even_at_the_ends():
+    for samples in range(1, 400):
+        for share in (0.0, 1.0, 1 / samples):
+            low, high = Accuracy.of([share], samples).ci95
+            assert 0 <= low <= share <= high <= 1
