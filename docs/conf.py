@@ -16,8 +16,7 @@ copyright = "the hpml_sim authors, MIT licence"  # noqa: A001
 version = release = installed_version("hpml_sim")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["readme.py", "pages.py", "**.ipynb_checkpoints"]
-nitpicky = False
+exclude_patterns = ["**.ipynb_checkpoints"]
 default_role = "code"
 # two modules may each have a Point: a type in a signature then links to the first of them
 suppress_warnings = ["mystnb.unknown_mime_type", "ref.python"]
