@@ -3,6 +3,7 @@
 Found on 2026-11-26 by `python benchmarks/in_memory_training.py --find` with aihwkit 1.2.0: of 0.03, 0.1, 0.3, 1 and 3
 the one with the smallest training loss after ten epochs from new weights (64-32-10 on digits, batch 64, cosine
 schedule, card `pcm`), one training each. So they are right within a factor of three or so, for networks of that kind.
+Spiking networks want a tenth or less: their gradients add up over the steps.
 
 Those of reram-sb and idealized, of gokmen-vlasov from tiki-taka on, of capacitor from chopped-tiki-taka-v2 on, of
 ecram-mo under agad and of reram-es under tiki-taka come from the same search with ReLU and with new weights on 0.3 of

@@ -189,10 +189,12 @@ def test_there_is_nothing_to_program():
 
 
 def test_spiking_networks_train_in_memory():
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
     spiking = hs.convert(net, hs.Spiking("loihi", steps=8, encoder="direct", synapses=pulsed(rule="mixed-precision")))
     before = weights(spiking)
-    history = hs.fit(spiking, blobs(), epochs=8, batch_size=8)
+    # a tenth of the default and less: gradients add up over the steps (loss ratio in 8 runs at 0.1: 0.34 at most)
+    history = hs.fit(spiking, blobs(), epochs=8, batch_size=8, lr=0.1)
     assert not any(torch.equal(a, b) for a, b in zip(before, weights(spiking), strict=True))
     assert history.loss[-1] < history.loss[0]
     assert history.writes.total > 0
