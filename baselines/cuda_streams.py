@@ -1,9 +1,9 @@
 """Step 9: streams. While one piece of the data is computed on, the next comes in and the one before goes out.
 
 A stream is a queue: what is in one runs in order, what is in two may run at the same time. A GPU has copy engines of
-its own for each direction beside its multiprocessors, so three pieces can be on their way at once. For a kernel as light
-as ReLU the bus decides: PCIe 5.0 x16 brings 64 GB/s each way, the kernel moves 4,800. Without overlap a call takes
-bytes in + kernel + bytes out; with it, the longer of in and out: half the time, at best.
+its own for each direction beside its multiprocessors, so three pieces can be on their way at once. For a kernel as
+light as ReLU the bus decides: PCIe 5.0 x16 brings 64 GB/s each way, the kernel moves 4,800. Without overlap a call
+takes bytes in + kernel + bytes out; with it, the longer of in and out: half the time, at best.
 
 Three things make or break it. Host memory must be pinned (page-locked): from pageable memory the driver copies through
 a buffer of its own, and the call waits. Each piece's memory must not be handed out again while another stream uses it

@@ -46,11 +46,18 @@ def ceilings_card(ceilings: Ceilings, name: str) -> str:
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in head.items()]
     for precision, rate in ceilings.rates.items():
-        lines += _quantity(f"peak.{precision}", rate * 1e-9, "GOP/s", "a large square product, median and 10 to 90 %")
+        lines += _quantity(
+            f"peak.{precision}", rate * 1e-9, "GOP/s", "a large square product: fastest tenth, median, fastest"
+        )
     lines += _quantity("compute_efficiency", Band(1, 1, 1), "1", "the peaks above are what products reach")
     note = "a 3 x 3 convolution of 64 channels, over the fp32 product"
     lines += _quantity("convolution_efficiency", ceilings.convolution, "1", note)
-    lines += _quantity("memory_bandwidth", ceilings.bandwidth * 1e-9, "GB/s", "a large copy, bytes read and written")
+    lines += _quantity(
+        "memory_bandwidth",
+        ceilings.bandwidth * 1e-9,
+        "GB/s",
+        "a large copy, bytes read and written: fastest tenth, median, fastest",
+    )
     lines += _quantity("memory_efficiency", Band(1, 1, 1), "1", "the bandwidth above is what a copy reaches")
     lines += _quantity("memory", _exactly(ceilings.memory_bytes), "B", "what the system says")
     if ceilings.cache_bytes:
