@@ -45,6 +45,7 @@ def made_up() -> Ceilings:
         call_s=Band(1e-6, 4e-6, 9e-6),
         memory_bytes=1 << 33,
         cache_bytes=1 << 25,
+        cache_bandwidth=Band(3e10, 4e10, 5e10),
         idle_w=None,
         active_w=None,
         most_w=None,
@@ -117,6 +118,7 @@ def test_a_card_of_measured_ceilings_loads_and_estimates_what_was_measured(made_
     assert card.peak["fp32"].band() == pytest.approx(made_up.rates["fp32"])
     assert card.memory_bandwidth.si == pytest.approx(1e10)
     assert card.launch_time.si == pytest.approx(3e-6)
+    assert card.cache_bandwidth.si == pytest.approx(4e10)
     assert card.power_max.si == pytest.approx(280 * 4 / 64)
     assert card.power_max.status == "scaled"
     assert any("Power was not measured (no RAPL counter)" in limit for limit in card.limits)

@@ -101,6 +101,7 @@ class DigitalCard(BaseCard):
     memory_efficiency: Share = Field(description="share of the bandwidth that streaming kernels reach")
     memory: Bytes
     cache: Bytes | None = Field(default=None, description="last-level cache")
+    cache_bandwidth: ByteRate | None = Field(default=None, description="from that cache; default: no limit")
     power_max: Power = Field(description="TDP or board power limit")
     power_idle: Power
     power_active: Power | None = Field(default=None, description="clocks up, host-bound, above idle")

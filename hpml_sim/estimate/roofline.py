@@ -43,6 +43,7 @@ class Roofline:
     `operation_j` spreads the dynamic power at the best matrix rate over its operations, operand traffic on the chip
     included; `byte_j` prices traffic to DRAM. A layer pays the larger of the two (its bound resource), not the sum.
 
+    `cache_bandwidth` limits whatever a layer touches, from DRAM or not.
     `slowdown` is how many times as long an operation of a convolution takes as one of a matrix product.
 
     Source: (TDP - idle - clocks) / best matrix rate, docs/equations.md, section 1.
@@ -58,6 +59,7 @@ class Roofline:
     launch_s: float
     call_s: float
     slowdown: float = 1.0
+    cache_bandwidth: float = math.inf
 
     @classmethod
     def of(cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal") -> Roofline:
@@ -79,6 +81,7 @@ class Roofline:
             byte_j=at(card.energy_per_byte, corner),
             launch_s=at(card.launch_time, corner),
             call_s=at(card.call_time, corner),
+            cache_bandwidth=math.inf if card.cache_bandwidth is None else at(card.cache_bandwidth, fast),
             slowdown=at(card.compute_efficiency, fast)
             / at(card.convolution_efficiency or card.compute_efficiency, fast),
         )
@@ -91,20 +94,24 @@ class Roofline:
         """Joules above idle and clocks, for operations and bytes to DRAM."""
         return np.maximum(self.operation_j * operations, self.byte_j * traffic)
 
-    def limits_s(self, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray) -> dict[str, np.ndarray]:
+    def limits_s(
+        self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray, launches: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Seconds that each limit alone would take: compute, memory, launch and, where there is one, power."""
         limits = {
             "compute": operations / self.rate,
-            "memory": traffic / self.bandwidth,
+            "memory": np.maximum(traffic / self.bandwidth, touched / self.cache_bandwidth),
             "launch": self.launch_s * launches,
         }
         if self.headroom > 0:
             limits["power"] = self.dynamic_j(operations, traffic) / self.headroom
         return limits
 
-    def time_s(self, operations: np.ndarray, traffic: np.ndarray, launches: np.ndarray) -> np.ndarray:
+    def time_s(
+        self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray, launches: np.ndarray
+    ) -> np.ndarray:
         """Seconds: the limit that takes longest."""
-        return np.maximum.reduce(list(self.limits_s(operations, traffic, launches).values()))
+        return np.maximum.reduce(list(self.limits_s(operations, traffic, touched, launches).values()))
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,10 @@ class _Work:
     def needed(self, batch: int) -> float:
         """Bytes of memory for all weights, the state kept between calls and the largest activations of a batch."""
         return self.stored_bytes + batch * (self.state_bytes + float(self.moved_bytes.max()))
+
+    def touched(self, batch: int) -> np.ndarray:
+        """Bytes that a batch reads and writes, wherever they are."""
+        return self.weight_bytes + batch * self.moved_bytes
 
     def traffic(self, batch: int, cache: float) -> np.ndarray:
         """Bytes to and from DRAM for a batch; weights that stay in the cache between calls cost none."""
@@ -179,7 +190,8 @@ def estimate_digital(
     operations, traffic = batch * work.operations, work.traffic(batch, cache)
     corners = [Roofline.of(card, precision, corner) for corner in _OPPOSITE]
     paced = [roof.paced(operations, work.convolves) for roof in corners]
-    times = np.stack([roof.time_s(p, traffic, work.launches) for roof, p in zip(corners, paced, strict=True)])
+    touched = work.touched(batch)
+    times = np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in zip(corners, paced, strict=True)])
     dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
 
     ledger = Ledger(card)
@@ -232,21 +244,16 @@ def estimate_digital(
             "energy_without_idle_j": without_idle.nominal,
         },
         apart={"energy_without_idle_j": without_idle},
-        roof=_roof(corners, census, operations, work.convolves, traffic, work.launches),
+        roof=_roof(corners, census, work, batch, traffic),
     )
 
 
-def _roof(
-    corners: list[Roofline],
-    census: Census,
-    operations: np.ndarray,
-    convolves: np.ndarray,
-    traffic: np.ndarray,
-    launches: np.ndarray,
-) -> Roof:
+def _roof(corners: list[Roofline], census: Census, work: _Work, batch: int, traffic: np.ndarray) -> Roof:
     """The layers under the ceilings. Where compute and power agree (a card without clocks' power), it is compute."""
     fast, nominal, slow = corners
-    limits = nominal.limits_s(nominal.paced(operations, convolves), traffic, launches)
+    operations = batch * work.operations
+    paced = nominal.paced(operations, work.convolves)
+    limits = nominal.limits_s(paced, traffic, work.touched(batch), work.launches)
     seconds = np.stack(list(limits.values()))
     longest = np.argmax(seconds * (1 - 1e-12 * np.arange(len(limits)))[:, None], axis=0)  # the first of equals
     return Roof(
@@ -264,7 +271,7 @@ def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
     batch = 1
     while batch <= LARGEST_BATCH and (batch == 1 or work.needed(batch) <= room):
         operations = roof.paced(batch * work.operations, work.convolves)
-        times = roof.time_s(operations, work.traffic(batch, cache), work.launches)
+        times = roof.time_s(operations, work.traffic(batch, cache), work.touched(batch), work.launches)
         rates[batch] = batch / (roof.call_s + float(times.sum()))
         batch *= 2
     enough = SATURATED * max(rates.values())

@@ -50,7 +50,7 @@ def ceilings_card(ceilings: Ceilings, name: str) -> str:
             f"peak.{precision}", rate * 1e-9, "GOP/s", "a large square product: fastest tenth, median, fastest"
         )
     lines += _quantity("compute_efficiency", Band(1, 1, 1), "1", "the peaks above are what products reach")
-    note = "a 3 x 3 convolution of 64 channels, over the fp32 product"
+    note = f"a 3 x 3 convolution of {64 if ceilings.device == 'cuda' else 16} channels, over the fp32 product"
     lines += _quantity("convolution_efficiency", ceilings.convolution, "1", note)
     lines += _quantity(
         "memory_bandwidth",
@@ -62,6 +62,10 @@ def ceilings_card(ceilings: Ceilings, name: str) -> str:
     lines += _quantity("memory", _exactly(ceilings.memory_bytes), "B", "what the system says")
     if ceilings.cache_bytes:
         lines += _quantity("cache", _exactly(ceilings.cache_bytes), "B", "what the system says: last-level cache")
+    if ceilings.cache_bandwidth is not None:
+        lines += _quantity(
+            "cache_bandwidth", ceilings.cache_bandwidth * 1e-9, "GB/s", "a sum over an eighth of the cache"
+        )
     lines += _power(ceilings)
     lines += _quantity("launch_time", ceilings.launch_s * 1e6, "us", "one more small layer in an eager chain")
     lines += _quantity("call_time", ceilings.call_s * 1e6, "us", "an eager call besides its layers, synchronised")

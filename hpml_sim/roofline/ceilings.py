@@ -52,9 +52,11 @@ class Ceilings:
         device: "cpu" or "cuda". name: of the processor or GPU. cores: threads torch uses on a CPU, else None.
         bandwidth: bytes a second of a large copy, read and written.
         rates: operations a second of a large square product, by precision (a MAC is two).
-        convolution: share of the fp32 product's rate that a 3 x 3 convolution of 64 channels reaches.
+        convolution: share of the fp32 product's rate that a 3 x 3 convolution reaches: on a GPU of 64 channels, as in a
+            ResNet; on a CPU, which runs small networks, of 16.
         launch_s: what one more operator costs in an eager network. call_s: what a forward call costs besides.
         memory_bytes, cache_bytes: of the device; its last-level cache (None: unknown).
+        cache_bandwidth: bytes a second of a sum over an eighth of that cache; None on a GPU, where launches hide it.
         idle_w: watts while nothing runs. active_w: watts above that while operators too small to count keep coming.
         most_w: the board's limit, or what a large product draws. byte_j: joules that a byte of the copy took above
             idle and active. None without a power meter.
@@ -71,6 +73,7 @@ class Ceilings:
     call_s: Band
     memory_bytes: int
     cache_bytes: int | None
+    cache_bandwidth: Band | None
     idle_w: float | None
     active_w: float | None
     most_w: float | None
@@ -126,6 +129,7 @@ def measure_ceilings(
         call_s=call_s,
         memory_bytes=torch.cuda.get_device_properties(where).total_memory if gpu else _memory_bytes(),
         cache_bytes=int(torch.cuda.get_device_properties(where).L2_cache_size) if gpu else _cache_bytes(),
+        cache_bandwidth=None if gpu else _cache_bandwidth(where, size),
         idle_w=idle_w,
         active_w=active_w,
         most_w=most_w,
@@ -164,6 +168,12 @@ def _bandwidth(device: torch.device, size: Size) -> Band:
     return _per_second(2 * size.copy_bytes, _seconds(lambda: target.copy_(source), device, size.window_s))
 
 
+def _cache_bandwidth(device: torch.device, size: Size) -> Band:
+    elements = min(size.copy_bytes, (_cache_bytes() or size.copy_bytes) // 8) // 4
+    there = torch.rand(elements, device=device)
+    return _per_second(4 * elements, _seconds(lambda: there.sum(), device, size.window_s))
+
+
 def _precisions(device: torch.device) -> tuple[Precision, ...]:
     """Those that the device has arithmetic for; a CPU without bf16 instructions would convert and be slower for it."""
     if device.type == "cuda":
@@ -194,10 +204,10 @@ def _rate(device: torch.device, precision: Precision, size: Size) -> Band | None
 
 
 def _convolution(device: torch.device, size: Size, product: float) -> Band:
-    """Rate of a convolution over that of a product, both fp32: 64 channels, as in the first stage of a ResNet."""
-    images, side = (64, 56) if size.side > 4096 else (4, 28)
-    x = torch.rand(images, 64, side, side, device=device)
-    weight = torch.randn(64, 64, 3, 3, device=device)
+    """Rate of a convolution over that of a product, both fp32."""
+    images, side, channels = (64, 56, 64) if device.type == "cuda" else (4, 28, 16)
+    x = torch.rand(images, channels, side, side, device=device)
+    weight = torch.randn(channels, channels, 3, 3, device=device)
     places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # pyright: ignore[reportAttributeAccessIssue]
     before = [place.fp32_precision for place in places]
     try:
@@ -207,7 +217,7 @@ def _convolution(device: torch.device, size: Size, product: float) -> Band:
     finally:
         for place, value in zip(places, before, strict=True):
             place.fp32_precision = value
-    rate = _per_second(2.0 * images * side * side * 64 * 64 * 9, seconds)
+    rate = _per_second(2.0 * images * side * side * channels * channels * 9, seconds)
     return Band(*(min(1.0, value / product) for value in (rate.low, rate.nominal, rate.high)))
 
 

@@ -158,3 +158,14 @@ def test_convolutions_that_run_slower_take_longer_and_draw_for_longer():
         2e-3 * (10 + 100), rel=1e-6
     )  # idle and dynamic
     assert [y.operations for y in fast.roof.layers] == [y.operations for y in slow.roof.layers]
+
+
+def test_weights_in_the_cache_still_have_to_come_from_there():
+    """By hand: 4 MB of weights in the cache take 0.1 ms at 40 GB/s; arithmetic takes 2 us, DRAM nothing."""
+    counts = Census((linear("fc", 1000, 1000),))
+    cached = {"cache": q(1, "GB"), "memory": q(10, "GB")}
+    free, limited = (estimate(counts, digital(**cached, **more)) for more in ({}, {"cache_bandwidth": q(40, "GB/s")}))
+    assert free.roof.layers[0].time_s == pytest.approx(2e-6)
+    assert limited.roof.layers[0].time_s == pytest.approx((4e6 + 8e3) / 40e9)
+    assert limited.roof.layers[0].limit == "memory"
+    assert limited.roof.layers[0].traffic_bytes == free.roof.layers[0].traffic_bytes
