@@ -95,10 +95,10 @@ def leaky(
         raise HpmlError(f"leaky: x has dtype {x.dtype}; it must be floating point (x.float())")
     if x.dim() <= time_dim or x.shape[time_dim] < 1:
         raise HpmlError(f"leaky: x of shape {tuple(x.shape)} has no time step at dimension {time_dim}")
-    if steps is not None and x.shape[time_dim] not in (1, steps):
+    if steps is not None and (steps < 1 or x.shape[time_dim] not in (1, steps)):
         raise HpmlError(
             f"leaky: steps={steps!r}, but x of shape {tuple(x.shape)} has {x.shape[time_dim]} steps at dimension "
-            f"{time_dim}; it must have 1, for the same current at every step, or as many"
+            f"{time_dim}; steps must be >= 1, and x have 1, for the same current at every step, or as many"
         )
     engine = choose_engine(x, engine)
     immediate = not reset_delay and reset != "none"

@@ -260,4 +260,6 @@ def test_a_constant_current_with_learned_parameters_a_start_or_an_immediate_rese
 def test_steps_must_fit():
     with pytest.raises(HpmlError, match=r"steps=4, but x of shape \(3, 2\) has 3 steps"):
         leaky(torch.zeros(3, 2), 0.9, 1.0, steps=4)
+    with pytest.raises(HpmlError, match=r"steps=0, .* steps must be >= 1"):
+        leaky(torch.zeros(1, 2), 0.9, 1.0, steps=0)
     assert leaky(torch.zeros(3, 2), 0.9, 1.0, steps=3)[0].shape == (3, 2)
