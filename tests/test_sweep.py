@@ -236,7 +236,17 @@ def test_killed_ten_times_it_ends_with_every_row_once(tmp_path):
     assert counts == [64, 64, 64]
 
 
-def test_a_worker_that_dies_is_replaced_and_one_that_always_dies_is_said(tmp_path):
+def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    options = {"over": {"steps": [2, 3]}, "seeds": 2, **SMALL}
+    found = hs.sweep(f"{OWN}:fatal_once", DATA, ["loihi"], jobs=2, **options)
+    assert (tmp_path / "died").exists()
+    assert "a worker process died" in caplog.text
+    healthy = hs.sweep(MODEL, DATA, ["loihi"], jobs=1, **options)
+    assert [row.accuracy for row in found.rows] == [row.accuracy for row in healthy.rows]
+
+
+def test_workers_that_always_die_are_said():
     with pytest.raises(HpmlError, match=r"died 3 times.*--resume"):
         hs.sweep(f"{OWN}:fatal", DATA, ["cpu"], over={"precision": ["fp32", "bf16"]}, jobs=2, **SMALL)
 
