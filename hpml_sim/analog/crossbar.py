@@ -385,7 +385,7 @@ class Crossbar(nn.Module):
             tops=(dac_top, adc_top),
             bound=self.target.adc_bound,
             sigma=self.target.output_noise,
-            log2_range=None if learns or self.range_shift is None else self.range_shift,
+            log2_range=None if learns else self.range_shift,
         ).unsqueeze(0)
 
     def _learns(self) -> bool:
@@ -432,13 +432,14 @@ class Crossbar(nn.Module):
             over = (y.detach() * gain).abs().amax(-1, keepdim=True) / adc_top
             extra = torch.exp2(torch.log2(over.clamp(min=1)).ceil())
             gain, full = gain / extra, full * extra
-        drive = codes / (extra * (dac_top or 1))  # in full-scale inputs
-        if target.ir_drop > 0:
+        sigma: Tensor | float = target.output_noise
+        if self._disturbed:
+            drive = codes / (extra * (dac_top or 1))  # in full-scale inputs
             y = y - self._ir_drop(codes, drive, matrix, unit)
-        noise = None
-        if self.training or self.instance is not None:
             sigma = self._noise(drive, matrix, unit)
-            noise = None if sigma is None else self._normal(y).mul_(sigma / lsb)
+        noise = None
+        if (self._disturbed or target.output_noise > 0) and (self.training or self.instance is not None):
+            noise = self._normal(y).mul_(sigma / lsb)
         read = quantise(y, gain, adc_top, noise)
         read = read * (scale * (full * lsb)) if calibrated else read * (full * lsb) * scale
         if self.instance is not None and target.slices > 1:
@@ -457,14 +458,12 @@ class Crossbar(nn.Module):
         share = a * (a * (0.05 * a - 0.2) + 0.5)
         return self.target.ir_drop * share * ((codes * reached) @ matrix.mT)
 
-    def _noise(self, drive: Tensor, matrix: Tensor, unit: Tensor | None) -> Tensor | float | None:
-        """Sigma of the noise before the ADC, in full-scale products; None if there is none."""
-        out, read = self.target.output_noise, self.target.read_noise
-        if read == 0:
-            return out or None
-        with torch.no_grad():
-            squares = drive.square() @ matrix.abs().mT
-            return (out**2 + read**2 * (squares if unit is None else squares / unit)).sqrt()
+    @torch.no_grad()
+    def _noise(self, drive: Tensor, matrix: Tensor, unit: Tensor | None) -> Tensor:
+        """Sigma of the noise before the ADC, of the array and of the output together, in full-scale products."""
+        squares = drive.square() @ matrix.abs().mT
+        read = self.target.read_noise**2 * (squares if unit is None else squares / unit)
+        return (self.target.output_noise**2 + read).sqrt()
 
     def _normal(self, like: Tensor) -> Tensor:
         return torch.randn_like(like) if self.instance is None else self.instance.normal(like)
