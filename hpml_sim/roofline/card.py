@@ -56,7 +56,7 @@ def ceilings_card(ceilings: Ceilings, name: str) -> str:
         "memory_bandwidth",
         ceilings.bandwidth * 1e-9,
         "GB/s",
-        "a large copy, bytes read and written: fastest tenth, median, fastest",
+        "a large copy into new memory, bytes read and written: fastest tenth, median, fastest",
     )
     lines += _quantity("memory_efficiency", Band(1, 1, 1), "1", "the bandwidth above is what a copy reaches")
     lines += _quantity("memory", _exactly(ceilings.memory_bytes), "B", "what the system says")

@@ -50,7 +50,7 @@ class Ceilings:
 
     Attributes:
         device: "cpu" or "cuda". name: of the processor or GPU. cores: threads torch uses on a CPU, else None.
-        bandwidth: bytes a second of a large copy, read and written.
+        bandwidth: bytes a second of a large copy into new memory, read and written.
         rates: operations a second of a large square product, by precision (a MAC is two).
         convolution: share of the fp32 product's rate that a 3 x 3 convolution reaches: on a GPU of 64 channels, as in a
             ResNet; on a CPU, which runs small networks, of 16.
@@ -163,9 +163,9 @@ def _per_second(amount: float, seconds: np.ndarray) -> Band:
 
 
 def _bandwidth(device: torch.device, size: Size) -> Band:
+    """A copy into memory of its own, as operators make their results: a CPU's system has to find the pages, too."""
     source = torch.rand(size.copy_bytes // 4, device=device)
-    target = torch.zeros_like(source)
-    return _per_second(2 * size.copy_bytes, _seconds(lambda: target.copy_(source), device, size.window_s))
+    return _per_second(2 * size.copy_bytes, _seconds(source.clone, device, size.window_s))
 
 
 def _cache_bandwidth(device: torch.device, size: Size) -> Band:
