@@ -136,8 +136,10 @@ def test_int8_rounds_linear_layers_and_says_what_stays():
 
 
 def test_int8_products_equal_integers_worked_out_by_hand():
-    layer = nn.Linear(6, 4)
-    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
+    drawn = torch.Generator().manual_seed(1)
+    layer, x = nn.Linear(6, 4), torch.randn(3, 6, generator=drawn)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(4, 6, generator=drawn))
     w, b = layer.weight.detach().double(), layer.bias.detach().double()
     scale_w = (w.abs().amax(1, keepdim=True) / 127.5).float().double()
     scale_x = (x.double().abs().amax(1, keepdim=True) / 127.5).float().double()
@@ -145,9 +147,9 @@ def test_int8_products_equal_integers_worked_out_by_hand():
     q_x = (x.double() / scale_x).round().clamp(-128, 127)
     expected = (q_x @ q_w.T) * scale_x * scale_w.T + b
     y = convert(nn.Sequential(layer), Digital(precision="int8"))(x)
-    # the largest value of a row falls between two integers and may be rounded to either: one step of one factor
+    # the largest value of a row falls between two integers and may be rounded to either: a step of each factor
     step = float((scale_x * scale_w.T).max()) * 128
-    assert (y.double() - expected).abs().max() < step
+    assert (y.double() - expected).abs().max() < 2 * step
 
 
 def test_int8_keeps_the_accuracy_of_a_trained_network():
