@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import hpml_sim as hs
-import hpml_sim.passes as passes
+import hpml_sim.runs.passes as passes
 
 comparing: Any = importlib.import_module("hpml_sim.compare")  # the name `hs.compare` is the function
 WORK = ("fit", "convert", "program", "evaluate", "census", "estimate", "measure")

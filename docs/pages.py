@@ -33,6 +33,7 @@ REFERENCE = {
     "hpml_sim.profiling": "Where a network's time goes, layer by layer",
     "hpml_sim.distributed": "Training on several processes",
     "hpml_sim.results": "Rows on disk",
+    "hpml_sim.runs": "Behind compare, sweep and search",
     "hpml_sim.report.plots": "The plots",
     "hpml_sim.report.html": "The one-file report",
     "hpml_sim.validate": "Published machines against our equations",

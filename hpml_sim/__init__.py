@@ -46,8 +46,8 @@ from hpml_sim.meters import Measurement as Measurement
 from hpml_sim.meters import measure as measure
 from hpml_sim.results import load_results as load_results
 from hpml_sim.run import run as run
+from hpml_sim.runs.settings import Range as Range
 from hpml_sim.search import search as search
-from hpml_sim.settings import Range as Range
 from hpml_sim.sweep import sweep as sweep
 from hpml_sim.targets import Analog as Analog
 from hpml_sim.targets import Digital as Digital

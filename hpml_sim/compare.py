@@ -18,13 +18,13 @@ from torch import nn
 
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.execution import Workers, execute
-from hpml_sim.folder import RunFolder, opened
-from hpml_sim.passes import Work
-from hpml_sim.plan import Plan, Point, labelled_targets, make_plan
 from hpml_sim.results import Row, to_frame
-from hpml_sim.runfile import to_toml
-from hpml_sim.settings import TIMES, RunFile, Running, Search, Setup, Sweep, checked
+from hpml_sim.runs.execution import Workers, execute
+from hpml_sim.runs.folder import RunFolder, opened
+from hpml_sim.runs.passes import Work
+from hpml_sim.runs.plan import Plan, Point, labelled_targets, make_plan
+from hpml_sim.runs.runfile import to_toml
+from hpml_sim.runs.settings import TIMES, RunFile, Running, Search, Setup, Sweep, checked
 from hpml_sim.targets import Target
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def finished(asked: RunFile, comparison: Comparison, folder: RunFolder | None) -
         folder.write("table.csv", comparison.table().to_csv(index=False))
         comparison.report(folder.path / "report.html")
     if asked.run.mlflow is not None:
-        from hpml_sim.tracking import log_run
+        from hpml_sim.runs.tracking import log_run
 
         log_run(asked.run.mlflow, comparison)
 

@@ -18,13 +18,13 @@ from hpml_sim.compare import targets_of, workers_of
 from hpml_sim.convert import convert
 from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.evaluation import evaluate
-from hpml_sim.execution import workers_at
-from hpml_sim.folder import rows_held
-from hpml_sim.passes import CENSUS_SAMPLES
-from hpml_sim.plan import Plan, Point, make_plan, resolve_model
 from hpml_sim.progress import progress, quiet
-from hpml_sim.runfile import read_runfile
-from hpml_sim.settings import RunFile
+from hpml_sim.runs.execution import workers_at
+from hpml_sim.runs.folder import rows_held
+from hpml_sim.runs.passes import CENSUS_SAMPLES
+from hpml_sim.runs.plan import Plan, Point, make_plan, resolve_model
+from hpml_sim.runs.runfile import read_runfile
+from hpml_sim.runs.settings import RunFile
 from hpml_sim.sweep import points_of
 from hpml_sim.targets import Digital, in_memory
 from hpml_sim.training import fit

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpml_sim.compare import Comparison, compared
-from hpml_sim.runfile import read_runfile
+from hpml_sim.runs.runfile import read_runfile
+from hpml_sim.runs.settings import RunFile
 from hpml_sim.search import Found, searched
-from hpml_sim.settings import RunFile
 from hpml_sim.sweep import swept
 
 

@@ -20,13 +20,13 @@ from torch import nn
 from hpml_sim.compare import Comparison, asked_of, finished, in_order, started, targets_of, workers_of
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
-from hpml_sim.execution import Workers, execute
-from hpml_sim.folder import RunFolder
-from hpml_sim.passes import Work
-from hpml_sim.plan import Point, check_over, with_options
 from hpml_sim.progress import progress
 from hpml_sim.results import Row, cut_torn_end
-from hpml_sim.settings import TIMES, Choices, Objective, Range, RunFile, Search, as_texts, checked
+from hpml_sim.runs.execution import Workers, execute
+from hpml_sim.runs.folder import RunFolder
+from hpml_sim.runs.passes import Work
+from hpml_sim.runs.plan import Point, check_over, with_options
+from hpml_sim.runs.settings import TIMES, Choices, Objective, Range, RunFile, Search, as_texts, checked
 from hpml_sim.targets import Target
 
 if TYPE_CHECKING:

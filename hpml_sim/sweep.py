@@ -15,8 +15,8 @@ from torch import nn
 from hpml_sim.compare import Comparison, asked_of, carried_out, targets_of, workers_of
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
-from hpml_sim.plan import Point, applicable, check_over, with_options
-from hpml_sim.settings import TIMES, Choices, Range, RunFile, Sweep, checked
+from hpml_sim.runs.plan import Point, applicable, check_over, with_options
+from hpml_sim.runs.settings import TIMES, Choices, Range, RunFile, Sweep, checked
 from hpml_sim.targets import Target
 
 
@@ -59,7 +59,7 @@ def sweep(
         lr: likewise. out: likewise. resume: likewise. force: likewise. mlflow: likewise.
         jobs: processes of this machine; None takes one a core.
         dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute in their place;
-            `hpml_sim.execution` shows how Slurm gives them.
+            `hpml_sim.runs.execution` shows how Slurm gives them.
 
     Raises:
         HpmlError: as `compare`; an option that no target has, or a value that a target refuses.

@@ -15,7 +15,7 @@ import pytest
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.results import ResultFile
-from hpml_sim.settings import RunFile, Setup, Sweep, checked
+from hpml_sim.runs.settings import RunFile, Setup, Sweep, checked
 from hpml_sim.sweep import points_of
 
 OWN = Path(__file__).with_name("own_code.py")
@@ -252,7 +252,7 @@ def test_workers_that_always_die_are_said():
 
 
 def test_two_runs_in_one_folder_at_a_time_are_refused(tmp_path):
-    from hpml_sim.folder import opened
+    from hpml_sim.runs.folder import opened
 
     first = hs.compare(MODEL, DATA, ["loihi"], out=tmp_path / "run", **SMALL)
     with (

@@ -11,8 +11,8 @@ import tyro
 
 from hpml_sim.cli.output import Json, columns, print_lines, say, show
 from hpml_sim.errors import HpmlError
-from hpml_sim.runfile import read_runfile, template
-from hpml_sim.settings import RunFile, Running, Search, Setup, Sweep, checked
+from hpml_sim.runs.runfile import read_runfile, template
+from hpml_sim.runs.settings import RunFile, Running, Search, Setup, Sweep, checked
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -119,7 +120,7 @@ def load_entry(path: Path) -> Callable[[], Converted]:
     found = runpy.run_path(str(path)).get("entry")
     if not callable(found):
         raise HpmlError(f"contest: {path} has no function entry(); it must return a trained network on a crossbar")
-    return found
+    return cast("Callable[[], Converted]", found)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numba
+import numba.cuda
 import numpy as np
 import torch
-from numba import cuda
 from torch import Tensor
 
 from hpml_sim.kernels._cuda import SIMULATED, launch, unfused
+
+cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 _THREADS = 4 if SIMULATED else 128  # side by side, along the columns
 _VECTORS = 3 if SIMULATED else 4  # of one thread

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.plan import Plan
 from hpml_sim.results import ResultFile, Row
+from hpml_sim.runs.plan import Plan
 
 try:
     import fcntl

@@ -20,7 +20,7 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.imports import imported, names_code
 from hpml_sim.machine import versions
 from hpml_sim.results import config_hash
-from hpml_sim.settings import DEFAULT, Choices, Setup, checked
+from hpml_sim.runs.settings import DEFAULT, Choices, Setup, checked
 from hpml_sim.targets import Spiking, Target, analog_part, as_target, in_memory
 from hpml_sim.times import parse_time
 

@@ -27,8 +27,8 @@ from hpml_sim.estimate import Estimate, estimate
 from hpml_sim.evaluation import Accuracy, evaluate
 from hpml_sim.machine import machine, versions
 from hpml_sim.meters import Measurement, measure
-from hpml_sim.plan import Plan, Point, configuration, resolve_model
 from hpml_sim.results import AccuracyRow, CardInfo, EstimateRow, MeasurementRow, Row
+from hpml_sim.runs.plan import Plan, Point, configuration, resolve_model
 from hpml_sim.targets import Analog, Digital, Spiking, Target, analog_part, in_memory
 from hpml_sim.times import format_time
 from hpml_sim.training import fit

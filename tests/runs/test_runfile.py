@@ -6,9 +6,9 @@ import pytest
 
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError
-from hpml_sim.runfile import read_runfile, template, to_toml
+from hpml_sim.runs.runfile import read_runfile, template, to_toml
+from hpml_sim.runs.settings import Range, RunFile, Running, Search, Setup, Sweep, as_texts, checked, parse_over
 from hpml_sim.search import Found
-from hpml_sim.settings import Range, RunFile, Running, Search, Setup, Sweep, as_texts, checked, parse_over
 
 
 def written(tmp_path, text):

@@ -7,9 +7,9 @@ import pytest
 
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError
-from hpml_sim.tracking import EXPERIMENT
+from hpml_sim.runs.tracking import EXPERIMENT
 
-OWN = Path(__file__).with_name("own_code.py")
+OWN = Path(__file__).parents[1] / "own_code.py"
 MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
 SMALL = {"epochs": 1, "tune_epochs": 0, "chips": 1, "times": ["1 s"], "jobs": 1}
 

@@ -1,13 +1,16 @@
 """The folder of a run on a disk that is full, and a network that cannot be read."""
 
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import torch
+
 import hpml_sim as hs
 
-OWN = Path(__file__).with_name("own_code.py")
+OWN = Path(__file__).parents[1] / "own_code.py"
 MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
 SMALL = {"epochs": 1, "tune_epochs": 0}
 
@@ -29,9 +32,12 @@ FULL = """
 def full(tmp_path, limit):
     """A limit on the size of files stands for the full disk: writes fail part of the way."""
     arguments = [MODEL, DATA, str(tmp_path / "run"), str(limit)]
+    # as many threads as here: their number changes the last bits of a sum
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL), *arguments], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", textwrap.dedent(FULL), *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, **threads},
+    )  # fmt: skip
 
 
 def test_a_full_disk_keeps_the_rows_says_so_and_the_run_resumes(tmp_path):

@@ -30,12 +30,12 @@ import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.folder import RunFolder
 from hpml_sim.machine import versions
-from hpml_sim.passes import Work, rows, train
-from hpml_sim.plan import Point
 from hpml_sim.progress import progress, quiet
 from hpml_sim.results import Key, Row, config_hash
+from hpml_sim.runs.folder import RunFolder
+from hpml_sim.runs.passes import Work, rows, train
+from hpml_sim.runs.plan import Point
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -8,8 +8,8 @@ from torch.utils.data import TensorDataset
 from hpml_sim import models
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.plan import Point, labelled_targets, make_plan, resolve_model
-from hpml_sim.settings import Setup, checked
+from hpml_sim.runs.plan import Point, labelled_targets, make_plan, resolve_model
+from hpml_sim.runs.settings import Setup, checked
 from hpml_sim.targets import Analog, Spiking
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import docstring_parser
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.settings import RunFile, Running, Search, Setup, Sweep, as_table, checked
+from hpml_sim.runs.settings import RunFile, Running, Search, Setup, Sweep, as_table, checked
 
 
 def read_runfile(path: str | Path) -> RunFile:
