@@ -9,9 +9,9 @@ import optuna
 import pytest
 
 import hpml_sim as hs
-from hpml_sim import execution
 from hpml_sim.errors import HpmlError
 from hpml_sim.results import ResultFile
+from hpml_sim.runs import execution
 from hpml_sim.search import on_front
 
 OWN = Path(__file__).with_name("own_code.py")
