@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.pulsed import pulsed_tiles
+from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.errors import HpmlError
 
+_BATCH = 500
+"""Samples of a data set in one batch."""
 
-def calibrate(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> dict[str, float]:
+
+def calibrate(model: nn.Module, inputs: Tensor | str | Data | Iterable[Tensor | Sequence[Tensor]]) -> dict[str, float]:
     """Set every analog layer's input range from data; training does the same by itself.
 
     The model runs on the data with ideal converters. A layer's range becomes the percentile `input_percentile` of its
@@ -21,15 +25,18 @@ def calibrate(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> dict[str, 
 
     Args:
         model: a converted model.
-        inputs: one batch (batch, ...), or several.
+        inputs: one batch (batch, ...), or several, as a `DataLoader` gives them (labels are left out); or a data set,
+            of which all training samples are taken.
 
     Returns:
         The range of each layer by name, in units of its input. 0.0: the layer saw no input but zeros (or none), and
         keeps scaling each input vector by its own largest value.
 
     Raises:
-        HpmlError: a model without analog layers, or of programmed chips.
+        HpmlError: a model without analog layers, or of programmed chips. UnknownNameError: no data set has this name.
     """
+    if isinstance(inputs, (str, Data)):
+        inputs = stacked(load_data(inputs).train)[0].split(_BATCH)
     layers = analog_layers(model)
     for crossbar in layers.values():
         crossbar.reset_calibration()
@@ -39,7 +46,7 @@ def calibrate(model: nn.Module, inputs: Tensor | Iterable[Tensor]) -> dict[str, 
         with torch.no_grad():
             model.eval()
             for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
-                model(batch)
+                model(batch if isinstance(batch, Tensor) else batch[0])
     finally:
         for crossbar in layers.values():
             crossbar.observing = False

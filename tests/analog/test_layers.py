@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.mvm import clip, quantise
-from hpml_sim.errors import HpmlError
+from hpml_sim.data import load_data, stacked
+from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.targets import Analog
 
 from . import oracles
@@ -260,6 +262,17 @@ def test_calibration_runs_through_all_layers_and_leaves_the_mode_alone(card_file
     assert calibrate(net, torch.zeros(4, 20))["0"] == 0.0
     with pytest.raises(HpmlError, match="no analog layers"):
         calibrate(nn.Linear(3, 3), torch.rand(1, 3))
+
+
+def test_calibration_takes_a_loader_and_a_data_set_by_name(card_file):
+    net = nn.Sequential(nn.Flatten(), analog_nn.AnalogLinear(64, 10, card=card_file()))
+    data = load_data("digits")
+    by_name = calibrate(net, "digits")
+    images = stacked(data.train)[0]
+    assert by_name == calibrate(net, images.split(500)) == calibrate(net, data)
+    assert by_name == calibrate(net, DataLoader(data.train, batch_size=500))
+    with pytest.raises(UnknownNameError, match="Did you mean 'digits'"):
+        calibrate(net, "digit")
 
 
 def test_training_learns_the_range_by_itself(card_file):
