@@ -1,7 +1,8 @@
 """Spiking networks: snnTorch's neurons as fused multi-step ones, encoders, and the converter from ReLU networks.
 
     model.py       convert(network, Spiking(...)): ReLU network -> SpikingModel
-    neurons.py     snnTorch's neurons, adaptive and Izhikevich's, over all steps at once; dropout in time
+    in_time.py     how time is folded into the batch; pooling and dropout in time
+    neurons.py     snnTorch's neurons, adaptive and Izhikevich's, over all steps at once
     state.py       a sequence in pieces: states passed in and out or kept by the model, one scoped, recursive reset
     encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
     event_frames.py  recordings of events, such as tonic's data sets, as frames
@@ -33,17 +34,17 @@ from hpml_sim.spiking.folding import fold_batch_norms as fold_batch_norms
 from hpml_sim.spiking.fuse import FusedNetwork as FusedNetwork
 from hpml_sim.spiking.fuse import FusedNeurons as FusedNeurons
 from hpml_sim.spiking.fuse import fuse as fuse
+from hpml_sim.spiking.in_time import DropoutInTime as DropoutInTime
+from hpml_sim.spiking.in_time import InTime as InTime
+from hpml_sim.spiking.in_time import MaxPoolInTime as MaxPoolInTime
 from hpml_sim.spiking.model import SpikingModel as SpikingModel
 from hpml_sim.spiking.model import firing_rates as firing_rates
 from hpml_sim.spiking.neurons import AdaptiveNeurons as AdaptiveNeurons
 from hpml_sim.spiking.neurons import AlphaNeurons as AlphaNeurons
-from hpml_sim.spiking.neurons import DropoutInTime as DropoutInTime
-from hpml_sim.spiking.neurons import InTime as InTime
 from hpml_sim.spiking.neurons import IzhikevichNeurons as IzhikevichNeurons
 from hpml_sim.spiking.neurons import LapicqueNeurons as LapicqueNeurons
 from hpml_sim.spiking.neurons import LeakyIntegrators as LeakyIntegrators
 from hpml_sim.spiking.neurons import LeakyNeurons as LeakyNeurons
-from hpml_sim.spiking.neurons import MaxPoolInTime as MaxPoolInTime
 from hpml_sim.spiking.neurons import RecurrentNeurons as RecurrentNeurons
 from hpml_sim.spiking.neurons import RecurrentSynapticNeurons as RecurrentSynapticNeurons
 from hpml_sim.spiking.neurons import SynapticNeurons as SynapticNeurons

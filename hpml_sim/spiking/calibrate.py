@@ -15,8 +15,8 @@ from hpml_sim.data import Data, load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.folding import BATCH_NORMS, fold_batch_norms
 from hpml_sim.spiking.functions import with_functions_as_modules
+from hpml_sim.spiking.in_time import MaxPoolInTime
 from hpml_sim.spiking.model import MAXIMA, RECTIFIERS, SYNAPSES, SpikingModel, replace_modules
-from hpml_sim.spiking.neurons import MaxPoolInTime
 from hpml_sim.targets import Spiking
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.spiking.neurons import InTime
+from hpml_sim.spiking.in_time import InTime
 
 
 class DirectEncoder(InTime):

@@ -14,9 +14,9 @@ from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking._snntorch import snntorch
 from hpml_sim.spiking.constant import run_constant
 from hpml_sim.spiking.convention import warn_if_changed
+from hpml_sim.spiking.in_time import InTime
 from hpml_sim.spiking.neurons import (
     AlphaNeurons,
-    InTime,
     LapicqueNeurons,
     LeakyNeurons,
     RecurrentNeurons,

@@ -25,9 +25,8 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.fuse import FusedNeurons
+from hpml_sim.spiking.in_time import DropoutInTime, InTime
 from hpml_sim.spiking.neurons import (
-    DropoutInTime,
-    InTime,
     LeakyIntegrators,
     LeakyNeurons,
     RecurrentNeurons,

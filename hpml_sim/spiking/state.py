@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.spiking.neurons import InTime
+from hpml_sim.spiking.in_time import InTime
 
 State = dict[str, tuple[Tensor, ...]]
 """States of a network by the names of its layers ("act"; "act[1]" for its second use in one call), each tensor
