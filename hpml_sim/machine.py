@@ -21,15 +21,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=1)
 def machine() -> dict[str, str]:
-    """The machine at hand: processor, cores, GPU if any."""
+    """The machine at hand: processor, cores, threads that torch computes with at this moment, GPU if any."""
     import torch
 
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {"cpu": cpu_name(), "cores": str(os.cpu_count()), "threads": str(torch.get_num_threads()), "cuda": cuda}
 
 
+@lru_cache(maxsize=1)
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")

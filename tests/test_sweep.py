@@ -200,11 +200,11 @@ KILLED_TEN_TIMES = """
         if child == 0:
             sweep()
             os._exit(0)
-        if attempt >= 2:  # the first two are killed whenever, the others once they have written something
-            end = time.monotonic() + 60
-            while content() == before and time.monotonic() < end:
-                time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.2))
+        if attempt >= 2:  # the first two are killed whenever, the others some rows later, wherever they then are
+            end, enough = time.monotonic() + 60, before.count(b"\\n") + moments.randint(1, 4)
+            while content().count(b"\\n") < enough and time.monotonic() < end:
+                time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.2 if attempt < 2 else 0.02))
         os.kill(child, signal.SIGKILL)
         interrupted += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         after = content()
