@@ -120,9 +120,10 @@ def _stream(handle: int, device: int) -> Any:
 
 def _simulate(kernel: Any, blocks: tuple[int, ...], threads: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
     """Run a kernel in numba's simulator, on views of the tensors; inputs that it cannot view are copied."""
-    # Its threads wait for each other by polling: short turns make it about 6 x faster.
+    # Its threads wait for each other by polling, so short turns make it several times faster; still shorter ones let
+    # two threads make the same shared array at once more often (the simulator takes no lock).
     turn = sys.getswitchinterval()
-    sys.setswitchinterval(5e-5)
+    sys.setswitchinterval(2e-4)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # inf - inf: numpy warns, a GPU does not
