@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from hpml_sim import models
 from hpml_sim.cards import DigitalCard, NeuromorphicCard, Precision, load_card
 from hpml_sim.census import Census, census
+from hpml_sim.cli.networks import named_network
 from hpml_sim.convert import convert
 from hpml_sim.data import load_data, stacked
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import Estimate, estimate
 from hpml_sim.report._format import DASH, digits, si, span
 from hpml_sim.shapes import SHAPES, shape
@@ -72,18 +72,8 @@ def _stored(model: str, card: DigitalCard) -> Precision:
 
 
 def _counted(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, Census]:
-    if ":" in model:
-        network = models.imported(model)
-        if data is None and input_shape is None:
-            raise HpmlError(f"{model}: give --input-shape (one sample, without the batch) or --data")
-    elif model in models.BUILT_IN:
-        task = load_data(data or "digits")
-        network = models.build(model, task.input_shape, task.classes)
-        input_shape = input_shape or task.input_shape
-    else:
-        raise UnknownNameError(
-            "model", model, [*SHAPES, *models.BUILT_IN], hint="Or give package.module:callable with --input-shape."
-        )
+    hint = "Or give package.module:callable with --input-shape."
+    network, input_shape = named_network(model, data, input_shape, others=SHAPES, hint=hint)
     if data is not None:
         return network, census(network, data=stacked(load_data(data).test)[0][:SAMPLES])
     return network, census(network, input_shape=input_shape)

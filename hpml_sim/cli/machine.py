@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim import models
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
 from hpml_sim.census import census
+from hpml_sim.cli.networks import named_network
 from hpml_sim.data import load_data, stacked
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import estimate
 from hpml_sim.profiling import Profile, profile
 from hpml_sim.report._format import percent, si
@@ -35,16 +35,7 @@ def network_and_batch(
         raise HpmlError(f"--batch {batch}: must be >= 1")
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise HpmlError(f"--device {device}: take cpu, or cuda where torch finds a GPU (see `hpml-sim doctor`)")
-    if ":" in model:
-        network = models.imported(model)
-        if data is None and input_shape is None:
-            raise HpmlError(f"{model}: give --input-shape (one sample, without the batch) or --data")
-    elif model in models.BUILT_IN:
-        task = load_data(data or "digits")
-        network = models.build(model, task.input_shape, task.classes)
-        input_shape = input_shape or task.input_shape
-    else:
-        raise UnknownNameError("model", model, models.BUILT_IN, hint="Or give package.module:callable.")
+    network, input_shape = named_network(model, data, input_shape, hint="Or give package.module:callable.")
     if data is not None:
         samples = stacked(load_data(data).test)[0]
         x = samples[torch.arange(batch) % len(samples)]

@@ -29,6 +29,7 @@ from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import estimate
 from hpml_sim.evaluation import Accuracy, evaluate
+from hpml_sim.runs.passes import CENSUS_SAMPLES, digital_layers
 from hpml_sim.targets import Analog
 
 BUDGET_J = 5e-9
@@ -83,9 +84,8 @@ def score(
     if not budget_j > 0:
         raise HpmlError(f"contest: budget_j={budget_j!r} must be > 0")
     task, target = load_data(data), model.target
-    left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
-    counts = census(model, data=stacked(task.test)[0][:100])
-    digital = [row.name for row in counts.layers if row.rows and any(row.name.startswith(name) for name in left)]
+    counts = census(model, data=stacked(task.test)[0][:CENSUS_SAMPLES])
+    digital = digital_layers(model, counts)
     cost = estimate(counts, target.card, digital_layers=digital)
     broken = []
     if cost.energy_j.nominal > budget_j:

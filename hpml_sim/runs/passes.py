@@ -214,13 +214,18 @@ def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimat
     analog = analog_part(target)
     if analog is None:
         return [estimate(counts, target.card)]
+    card = _with_slices(_crossbar(analog), analog.slices)
+    return [estimate(counts, card, digital_layers=digital_layers(model, counts))]
+
+
+def digital_layers(model: Converted, counts: Census) -> list[str]:
+    """Layers with weights that lie on no crossbar, by their names in the counts."""
     left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
-    digital = [
+    return [
         counted.name
         for counted in counts.layers
         if counted.rows and any(counted.name == name or counted.name.startswith(f"{name}.") for name in left)
     ]
-    return [estimate(counts, _with_slices(_crossbar(analog), analog.slices), digital_layers=digital)]
 
 
 def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:

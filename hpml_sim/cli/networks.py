@@ -1,0 +1,36 @@
+"""Networks by name, for the verbs that take one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from hpml_sim import models
+from hpml_sim.data import load_data
+from hpml_sim.errors import HpmlError, UnknownNameError
+
+
+def named_network(
+    model: str, data: str | None, input_shape: Sequence[int] | None, *, others: Iterable[str] = (), hint: str
+) -> tuple[nn.Module, Sequence[int] | None]:
+    """A network, and the shape of one of its samples; None where only `data` tells it.
+
+    Args:
+        model: a built-in name, "package.module:callable" or "file.py:callable".
+        data: a data set by name, which gives built-in networks their sizes; None takes digits.
+        input_shape: of one sample, without the batch, where it was given.
+        others: names that the verb knows besides, and hint: what else may be given; both for the message.
+
+    Raises:
+        UnknownNameError: no such network. HpmlError: no input shape is known.
+    """
+    if ":" in model:
+        network = models.imported(model)
+        if data is None and input_shape is None:
+            raise HpmlError(f"{model}: give --input-shape (one sample, without the batch) or --data")
+        return network, input_shape
+    if model not in models.BUILT_IN:
+        raise UnknownNameError("model", model, [*others, *models.BUILT_IN], hint=hint)
+    task = load_data(data or "digits")
+    return models.build(model, task.input_shape, task.classes), input_shape or task.input_shape
