@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import sys
+import threading
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -120,16 +121,41 @@ def _stream(handle: int, device: int) -> Any:
 
 def _simulate(kernel: Any, blocks: tuple[int, ...], threads: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
     """Run a kernel in numba's simulator, on views of the tensors; inputs that it cannot view are copied."""
-    # Its threads wait for each other by polling, so short turns make it several times faster; still shorter ones let
-    # two threads make the same shared array at once more often (the simulator takes no lock).
     turn = sys.getswitchinterval()
-    sys.setswitchinterval(2e-4)
+    sys.setswitchinterval(5e-5)  # its threads wait for each other by polling: short turns are several times faster
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # inf - inf: numpy warns, a GPU does not
             kernel[blocks, threads](*(_view(a) if isinstance(a, Tensor) else a for a in arguments))
     finally:
         sys.setswitchinterval(turn)
+
+
+def _make_shared_arrays_once() -> None:
+    """Let the threads of a simulated block that ask for a shared array at the same moment get the same one.
+
+    numba looks it up and makes it without a lock, so on a loaded machine two threads may get one each, and the block
+    a wrong sum (numba-cuda 0.30, `FakeCUDAShared.array` in simulator/kernelapi.py).
+    """
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    allocate, lock = FakeCUDAShared.array, threading.Lock()
+
+    def array(self: Any, shape: Any, dtype: Any, alignment: int | None = None) -> Any:
+        asks = sys._getframe(1)
+        place = asks.f_code, asks.f_lasti
+        with lock:
+            made = self.__dict__.setdefault("made", {})
+            if place not in made:
+                self._allocations.clear()  # numba's own table, by the line that calls it: now always the next one
+                made[place] = allocate(self, shape, dtype, alignment)
+            return made[place]
+
+    FakeCUDAShared.array = array
+
+
+if SIMULATED:
+    _make_shared_arrays_once()
 
 
 def _view(x: Tensor) -> Any:

@@ -45,12 +45,53 @@ print("ok")
 """
 
 
-def test_arguments_are_those_of_numbas_own_launch(repository):
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0", "PYTHONPATH": str(repository)}
-    ran = subprocess.run(
-        [sys.executable, "-c", _SAME_ARGUMENTS], env=environment, capture_output=True, text=True, check=False
-    )
+# In the simulator, whose table of shared arrays answers slowly: all threads ask before the first has made its array.
+_ONE_SHARED_ARRAY = """
+import time, numpy as np, torch
+from numba import cuda, float32
+from numba.cuda.simulator.kernelapi import FakeCUDAShared
+from hpml_sim.kernels._cuda import launch
+
+class Slow(dict):
+    def get(self, key):
+        found = super().get(key)
+        time.sleep(0.02)
+        return found
+
+make = FakeCUDAShared.__init__
+def make_slow(self, size):
+    make(self, size)
+    self._allocations = Slow()
+FakeCUDAShared.__init__ = make_slow
+
+@cuda.jit
+def sums(result):
+    first, second = cuda.shared.array(8, float32), cuda.shared.array(8, float32)  # numba tells lines apart, we places
+    thread = cuda.threadIdx.x
+    first[thread], second[thread] = 1, 10
+    cuda.syncthreads()
+    if thread == 0:
+        result[cuda.blockIdx.x] = first.sum() + second.sum()
+
+result = torch.zeros(2)
+launch(sums, (2,), (8,), result)
+assert result.tolist() == [88, 88], result
+print("ok")
+"""
+
+
+def _run(repository, script: str, *, simulator: bool) -> None:
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": str(int(simulator)), "PYTHONPATH": str(repository)}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert ran.stdout.strip() == "ok", ran.stderr
+
+
+def test_arguments_are_those_of_numbas_own_launch(repository):
+    _run(repository, _SAME_ARGUMENTS, simulator=False)
+
+
+def test_threads_of_a_simulated_block_share_one_array(repository):
+    _run(repository, _ONE_SHARED_ARRAY, simulator=True)
 
 
 @pytest.mark.gpu
