@@ -137,9 +137,10 @@ def _make_shared_arrays_once() -> None:
     numba looks it up and makes it without a lock, so on a loaded machine two threads may get one each, and the block
     a wrong sum (numba-cuda 0.30, `FakeCUDAShared.array` in simulator/kernelapi.py).
     """
-    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from numba.cuda.simulator import kernelapi
 
-    allocate, lock = FakeCUDAShared.array, threading.Lock()
+    shared: Any = kernelapi.FakeCUDAShared
+    allocate, lock = shared.array, threading.Lock()
 
     def array(self: Any, shape: Any, dtype: Any, alignment: int | None = None) -> Any:
         asks = sys._getframe(1)
@@ -151,7 +152,7 @@ def _make_shared_arrays_once() -> None:
                 made[place] = allocate(self, shape, dtype, alignment)
             return made[place]
 
-    FakeCUDAShared.array = array
+    shared.array = array
 
 
 if SIMULATED:
