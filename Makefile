@@ -4,6 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+SETUP = PYTHONPATH=tools $(PYTHON) -m setup_env
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -41,10 +42,10 @@ doctor: ready  ## what works on this machine, and how to mend the rest
 	@$(BIN)/hpml-sim doctor $(ARGS)
 
 setup:  ## look at every part of .venv again (ARGS="--torch 'torch==2.13.0'" for another torch)
-	@$(PYTHON) tools/setup_env.py --check $(ARGS)
+	@$(SETUP) --check $(ARGS)
 
 tiles:  ## build aihwkit's compiled tiles from source
-	@$(PYTHON) tools/setup_env.py --tiles
+	@$(SETUP) --tiles
 
 clean:  ## remove what tools leave behind; keeps .venv and runs/
 	@rm -rf build dist docs/generated *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
@@ -54,4 +55,4 @@ distclean: clean  ## also remove .venv
 	@rm -rf .venv
 
 ready:
-	@$(PYTHON) tools/setup_env.py
+	@$(SETUP)

@@ -194,7 +194,7 @@ def _version(package: str) -> str | None:
 
 
 def _in_clone() -> bool:
-    return (Path(__file__).resolve().parent.parent / "tools" / "setup_env.py").is_file()
+    return (Path(__file__).resolve().parent.parent / "tools" / "setup_env").is_dir()
 
 
 def _install(extra: str) -> str:
