@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, needs
 
 Backend = Literal["gpu", "simulator"]
 MOST_BLOCKS = (2**31 - 1, 65535, 65535)
@@ -32,10 +32,8 @@ def cuda_backend() -> Backend:
     Raises:
         HpmlError: neither a GPU nor the simulator; the message says what is missing and what to do.
     """
-    try:
+    with needs("numba-CUDA", "hpml_sim[cuda]"):
         from numba import cuda
-    except ImportError as error:
-        raise HpmlError(f"numba-CUDA cannot be imported ({error}); pip install 'hpml_sim[cuda]'") from error
     if "simulator" in cuda.to_device.__module__:
         return "simulator"
     instead = (

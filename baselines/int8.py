@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from hpml_sim.convert import LayerReport
-from hpml_sim.errors import ConversionError
+from hpml_sim.errors import ConversionError, needs
 
 
 def quantise(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> tuple[LayerReport, ...]:
@@ -28,7 +28,7 @@ def quantise(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> tupl
         What became of each layer.
 
     Raises:
-        ConversionError: torchao is missing, or no chosen layer is linear.
+        ConversionError: no chosen layer is linear. HpmlError: torchao is missing.
     """
     leaves = [(name, layer) for name, layer in model.named_modules() if not any(layer.children())]
     linear = {name for name, layer in leaves if type(layer) is nn.Linear and chosen(name, layer)}
@@ -38,12 +38,8 @@ def quantise(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> tupl
             "leave; take precision='bf16'"
         )
     with _quiet_torchao():
-        try:
+        with needs("Digital(precision='int8')", "hpml_sim[quant]"):
             from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
-        except ImportError as error:
-            raise ConversionError(
-                f"Digital(precision='int8') needs torchao ({error}); pip install 'hpml_sim[quant]'"
-            ) from error
         quantize_(model, Int8DynamicActivationInt8WeightConfig(), filter_fn=lambda _, name: name in linear)
     for layer in model.modules():
         vars(layer).pop("extra_repr", None)  # torchao's, which cannot be pickled

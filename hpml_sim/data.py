@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, UnknownNameError, needs
 from hpml_sim.image_files import IMAGE_SETS, read_images
 from hpml_sim.imports import called, names_code
 
@@ -214,10 +214,8 @@ def read_shd(path: str | Path) -> tuple[list[Events], np.ndarray]:
     Raises:
         HpmlError: h5py is missing, the file has another layout, or events are off the 700 channels or out of order.
     """
-    try:
+    with needs(f"reading {path}", "h5py"):
         import h5py
-    except ImportError as error:
-        raise HpmlError(f"h5py cannot be imported ({error}); install it with: pip install h5py") from error
     with h5py.File(path, "r") as file:
         try:
             times, units, labels = (np.asarray(file[key]) for key in ("spikes/times", "spikes/units", "labels"))

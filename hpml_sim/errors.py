@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class HpmlError(ValueError):
@@ -44,3 +45,20 @@ class NotFiniteError(HpmlError):
 
 class ConversionError(HpmlError):
     """A layer or network that cannot be mapped onto the target."""
+
+
+@contextmanager
+def needs(what: str, requirement: str) -> Iterator[None]:
+    """Around the import of a package that is not always there.
+
+    Args:
+        what: what cannot be done without it.
+        requirement: what pip installs.
+
+    Raises:
+        HpmlError: an import in the block fails; the message has the command that installs it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise HpmlError(f"{what} needs a package ({error}); install it with: pip install '{requirement}'") from error

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, UnknownNameError, needs
 
 _IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
@@ -90,10 +90,8 @@ def download_data(name: str) -> Path:
     """
     if name not in IMAGE_SETS:
         raise UnknownNameError("set of images", name, IMAGE_SETS)
-    try:
+    with needs(f"download_data({name!r})", "hpml_sim[data]"):
         import pooch
-    except ImportError as error:
-        raise HpmlError(f"download_data({name!r}) needs pooch ({error}): pip install pooch") from error
     known, folder = IMAGE_SETS[name], data_folder() / name
     for file, md5 in known.files.items():
         try:

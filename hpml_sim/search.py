@@ -19,7 +19,7 @@ from torch import nn
 
 from hpml_sim.compare import Comparison, asked_of, finished, in_order, started, targets_of, workers_of
 from hpml_sim.data import Data
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, needs
 from hpml_sim.progress import progress
 from hpml_sim.results import Row, cut_torn_end
 from hpml_sim.runs.execution import Workers, execute
@@ -299,12 +299,10 @@ def _suggested(trial: optuna.Trial, name: str, choices: Choices) -> Any:
 
 
 def _study(folder: RunFolder | None, wanted: Search) -> optuna.Study:
-    try:
+    with needs("search", "hpml_sim[tune]"):
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise HpmlError(f"search needs Optuna ({error}); install it with: pip install 'hpml_sim[tune]'") from error
     storage = None
     if folder is not None:
         journal = folder.path / "search.journal"

@@ -723,10 +723,11 @@ def test_tied_weights_are_stored_once() -> None:
 
 
 def test_aihwkit_layers_count_their_tiles_once() -> None:
-    nn_ = pytest.importorskip("aihwkit.nn")
-    configs = pytest.importorskip("aihwkit.simulator.configs")
+    import aihwkit.nn
+    from aihwkit.simulator import configs
+
     for config in (configs.InferenceRPUConfig(), configs.TorchInferenceRPUConfig()):
-        counts = census(nn_.AnalogLinear(6, 5, rpu_config=config), data=torch.rand(3, 6))
+        counts = census(aihwkit.nn.AnalogLinear(6, 5, rpu_config=config), data=torch.rand(3, 6))
         (layer,) = counts.layers
         assert (layer.op, layer.rows, layer.cols, layer.macs, layer.weight_count) == ("linear", 6, 5, 30, 35)
         assert counts.extra["parameters"] == 35

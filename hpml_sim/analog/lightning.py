@@ -12,7 +12,7 @@ from torch import nn
 
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.convert import Converted, convert
-from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.errors import ConversionError, HpmlError, needs
 from hpml_sim.targets import Analog
 
 _log = logging.getLogger(__name__)
@@ -37,15 +37,13 @@ def from_lightning(model: nn.Module, card: str = "pcm", **options: Any) -> Conve
         As of `convert`; layers that are digital there stay digital.
 
     Raises:
-        ImportError: aihwkit-lightning is not installed. HpmlError: a model without its layers.
+        HpmlError: aihwkit-lightning is not installed, or a model without its layers.
         ConversionError: its recurrent layers, which we cannot read. pydantic.ValidationError: an option out of range.
     """
-    try:
+    with needs("from_lightning", "aihwkit-lightning"):
         from aihwkit_lightning.nn import AnalogRNN
         from aihwkit_lightning.nn.conversion import convert_to_digital
         from aihwkit_lightning.nn.modules.base import AnalogLayerBase
-    except ImportError as error:
-        raise ImportError("from_lightning needs aihwkit-lightning: pip install aihwkit-lightning") from error
 
     source: Any = copy.deepcopy(model)
     layers: dict[str, Any] = {}

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, needs
 from hpml_sim.machine import versions
 from hpml_sim.progress import progress, quiet
 from hpml_sim.results import Key, Row, config_hash
@@ -182,10 +182,8 @@ def workers_at(workers: Workers) -> int:
 
 
 def _client(address: str) -> Client:
-    try:
+    with needs(f"dask={address!r}", "hpml_sim[cluster]"):
         from distributed import Client
-    except ImportError as error:
-        raise HpmlError(f"dask={address!r}: {error}; install it with: pip install 'hpml_sim[cluster]'") from error
     try:
         return Client(address, timeout="20s", set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, needs
 from hpml_sim.results import Row, to_frame
 from hpml_sim.times import format_time
 
@@ -41,11 +41,9 @@ def log_run(where: str, comparison: Comparison) -> int:
     Raises:
         HpmlError: MLflow is missing, or the server or folder does not take it; the rows on disk are safe.
     """
-    try:
+    with needs(f"mlflow={where!r}", "hpml_sim[track]"):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        raise HpmlError(f"mlflow={where!r} needs MLflow ({error}): pip install 'hpml_sim[track]'") from error
     folder = None if "://" in where else Path(where).expanduser().resolve()
     try:
         if folder is not None:

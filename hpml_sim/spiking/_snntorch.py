@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import needs
 from hpml_sim.kernels.surrogates import Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-INSTALL = 'pip install "snntorch==1.0.*"'
+REQUIREMENT = "snntorch==1.0.*"
 
 
 def snntorch() -> ModuleType:
@@ -22,11 +22,9 @@ def snntorch() -> ModuleType:
     Raises:
         HpmlError: it is not installed, with the command that installs it.
     """
-    try:
+    with needs("snnTorch's own engine", REQUIREMENT):
         import snntorch
         import snntorch.surrogate
-    except ImportError as error:
-        raise HpmlError(f"snntorch cannot be imported ({error}); install it with: {INSTALL}") from error
     return snntorch
 
 

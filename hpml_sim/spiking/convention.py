@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.spiking._snntorch import INSTALL, leaky, snntorch
+from hpml_sim.spiking._snntorch import REQUIREMENT, leaky, snntorch
 
 _DRIVE = (1.5, 0.25, 0.25)
 _BETA, _THRESHOLD = 0.5, 1.0
@@ -32,7 +32,8 @@ def snntorch_convention() -> tuple[bool, str]:
     except HpmlError as error:
         return False, str(error)
     except Exception as error:  # whatever a changed library raises is the finding here
-        return False, f"snntorch.Leaky failed: {type(error).__name__}: {error}; install the known one: {INSTALL}"
+        what = f"snntorch.Leaky failed: {type(error).__name__}: {error}"
+        return False, f"{what}; install the known one: pip install '{REQUIREMENT}'"
     wrong = [reset for reset, membrane in _EXPECTED.items() if seen[reset][0] != membrane]
     if at_threshold[1] != (0.0,):
         wrong.append("threshold (a membrane equal to it now fires)")
@@ -48,7 +49,7 @@ def snntorch_convention() -> tuple[bool, str]:
         guess += " 'zero' now drops the input of the step."
     return False, (
         f"snntorch {version}: differs from 1.0 in {', '.join(wrong)}.{guess} hpml_sim's fused neurons keep the "
-        f"convention of 1.0; install it with: {INSTALL}"
+        f"convention of 1.0; install it with: pip install '{REQUIREMENT}'"
     )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.errors import ConversionError, needs
 from hpml_sim.spiking.fuse import FusedNeurons
 from hpml_sim.spiking.in_time import DropoutInTime, InTime
 from hpml_sim.spiking.neurons import (
@@ -44,10 +44,8 @@ def nir() -> ModuleType:
     Raises:
         HpmlError: it is not installed, with the command that installs it.
     """
-    try:
+    with needs("NIR", "hpml_sim[snn]"):
         import nir
-    except ImportError as error:
-        raise HpmlError(f"nir cannot be imported ({error}); install it with: pip install nir nirtorch") from error
     return nir
 
 

@@ -87,7 +87,7 @@ def test_missing_snntorch_names_the_command(fresh, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "snntorch", None)
     ok, detail = snntorch_convention()
     assert not ok
-    assert 'pip install "snntorch==1.0.*"' in detail
+    assert "pip install 'snntorch==1.0.*'" in detail
     convention.warn_if_changed()  # nothing installed, nothing to warn about
     # the fused neurons need no snnTorch
     from hpml_sim.spiking import LeakyNeurons
