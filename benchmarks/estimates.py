@@ -1,10 +1,12 @@
 """Estimated against measured time and energy of an MLP and a CNN, at batch 1 and at the best batch, on this machine.
 
     python benchmarks/estimates.py [--device cpu|cuda] [--card NAME] [--out benchmarks/results/NAME.json]
+    python benchmarks/estimates.py --against benchmarks/results/h200_estimates.json [--card NAME]
 
 The ceilings of the machine are measured first (copy, product, launches, power) and made a card; the networks are not
 looked at for it. Then each network is measured in a process of its own, in windows of at least 2 s where there is a
 power meter, and estimated from that card, and from a published one (--card; by itself the h100 or h200 of this GPU).
+The second form measures nothing: it holds today's estimates against what was recorded, every batch of it.
 A ratio is estimated / measured. Goals by the measured card: within 2 x on a CPU, within 35 % on a GPU, time and energy.
 """
 
@@ -15,13 +17,14 @@ import datetime
 import json
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from hpml_sim.bands import Band
 from hpml_sim.cards import Card, load_card
 from hpml_sim.census import census
 from hpml_sim.convert import convert
@@ -29,7 +32,7 @@ from hpml_sim.estimate import estimate
 from hpml_sim.machine import machine, versions
 from hpml_sim.meters import Measurement, measure, measure_batches
 from hpml_sim.models import cnn, mlp
-from hpml_sim.roofline import ceilings_card, measure_ceilings
+from hpml_sim.roofline import Ceilings, ceilings_card, measure_ceilings
 from hpml_sim.targets import Digital
 
 GOALS = {"cpu": (0.5, 2.0), "cuda": (0.65, 1.35)}  # lowest and highest ratio
@@ -68,26 +71,77 @@ def against(card: Card, counts: Any, m: Measurement) -> dict[str, Any]:
     }
 
 
+def published_card(machine_name: str) -> str | None:
+    """The card of a GPU by the name it gives itself."""
+    return next((name for name in ("h200", "h100", "a100") if name.upper() in machine_name.upper()), None)
+
+
+def measured_card(ceilings: Ceilings) -> Card:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "here.toml"
+        path.write_text(ceilings_card(ceilings, "here"))
+        return load_card(path)
+
+
+def recorded_ceilings(record: dict[str, Any]) -> Ceilings:
+    """The ceilings of a results file; fields that came later are empty."""
+    given = {field.name: record.get(field.name) for field in fields(Ceilings)}
+    bands = {name: Band(**given[name]) for name in ("bandwidth", "convolution", "launch_s", "call_s")}
+    if given["cache_bandwidth"]:
+        bands["cache_bandwidth"] = Band(**given["cache_bandwidth"])
+    return Ceilings(**{**given, **bands, "rates": {name: Band(**rate) for name, rate in given["rates"].items()}})
+
+
+def hold_against(path: Path, card: str | None) -> int:
+    """Today's estimates over a recorded run. The goal is for the runs in a process of their own, which had the time."""
+    record = json.loads(path.read_text())
+    ceilings = recorded_ceilings(record["ceilings"])
+    cards = [measured_card(ceilings)]
+    if published := card or published_card(ceilings.name):
+        cards.append(load_card(published))
+    lowest, highest = GOALS[ceilings.device]
+    met = True
+    print(f"estimated / measured, {ceilings.name}, {record['date']}")
+    print("| network | batch | process | " + " | ".join(f"{c.name}: time | {c.name}: energy" for c in cards) + " |")
+    print("|---" * (3 + 2 * len(cards)) + "|")
+    for row in record["rows"]:
+        network, shape = networks(ceilings.device)[row["network"]]
+        counts = census(network, input_shape=shape)
+        own = "measured" in row
+        for m in [row["measured"]] if own else row["batches"]:
+            cells = []
+            for c in cards:
+                found = estimate(counts, c, batch=m["batch"])
+                ratios = [found.latency_s.nominal / m["latency_s"]]
+                if m["energy_j"] is not None:
+                    ratios.append(found.energy_j.nominal / m["energy_j"])
+                met &= not own or all(lowest <= ratio <= highest for ratio in ratios)
+                cells += [f"{ratio:.2f}" for ratio in ratios] + [""] * (2 - len(ratios))
+            print(f"| {row['network']} | {m['batch']} | {'own' if own else 'sweep'} | {' | '.join(cells)} |")
+    print(f"goal {lowest} to {highest} in processes of their own: {'met' if met else 'MISSED'}")
+    return 0 if met else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--card", help="a published card to hold against as well")
+    parser.add_argument("--against", type=Path, help="a results file to hold today's estimates against")
     parser.add_argument("--window", type=float, help="seconds of a window (2 with a power meter, else 0.7)")
     parser.add_argument("--threads", type=int, help="of torch on the CPU")
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
+    if given.against:
+        return hold_against(given.against, given.card)
     ceilings = measure_ceilings(given.device)
     print(f"{ceilings.name}: copy {ceilings.bandwidth.nominal / 1e9:,.1f} GB/s; ", end="")
     print(", ".join(f"{p} {r.nominal / 1e12:,.3f} TOP/s" for p, r in ceilings.rates.items()), end="; ")
     print(f"launch {1e6 * ceilings.launch_s.nominal:.2f} us, call {1e6 * ceilings.call_s.nominal:.2f} us; ", end="")
     print(f"idle {ceilings.idle_w}, active {ceilings.active_w}, most {ceilings.most_w} W ({ceilings.power_how})")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "here.toml"
-        path.write_text(ceilings_card(ceilings, "here"))
-        cards = [load_card(path)]
-    published = given.card or next((c for c in ("h200", "h100", "a100") if c.upper() in ceilings.name.upper()), None)
+    cards = [measured_card(ceilings)]
+    published = given.card or published_card(ceilings.name)
     if published:
         cards.append(load_card(published))
 

@@ -29,6 +29,8 @@ PulsedDevice = Literal[
 """Devices that are trained in place by voltage pulses: aihwkit's presets."""
 TrainingRule = Literal["sgd", "mixed-precision", "tiki-taka", "tiki-taka-v2", "chopped-tiki-taka-v2", "agad"]
 """How the gradient becomes pulses on such devices."""
+Engine = Literal["torch", "torch-compile", "cuda-graph", "numba-cuda"]
+"""What runs a digital network."""
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -51,7 +53,7 @@ class Digital:
     card: str = "cpu"
     _: KW_ONLY
     precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = "fp32"
-    engine: Literal["torch", "torch-compile", "cuda-graph", "numba-cuda"] = "torch"
+    engine: Engine = "torch"
     channels_last: bool = False
 
 

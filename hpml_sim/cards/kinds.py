@@ -106,8 +106,14 @@ class DigitalCard(BaseCard):
     power_idle: Power
     power_active: Power | None = Field(default=None, description="clocks up, host-bound, above idle")
     energy_per_byte: EnergyPerByte | None = Field(default=None, description="DRAM to core, all levels")
-    launch_time: Time = Field(description="kernel launch, or the dispatch of one operator")
-    call_time: Time = Field(description="framework overhead of one forward call")
+    launch_time: Time = Field(description="one kernel started from compiled code")
+    dispatch_time: Time | None = Field(
+        default=None, description="one operator of an eager framework, launch included: the host's; default launch_time"
+    )
+    replay_time: Time | None = Field(
+        default=None, description="one kernel of a recorded CUDA graph; default launch_time"
+    )
+    call_time: Time = Field(description="framework overhead of one forward call besides its operators")
     area: Area | None = None
 
 

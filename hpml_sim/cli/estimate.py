@@ -17,6 +17,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import Estimate, estimate
 from hpml_sim.report._format import DASH, digits, si, span
 from hpml_sim.shapes import SHAPES, shape
+from hpml_sim.targets import Engine
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -36,6 +37,7 @@ def estimates(
     context: int | None,
     batch: int | Literal["best"],
     precision: Precision | None,
+    engine: Engine | None,
 ) -> list[Estimate]:
     """One estimate a card, in the order asked for.
 
@@ -60,7 +62,8 @@ def estimates(
         if isinstance(card, NeuromorphicCard):
             counted = _spiking_counts(model, network, card.name, data)
         arithmetic = (precision or _stored(model, card)) if isinstance(card, DigitalCard) else None
-        found.append(estimate(counted, card, batch=batch, precision=arithmetic))
+        runs_on = engine if isinstance(card, DigitalCard) else None
+        found.append(estimate(counted, card, batch=batch, precision=arithmetic, engine=runs_on))
     return found
 
 

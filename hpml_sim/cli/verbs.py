@@ -11,6 +11,7 @@ import tyro
 from hpml_sim.cards import Precision
 from hpml_sim.cli import measured, runs
 from hpml_sim.cli.output import Json, say, show
+from hpml_sim.targets import Engine
 
 
 def report(folder: tyro.conf.Positional[Path], out: Path | None = None, json_output: Json = False) -> int:
@@ -111,6 +112,7 @@ def estimate(
     context: int | None = None,
     batch: int | Literal["best"] = 1,
     precision: Precision | None = None,
+    engine: Engine | None = None,
     json_output: Json = False,
 ) -> int:
     """What a network would cost on these machines, without running it.
@@ -126,13 +128,14 @@ def estimate(
         context: tokens in the key-value cache when decoding.
         batch: samples handed over together, or best.
         precision: arithmetic on digital cards.
+        engine: what runs the network on digital cards: operator by operator (torch) or as a recorded CUDA graph.
         json_output: print the estimates as JSON.
     """
     from hpml_sim.cli import estimate as view
 
     estimates = view.estimates(
         model, on, data=data, input_shape=input_shape, phase=phase, sequence=sequence, context=context,
-        batch=batch, precision=precision,
+        batch=batch, precision=precision, engine=engine,
     )  # fmt: skip
     if json_output:
         print(json.dumps([e.to_dict() for e in estimates], indent=2))

@@ -16,6 +16,7 @@ from hpml_sim.estimate.crossbar import estimate_crossbar
 from hpml_sim.estimate.neuromorphic import estimate_neuromorphic
 from hpml_sim.estimate.result import Estimate, LayerWork, Roof, Term, energy_ratio, rank
 from hpml_sim.estimate.roofline import estimate_digital
+from hpml_sim.targets import Engine
 
 __all__ = ["Estimate", "LayerWork", "Roof", "Term", "energy_ratio", "estimate", "rank"]
 
@@ -26,6 +27,7 @@ def estimate(
     *,
     batch: int | Literal["best"] = 1,
     precision: Precision | None = None,
+    engine: Engine | None = None,
     mode: Literal["preset", "component"] | None = None,
     replicate: bool = True,
     digital_layers: Collection[str] = (),
@@ -41,6 +43,7 @@ def estimate(
         batch: samples handed over together. "best" takes the smallest batch that reaches 95 % of the best throughput
             within the machine's memory.
         precision: digital cards: arithmetic and storage of weights and activations; None is fp32.
+        engine: digital cards: what runs the network, as in `hs.Digital`; None is "torch", operator by operator.
         mode: crossbar cards: "preset" (a measured total for each MVM) or "component" (sum of converters, array, ...);
             None takes the preset where the card has one. The two are never mixed in one estimate.
         replicate: crossbar cards: copy slow layers onto tiles that would stay empty.
@@ -64,6 +67,7 @@ def estimate(
         raise HpmlError("the census has no layers: nothing to estimate; pass the census of a network (hs.census)")
     given = {
         "precision": precision,
+        "engine": engine,
         "mode": mode,
         "digital_layers": digital_layers or None,
         "input_bits": input_bits,
@@ -73,7 +77,7 @@ def estimate(
     _refuse_foreign(card, {name for name, value in given.items() if value is not None})
     match card:
         case DigitalCard():
-            return estimate_digital(census, card, batch=batch, precision=precision or "fp32")
+            return estimate_digital(census, card, batch=batch, precision=precision or "fp32", engine=engine or "torch")
         case CrossbarCard():
             return estimate_crossbar(
                 census,
@@ -91,7 +95,7 @@ def estimate(
 
 
 _OPTIONS = {
-    "digital": {"precision"},
+    "digital": {"precision", "engine"},
     "crossbar": {"mode", "digital_layers", "input_bits", "output_bits", "chips"},
     "neuromorphic": {"chips"},
 }

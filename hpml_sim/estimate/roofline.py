@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hpml_sim.cards import DigitalCard, Precision, Quantity
     from hpml_sim.census import Census
     from hpml_sim.estimate.result import Estimate
+    from hpml_sim.targets import Engine
 
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
 """Bytes of a weight or activation in each precision."""
@@ -31,6 +32,8 @@ SATURATED = 0.95
 MEMORY_SHARE = 0.9
 """Share of the memory that weights and activations may take; the rest is the runtime's."""
 LARGEST_BATCH = 65536
+GRAPH_COPIES = 2
+"""Operators that an eager framework still starts for a recorded graph: its input's copy and its output's."""
 
 Corner = Literal["low", "nominal", "high"]
 _OPPOSITE: dict[Corner, Corner] = {"low": "high", "nominal": "nominal", "high": "low"}
@@ -43,6 +46,7 @@ class Roofline:
     `operation_j` spreads the dynamic power at the best matrix rate over its operations, operand traffic on the chip
     included; `byte_j` prices traffic to DRAM. A layer pays the larger of the two (its bound resource), not the sum.
 
+    `launch_s` is what starting one operator takes at least, `call_s` what a forward call takes besides its operators.
     `cache_bandwidth` limits whatever a layer touches, from DRAM or not.
     `slowdown` is how many times as long an operation of a convolution takes as one of a matrix product.
 
@@ -62,7 +66,9 @@ class Roofline:
     cache_bandwidth: float = math.inf
 
     @classmethod
-    def of(cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal") -> Roofline:
+    def of(
+        cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal", engine: Engine = "torch"
+    ) -> Roofline:
         """The ceilings in `precision`; the low corner is the fast and frugal one."""
         fast = _OPPOSITE[corner]
 
@@ -70,6 +76,8 @@ class Roofline:
             return 0.0 if quantity is None else getattr(quantity.band(), side)
 
         headroom = max(card.power_max.si - card.power_idle.si - at(card.power_active, "nominal"), 0.0)
+        dispatch_s = at(card.dispatch_time or card.launch_time, corner)
+        copies = GRAPH_COPIES if engine == "cuda-graph" else 0
         rate = at(card.peak[precision], fast) * at(card.compute_efficiency, fast)
         return cls(
             rate=rate,
@@ -79,8 +87,8 @@ class Roofline:
             headroom=headroom,
             operation_j=headroom / rate,
             byte_j=at(card.energy_per_byte, corner),
-            launch_s=at(card.launch_time, corner),
-            call_s=at(card.call_time, corner),
+            launch_s=at(_started(card, engine), corner),
+            call_s=at(card.call_time, corner) + copies * dispatch_s,
             cache_bandwidth=math.inf if card.cache_bandwidth is None else at(card.cache_bandwidth, fast),
             slowdown=at(card.compute_efficiency, fast)
             / at(card.convolution_efficiency or card.compute_efficiency, fast),
@@ -112,6 +120,11 @@ class Roofline:
     ) -> np.ndarray:
         """Seconds: the limit that takes longest."""
         return np.maximum.reduce(list(self.limits_s(operations, traffic, touched, launches).values()))
+
+
+def _started(card: DigitalCard, engine: Engine) -> Quantity:
+    """What starting one operator takes."""
+    return (card.replay_time if engine == "cuda-graph" else card.dispatch_time) or card.launch_time
 
 
 @dataclass(frozen=True)
@@ -159,49 +172,60 @@ class _Work:
 
 
 def estimate_digital(
-    census: Census, card: DigitalCard, *, batch: int | Literal["best"] = 1, precision: Precision = "fp32"
+    census: Census,
+    card: DigitalCard,
+    *,
+    batch: int | Literal["best"] = 1,
+    precision: Precision = "fp32",
+    engine: Engine = "torch",
 ) -> Estimate:
     """Energy and time of a network on a CPU or GPU.
 
     For a batch b and layer k: t_k = max(operations / (eta_c peak), bytes / (eta_m bandwidth), launches t_launch),
     T(b) = t_call + sum t_k, E(b) = (P_idle + P_active) T + sum max(e_op operations, e_byte bytes), with mean power
     capped at the board limit (t_k stretches). An inference takes E(b)/b; throughput b/T(b); latency T(b).
+    t_launch is the host's time for one operator (`dispatch_time`); in a CUDA graph it is that of one recorded kernel
+    (`replay_time`), and t_call has two operators more, which copy the input in and the result out.
 
     Args:
         census: what there is to do.
         card: the machine.
         batch: samples a call, or "best": the smallest that reaches 95 % of the best throughput within the memory.
         precision: of weights, activations and arithmetic.
+        engine: what runs the network. "torch-compile" and "numba-cuda" are estimated as "torch", which is said.
 
     Raises:
-        HpmlError: the card has no peak for `precision`.
+        HpmlError: the card has no peak for `precision`, or an engine that its device does not have.
 
     Source: docs/equations.md, section 1.
     """
     if precision not in card.peak:
         raise HpmlError(f"precision={precision!r}: card {card.name!r} has a peak for {', '.join(card.peak)} only")
+    if engine in ("cuda-graph", "numba-cuda") and card.device != "cuda":
+        raise HpmlError(f"engine={engine!r}: card {card.name!r} is a CPU; take 'torch' or 'torch-compile'")
     work = _Work.of(census, BYTES[precision])
     cache = 0.0 if card.cache is None else card.cache.si
     room = MEMORY_SHARE * card.memory.si
     if batch == "best":  # as many devices as one sample needs, filled
         fewest = math.ceil(work.needed(1) / room)
-        batch = _best_batch(Roofline.of(card, precision), work, cache, fewest * room)
+        batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room)
     devices = math.ceil(work.needed(batch) / room)
     operations, traffic = batch * work.operations, work.traffic(batch, cache)
-    corners = [Roofline.of(card, precision, corner) for corner in _OPPOSITE]
+    corners = [Roofline.of(card, precision, corner, engine) for corner in _OPPOSITE]
     paced = [roof.paced(operations, work.convolves) for roof in corners]
     touched = work.touched(batch)
     times = np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in zip(corners, paced, strict=True)])
     dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
 
     ledger = Ledger(card)
-    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, card.launch_time):
+    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, _started(card, engine)):
         ledger.use(quantity)
     if card.convolution_efficiency is not None and work.convolves.any():
         ledger.use(card.convolution_efficiency)
     for quantity in (card.memory_bandwidth, card.memory_efficiency):
         ledger.use(quantity)
-    call = ledger.use(card.call_time)
+    ledger.use(card.call_time)
+    call = Band(*(roof.call_s for roof in corners))
     idle = ledger.use(card.power_idle) * devices
     active = ZERO if card.power_active is None else ledger.use(card.power_active)
 
@@ -226,6 +250,11 @@ def estimate_digital(
 
     latency = at_least(sum((span for _, span in spans), ZERO), PROCESSOR)
     _remarks(ledger, census, card, work, batch, cache, devices)
+    overheads = call.nominal + float((work.launches * nominal.launch_s).sum())
+    if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
+        ledger.assume("the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less")
+    if engine in ("torch-compile", "numba-cuda"):
+        ledger.assume(f"engine={engine!r} is estimated as operator by operator: what it fuses or adds is not known")
     bound = int(np.argmax(times[1]))
     return ledger.close(
         batch=batch,
@@ -238,7 +267,7 @@ def estimate_digital(
             "weights_bytes": work.stored_bytes,
             "memory_bytes": work.needed(batch),
             "weights_cached": float(work.needed(batch) <= cache),
-            "overhead_share": float((call.nominal + (work.launches * nominal.launch_s).sum()) / latency.nominal),
+            "overhead_share": overheads / latency.nominal,
             "slowest_layer_share": float(times[1][bound] / latency.nominal),
             "mean_power_w": ledger.total().nominal * batch / latency.nominal,
             "energy_without_idle_j": without_idle.nominal,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hpml_sim.validate.analog import converters, hermes, isaac, neurosim, neurram, pcm_34_tiles, puma
-from hpml_sim.validate.digital import gpu_power, keyword_spotting
+from hpml_sim.validate.digital import gpu_power, keyword_spotting, measured_here
 from hpml_sim.validate.neuromorphic import loihi, odin, truenorth
 from hpml_sim.validate.point import Point as Point
 
@@ -26,6 +26,7 @@ MACHINES: dict[str, Callable[[], Iterator[Point]]] = {
     "loihi": loihi,
     "keyword-spotting": keyword_spotting,
     "gpu-power": gpu_power,
+    "h200-run": measured_here,
 }
 
 

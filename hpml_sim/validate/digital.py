@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hpml_sim.census import Census, LayerCount
+import torch
+
+from hpml_sim.census import Census, LayerCount, census
 from hpml_sim.estimate import estimate
+from hpml_sim.models import cnn, mlp
 from hpml_sim.validate.point import (
     EXACT,
     Point,
@@ -105,6 +108,41 @@ def _decoding(weights: float, layers: int) -> Census:
     return Census(tuple(matrix_count(f"matrix {k}", side, side) for k in range(4 * layers)))
 
 
+_H200 = "our own run on one H200, 2026-11-26: benchmarks/results/h200_estimates.json"
+
+
+def measured_here() -> Iterator[Point]:
+    """Two networks that we measured on an H200, by its card: fp32, operator by operator, clock and NVML."""
+    card = digital_card("h200")
+    with torch.device("meta"):  # shapes decide, weights do not
+        networks = {
+            "MLP 784-4096-4096-10": (mlp(784, 4096, 4096, 10), (784,)),
+            "CNN 28x28 of width 64": (cnn((1, 28, 28), 10, width=64), (1, 28, 28)),
+        }
+    runs = {  # batch -> seconds a call, joules a sample
+        "MLP 784-4096-4096-10": {1: (105.2e-6, 28.92e-3), 16384: (13.675e-3, 0.5913e-3)},
+        "CNN 28x28 of width 64": {1: (224.8e-6, 37.98e-3), 4096: (4.738e-3, 0.7542e-3)},
+    }
+    for name, (network, input_shape) in networks.items():
+        counts = census(network, input_shape=input_shape)
+        for batch, (seconds, joules) in runs[name].items():
+            result = estimate(counts, card, batch=batch)
+            for what, measured, ours, unit in (
+                ("time", 1e6 * seconds, 1e6 * result.latency_s.nominal, "us"),
+                ("energy", 1e3 * joules, 1e3 * result.energy_j.nominal, "mJ"),
+            ):
+                yield Point(
+                    f"h200: {what} of an {name}, batch {batch}",
+                    measured,
+                    ours,
+                    unit,
+                    *within(0.35),
+                    basis="held out",
+                    source=_H200,
+                    note="the card's overheads, copy and convolution were measured in the same run, on no network",
+                )
+
+
 def gpu_power() -> Iterator[Point]:
     """Board power at known loads: a large matrix product, and language models that generate."""
     for name, published in (("a100", 400), ("h100", 700), ("b200", 1000)):
@@ -125,7 +163,7 @@ def gpu_power() -> Iterator[Point]:
         )
     h100, h200 = digital_card("h100"), digital_card("h200")
     serial = cite(h200, "serialalice", "board power under vLLM")
-    result = estimate(_decoding(8e9, 32), h100, precision="bf16")
+    result = estimate(_decoding(8e9, 32), h100, precision="bf16", engine="cuda-graph")
     yield Point(
         "h100: power generating at batch 1",
         267,
@@ -136,7 +174,7 @@ def gpu_power() -> Iterator[Point]:
         source=serial,
         note="a model of 8e9 weights; the published figure is the lowest of eight models",
     )
-    result = estimate(_decoding(3.8e9, 32), h200, batch=128, precision="bf16")
+    result = estimate(_decoding(3.8e9, 32), h200, batch=128, precision="bf16", engine="cuda-graph")
     yield Point(
         "h200: power generating at batch 128",
         517,

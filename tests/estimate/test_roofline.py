@@ -169,3 +169,38 @@ def test_weights_in_the_cache_still_have_to_come_from_there():
     assert limited.roof.layers[0].time_s == pytest.approx((4e6 + 8e3) / 40e9)
     assert limited.roof.layers[0].limit == "memory"
     assert limited.roof.layers[0].traffic_bytes == free.roof.layers[0].traffic_bytes
+
+
+HOST = {"dispatch_time": q(20, "us", low=5, high=40), "replay_time": q(2, "us"), "call_time": q(3, "us")}
+
+
+def test_an_eager_operator_takes_the_host_its_time_and_a_recorded_kernel_less():
+    """By hand: 2 layers far below any launch; eager 3 + 2 x 20 us, as a graph 3 + 2 x 20 (copies) + 2 x 2 us."""
+    eager, graph = (estimate(mlp(10, 10, 10), digital(**HOST), engine=e) for e in (None, "cuda-graph"))
+    assert eager.latency_s.nominal == pytest.approx(43e-6)
+    assert graph.latency_s.nominal == pytest.approx(47e-6)
+    deep = mlp(*[10] * 101)
+    eager, graph = (estimate(deep, digital(**HOST), engine=e) for e in ("torch", "cuda-graph"))
+    assert eager.latency_s.nominal == pytest.approx(3e-6 + 100 * 20e-6)
+    assert graph.latency_s.nominal == pytest.approx(3e-6 + 40e-6 + 100 * 2e-6)
+    assert eager.latency_s.low == pytest.approx(3e-6 + 100 * 5e-6)
+    assert eager.latency_s.high == pytest.approx(3e-6 + 100 * 40e-6)
+    assert any("waits for it" in sentence for sentence in eager.assumptions)
+    assert not any("waits for it" in sentence for sentence in graph.assumptions)
+
+
+def test_without_such_figures_every_engine_pays_the_launch():
+    for engine, copies in (("torch", 0), ("cuda-graph", 2)):
+        found = estimate(mlp(10, 10, 10), digital(), engine=engine)
+        assert found.latency_s.nominal == pytest.approx(10e-6 + (2 + copies) * 1e-6)
+
+
+def test_engines_that_are_not_modelled_say_so_and_a_cpu_has_no_graphs():
+    for engine in ("torch-compile", "numba-cuda"):
+        found = estimate(mlp(10, 10), digital(), engine=engine)
+        assert any(repr(engine) in sentence for sentence in found.assumptions)
+        assert found.latency_s == estimate(mlp(10, 10), digital()).latency_s
+    with pytest.raises(HpmlError, match=r"engine='cuda-graph'.*'cpu' is a CPU"):
+        estimate(mlp(10, 10), "cpu", engine="cuda-graph")
+    with pytest.raises(HpmlError, match="engine: not for card 'pcm-hermes'"):
+        estimate(mlp(10, 10), "pcm-hermes", engine="torch")
