@@ -85,11 +85,11 @@ def measured_card(ceilings: Ceilings) -> Card:
 
 def recorded_ceilings(record: dict[str, Any]) -> Ceilings:
     """The ceilings of a results file; fields that came later are empty."""
+    bands = ("bandwidth", "convolution", "launch_s", "call_s", "cache_bandwidth")
     given = {field.name: record.get(field.name) for field in fields(Ceilings)}
-    bands = {name: Band(**given[name]) for name in ("bandwidth", "convolution", "launch_s", "call_s")}
-    if given["cache_bandwidth"]:
-        bands["cache_bandwidth"] = Band(**given["cache_bandwidth"])
-    return Ceilings(**{**given, **bands, "rates": {name: Band(**rate) for name, rate in given["rates"].items()}})
+    given |= {name: Band(**record[name]) for name in bands if record.get(name)}
+    given["rates"] = {name: Band(**rate) for name, rate in record["rates"].items()}
+    return Ceilings(**given)
 
 
 def hold_against(path: Path, card: str | None) -> int:

@@ -210,8 +210,10 @@ def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estim
 
 def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimate]:
     if isinstance(target, Digital):
-        options = {"precision": target.precision, "engine": target.engine}
-        return [estimate(counts, target.card, batch=b, **options) for b in (1, "best")]
+        return [
+            estimate(counts, target.card, batch=batch, precision=target.precision, engine=target.engine)
+            for batch in (1, "best")
+        ]
     analog = analog_part(target)
     if analog is None:
         return [estimate(counts, target.card)]
