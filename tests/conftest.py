@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +35,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         if item.get_closest_marker("browser") and browser is None:
             item.add_marker(pytest.mark.skip(reason="needs a Chromium: apt-get install chromium"))
+
+
+class Clock:
+    """Nothing takes time on it but sleeping, and a little for every look; so it says the same under any load."""
+
+    def __init__(self) -> None:
+        self.now_s, self.look_s = 0.0, 1e-6
+
+    def look(self) -> float:
+        self.sleep(self.look_s)
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """In the place of `time.perf_counter` and `time.sleep`."""
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock.look)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    return clock
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ def test_a_pair_that_differs_stops_the_benchmark(script):
         script.difference(wrong)
 
 
+@pytest.mark.usefixtures("clock")
 def test_ratio_is_above_one_where_ours_is_faster(script):
     def takes(seconds: float) -> torch.Tensor:
         time.sleep(seconds)
@@ -45,7 +46,7 @@ def test_ratio_is_above_one_where_ours_is_faster(script):
 
     case = script.Case("quick", "slow", lambda: takes(0.001), lambda: takes(0.01))
     result = script.compare(case, 5, 0.002, lambda: None)
-    assert result.ratio > 2
+    assert result.ratio == pytest.approx(10, rel=0.01)
     assert result.ratio_p10 <= result.ratio <= result.ratio_p90
 
 
