@@ -2,7 +2,8 @@
 
     model.py       convert(network, Spiking(...)): ReLU network -> SpikingModel
     in_time.py     how time is folded into the batch; pooling and dropout in time
-    neurons.py     snnTorch's neurons, adaptive and Izhikevich's, over all steps at once
+    neurons.py     leaky neurons over all steps at once, and membranes that never fire
+    multistep_neurons.py  snnTorch's other neurons, adaptive and Izhikevich's
     state.py       a sequence in pieces: states passed in and out or kept by the model, one scoped, recursive reset
     encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
     event_frames.py  recordings of events, such as tonic's data sets, as frames
@@ -39,15 +40,15 @@ from hpml_sim.spiking.in_time import InTime as InTime
 from hpml_sim.spiking.in_time import MaxPoolInTime as MaxPoolInTime
 from hpml_sim.spiking.model import SpikingModel as SpikingModel
 from hpml_sim.spiking.model import firing_rates as firing_rates
-from hpml_sim.spiking.neurons import AdaptiveNeurons as AdaptiveNeurons
-from hpml_sim.spiking.neurons import AlphaNeurons as AlphaNeurons
-from hpml_sim.spiking.neurons import IzhikevichNeurons as IzhikevichNeurons
-from hpml_sim.spiking.neurons import LapicqueNeurons as LapicqueNeurons
+from hpml_sim.spiking.multistep_neurons import AdaptiveNeurons as AdaptiveNeurons
+from hpml_sim.spiking.multistep_neurons import AlphaNeurons as AlphaNeurons
+from hpml_sim.spiking.multistep_neurons import IzhikevichNeurons as IzhikevichNeurons
+from hpml_sim.spiking.multistep_neurons import LapicqueNeurons as LapicqueNeurons
+from hpml_sim.spiking.multistep_neurons import RecurrentNeurons as RecurrentNeurons
+from hpml_sim.spiking.multistep_neurons import RecurrentSynapticNeurons as RecurrentSynapticNeurons
+from hpml_sim.spiking.multistep_neurons import SynapticNeurons as SynapticNeurons
 from hpml_sim.spiking.neurons import LeakyIntegrators as LeakyIntegrators
 from hpml_sim.spiking.neurons import LeakyNeurons as LeakyNeurons
-from hpml_sim.spiking.neurons import RecurrentNeurons as RecurrentNeurons
-from hpml_sim.spiking.neurons import RecurrentSynapticNeurons as RecurrentSynapticNeurons
-from hpml_sim.spiking.neurons import SynapticNeurons as SynapticNeurons
 from hpml_sim.spiking.nir_export import NirReport as NirReport
 from hpml_sim.spiking.nir_export import to_nir as to_nir
 from hpml_sim.spiking.nir_import import from_nir as from_nir

@@ -15,14 +15,14 @@ from hpml_sim.spiking._snntorch import snntorch
 from hpml_sim.spiking.constant import run_constant
 from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.in_time import InTime
-from hpml_sim.spiking.neurons import (
+from hpml_sim.spiking.multistep_neurons import (
     AlphaNeurons,
     LapicqueNeurons,
-    LeakyNeurons,
     RecurrentNeurons,
     RecurrentSynapticNeurons,
     SynapticNeurons,
 )
+from hpml_sim.spiking.neurons import LeakyNeurons
 from hpml_sim.spiking.state import Stateful
 
 

@@ -19,7 +19,8 @@ from hpml_sim.spiking.folding import BATCH_NORMS
 from hpml_sim.spiking.folding import LAYERS as SYNAPSES
 from hpml_sim.spiking.functions import with_functions_as_modules
 from hpml_sim.spiking.in_time import DropoutInTime, InTime
-from hpml_sim.spiking.neurons import AdaptiveNeurons, LeakyNeurons, SynapticNeurons
+from hpml_sim.spiking.multistep_neurons import AdaptiveNeurons, SynapticNeurons
+from hpml_sim.spiking.neurons import LeakyNeurons
 from hpml_sim.spiking.state import Stateful
 from hpml_sim.targets import Spiking
 

@@ -18,7 +18,8 @@ from hpml_sim.spiking.folding import fold_batch_norms
 from hpml_sim.spiking.fuse import FusedNetwork, FusedNeurons, prepare
 from hpml_sim.spiking.in_time import InTime
 from hpml_sim.spiking.model import SpikingModel
-from hpml_sim.spiking.neurons import LeakyNeurons, RecurrentNeurons
+from hpml_sim.spiking.multistep_neurons import RecurrentNeurons
+from hpml_sim.spiking.neurons import LeakyNeurons
 from hpml_sim.spiking.nir_import import from_nir
 from hpml_sim.spiking.nir_nodes import does_nothing, nir, node_of
 

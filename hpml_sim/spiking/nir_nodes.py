@@ -26,13 +26,8 @@ from torch import Tensor, nn
 from hpml_sim.errors import ConversionError, needs
 from hpml_sim.spiking.fuse import FusedNeurons
 from hpml_sim.spiking.in_time import DropoutInTime, InTime
-from hpml_sim.spiking.neurons import (
-    LeakyIntegrators,
-    LeakyNeurons,
-    RecurrentNeurons,
-    RecurrentSynapticNeurons,
-    SynapticNeurons,
-)
+from hpml_sim.spiking.multistep_neurons import RecurrentNeurons, RecurrentSynapticNeurons, SynapticNeurons
+from hpml_sim.spiking.neurons import LeakyIntegrators, LeakyNeurons
 
 Shape = tuple[int, ...]
 _TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, DropoutInTime)
