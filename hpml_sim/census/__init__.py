@@ -98,8 +98,8 @@ def census(
     finally:
         for module, training in modes:
             module.training = training
-    rows = recorder.rows(measured=measured)
-    figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.unclaimed())}
+    rows = recorder.tallies.rows(measured=measured)
+    figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
     caches = [row for row in rows if row.op == "kv_cache"]
     if caches:
         figures["kv_cache_elements"] = sum(row.state_elements for row in caches)
