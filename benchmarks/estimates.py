@@ -86,7 +86,7 @@ def measured_card(ceilings: Ceilings) -> Card:
 def recorded_ceilings(record: dict[str, Any]) -> Ceilings:
     """The ceilings of a results file; fields that came later are empty."""
     bands = ("bandwidth", "convolution", "launch_s", "call_s", "cache_bandwidth")
-    given = {field.name: record.get(field.name) for field in fields(Ceilings)}
+    given: dict[str, Any] = {field.name: record.get(field.name) for field in fields(Ceilings)}
     given |= {name: Band(**record[name]) for name in bands if record.get(name)}
     given["rates"] = {name: Band(**rate) for name, rate in record["rates"].items()}
     return Ceilings(**given)

@@ -112,6 +112,7 @@ def test_spikes_on_crossbars_and_labels_of_ones_own():
     on = {"hybrid": hs.Spiking("loihi", steps=5, synapses=hs.Analog("pcm-hermes")), "coarse": hs.Analog(adc_bits=3)}
     rows = hs.compare("mlp", "digits", on, epochs=1, tune_epochs=1, chips=2, times=["1 day"]).rows
     assert [r.key for r in rows] == [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0)]
+    assert rows[1].notes == ["accuracy is with adc_bits=3; energy, time and area are the card's, with 8"]
     assert rows[0].estimates[0].how == "estimated:pcm-hermes"
     assert rows[0].config["synapses"]["card"] == "pcm-hermes"
     assert rows[0].card.scope == "chip"
@@ -129,7 +130,10 @@ def test_the_estimate_follows_the_options_of_the_target():
     plain, sliced, coarse, without = rows
     assert sliced.estimates[0].mapping["utilisation"] > plain.estimates[0].mapping["utilisation"]
     assert sliced.estimates[0].energy_j.nominal > plain.estimates[0].energy_j.nominal
-    assert coarse.notes == ["accuracy is with adc_bits=4; energy, time and area are the card's, with 8"]
+    assert len(coarse.notes) == 1
+    assert "energy and time with adc_bits=4 are scaled from the card's 8" in coarse.notes[0]
+    assert coarse.estimates[0].energy_j.nominal < plain.estimates[0].energy_j.nominal
+    assert any("4-bit outputs" in sentence for sentence in coarse.estimates[0].assumptions)
     assert without.accuracy.n == 2
     assert without.estimates == []
     assert any(note.startswith("no estimate: ") for note in without.notes)

@@ -116,6 +116,8 @@ def test_options_are_columns_and_the_clock_is_left_alone(alone):
     assert len(alone.rows) == 2 * (4 * 2 + 4)
     assert set(table["adc_bits"].dropna()) == {4, 6}
     assert set(table["model.width"]) == {4, 8}
+    energy = table[table["card"] == "pcm-hermes"].groupby(["model.width", "adc_bits"])["energy_j_nominal"].first()
+    assert all(energy[width, 4] < energy[width, 6] for width in (4, 8)), "coarser converters take less"
     assert table.attrs["units"]["energy_j_nominal"] == "J"
     assert "adc_bits" not in table.attrs["units"]
     assert not any(row.measurements for row in alone.rows)

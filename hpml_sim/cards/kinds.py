@@ -142,6 +142,13 @@ class Preset(CardModel):
     static_fraction: Share | None = Field(
         default=None, description="share of the MVM's energy spent at zero utilisation"
     )
+    adc_share: Share | None = Field(default=None, description="share of the MVM's energy spent by its converters")
+    adc_step_time: Time | None = Field(
+        default=None, description="converters that count: one step of the output; a conversion of b bits takes 2^b"
+    )
+    conversions: Whole | None = Field(
+        default=None, description="conversions of a column in one MVM, one after another; default 1"
+    )
 
 
 class AdcModel(CardModel):

@@ -13,6 +13,7 @@ from hpml_sim.cards import Card, CrossbarCard, DigitalCard, NeuromorphicCard, Pr
 from hpml_sim.census import Census
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate.crossbar import estimate_crossbar
+from hpml_sim.estimate.crossbar import followed_bits as followed_bits
 from hpml_sim.estimate.neuromorphic import estimate_neuromorphic
 from hpml_sim.estimate.result import Estimate, LayerWork, Roof, Term, energy_ratio, rank
 from hpml_sim.estimate.roofline import estimate_digital
@@ -49,7 +50,8 @@ def estimate(
         replicate: crossbar cards: copy slow layers onto tiles that would stay empty.
         digital_layers: crossbar cards: names of layers that stay digital although they have weights.
         input_bits: crossbar cards, component mode: bits of an input, where not the card's.
-        output_bits: the same for an output.
+        output_bits: crossbar cards: bits of a conversion, where not the card's (in preset mode the card must say what
+            share of an MVM its converters take).
         chips: crossbar and neuromorphic cards: how many chips are powered, where the network needs no more; a spiking
             network is spread over all their cores.
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from hpml_sim.bands import ZERO, Band
 from hpml_sim.errors import HpmlError
-from hpml_sim.estimate._ledger import COMPONENT, OTHER_WORKLOAD, SAME_CLASS, UNMATCHED_ADC, Ledger, si
-from hpml_sim.estimate.adc import adc_energy_j
+from hpml_sim.estimate._ledger import COMPONENT, OTHER_WORKLOAD, SAME_CLASS, UNMATCHED_ADC, Ledger, si, spread
+from hpml_sim.estimate.adc import FEWEST_BITS, MOST_BITS, adc_energy_j, adc_ratio
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Component, CrossbarCard, Preset, Quantity
@@ -28,6 +28,7 @@ STATIC_FRACTION = 0.3
 """Share of a preset MVM's energy that an almost empty tile still takes: an assumption, with 0 and 1 as its bounds."""
 OPS_PER_ELEMENT = {"norm": 5, "softmax": 5, "embedding": 0, "neuron": 0, "copy": 0, "kv_cache": 0}
 """Digital operations for an output value of a layer without weights; 1 where not listed (pooling: for an input)."""
+_ADC_LAWS = "by the ADC regression (bounds: a converter that counts, 2^bits, and a SAR scaled to its bits)"
 OPS_PER_UPDATE = 4
 """Leak, add, compare, reset: one update of a leaky integrate-and-fire neuron in digital logic."""
 
@@ -124,10 +125,12 @@ class _Cost:
 
 
 class _PresetTile:
-    """A tile whose MVM is one published figure."""
+    """A tile whose MVM is one published figure; with other output bits, its converters' share of it is scaled."""
 
-    def __init__(self, ledger: Ledger, preset: Preset, cols: int):
-        self._ledger, self._preset, self._cols = ledger, preset, cols
+    def __init__(self, ledger: Ledger, card: CrossbarCard, preset: Preset, output_bits: int | None):
+        self._ledger, self._preset, self._cols = ledger, preset, int(card.array.cols)
+        self._own_bits = int(card.io.adc_bits)
+        self._bits = output_bits or self._own_bits
         self._static = STATIC_FRACTION if preset.static_fraction is None else preset.static_fraction.si
         self._assumed = preset.static_fraction is None
 
@@ -146,11 +149,30 @@ class _PresetTile:
             )
         if layer.binary_input:
             self._ledger.assume("spikes are charged as full MVMs of the preset, whose inputs have more than one bit")
-        scaled = Band(energy.low * low, energy.nominal * nominal, energy.high * high)
+        scaled = Band(energy.low * low, energy.nominal * nominal, energy.high * high) * self._of_own()
         return [_Cost("mvm", scaled, (preset.energy_per_mvm,))]
 
+    def _of_own(self) -> Band:
+        """Energy of an MVM with the asked output bits over that with the card's: 1 - share + share x ratio."""
+        share = self._preset.adc_share
+        if self._bits == self._own_bits or share is None:
+            return Band(1.0, 1.0, 1.0)
+        part, ratio = self._ledger.use(share), adc_ratio(self._bits, self._own_bits)
+        self._ledger.assume(
+            f"{self._bits}-bit outputs: the converters' share of an MVM, {part.nominal:.0%} ({part.low:.0%} to "
+            f"{part.high:.0%}), takes {ratio.nominal:.2f} times ({ratio.low:.2f} to {ratio.high:.2f}) the energy of "
+            f"the card's {self._own_bits} bits, {_ADC_LAWS}; area is kept"
+        )
+        corners = [1 - s + s * r for s in (part.low, part.high) for r in (ratio.low, ratio.high)]
+        return Band(min(corners), 1 - part.nominal + part.nominal * ratio.nominal, max(corners))
+
     def time(self, layer: LayerCount) -> Band:
-        return self._ledger.use(self._preset.time_per_mvm, OTHER_WORKLOAD if layer.binary_input else SAME_CLASS)
+        preset = self._preset
+        published = self._ledger.use(preset.time_per_mvm, OTHER_WORKLOAD if layer.binary_input else SAME_CLASS)
+        if self._bits == self._own_bits or preset.adc_step_time is None:
+            return published
+        step = self._ledger.use(preset.adc_step_time, SAME_CLASS)
+        return published.maximum(step * (si(preset.conversions, 1) * 2**self._bits))
 
 
 @dataclass(frozen=True)
@@ -192,7 +214,8 @@ class _ComponentTile:
         self, ledger: Ledger, card: CrossbarCard, part: Component, input_bits: int | None, output_bits: int | None
     ):
         self._ledger, self._card, self._part = ledger, card, part
-        self._bits = input_bits or int(part.input_bits), output_bits or int(part.output_bits)
+        self._own_bits = int(part.input_bits), int(part.output_bits)
+        self._bits = input_bits or self._own_bits[0], output_bits or self._own_bits[1]
         self._rows, self._cols = int(card.array.rows), int(card.array.cols)
 
     def counts(self, layer: LayerCount) -> Counts:
@@ -205,13 +228,14 @@ class _ComponentTile:
         active = 1.0
         if layer.binary_input:  # full-scale inputs in the active rows, nothing in the others
             active = layer.active_fraction / si(part.mean_input, 1.0)
+        array = rows * cols * n.cycles * active * self._stretch(layer)
         costs = [
             self._cost("dac", part.row_energy, rows * n.cycles * (layer.active_fraction if layer.binary_input else 1)),
-            self._cost("array", part.cell_energy, rows * cols * n.cycles * active),
+            self._cost("array", part.cell_energy, array),
             self._cost("column", part.column_energy, cols * n.cycles),
             self._cost("wordline", part.wordline_energy, cols * n.planes),
             self._cost("sample", part.sample_energy, cols * n.planes),
-            self._cost("adc", part.conversion_energy, cols * n.conversions),
+            self._conversion(cols * n.conversions),
             self._cost("adc", part.step_energy, cols * n.steps),
             self._cost("shift-add", part.merge_energy, cols * n.conversions),
             self._cost("control", part.tile_energy, n.cycles),
@@ -220,7 +244,7 @@ class _ComponentTile:
             costs.append(self._regression_adc(cols * n.conversions))
         share = {"tiles": 1.0, "rows": rows / self._rows, "cols": cols / self._cols}
         share["cells"] = share["rows"] * share["cols"]
-        seconds = self._seconds(n)
+        seconds = self._seconds(layer)
         for name, block_part in part.parts.items():
             if block_part.scales != "constant":
                 fraction = share[block_part.scales] * seconds / block_part.tiles.si
@@ -232,6 +256,25 @@ class _ComponentTile:
             return None
         return _Cost(component, self._ledger.use(quantity, COMPONENT) * times, (quantity,))
 
+    def _stretch(self, layer: LayerCount) -> float:
+        """Length of a pulse-width input over that of the card's bits; a spike is a pulse of the card's length."""
+        if self._part.encoding != "pwm" or layer.binary_input:
+            return 1.0
+        return 2.0 ** (self._bits[0] - self._own_bits[0])
+
+    def _conversion(self, conversions: int) -> _Cost | None:
+        """Published energy of a conversion; to other bits than the card's, by the laws of `adc_ratio`."""
+        cost = self._cost("adc", self._part.conversion_energy, conversions)
+        bits, own = self._bits[1], self._own_bits[1]
+        if cost is None or bits == own:
+            return cost
+        ratio = adc_ratio(bits, own)
+        self._ledger.assume(
+            f"{bits}-bit conversions take {ratio.nominal:.2f} times ({ratio.low:.2f} to {ratio.high:.2f}) the energy "
+            f"of the card's {own} bits, {_ADC_LAWS}; their time and area are kept"
+        )
+        return _Cost(cost.component, cost.energy * ratio, cost.quantities)
+
     def _regression_adc(self, conversions: int) -> _Cost:
         adc, node = self._part.adc, self._card.node
         assert adc is not None
@@ -239,7 +282,8 @@ class _ComponentTile:
             raise HpmlError(f"card {self._card.name!r}: component.adc needs the card's `node`")
         for quantity in (adc.bits, adc.rate, node):
             self._ledger.use(quantity)
-        energy = adc_energy_j(adc.bits.si, node.si, adc.rate.si) * conversions
+        bits = adc.bits.si + self._bits[1] - self._own_bits[1]
+        energy = adc_energy_j(bits, node.si, adc.rate.si) * conversions
         if adc.scale is not None:
             return _Cost("adc", self._ledger.use(adc.scale, COMPONENT) * energy, (adc.bits, adc.scale))
         self._ledger.assume(
@@ -248,10 +292,13 @@ class _ComponentTile:
         )
         return _Cost("adc", Band(energy, energy, energy * UNMATCHED_ADC), (adc.bits,))
 
-    def _seconds(self, n: Counts) -> float:
-        part = self._part
+    def _seconds(self, layer: LayerCount) -> float:
+        part, n = self._part, self.counts(layer)
         shared = si(part.columns_per_adc, 1)
-        read, convert = n.cycles * part.cycle_time.si, n.conversions * si(part.conversion_time, 0) * shared
+        read, convert = (
+            n.cycles * part.cycle_time.si * self._stretch(layer),
+            n.conversions * si(part.conversion_time, 0) * shared,
+        )
         convert += n.steps * si(part.step_time, 0) * shared + n.conversions * si(part.phase_time, 0)
         return max(read, convert) if part.pipelined else read + convert
 
@@ -260,8 +307,43 @@ class _ComponentTile:
         for quantity in (part.cycle_time, part.conversion_time, part.step_time, part.phase_time, part.columns_per_adc):
             if quantity is not None:
                 self._ledger.use(quantity)
-        seconds = self._seconds(self.counts(layer))
+        seconds = self._seconds(layer)
         return Band(seconds / OTHER_WORKLOAD, seconds, seconds * OTHER_WORKLOAD)
+
+
+class _ScaledTile:
+    """A preset for other bits than its own: what was published, times what the card's components say of the change."""
+
+    def __init__(self, preset: _PresetTile, own: _ComponentTile, asked: _ComponentTile, ledger: Ledger):
+        self._preset, self._own, self._asked = preset, own, asked
+        ledger.assume(
+            "the published MVM is for the card's own bits; for those asked for it is multiplied by the ratio of the "
+            f"sums of its components, taken as good to {SAME_CLASS - 1:.0%}; area is kept"
+        )
+
+    def mvm(self, block: Block, layer: LayerCount) -> list[_Cost]:
+        own, asked = (sum(cost.energy.nominal for cost in t.mvm(block, layer)) for t in (self._own, self._asked))
+        ratio = spread(asked / own, SAME_CLASS)
+        return [_Cost(c.component, c.energy * ratio, c.quantities) for c in self._preset.mvm(block, layer)]
+
+    def time(self, layer: LayerCount) -> Band:
+        ratio = self._asked.time(layer).nominal / self._own.time(layer).nominal
+        return self._preset.time(layer) * spread(ratio, SAME_CLASS)
+
+
+_Tile = _PresetTile | _ComponentTile | _ScaledTile
+
+
+def _tile(ledger: Ledger, card: CrossbarCard, mode: Mode, input_bits: int | None, output_bits: int | None) -> _Tile:
+    part = card.component
+    if mode == "component":
+        assert part is not None
+        return _ComponentTile(ledger, card, part, input_bits, output_bits)
+    assert card.preset is not None
+    if part is not None and (input_bits or output_bits):
+        own, asked = (_ComponentTile(ledger, card, part, *bits) for bits in ((None, None), (input_bits, output_bits)))
+        return _ScaledTile(_PresetTile(ledger, card, card.preset, None), own, asked, ledger)
+    return _PresetTile(ledger, card, card.preset, output_bits)
 
 
 def estimate_crossbar(
@@ -289,12 +371,15 @@ def estimate_crossbar(
         mode: "preset" or "component"; None takes the preset where the card has one.
         replicate: copy slow layers onto tiles that would stay empty.
         digital_layers: names of layers with weights that stay digital.
-        input_bits: resolution of the inputs in component mode; None takes the card's.
-        output_bits: the same for the outputs.
+        input_bits: resolution of the inputs, in component mode; None takes the card's.
+        output_bits: resolution of a conversion; None takes the card's.
         chips: chips that are powered; None takes as few as hold the network.
 
     Raises:
-        HpmlError: the card lacks the mode, bits were given for a preset, or `chips` are too few.
+        HpmlError: the card lacks the mode, bits that its figures cannot follow, or `chips` are too few.
+
+    In preset mode, other bits than the card's scale the published total: by the ratio of the card's components, or else
+    by the share of the MVM that its converters take.
 
     Source: docs/equations.md, section 2.
     """
@@ -318,13 +403,7 @@ def estimate_crossbar(
     chips = chips or fewest
     if replicate:
         replicate_greedily(placements, chips * per_chip - needed)
-    if mode == "preset":
-        assert card.preset is not None
-        tile: _PresetTile | _ComponentTile = _PresetTile(ledger, card.preset, cols)
-    else:
-        assert card.component is not None
-        tile = _ComponentTile(ledger, card, card.component, input_bits, output_bits)
-
+    tile = _tile(ledger, card, mode, input_bits, output_bits)
     stages = []
     conversions = 0.0
     for p in placements:
@@ -395,18 +474,81 @@ def _mode(card: CrossbarCard, mode: Mode | None, input_bits: int | None, output_
             f"card {card.name!r} describes devices only (neither [preset] nor [component]): there is no energy to "
             "estimate from; take the card of a whole machine, such as 'pcm-hermes'"
         )
-    if mode is None:
-        mode = "component" if (input_bits or output_bits) and "component" in have else have[0]
+    mode = mode or have[0]
     if mode not in have:
         raise HpmlError(f"mode={mode!r}: card {card.name!r} has {' and '.join(have)} only")
-    if mode == "preset" and (input_bits or output_bits):
-        raise HpmlError(
-            f"input_bits, output_bits: card {card.name!r} is a preset of one mode; its bits cannot be chosen"
-        )
+    choosable = _choosable_bits(card)
+    for name, bits in (("input_bits", input_bits), ("output_bits", output_bits)):
+        if bits is None:
+            continue
+        if name not in choosable:
+            raise HpmlError(f"{name}={bits}: card {card.name!r} {_fixed(card, name)}; leave them at the card's")
+        fewest, most = choosable[name]
+        if not fewest <= bits <= most:
+            raise HpmlError(f"{name}={bits}: card {card.name!r} follows {fewest} to {most} bits")
     return mode
 
 
-def _layer_costs(tile: _PresetTile | _ComponentTile, placement: Placement) -> list[_Cost]:
+def _fixed(card: CrossbarCard, name: str) -> str:
+    if card.component is not None:
+        return "has no energy of a conversion that would follow them"
+    if name == "input_bits":
+        return "is a published total for one input resolution"
+    return "is a published total, and how much of it the converters take is not known (preset.adc_share)"
+
+
+def _choosable_bits(card: CrossbarCard) -> dict[str, tuple[int, int]]:
+    """Which of `input_bits` and `output_bits` energy and time follow, with the fewest and the most."""
+    regression = (FEWEST_BITS, MOST_BITS)
+    part = card.component
+    if part is None:
+        known = (
+            card.preset is not None
+            and card.preset.adc_share is not None
+            and FEWEST_BITS <= int(card.io.adc_bits) <= MOST_BITS
+        )
+        return {"output_bits": regression} if known else {}
+    found: dict[str, tuple[int, int]] = {"input_bits": _ANY_BITS}
+    own = int(part.output_bits)
+    if part.step_energy is not None:
+        found["output_bits"] = _ANY_BITS
+    elif part.conversion_energy is not None and FEWEST_BITS <= own <= MOST_BITS:
+        found["output_bits"] = regression
+    elif part.adc is not None:
+        shift = own - part.adc.bits.si
+        found["output_bits"] = (math.ceil(FEWEST_BITS + shift), math.floor(MOST_BITS + shift))
+    return found
+
+
+_ANY_BITS = (1, 16)
+
+
+def followed_bits(card: CrossbarCard, *, dac_bits: int | None, adc_bits: int | None) -> tuple[int | None, int | None]:
+    """Of a target's converter resolutions, those that an estimate on the card follows: its `input_bits`, `output_bits`.
+
+    None stands for the card's own: not asked for, or no figure of the card would follow. A converter whose readings the
+    card merges into wider outputs does not follow either: an output bit is then no bit of the converter.
+
+    Args:
+        card: the machine.
+        dac_bits, adc_bits: as in `hs.Analog`.
+    """
+    choosable, part = _choosable_bits(card), card.component
+
+    def followed(name: str, bits: int | None, own: Quantity, converter: Quantity) -> int | None:
+        if bits is None or bits == int(own) or int(own) != int(converter) or name not in choosable:
+            return None
+        fewest, most = choosable[name]
+        return bits if fewest <= bits <= most else None
+
+    io = card.io
+    return (
+        followed("input_bits", dac_bits, io.dac_bits, io.dac_bits if part is None else part.input_bits),
+        followed("output_bits", adc_bits, io.adc_bits, io.adc_bits if part is None else part.output_bits),
+    )
+
+
+def _layer_costs(tile: _Tile, placement: Placement) -> list[_Cost]:
     sums: dict[str, _Cost] = {}
     for block in placement.blocks:
         for cost in tile.mvm(block, placement.layer):
@@ -421,7 +563,7 @@ def _layer_costs(tile: _PresetTile | _ComponentTile, placement: Placement) -> li
     return list(sums.values())
 
 
-def _full_mvm(tile: _PresetTile | _ComponentTile, rows: int, cols: int) -> Band:
+def _full_mvm(tile: _Tile, rows: int, cols: int) -> Band:
     from hpml_sim.census import LayerCount
 
     any_layer = LayerCount("", "linear", rows=rows, cols=cols)

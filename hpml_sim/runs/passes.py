@@ -23,7 +23,7 @@ from hpml_sim.census import Census, census
 from hpml_sim.convert import Converted, convert
 from hpml_sim.data import Data, load_data, stacked
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
-from hpml_sim.estimate import Estimate, estimate
+from hpml_sim.estimate import Estimate, estimate, followed_bits
 from hpml_sim.evaluation import Accuracy, evaluate
 from hpml_sim.machine import machine, versions
 from hpml_sim.meters import Measurement, measure
@@ -218,7 +218,9 @@ def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimat
     if analog is None:
         return [estimate(counts, target.card)]
     card = _with_slices(_crossbar(analog), analog.slices)
-    return [estimate(counts, card, digital_layers=digital_layers(model, counts))]
+    into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
+    digital = digital_layers(model, counts)
+    return [estimate(counts, card, digital_layers=digital, input_bits=into, output_bits=out)]
 
 
 def digital_layers(model: Converted, counts: Census) -> list[str]:
@@ -239,15 +241,23 @@ def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:
 
 
 def _mode_notes(target: Target) -> list[str]:
-    """Where accuracy and energy are not of one mode, because the target has other converters than its card."""
+    """Where the target has other converters than its card: energy scaled to them, or not of one mode with accuracy."""
     analog = analog_part(target)
     if analog is None:
         return []
-    io = _crossbar(analog).io
-    asked = {"dac_bits": (analog.dac_bits, io.dac_bits), "adc_bits": (analog.adc_bits, io.adc_bits)}
+    card = _crossbar(analog)
+    if card.preset is None and card.component is None:  # no figures at all
+        return []
+    into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
+    asked = {
+        "dac_bits": (analog.dac_bits, card.io.dac_bits, into),
+        "adc_bits": (analog.adc_bits, card.io.adc_bits, out),
+    }
     return [
         f"accuracy is with {name}={bits}; energy, time and area are the card's, with {int(own)}"
-        for name, (bits, own) in asked.items()
+        if followed is None
+        else f"energy and time with {name}={bits} are scaled from the card's {int(own)}: see its assumptions"
+        for name, (bits, own, followed) in asked.items()
         if bits is not None and bits != int(own)
     ]
 

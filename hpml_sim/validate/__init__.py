@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hpml_sim.validate.analog import converters, hermes, isaac, neurosim, neurram, pcm_34_tiles, puma
+from hpml_sim.validate.analog import converters, hermes, isaac, neurosim, neurram, neurram_bits, pcm_34_tiles, puma
 from hpml_sim.validate.digital import gpu_power, keyword_spotting, measured_here
 from hpml_sim.validate.neuromorphic import loihi, odin, truenorth
 from hpml_sim.validate.point import Point as Point
@@ -19,6 +19,7 @@ MACHINES: dict[str, Callable[[], Iterator[Point]]] = {
     "hermes": hermes,
     "pcm-34-tiles": pcm_34_tiles,
     "neurram": neurram,
+    "neurram-bits": neurram_bits,
     "neurosim": neurosim,
     "converters": converters,
     "truenorth": truenorth,

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
+from hpml_sim.cards import load_card
 from hpml_sim.census import Census, LayerCount
 from hpml_sim.errors import HpmlError
-from hpml_sim.estimate import estimate
-from hpml_sim.estimate.adc import adc_energy_j
+from hpml_sim.estimate import estimate, followed_bits
+from hpml_sim.estimate.adc import adc_energy_j, adc_ratio
 from hpml_sim.estimate.crossbar import Placement, place, replicate_greedily
 
 from .machines import PRESET, crossbar, linear, mlp, q, snn
@@ -136,7 +139,7 @@ def test_bits_change_component_mode_only():
     assert estimate(mlp(50, 20), card).by_component().keys() == {"mvm"}
     eight = estimate(mlp(50, 20), card, mode="component", input_bits=8)
     assert eight.by_component()["adc"].nominal == pytest.approx(20 * 8 * 2e-12)
-    with pytest.raises(HpmlError, match="preset of one mode"):
+    with pytest.raises(HpmlError, match=r"input_bits=4: .*published total for one input"):
         estimate(mlp(50, 20), crossbar(), input_bits=4)
     with pytest.raises(HpmlError, match="has preset only"):
         estimate(mlp(50, 20), crossbar(), mode="component")
@@ -270,3 +273,124 @@ def test_links_between_chips():
     assert "off-chip" not in fits.by_component()
     two = estimate(mlp(100, 800, 100), crossbar(body))  # 8 tiles, then 8 on the second chip
     assert two.by_component()["off-chip"].nominal == pytest.approx(800 * 8 * 10e-12)
+
+
+# ------------------------------------------------------------------------------------- converters of other resolutions
+
+
+def regression_ratio(bits: int, own: int) -> float:
+    """From the paper's formulas: 6.0206 dB of SNDR and 3.2205 dB of figure of merit a bit; node and rate cancel."""
+    return 10 ** (0.1 * (20 * math.log10(2) - 3.2205) * (bits - own)) * (bits / own) ** -2.82913
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6, 7, 9, 10])
+def test_ratio_of_two_converters_spans_three_laws(bits):
+    ratio = adc_ratio(bits, 8)
+    assert ratio.nominal == pytest.approx(regression_ratio(bits, 8))
+    ladder = {4: 0.79, 5: 0.99, 6: 1.20, 7: 1.42, 9: 1.97, 10: 2.38}[bits] / 1.67
+    assert (ratio.low, ratio.high) == pytest.approx(
+        (min(2.0 ** (bits - 8), ladder, ratio.nominal), max(2.0 ** (bits - 8), ladder, ratio.nominal))
+    )
+    assert adc_ratio(bits, bits).low == adc_ratio(bits, bits).high == 1
+
+
+def test_a_preset_scales_the_share_of_its_converters():
+    share = f"adc_share = {q(0.5, low=0.4, high=0.6)}\n"
+    own, coarse = (estimate(mlp(100, 100), crossbar(PRESET + share), output_bits=b) for b in (8, 6))
+    assert own.energy_j.nominal == pytest.approx(10e-9)
+    assert not own.assumptions
+    # 2^-2 = 0.25 is the least, the ladder's 1.20 / 1.67 the most; the share does not move nominal
+    assert coarse.energy_j.nominal == pytest.approx(10e-9 * (0.5 + 0.5 * regression_ratio(6, 8)))
+    assert coarse.energy_j.low == pytest.approx(7.5e-9 * (0.4 + 0.6 * 0.25))
+    assert coarse.energy_j.high == pytest.approx(12.5e-9 * (0.6 + 0.4 * 1.20 / 1.67))
+    assert coarse.latency_s == own.latency_s
+    assert any("6-bit outputs: the converters' share of an MVM, 50% (40% to 60%)" in s for s in coarse.assumptions)
+
+
+def test_a_counting_converter_takes_longer_once_it_outlasts_the_input():
+    """By hand: two conversions of 2^bits steps of 1 ns against a published 100 ns."""
+    body = PRESET + "".join(
+        f"{name} = {value}\n"
+        for name, value in {"adc_share": q(0.5), "adc_step_time": q(1, "ns"), "conversions": q(2)}.items()
+    )
+    times = {b: estimate(mlp(100, 100), crossbar(body), output_bits=b).latency_s.nominal for b in (4, 5, 8, 10)}
+    assert times == pytest.approx({4: 100e-9, 5: 100e-9, 8: 100e-9, 10: 2048e-9})
+
+
+def test_a_component_card_scales_its_conversions_only():
+    six, eight = (estimate(mlp(50, 20), crossbar(COMPONENT), output_bits=b).by_component() for b in (6, 8))
+    assert eight["adc"].nominal / six["adc"].nominal == pytest.approx(regression_ratio(8, 6))
+    assert eight["adc"].high / six["adc"].high == pytest.approx(4)
+    assert {**eight, "adc": None} == {**six, "adc": None}
+
+
+def test_an_adc_model_takes_the_bits_asked_for():
+    card = load_card("pcm-design-study")
+    own, finer = (estimate(mlp(100, 100), card, output_bits=b).by_component()["adc"].nominal for b in (None, 10))
+    assert own == pytest.approx(100 * adc_energy_j(8, 14e-9, 4e6))
+    assert finer == pytest.approx(100 * adc_energy_j(10, 14e-9, 4e6))
+
+
+def test_shorter_pulses_take_less_time_and_array_energy():
+    """By hand: 4 bits by pulse width are 2^-4 of the 8-bit pulse; a spike keeps the whole pulse."""
+    body = f"""
+[component]
+encoding = "pwm"
+input_bits = {q(8, "bit")}
+output_bits = {q(8, "bit")}
+cell_energy = {q(16, "fJ")}
+conversion_energy = {q(1, "pJ")}
+cycle_time = {q(160, "ns")}
+"""
+    short = estimate(mlp(100, 50), crossbar(body), input_bits=4)
+    assert short.latency_s.nominal == pytest.approx(10e-9)
+    assert short.by_component()["array"].nominal == pytest.approx(100 * 50 * 1e-15)
+    spikes = [estimate(snn(100, 50, steps=1), crossbar(body), input_bits=b) for b in (4, 8)]
+    assert spikes[0].latency_s == spikes[1].latency_s
+
+
+def test_a_preset_with_components_is_scaled_by_their_ratio():
+    card = crossbar(PRESET + COMPONENT)
+    network = mlp(100, 100)
+    own, long = (estimate(network, card, input_bits=b) for b in (None, 8))
+    parts = [sum(c.nominal for c in estimate(network, card, mode="component", input_bits=b).by_component().values())
+             for b in (4, 8)]  # fmt: skip
+    assert long.energy_j.nominal == pytest.approx(own.energy_j.nominal * parts[1] / parts[0])
+    assert long.energy_j.high == pytest.approx(1.25 * own.energy_j.high * parts[1] / parts[0])
+    assert long.latency_s.nominal == pytest.approx(2 * own.latency_s.nominal)
+    assert long.by_component().keys() == {"mvm"}
+    assert any("ratio of the sums" in sentence for sentence in long.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("card", "asked", "followed"),
+    [
+        ("pcm-hermes", (None, 6), (None, 6)),
+        ("pcm-hermes", (4, 8), (None, None)),  # a preset of 8-bit inputs; 8 is its own
+        ("pcm-hermes", (None, 3), (None, None)),  # outside the regression
+        ("pcm-hermes", (None, 12), (None, None)),
+        ("puma", (8, 6), (None, None)),  # the share of its converters is not known
+        ("isaac", (8, 6), (8, None)),  # eight-bit readings are merged into sixteen
+        ("raella", (4, 6), (4, None)),
+        ("reram-neurram", (4, 6), (4, 6)),
+        ("reram-neurram", (None, 3), (None, 3)),  # its converters count: any number of steps
+        ("pcm-design-study", (6, 10), (6, 10)),
+    ],
+)
+def test_what_a_card_can_follow(card, asked, followed):
+    assert followed_bits(load_card(card), dac_bits=asked[0], adc_bits=asked[1]) == followed
+    into, out = followed
+    estimate(mlp(64, 10), card, input_bits=into, output_bits=out)
+
+
+@pytest.mark.parametrize(
+    ("card", "bits", "said"),
+    [
+        ("pcm-34tile-tile", 6, r"output_bits=6: card 'pcm-34tile-tile' .*not known \(preset.adc_share\)"),
+        ("pcm-hermes", 12, "output_bits=12: card 'pcm-hermes' follows 4 to 10 bits"),
+        ("isaac", 6, "output_bits=6: card 'isaac' has no energy of a conversion"),
+    ],
+)
+def test_bits_that_no_figure_follows_are_refused(card, bits, said):
+    with pytest.raises(HpmlError, match=said):
+        estimate(mlp(64, 10), card, output_bits=bits)
