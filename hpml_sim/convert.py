@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from hpml_sim.errors import ConversionError, UnknownNameError
 from hpml_sim.targets import Analog, PerLayer, Target, as_target
@@ -44,7 +44,7 @@ class LayerReport:
 
 
 class Converted(nn.Module):
-    """A network made ready for a target: the same call, (batch, ...) -> (batch, ...).
+    """A network made ready for a target: its call is that of the network it was made from.
 
     Attributes:
         network: the new network. target: the configuration it was made for. layers: what became of each layer.
@@ -63,9 +63,9 @@ class Converted(nn.Module):
 
         return pd.DataFrame([asdict(layer) for layer in self.layers])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, ...) -> (batch, ...), as the network it was made from."""
-        return self.network(x)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Mostly (batch, ...) -> (batch, ...); whatever the network it was made from takes and gives."""
+        return self.network(*args, **kwargs)
 
 
 Converter = Callable[[nn.Module, Any, Callable[[str, nn.Module], bool]], Converted]

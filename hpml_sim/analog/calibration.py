@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.crossbar import Crossbar, one_pass
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.pulsed import pulsed_tiles
 from hpml_sim.data import Data, load_data, stacked
@@ -17,16 +19,22 @@ _BATCH = 500
 """Samples of a data set in one batch."""
 
 
-def calibrate(model: nn.Module, inputs: Tensor | str | Data | Iterable[Tensor | Sequence[Tensor]]) -> dict[str, float]:
+Batch = Tensor | Sequence[Tensor] | Mapping[str, Any]
+"""What `calibrate` gives to a model: a tensor, the first one of several, or keyword arguments."""
+
+
+def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) -> dict[str, float]:
     """Set every analog layer's input range from data; training does the same by itself.
 
     The model runs on the data with ideal converters. A layer's range becomes the percentile `input_percentile` of its
-    inputs that are not zero, or, where that would saturate the ADC, as much more as keeps it inside.
+    inputs that are not zero, or, where that would saturate the ADC, as much more as keeps it inside: the mean over the
+    batches, and of the uses of a layer in one batch (such as the steps of an LSTM) the largest.
 
     Args:
         model: a converted model.
-        inputs: one batch (batch, ...), or several, as a `DataLoader` gives them (labels are left out); or a data set,
-            of which all training samples are taken.
+        inputs: one batch (batch, ...), or several, as a `DataLoader` gives them (labels are left out); a network of
+            several inputs takes batches as dicts of its arguments' names; or a data set, of which all training samples
+            are taken.
 
     Returns:
         The range of each layer by name, in units of its input. 0.0: the layer saw no input but zeros (or none), and
@@ -38,6 +46,7 @@ def calibrate(model: nn.Module, inputs: Tensor | str | Data | Iterable[Tensor | 
     if isinstance(inputs, (str, Data)):
         inputs = stacked(load_data(inputs).train)[0].split(_BATCH)
     layers = analog_layers(model)
+    before = {name: copy.deepcopy(crossbar.state_dict()) for name, crossbar in layers.items()}
     for crossbar in layers.values():
         crossbar.reset_calibration()
         crossbar.observing = True
@@ -45,8 +54,16 @@ def calibrate(model: nn.Module, inputs: Tensor | str | Data | Iterable[Tensor | 
     try:
         with torch.no_grad():
             model.eval()
-            for batch in [inputs] if isinstance(inputs, Tensor) else inputs:
-                model(batch if isinstance(batch, Tensor) else batch[0])
+            for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
+                with one_pass(layers.values()):
+                    if isinstance(batch, Mapping):
+                        model(**batch)
+                    else:
+                        model(batch if isinstance(batch, Tensor) else batch[0])
+    except BaseException:  # an input that does not fit costs no earlier calibration
+        for name, crossbar in layers.items():
+            crossbar.load_state_dict(before[name])
+        raise
     finally:
         for crossbar in layers.values():
             crossbar.observing = False

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from hpml_sim.analog.calibration import analog_layers
 from hpml_sim.analog.crossbar import Crossbar, Instance
@@ -81,28 +82,72 @@ class ProgrammedModel(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        """All chips on the same inputs: (batch, ...) -> (chips, batch, ...)."""
-        if not isinstance(x, Tensor) or x.dim() < 1:
-            raise HpmlError(f"programmed chips take a tensor (batch, ...), got {type(x).__name__}")
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """All chips on the same inputs: (batch, ...) -> (chips, batch, ...).
+
+        The network may take several tensors, in lists and dicts too, each with the batch first, and give several.
+
+        Raises:
+            HpmlError: no tensor given, tensors of different batches, or an output that lost the batch.
+        """
+        given = [t for t in tree_leaves((args, kwargs)) if _has_batch(t)]
+        if not given:
+            kinds = ", ".join(type(value).__name__ for value in (*args, *kwargs.values())) or "nothing"
+            raise HpmlError(f"programmed chips take a tensor (batch, ...), got {kinds}")
+        samples, device = len(given[0]), given[0].device
+        for other in given[1:]:
+            if len(other) != samples:
+                raise HpmlError(
+                    f"programmed chips: tensors of shapes {tuple(given[0].shape)} and {tuple(other.shape)} have not the "
+                    "same batch in front. What is the same for all samples, such as a mask, belongs into the network: "
+                    "wrap it in a module that holds it, and convert that"
+                )
         for crossbar in crossbars(self.network).values():
             if crossbar.instance is not None:
-                crossbar.instance.batch = max(1, len(x))
-        folded = BLOCKS.empty((self.chips, *x.shape), like=x).copy_(x).flatten(0, 1)
-        cuda = [x.device] if x.device.type == "cuda" else []
+                crossbar.instance.batch = max(1, samples)
+        folded_args, folded_kwargs = tree_map(self._fold, (args, kwargs))
+        cuda = [device] if device.type == "cuda" else []
         # encoders and the like draw from the global generator: they get a seed of this call
         with torch.random.fork_rng(devices=cuda):
             seed = derive(self.seed, Purpose.NETWORK, time_s=self.time_s, call=self._calls)
             torch.default_generator.manual_seed(seed)
             if cuda:
-                with torch.cuda.device(x.device):
+                with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            y = self.network(folded)
+            y = self.network(*folded_args, **folded_kwargs)
         self._calls += 1
-        if not isinstance(y, Tensor) or y.shape[:1] != folded.shape[:1]:
-            shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise HpmlError(f"programmed chips: the network must return (batch, ...), got {shape} for {len(x)} samples")
-        return y.unflatten(0, (self.chips, len(x)))
+        return tree_map(lambda value: self._unfold(value, samples), y)
+
+    def _fold(self, value: Any) -> Any:
+        """(batch, ...) -> (chips * batch, ...), each chip the same."""
+        if not _has_batch(value):
+            return value
+        return BLOCKS.empty((self.chips, *value.shape), like=value).copy_(value).flatten(0, 1)
+
+    def _unfold(self, value: Any, samples: int) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if value.shape[:1] != (self.chips * samples,):
+            raise HpmlError(
+                f"programmed chips: the network must return (batch, ...), got {tuple(value.shape)} for {self.chips} "
+                f"chips x {samples} samples; where it returns time or layers first, transpose that in its forward()"
+            )
+        return value.unflatten(0, (self.chips, samples))
+
+    def load_state_dict(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refused.
+
+        Raises:
+            HpmlError: what is programmed would not change with the weights.
+        """
+        raise HpmlError(
+            "programmed chips hold conductances, which no state dict has: load it into the converted model and program "
+            "that; hs.save_chips and hs.load_chips keep chips themselves"
+        )
+
+
+def _has_batch(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 class _FusedChips:
@@ -341,12 +386,12 @@ def _readout(crossbar: Crossbar, weight: Tensor, seed: int) -> Tensor:
 
 
 def _tell_chips(network: nn.Module, chips: int) -> None:
-    """Spiking networks fold time between chips and batch, so they must know the chips."""
-    spiking = sys.modules.get("hpml_sim.spiking.model")  # where it was never imported, no such network exists
+    """What folds time between chips and batch must know the chips."""
+    spiking = sys.modules.get("hpml_sim.spiking.state")  # where it was never imported, no such network exists
     if spiking is not None:
         for module in network.modules():
-            if isinstance(module, spiking.SpikingModel):
-                module.chips = chips  # pyright: ignore[reportArgumentType] - a property, not a submodule
+            if isinstance(module, (spiking.InTime, spiking.Stateful)):
+                module.chips = chips  # pyright: ignore[reportArgumentType] - a property or a number, not a submodule
 
 
 def _made_with() -> str:

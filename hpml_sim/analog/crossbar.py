@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -117,6 +119,42 @@ class Mapped:
     scale: Tensor
 
 
+@dataclass
+class _Pass:
+    """What one pass of the network has shown of a crossbar so far.
+
+    Attributes:
+        learns: whether this pass calibrates; None until the first product. counted: it is among the observations.
+        ranges: by name, each range as it was before the pass, and the largest that the pass asked for.
+    """
+
+    learns: bool | None = None
+    counted: bool = False
+    ranges: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+@contextmanager
+def one_pass(crossbars: Iterable[Crossbar]) -> Iterator[None]:
+    """All products inside are one observation to the calibration: of several uses of a layer, the widest range counts.
+
+    Without it each use is one, and the ranges of a layer that is used at every step of a sequence would be those of
+    some mean step, or of whichever step the schedule of observations meets.
+    """
+    opened = [crossbar for crossbar in crossbars if crossbar.current is None]
+    for crossbar in opened:
+        crossbar.current = _Pass()
+    try:
+        yield
+    finally:
+        for crossbar in opened:
+            crossbar.current = None
+
+
+def _recomputing() -> bool:
+    """Whether gradient checkpointing runs a forward pass again, on the way back: it must do what the first one did."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 class Crossbar(nn.Module):
     """The analog part of a layer: tiles, converters and calibration. The layer keeps the weights.
 
@@ -166,6 +204,7 @@ class Crossbar(nn.Module):
         self.noise = card.noise
         self.instance: Instance | None = None
         self.observing = False
+        self.current: _Pass | None = None
         for name, value in (("input_range", 0.0), ("output_range", 0.0), ("weight_limit", math.inf)):
             self.register_buffer(name, torch.tensor(value, device=device, dtype=dtype))
         self.register_buffer("observations", torch.tensor(0, device=device))
@@ -375,7 +414,7 @@ class Crossbar(nn.Module):
             self._observe_output(self._sliced(x.transpose(2, 3), mapped, y.unsqueeze(0) / unit))
 
         if not learns:
-            self.observations += 1
+            self._count()
         return product(
             x.squeeze(0),  # not x[0]: its gradient would first be filled with zeros
             mapped.matrix.squeeze(0),
@@ -390,8 +429,13 @@ class Crossbar(nn.Module):
 
     def _learns(self) -> bool:
         """Whether this step of training calibrates."""
-        seen = int(self.observations)
-        return seen < _WARM_UP or (self.range_shift is None and seen % _EVERY == 0)
+        if self.current is not None and self.current.learns is not None:
+            return self.current.learns
+        seen = int(self.observations) - _recomputing()
+        learns = seen < _WARM_UP or (self.range_shift is None and seen % _EVERY == 0)
+        if self.current is not None:
+            self.current.learns = learns
+        return learns
 
     def _sliced(self, x: Tensor, mapped: Mapped, y: Tensor) -> Tensor:
         """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
@@ -408,7 +452,7 @@ class Crossbar(nn.Module):
         if learns:
             self._observe_input(x)
         elif learning:
-            self.observations += 1
+            self._count()
 
         calibrated = self.calibrated
         if calibrated:
@@ -506,18 +550,35 @@ class Crossbar(nn.Module):
         """Learn the input range from one batch: the percentile of the inputs that are not zero."""
         share = _percentile(x, self.target.input_percentile)
         if share is not None:
-            self.observations += 1
-            self.input_range.lerp_(share.to(self.input_range), self._step())
+            self._count()
+            self._learn("input_range", share)
 
     @torch.no_grad()
     def _observe_output(self, y: Tensor) -> None:
         """Learn the input range that keeps the ADC inside its own. y: products in units of input times full scale."""
         share = _percentile(y, self.target.input_percentile)
         if share is not None and self.calibrated:
-            self.output_range.lerp_((share / self.target.adc_bound).to(self.output_range), self._step())
+            self._learn("output_range", share / self.target.adc_bound)
 
-    def _step(self) -> float:
-        return max(1 / int(self.observations), _MOMENTUM)
+    def _count(self) -> None:
+        """One more observation, once a pass."""
+        if _recomputing() or (self.current is not None and self.current.counted):
+            return
+        self.observations += 1
+        if self.current is not None:
+            self.current.counted = True
+
+    def _learn(self, name: str, share: Tensor) -> None:
+        """Move a range towards what was observed: the mean of the first passes, later a moving average."""
+        if _recomputing():
+            return
+        value: Tensor = getattr(self, name)
+        if self.current is not None:
+            before, largest = self.current.ranges.get(name, (value.clone(), share))
+            share = torch.maximum(largest, share)
+            self.current.ranges[name] = (before, share)
+            value.copy_(before)
+        value.lerp_(share.to(value), max(1 / int(self.observations), _MOMENTUM))
 
     def extra_repr(self) -> str:
         """For `print(model)`."""
@@ -526,8 +587,14 @@ class Crossbar(nn.Module):
 
 
 def _percentile(x: Tensor, share: float) -> Tensor | None:
-    """The percentile of |x| over values that are not zero (spikes and ReLU are mostly zero); None if all are."""
+    """The percentile of |x| over values that are not zero (spikes and ReLU are mostly zero); None if all are.
+
+    Of many values a sample is looked at, of all where none may be cut off (share = 1).
+    """
     flat = x.detach().reshape(-1)
+    if share == 1 and len(flat):
+        largest = flat.abs().amax()
+        return largest if largest > 0 else None
     stride = max(1, len(flat) // _SAMPLE)
     while stride > 1 and math.gcd(stride, x.shape[-1]) > 1:  # else every sample is of the same few inputs
         stride += 1

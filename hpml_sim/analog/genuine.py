@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from hpml_sim.analog.calibration import analog_layers
 from hpml_sim.analog.crossbar import Crossbar
@@ -200,6 +201,14 @@ class _SideBySide(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, x: Tensor) -> Tensor:
-        parts = x.unflatten(0, (len(self.networks), -1))
-        return torch.cat([network(part) for network, part in zip(self.networks, parts, strict=True)])
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = []
+        for index, network in enumerate(self.networks):
+            own_args, own_kwargs = tree_map(lambda value, i=index: self._part(value, i), (args, kwargs))
+            outputs.append(network(*own_args, **own_kwargs))
+        return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *outputs)
+
+    def _part(self, value: Any, index: int) -> Any:
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            return value
+        return value.unflatten(0, (len(self.networks), -1))[index]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hpml_sim.analog.crossbar import Mapped
-from hpml_sim.analog.layers import AnalogLinear, as_analog
+from hpml_sim.analog.crossbar import Mapped, one_pass
+from hpml_sim.analog.layers import AnalogLinear, as_analog, crossbars
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -66,6 +66,19 @@ class AnalogCell(nn.Module):
     def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
         """One step. source: the input's product (batch, gates * hidden)."""
         raise NotImplementedError
+
+    def run(self, x: Tensor, state: State, *, backwards: bool) -> tuple[Tensor, State]:
+        """All steps: (batch, steps, input_size), the state before -> outputs (batch, steps, outputs), the state after.
+
+        The devices are the same at every step, and the steps are one observation to the calibration.
+        """
+        found = []
+        with one_pass(crossbars(self).values()):
+            mapped, steps = self.mapped(), self.input(x).unbind(1)
+            for source in reversed(steps) if backwards else steps:
+                state = self.advance(source, state, mapped)
+                found.append(state[0])
+        return torch.stack(found[::-1] if backwards else found, 1), state
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002 - the name in torch
         """(batch, input_size), and the state or None (zeros) -> the new state, as torch's cell gives it.
@@ -187,12 +200,8 @@ class AnalogRecurrent(nn.Module):
                 index = number * ways + way
                 cell: Any = self.cells[index]
                 state = cell.start(x) if states is None else tuple(s[index] for s in states)
-                mapped, steps = cell.mapped(), cell.input(x).unbind(1)
-                found = []
-                for source in reversed(steps) if way else steps:
-                    state = cell.advance(source, state, mapped)
-                    found.append(state[0])
-                outputs.append(torch.stack(found[::-1] if way else found, 1))
+                found, state = cell.run(x, state, backwards=bool(way))
+                outputs.append(found)
                 ends.append(state)
             x = outputs[0] if ways == 1 else torch.cat(outputs, -1)
             if number + 1 < self.num_layers:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
@@ -62,10 +63,12 @@ class FusedNetwork(Stateful):
     """A network of one time step, run over all steps at once: (steps, batch, ...) in and out.
 
     Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `continued`
-    passes states in and out, `keep_state` keeps them here.
+    passes states in and out, `keep_state` keeps them here. With chips side by side all of it is (chips x steps, batch,
+    ...); programmed chips (`hs.program`) see to that.
 
     Attributes:
-        network: the network, its neurons fused; they take (steps x batch, ...). keep_state, state: as in `Stateful`.
+        network: the network, its neurons fused; they take (chips x steps x batch, ...).
+        chips, keep_state, state: as in `Stateful`.
     """
 
     def __init__(self, network: nn.Module):
@@ -79,19 +82,25 @@ class FusedNetwork(Stateful):
         before the first neurons once (in an `nn.Sequential`).
 
         Raises:
-            HpmlError: the input has no steps, or fewer than two dimensions.
+            HpmlError: the input has no steps, not as many for every chip, or fewer than two dimensions.
         """
-        if x.dim() < 2 or x.shape[0] < 1:
-            raise HpmlError(f"fused network: input of shape {tuple(x.shape)}; expected (steps, batch, ...), steps >= 1")
-        steps, batch = x.shape[:2]
+        if x.dim() < 2 or x.shape[0] < 1 or x.shape[0] % self.chips:
+            raise HpmlError(
+                f"fused network: input of shape {tuple(x.shape)}; expected (steps, batch, ...), steps >= 1"
+                + (f" for each of {self.chips} chips" if self.chips > 1 else "")
+            )
+        steps, batch = x.shape[0] // self.chips, x.shape[1]
         prepare(self, steps)
 
         def run() -> Any:
-            if steps > 1 and x.stride(0) == 0 and not x.requires_grad:
+            if self.chips == 1 and steps > 1 and x.stride(0) == 0 and not x.requires_grad:
                 return run_constant(self.network, x[0], lambda y: y.expand(steps, *y.shape).flatten(0, 1), FusedNeurons)
             return self.network(x.flatten(0, 1))
 
-        return _unfolded(self.going_on(run), steps, batch)
+        def unfold(y: Any) -> Any:
+            return y.unflatten(0, (len(x), batch)) if isinstance(y, Tensor) else y
+
+        return tree_map(unfold, self.going_on(run))
 
 
 def prepare(module: nn.Module, steps: int) -> None:
@@ -101,12 +110,6 @@ def prepare(module: nn.Module, steps: int) -> None:
             part.steps = steps
         elif isinstance(part, FusedNeurons):
             part.called = False
-
-
-def _unfolded(y: Any, steps: int, batch: int) -> Any:
-    if isinstance(y, (tuple, list)):
-        return tuple(_unfolded(part, steps, batch) for part in y)
-    return y.unflatten(0, (steps, batch))
 
 
 def fuse(module: nn.Module) -> FusedNetwork:

@@ -83,10 +83,9 @@ class SpikingModel(Converted, Stateful):
 
     Attributes:
         encoder: one of `ENCODERS`. steps: time steps of one call; may be set, as accuracy over time needs it.
-        chips: simulated chips side by side in the batch (chips x batch, ...), set by whoever puts them there; 1.
         logit_scale: what one output spike adds to its logit: 8 / (steps x population), so that neurons that always
             fire give logit 8, where cross-entropy trains well. It never changes which class wins.
-        keep_state, state: as in `Stateful`.
+        chips, keep_state, state: as in `Stateful`.
     """
 
     def __init__(
@@ -102,7 +101,6 @@ class SpikingModel(Converted, Stateful):
         self.output = output
         self.population = target.population
         self._steps = target.steps
-        self._chips = 1
 
     @property
     def steps(self) -> int:
@@ -122,20 +120,6 @@ class SpikingModel(Converted, Stateful):
     def logit_scale(self) -> float:
         """What one output spike adds to its logit."""
         return _LARGEST_LOGIT / (self.steps * self.population)
-
-    @property
-    def chips(self) -> int:
-        """Chips that lie side by side in the batch."""
-        return self._chips
-
-    @chips.setter
-    def chips(self, value: int) -> None:
-        if value < 1:
-            raise HpmlError(f"SpikingModel.chips={value!r} must be >= 1")
-        self._chips = value
-        for module in self.modules():
-            if isinstance(module, InTime):
-                module.chips = value
 
     def neurons(self) -> Iterable[tuple[str, LeakyNeurons]]:
         """Names and layers of spiking neurons, in the order in which they are registered."""

@@ -118,9 +118,11 @@ def reset(model: nn.Module) -> None:
 
 
 class Stateful(nn.Module):
-    """A model that can keep its state from call to call.
+    """A model over time that can keep its state from call to call.
 
     Attributes:
+        chips: simulated chips side by side, outermost in the first dimension of input and output; set by whoever puts
+            them there. 1.
         keep_state: the next call goes on where the last one ended. False (the default): each call starts at rest.
         state: where the last call ended, without gradients; None: at rest. It goes with copies, pickles and
             `torch.save(model)`, and is no part of the `state_dict`, which loads whatever batch came last.
@@ -130,6 +132,21 @@ class Stateful(nn.Module):
         super().__init__()
         self.keep_state = False
         self.state: State | None = None
+        self._chips = 1
+
+    @property
+    def chips(self) -> int:
+        """Chips that lie side by side in the first dimension."""
+        return self._chips
+
+    @chips.setter
+    def chips(self, value: int) -> None:
+        if value < 1:
+            raise HpmlError(f"{type(self).__name__}.chips={value!r} must be >= 1")
+        self._chips = value
+        for module in self.modules():
+            if isinstance(module, InTime):
+                module.chips = value
 
     def going_on(self, function: Callable[[], Result]) -> Result:
         """Call the function, from the kept state if there is one to keep."""
