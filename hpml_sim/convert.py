@@ -6,13 +6,15 @@ A new kind of hardware is one configuration class (`targets.py`) and one functio
 
 from __future__ import annotations
 
-import copy
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
+from hpml_sim.copies import copied
 from hpml_sim.errors import ConversionError, UnknownNameError
 from hpml_sim.targets import Analog, PerLayer, Target, as_target
 
@@ -96,7 +98,8 @@ def convert(
     """Make a network ready for a target. The argument is never changed.
 
     Args:
-        model: any `nn.Module` that takes (batch, ...) tensors.
+        model: any `nn.Module` that takes (batch, ...) tensors; of a network that `torch.compile` gave back, the one in
+            it.
         target: `Digital(...)`, `Analog(...)`, `Spiking(...)`, or the name or path of a card: its kind picks the class.
             Or analog targets by the names of layers, `{"features": Analog("pcm"), "head": "pcm-hermes"}`: a name covers
             what lies below it, the longest one counts, and what no name covers stays digital.
@@ -108,13 +111,28 @@ def convert(
         A new model; its `.report` has a row for each layer.
 
     Raises:
-        UnknownNameError: a card or a layer name that does not exist. ConversionError: nothing could be converted.
+        UnknownNameError: a card or a layer name that does not exist. ConversionError: nothing could be converted, or
+            the network is a TorchScript one. HpmlError: it cannot be copied.
     """
+    model = _written_in_python(model)
     config = _per_layer(model, target) if isinstance(target, Mapping) else as_target(target)
     if isinstance(model, Converted):
         raise ConversionError(f"model is already converted for {model.target!r}; convert the original network instead")
     chosen = _chooser(model, only, skip)
-    return _CONVERTERS[type(config)](copy.deepcopy(model), config, chosen)
+    return _CONVERTERS[type(config)](copied(model), config, chosen)
+
+
+def _written_in_python(model: nn.Module) -> nn.Module:
+    """The network itself where it was handed over as `torch.compile` gave it back."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ConversionError(
+            f"{type(model).__name__}: layers of a scripted or traced network cannot be replaced; convert the network "
+            "in Python that it was made from"
+        )
+    compiled = sys.modules.get("torch._dynamo.eval_frame")  # where it was never imported, nothing was compiled
+    if compiled is not None and isinstance(model, compiled.OptimizedModule):
+        return model._orig_mod  # type: ignore[return-value]
+    return model
 
 
 def _per_layer(model: nn.Module, targets: Mapping[str, Analog | str | Path]) -> PerLayer:

@@ -8,10 +8,10 @@ Every time is computed from the programmed state, so they can be asked in any or
 
 from __future__ import annotations
 
-import copy
 import importlib.metadata
 import importlib.util
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from hpml_sim.analog.beside import ProductsBeside
 from hpml_sim.analog.calibration import analog_layers
 from hpml_sim.analog.crossbar import Crossbar, Instance
 from hpml_sim.analog.genuine import GenuineChips
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.noise import DeviceModel, ProgrammedDevices
 from hpml_sim.analog.seeds import Purpose, checked_seed, derive
+from hpml_sim.copies import copied
 from hpml_sim.errors import HpmlError
 from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.times import parse_time
@@ -98,9 +100,9 @@ class ProgrammedModel(nn.Module):
         for other in given[1:]:
             if len(other) != samples:
                 raise HpmlError(
-                    f"programmed chips: tensors of shapes {tuple(given[0].shape)} and {tuple(other.shape)} have not the "
-                    "same batch in front. What is the same for all samples, such as a mask, belongs into the network: "
-                    "wrap it in a module that holds it, and convert that"
+                    f"programmed chips: tensors of shapes {tuple(given[0].shape)} and {tuple(other.shape)} have "
+                    "not the same batch in front. What is the same for all samples, such as a mask, belongs into the "
+                    "network: wrap it in a module that holds it, and convert that"
                 )
         for crossbar in crossbars(self.network).values():
             if crossbar.instance is not None:
@@ -114,7 +116,9 @@ class ProgrammedModel(nn.Module):
             if cuda:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            y = self.network(*folded_args, **folded_kwargs)
+            first = self._calls == 0 and not torch.compiler.is_compiling()
+            with ProductsBeside(self.network) if first else nullcontext():
+                y = self.network(*folded_args, **folded_kwargs)
         self._calls += 1
         return tree_map(lambda value: self._unfold(value, samples), y)
 
@@ -420,7 +424,7 @@ def _frozen(model: nn.Module) -> nn.Module:
 def _copy(model: nn.Module, *, share: bool) -> nn.Module:
     """A copy of the modules; with `share` its parameters and buffers are the same tensors."""
     memo = {id(t): t for t in (*model.parameters(), *model.buffers())} if share else {}
-    return copy.deepcopy(model, memo)
+    return copied(model, memo)
 
 
 def load_chips(path: str | Path, model: nn.Module) -> Chips:

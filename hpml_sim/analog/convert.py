@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention
-from hpml_sim.analog.crossbar import Crossbar, crossbar_card
+from hpml_sim.analog.crossbar import Crossbar, crossbar_card, one_pass
 from hpml_sim.analog.layers import AnalogConv1D, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
 from hpml_sim.analog.pulsed import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import (
@@ -63,7 +63,18 @@ def convert_analog(model: nn.Module, target: Analog | PerLayer, chosen: Chosen) 
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
     """
     network, layers = replace_layers(model, target, chosen)
-    return Converted(network, target, layers)
+    return AnalogModel(network, target, layers)
+
+
+class AnalogModel(Converted):
+    """A network on crossbars. In training, all uses of a layer in one call are one observation to its calibration."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Whatever the network it was made from takes and gives."""
+        if not self.training or torch.compiler.is_compiling():
+            return self.network(*args, **kwargs)
+        with one_pass(crossbars(self).values()):
+            return self.network(*args, **kwargs)
 
 
 def replace_layers(
@@ -112,6 +123,8 @@ def replace_layers(
 
 
 _PLAIN = "no weight matrix"
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook")
+"""Where a module keeps hooks of the user, and how to call them: they stay with the layer."""
 
 
 def _plan(
@@ -133,6 +146,8 @@ def _plan(
         if not children:
             own = any(True for _ in module.parameters(recurse=False))
             rows.append(LayerReport(name, was, "digital", why="no rule for this kind of layer" if own else _PLAIN))
+        else:
+            rows.extend(_own_matrices(module, name))
         for child_name, child in children:
             _plan(child, f"{name}.{child_name}" if name else child_name, target, chosen, plan, rows)
         if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
@@ -165,11 +180,23 @@ def _plan(
         used = sum(shape.utilisation * shape.tiles for shape in shapes) / tiles
         pieces = max(shape.row_tiles for shape in shapes)
         note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
-    # hooks of the user stay with the layer
-    for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
-        setattr(new, hooks, getattr(module, hooks))
+    new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})
     plan[module] = new
     rows.append(LayerReport(name, was, became + type(new).__name__, tiles, used, note))
+
+
+def _own_matrices(module: nn.Module, name: str) -> list[LayerReport]:
+    """Parameters that a forward() may multiply with by itself, beside the layers that it calls."""
+    return [
+        LayerReport(
+            f"{name}.{own}" if name else own,
+            type(value).__name__,
+            "digital",
+            why=f"used by forward() of {type(module).__name__} itself; to map a product with it, make it a layer",
+        )
+        for own, value in module.named_parameters(recurse=False)
+        if not nn.parameter.is_lazy(value) and sum(size > 1 for size in value.shape) > 1
+    ]
 
 
 def _hugging_face_conv1d(module: nn.Module) -> type[nn.Module] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -211,6 +211,13 @@ class Crossbar(nn.Module):
         shift = nn.Parameter(torch.zeros((), device=device, dtype=dtype)) if target.learn_input_range else None
         self.register_parameter("range_shift", shift)
         self.wire_drop = _WIRE_OHM * 1e-6 * self.devices().g_max_us if target.ir_drop > 0 else 0.0
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Crossbar:
+        """What `.to(...)` and its like do; what is programmed goes along."""
+        super()._apply(fn, recurse)
+        if (chips := self.instance) is not None:
+            self.instance = replace(chips, weight=fn(chips.weight), scale=fn(chips.scale), generators={})
+        return self
 
     @property
     def chips(self) -> int:

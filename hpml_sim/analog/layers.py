@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar, Mapped
 from hpml_sim.errors import HpmlError
+from hpml_sim.exporting import refuse_export
 from hpml_sim.targets import Analog
 
 
@@ -125,8 +126,10 @@ def chips_in(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> int:
     """How many chips the batch holds.
 
     Raises:
-        HpmlError: `x` has another number of channels, or a batch that is not a multiple of the chips.
+        HpmlError: `x` has another number of channels, or a batch that is not a multiple of the chips; or an exporter is
+            recording.
     """
+    refuse_export("a layer on crossbars", "Export the digital network that it was made from")
     if x.shape[dim] != channels:
         raise HpmlError(f"analog layer: input of shape {tuple(x.shape)} must have {channels} values in dimension {dim}")
     if crossbar.instance is not None and x.shape[0] % (crossbar.chips * crossbar.instance.batch):

@@ -19,6 +19,8 @@ def choose_engine(x: Tensor, engine: Engine) -> Engine:
     Raises:
         UnknownNameError: no such engine. HpmlError: it does not take x's type or device.
     """
+    if engine == "auto" and torch.compiler.is_compiling():  # its graphs hold torch's operators only
+        return "torch"
     compiled = x.dtype in (torch.float32, torch.float64)
     if engine == "auto":
         if compiled and x.device.type == "cpu":

@@ -35,6 +35,8 @@ def rate_spikes(x: Tensor, steps: int, seed: int, *, engine: str = "auto") -> Te
     Returns:
         0 or 1 in x's dtype, shape (chips, steps, batch, features).
     """
+    if engine == "auto" and torch.compiler.is_compiling():
+        return _operator(x.detach(), steps, seed)
     values = x.detach().to(torch.float32).contiguous()
     chips, batch, features = values.shape
     if engine == "numba" or (engine == "auto" and values.device.type == "cpu"):
@@ -45,6 +47,17 @@ def rate_spikes(x: Tensor, steps: int, seed: int, *, engine: str = "auto") -> Te
     else:
         spikes = _torch_spikes(values, steps, seed)
     return spikes.to(x.dtype)
+
+
+@torch.library.custom_op("hpml_sim::rate_spikes", mutates_args=(), schema="(Tensor x, int steps, int seed) -> Tensor")
+def _operator(x: Tensor, steps: int, seed: int) -> Tensor:
+    """The draws as one operator: inductor cannot fold the constants of the torch reference."""
+    return rate_spikes(x, steps, seed)
+
+
+@_operator.register_fake
+def _(x: Tensor, steps: int, seed: int) -> Tensor:
+    return x.new_empty((x.shape[0], steps, *x.shape[1:]))
 
 
 # ------------------------------------------------------------------------------------------------------ torch reference

@@ -229,7 +229,9 @@ def digital_layers(model: Converted, counts: Census) -> list[str]:
     return [
         counted.name
         for counted in counts.layers
-        if counted.rows and any(counted.name == name or counted.name.startswith(f"{name}.") for name in left)
+        # a parameter "weight" of forward()'s own is counted under the name of its module
+        if counted.rows
+        and any(counted.name == name.removesuffix(".weight") or counted.name.startswith(f"{name}.") for name in left)
     ]
 
 

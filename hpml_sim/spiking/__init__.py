@@ -35,6 +35,7 @@ from hpml_sim.spiking.folding import fold_batch_norms as fold_batch_norms
 from hpml_sim.spiking.fuse import FusedNetwork as FusedNetwork
 from hpml_sim.spiking.fuse import FusedNeurons as FusedNeurons
 from hpml_sim.spiking.fuse import fuse as fuse
+from hpml_sim.spiking.in_time import BatchNormInTime as BatchNormInTime
 from hpml_sim.spiking.in_time import DropoutInTime as DropoutInTime
 from hpml_sim.spiking.in_time import InTime as InTime
 from hpml_sim.spiking.in_time import MaxPoolInTime as MaxPoolInTime

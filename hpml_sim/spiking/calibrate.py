@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.convert import convert
+from hpml_sim.copies import copied
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.folding import BATCH_NORMS, fold_batch_norms
@@ -65,7 +66,7 @@ def calibrated(
     if not 0 <= initial_membrane <= 1:
         raise HpmlError(f"calibrated: initial_membrane={initial_membrane!r} must lie in [0, 1]")
     x = _inputs(data, samples)
-    original, folded = fold_batch_norms(with_functions_as_modules(copy.deepcopy(model)), x[:1])
+    original, folded = fold_batch_norms(with_functions_as_modules(copied(model)), x[:1])
     with torch.no_grad():
         want = original(x)
         scales = _scales(original, x, percentile)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hpml_sim.spiking.folding import BATCH_NORMS, LAYERS
+from hpml_sim.spiking.in_time import BatchNormInTime
 
 _ALIKE = (
     *LAYERS,
@@ -27,6 +28,10 @@ _ALIKE = (
 """Layers that give the same for the same input: no memory, no random numbers; a batch repeated has its statistics."""
 
 
+def _alike(layer: nn.Module) -> bool:
+    return not layer.by_step if isinstance(layer, BatchNormInTime) else type(layer) in _ALIKE
+
+
 def run_constant(network: nn.Module, x: Tensor, repeat: Callable[[Tensor], Tensor], neurons: type[nn.Module]) -> Any:
     """What `network(repeat(x))` gives, up to the rounding of matrix products of another size.
 
@@ -41,7 +46,7 @@ def run_constant(network: nn.Module, x: Tensor, repeat: Callable[[Tensor], Tenso
     if type(network) is not nn.Sequential or network._forward_hooks or network._forward_pre_hooks:
         return network(repeat(x))
     layers = list(network)
-    once = next((i for i, layer in enumerate(layers) if type(layer) not in _ALIKE), len(layers))
+    once = next((i for i, layer in enumerate(layers) if not _alike(layer)), len(layers))
     for layer in layers[:once]:
         x = layer(x)
     if once < len(layers) and isinstance(layers[once], neurons):

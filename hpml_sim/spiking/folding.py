@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from hpml_sim.copies import copied
 
 LAYERS = (
     nn.Linear,
@@ -34,7 +35,7 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> tuple[nn.Module, dict
     Returns:
         The copy, in evaluation mode, with `nn.Identity` where a batch norm was; and {layer: its batch norm} by name.
     """
-    model = copy.deepcopy(model).eval()
+    model = copied(model).eval()
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     norms: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, BATCH_NORMS)}
     gave: dict[int, tuple[str, Tensor]] = {}  # holds on to the outputs, so that no other tensor gets their id

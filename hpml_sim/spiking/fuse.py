@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from hpml_sim.copies import copied
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking._snntorch import snntorch
 from hpml_sim.spiking.constant import run_constant
 from hpml_sim.spiking.convention import warn_if_changed
-from hpml_sim.spiking.in_time import InTime
+from hpml_sim.spiking.in_time import BatchNormInTime, InTime
 from hpml_sim.spiking.multistep_neurons import (
     AlphaNeurons,
     LapicqueNeurons,
@@ -113,11 +114,15 @@ def prepare(module: nn.Module, steps: int) -> None:
 
 
 def fuse(module: nn.Module) -> FusedNetwork:
-    """The fused multi-step equal of a snnTorch neuron or network: one call for all steps, spikes equal bit for bit.
+    """The fused multi-step equal of a snnTorch neuron or network: one call for all steps.
+
+    For the same currents, spikes, states and gradients are equal bit for bit. A layer with weights sees all steps as
+    one batch, and a matrix product of another size may round its last bit otherwise. A batch norm keeps statistics of
+    each step in training, as in a loop; dropout draws a mask for each step, as there.
 
     Args:
         module: a `snntorch.Leaky`, `Synaptic`, `Alpha`, `Lapicque`, `RLeaky` or `RSynaptic`, or a network whose forward
-            is ONE time step, made of stateless layers and such neurons with `init_hidden=True` (such as
+            is ONE time step, made of layers without memory and such neurons with `init_hidden=True` (such as
             `nn.Sequential`). It is not changed; weights are copied.
 
     Returns:
@@ -135,6 +140,7 @@ def fuse(module: nn.Module) -> FusedNetwork:
     warn_if_changed()
     memo: dict[int, Any] = {}
     fused = (snn.Leaky, snn.Synaptic, snn.Alpha, snn.Lapicque, snn.RLeaky, snn.RSynaptic)
+    norms: dict[int, Any] = {}
     inside: list[str] = []
     for name, neuron in module.named_modules():
         if any(name.startswith(above) for above in inside):
@@ -142,6 +148,8 @@ def fuse(module: nn.Module) -> FusedNetwork:
         if type(neuron) in fused:
             memo[id(neuron)] = _fused(neuron, f"layer {name!r}" if name else "neuron", inside=neuron is not module)
             inside.append(f"{name}." if name else "")
+        elif isinstance(neuron, nn.modules.batchnorm._BatchNorm):
+            norms[id(neuron)] = BatchNormInTime(copied(neuron)).train(neuron.training)
         elif isinstance(neuron, (snn.SpikingNeuron, nn.RNNBase)):
             raise ConversionError(
                 f"fuse: layer {name!r}: {type(neuron).__name__} has a memory and no fused equal; "
@@ -149,7 +157,7 @@ def fuse(module: nn.Module) -> FusedNetwork:
             )
     if not memo:
         raise ConversionError(f"fuse: no snntorch.Leaky found in {type(module).__name__}, nor another of its neurons")
-    return FusedNetwork(copy.deepcopy(module, memo))
+    return FusedNetwork(copied(module, memo | norms))
 
 
 def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:

@@ -71,6 +71,30 @@ class MaxPoolInTime(InTime):
         return largest.diff(dim=1).flatten(0, 2)
 
 
+class BatchNormInTime(InTime):
+    """A batch norm that sees one step after the other in training, as in a loop over time: statistics of each step.
+
+    Args:
+        norm: the batch norm. steps, chips: how time is folded.
+    """
+
+    def __init__(self, norm: nn.Module, *, steps: int = 1, chips: int = 1):
+        super().__init__(steps, chips)
+        self.norm = norm
+
+    @property
+    def by_step(self) -> bool:
+        """Whether what it does depends on which samples it sees together."""
+        return self.training or getattr(self.norm, "running_mean", self.norm) is None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The shape stays."""
+        if not self.by_step:
+            return self.norm(x)
+        steps = [self.norm(step.flatten(0, 1)) for step in self.unfold(x).unbind(1)]
+        return torch.stack([step.unflatten(0, (self.chips, -1)) for step in steps], 1).flatten(0, 2)
+
+
 class DropoutInTime(InTime):
     """Dropout with one mask a sample for all steps, so that a dropped neuron is silent throughout, as in a real pass.
 

@@ -205,6 +205,12 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
             replaced[id(module)] = new
         rows.append(row)
     if not found:
+        if any(type(module).__module__.startswith("snntorch") for module in model.modules()):
+            raise ConversionError(
+                f"{type(model).__name__} spikes already: its neurons are snnTorch's. hs.spiking.fuse(network) runs "
+                "them over all steps at once; hs.convert(hs.spiking.fuse(network), 'pcm-hermes') puts the weights on "
+                "crossbars"
+            )
         raise ConversionError(
             f"{type(model).__name__}: no nn.ReLU found, so nothing can spike. An activation called as a function "
             "(torch.relu, F.relu) inside a forward() that torch.fx cannot trace is not seen: make it a module "

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import ConversionError, needs
 from hpml_sim.spiking.fuse import FusedNeurons
-from hpml_sim.spiking.in_time import DropoutInTime, InTime
+from hpml_sim.spiking.in_time import BatchNormInTime, DropoutInTime, InTime
 from hpml_sim.spiking.multistep_neurons import RecurrentNeurons, RecurrentSynapticNeurons, SynapticNeurons
 from hpml_sim.spiking.neurons import LeakyIntegrators, LeakyNeurons
 
@@ -49,7 +49,8 @@ def nir() -> ModuleType:
 
 def does_nothing(layer: nn.Module) -> bool:
     """Whether a layer passes on what it gets in evaluation mode."""
-    return isinstance(layer, _TRANSPARENT)
+    inner = layer.norm if isinstance(layer, BatchNormInTime) else layer
+    return isinstance(inner, _TRANSPARENT)
 
 
 def node_of(where: str, layer: nn.Module, before: Shape, after: Shape, dt: float) -> Any:
@@ -74,7 +75,8 @@ def node_of(where: str, layer: nn.Module, before: Shape, after: Shape, dt: float
         nn.Flatten: _flatten_node,
     }.get(kind)
     if make is None:
-        raise ConversionError(f"{where}: {kind.__name__} has no NIR node that computes the same")
+        fuse = "; give hs.spiking.fuse(network)" if kind.__module__.startswith("snntorch") else ""
+        raise ConversionError(f"{where}: {kind.__name__} has no NIR node that computes the same{fuse}")
     return make(f"{where}: {kind.__name__}", layer, before)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.exporting import refuse_export
 from hpml_sim.spiking.in_time import InTime
 
 State = dict[str, tuple[Tensor, ...]]
@@ -149,7 +150,12 @@ class Stateful(nn.Module):
                 module.chips = value
 
     def going_on(self, function: Callable[[], Result]) -> Result:
-        """Call the function, from the kept state if there is one to keep."""
+        """Call the function, from the kept state if there is one to keep.
+
+        Raises:
+            HpmlError: an exporter is recording.
+        """
+        refuse_export(type(self).__name__, "Spiking networks travel as NIR graphs: hs.spiking.to_nir(network, example)")
         if not self.keep_state:
             return function()
         out, state = _call(self, function, self.state)

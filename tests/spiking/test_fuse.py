@@ -9,8 +9,11 @@ import torch
 from snntorch import surrogate, utils
 from torch import nn
 
+from hpml_sim.analog import calibrate, program
+from hpml_sim.convert import convert
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.spiking import fuse
+from hpml_sim.spiking import LeakyNeurons, fuse
+from hpml_sim.targets import Analog
 
 
 def network():
@@ -142,3 +145,78 @@ def test_input_without_steps():
         fast(torch.zeros(3))
     with pytest.raises(HpmlError, match="steps >= 1"):
         fast(torch.zeros(0, 3))
+
+
+def test_batch_norms_see_one_step_after_the_other_in_training():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), snn.Leaky(0.9, threshold=0.5, init_hidden=True))
+    fast = fuse(net)
+    x = torch.rand(8, 5, 6) * torch.linspace(0.1, 2, 8).view(-1, 1, 1)  # another mean at every step
+    for training in (True, False):
+        net.train(training)
+        fast.train(training)
+        utils.reset(net)
+        want = torch.stack([net(step) for step in x.unbind(0)])
+        assert 0.05 < want.mean() < 0.95
+        assert (fast(x) != want).float().mean() < 0.01
+        torch.testing.assert_close(fast.network[1].norm.running_var, net[1].running_var)
+    constant = x[:1].expand(4, 5, 6)
+    fast.train()(constant)
+    net.train()
+    for step in constant.unbind(0):
+        net(step)
+    torch.testing.assert_close(fast.network[1].norm.running_mean, net[1].running_mean)
+
+
+def test_a_fused_network_runs_on_crossbars_chip_by_chip():
+    """Each chip is what it is alone, and what snnTorch's loop makes of that chip's currents."""
+    net = network()
+    model = convert(fuse(net), Analog("pcm", output_noise=0.0))
+    x = torch.rand(12, 5, 6)
+    calibrate(model, x)
+    chips = program(model, chips=3, seed=1)
+    together = chips.at("1 day")
+    spikes, membrane = together(x)
+    assert spikes.shape == membrane.shape == (3, 12, 5, 4)
+    assert not torch.equal(spikes[0], spikes[2])
+    alone = program(model, chips=1, seed=1).at("1 day")(x)
+    assert torch.equal(spikes[0], alone[0][0])
+
+    first, second = (together.network.network.network[i] for i in (0, 2))
+    for chip in range(3):
+        neurons = [copy.deepcopy(net[1]), copy.deepcopy(net[2][1])]
+        utils.reset(nn.Sequential(*neurons))
+        found = []
+        for step in x.unbind(0):
+            for layer in (first, second[0]):
+                layer.crossbar.instance.batch = 5
+            current = first(step.repeat(3, 1)).view(3, 5, 9)[chip]
+            hidden = neurons[0](current)
+            current = second[0](hidden.repeat(3, 1)).view(3, 5, 4)[chip]
+            found.append(neurons[1](current)[0])
+        assert (torch.stack(found) != spikes[chip]).float().mean() < 0.01
+
+
+def test_neurons_in_a_users_own_module_know_the_chips():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 9), LeakyNeurons(0.9, steps=4), nn.Linear(9, 3))
+    model = convert(net, Analog("pcm", output_noise=0.0))
+    x = torch.rand(4 * 5, 6)
+    calibrate(model, x)
+    three = program(model, chips=3).at(0)(x)
+    assert torch.equal(three[0], program(model, chips=1).at(0)(x)[0])
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo warns of what it does itself
+def test_compiled_and_exported():
+    fast = fuse(network())
+    x = torch.rand(5, 3, 6)
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(fast, backend="eager")(x)[0], fast(x)[0])
+    with pytest.raises(HpmlError, match="Spiking networks travel as NIR graphs"):
+        torch.export.export(fast, (x,))
+
+
+def test_networks_that_spike_already_are_pointed_to_fuse():
+    with pytest.raises(ConversionError, match=r"spikes already.*hs\.spiking\.fuse"):
+        convert(network(), "loihi")

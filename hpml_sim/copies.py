@@ -1,0 +1,37 @@
+"""Private copies of networks, whatever they keep beside their parameters."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from hpml_sim.errors import HpmlError
+
+
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy of a network.
+
+    What a module computed and kept with its graph (a pruned or normalised weight, the state of a spiking neuron) is
+    copied as a value, which `copy.deepcopy` alone refuses.
+
+    Args:
+        model: any network; not changed. memo: what stands for an object in the copy, by its id.
+
+    Raises:
+        HpmlError: something in it cannot be copied.
+    """
+    memo = {} if memo is None else memo
+    for module in model.modules():
+        for value in tree_leaves(vars(module)):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo.setdefault(id(value), value.detach().clone())
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever an attribute of a user's module raises
+        raise HpmlError(
+            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); leave out what cannot, such "
+            "as open files and locks, or give the module a __deepcopy__"
+        ) from error

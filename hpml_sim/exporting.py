@@ -1,0 +1,23 @@
+"""What cannot leave Python says so before an exporter fails over it."""
+
+from __future__ import annotations
+
+import torch
+
+from hpml_sim.errors import HpmlError
+
+
+def refuse_export(what: str, instead: str) -> None:
+    """Raise while `torch.export`, an ONNX exporter or `torch.jit.trace` records a network.
+
+    Args:
+        what: the layer or model. instead: what to do, ends the message.
+
+    Raises:
+        HpmlError: something is recording.
+    """
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        raise HpmlError(
+            f"{what} cannot be exported (torch.export, ONNX, torch.jit.trace): it simulates hardware, with random "
+            f"numbers and compiled passes of its own. {instead}"
+        )
