@@ -9,6 +9,19 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.spiking.in_time import InTime
 
 
+def _check_probabilities(what: str, x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise HpmlError(f"{what} encoder: input has dtype {x.dtype}; it must be floating point, with values in [0, 1]")
+    if x.is_meta or x.numel() == 0:
+        return
+    low, high = (float(bound) for bound in torch.aminmax(x.detach()))
+    if not (low >= 0 and high <= 1):
+        raise HpmlError(
+            f"{what} encoder: the input runs from {low:g} to {high:g}, but it codes values in [0, 1]; "
+            "scale the data (x - min) / (max - min), or take Spiking(encoder='direct')"
+        )
+
+
 class DirectEncoder(InTime):
     """The values themselves as a constant current at every step. Differentiable."""
 
@@ -37,18 +50,9 @@ class RateEncoder(InTime):
         """(chips x batch, ...) in [0, 1] -> 0 or 1, (chips x steps x batch, ...)."""
         from hpml_sim.kernels.rate import rate_spikes
 
-        if not x.is_floating_point():
-            raise HpmlError(
-                f"rate encoder: input has dtype {x.dtype}; it must be floating point, with values in [0, 1]"
-            )
+        _check_probabilities("rate", x)
         if x.is_meta or x.numel() == 0:
             return x.new_zeros((x.shape[0] * self.steps, *x.shape[1:]))
-        low, high = (float(bound) for bound in torch.aminmax(x.detach()))
-        if not (low >= 0 and high <= 1):
-            raise HpmlError(
-                f"rate encoder: the input runs from {low:g} to {high:g}, but a spike's probability lies in [0, 1]; "
-                "scale the data (x - min) / (max - min), or take Spiking(encoder='direct')"
-            )
         seed = int(torch.randint(2**62, ())) if self.training else self.seed
         spikes = rate_spikes(x.reshape(self.chips, x.shape[0] // self.chips, -1), self.steps, seed)
         return spikes.reshape(-1, *x.shape[1:])
@@ -56,17 +60,6 @@ class RateEncoder(InTime):
     def extra_repr(self) -> str:
         """What `print(model)` shows."""
         return f"steps={self.steps}, seed={self.seed}"
-
-
-def _check_probabilities(what: str, x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise HpmlError(f"{what} encoder: input has dtype {x.dtype}; it must be floating point, with values in [0, 1]")
-    low, high = (float(bound) for bound in torch.aminmax(x.detach()))
-    if not (low >= 0 and high <= 1):
-        raise HpmlError(
-            f"{what} encoder: the input runs from {low:g} to {high:g}, but it codes values in [0, 1]; "
-            "scale the data (x - min) / (max - min), or take Spiking(encoder='direct')"
-        )
 
 
 class LatencyEncoder(InTime):
@@ -88,9 +81,9 @@ class LatencyEncoder(InTime):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """(chips x batch, ...) in [0, 1] -> 0 or 1, (chips x steps x batch, ...)."""
+        _check_probabilities("latency", x)
         if x.is_meta or x.numel() == 0:
             return x.new_zeros((x.shape[0] * self.steps, *x.shape[1:]))
-        _check_probabilities("latency", x)
         by_chip = x.reshape(self.chips, 1, x.shape[0] // self.chips, *x.shape[1:])
         at = torch.round((1 - by_chip) * (self.steps - 1))
         now = torch.arange(self.steps, device=x.device).reshape(1, -1, *(1,) * (by_chip.dim() - 2))
@@ -179,9 +172,9 @@ class PopulationEncoder(InTime):
         if x.dim() < 2:
             raise HpmlError(f"PopulationEncoder: input of shape {tuple(x.shape)}; expected (batch, channels, ...)")
         shape = (x.shape[0], self.fields * x.shape[1], *x.shape[2:])
+        _check_probabilities("population", x)
         if x.is_meta or x.numel() == 0:
             return x.new_zeros((shape[0] * self.steps, *shape[1:]))
-        _check_probabilities("population", x)
         centres = torch.linspace(0, 1, self.fields, dtype=x.dtype, device=x.device)
         centres = centres.reshape(-1, *(1,) * (x.dim() - 1))
         rates = torch.exp(-((x.unsqueeze(1) - centres) ** 2) / (2 * self.width**2)).reshape(shape)
