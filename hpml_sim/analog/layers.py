@@ -6,6 +6,7 @@ converters without noise. `program` makes chips of them and leaves these weights
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -181,15 +182,35 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         padding = self._reversed_padding_repeated_twice
         x = nn.functional.pad(input, padding, mode=mode) if any(padding) else input
+        pieces = self._pieces(x, chips)
+        if pieces > 1:
+            parts = x.unflatten(0, (chips, -1)).chunk(pieces, 1)
+            y = torch.cat([self._products(part.flatten(0, 1), chips).unflatten(0, (chips, -1)) for part in parts], 1)
+            y = y.flatten(0, 1)
+        else:
+            y = self._products(x, chips)
+        return y if self.bias is None else y + self.bias.view(-1, *[1] * n)
+
+    def _pieces(self, x: Tensor, chips: int) -> int:
+        """In how many pieces of the batch to go, so that the input vectors, each value many times, fit the memory."""
+        if self.training or self.crossbar.observing or torch.is_grad_enabled() or x.is_meta:
+            return 1
+        vectors = _product(_places(x, self.kernel_size, self.stride, self.dilation))
+        values = len(x) * vectors * (self.in_channels * _product(self.kernel_size))
+        return max(1, min(len(x) // chips, math.ceil(values / _MOST_VALUES)))
+
+    def _products(self, x: Tensor, chips: int) -> Tensor:
+        """The convolution of padded inputs, without bias."""
         patches, sizes = _patches(x, self.kernel_size, self.stride, self.dilation)  # (batch, channels * kernel, places)
-        batch, groups = len(input) // chips, self.groups
+        batch, groups = len(x) // chips, self.groups
         patches = patches.reshape(chips, batch, groups, -1, patches.shape[-1])
         vectors = patches.permute(0, 2, 1, 4, 3).flatten(2, 3)
         y = self.crossbar(vectors, self.matrix())  # (chips, groups, batch * places, out / groups)
-        y = y.unflatten(2, (batch, -1)).permute(0, 2, 1, 4, 3).reshape(len(input), self.out_channels, *sizes)
-        return y if self.bias is None else y + self.bias.view(-1, *[1] * n)
+        return y.unflatten(2, (batch, -1)).permute(0, 2, 1, 4, 3).reshape(len(x), self.out_channels, *sizes)
 
 
+_MOST_VALUES = 1 << 24
+"""Values of input vectors that one piece of an evaluation may hold: 64 MiB in float32."""
 _CONV_SETTINGS = (
     "in_channels",
     "out_channels",
@@ -209,20 +230,30 @@ def _patches(
     x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[Tensor, tuple[int, ...]]:
     """The input vectors of a convolution, (batch, channels * kernel, places), and the sizes of the places."""
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    sizes = tuple((n - r) // s + 1 for n, r, s in zip(x.shape[2:], reach, stride, strict=True))
-    if min(sizes) < 1:
-        raise HpmlError(f"analog convolution: input of sizes {tuple(x.shape[2:])} is smaller than the kernel {reach}")
+    sizes = _places(x, kernel, stride, dilation)
     if len(kernel) == 2:
         return nn.functional.unfold(x, kernel, dilation, 0, stride), sizes
     if len(kernel) == 1:
         patches = nn.functional.unfold(x.unsqueeze(2), (1, *kernel), (1, *dilation), 0, (1, *stride))
         return patches, sizes
-    for axis, (r, s) in enumerate(zip(reach, stride, strict=True)):
+    for axis, (r, s) in enumerate(zip(_reach(kernel, dilation), stride, strict=True)):
         x = x.unfold(2 + axis, r, s)[..., :: dilation[axis]]
     batch, channels = x.shape[:2]
     order = (0, 1, *range(2 + len(kernel), 2 + 2 * len(kernel)), *range(2, 2 + len(kernel)))
     return x.permute(order).reshape(batch, channels * _product(kernel), _product(sizes)), sizes
+
+
+def _reach(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[int]:
+    return [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+
+
+def _places(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[int, ...]:
+    """How many places a kernel has on a padded input, by dimension."""
+    reach = _reach(kernel, dilation)
+    sizes = tuple((n - r) // s + 1 for n, r, s in zip(x.shape[2:], reach, stride, strict=True))
+    if min(sizes) < 1:
+        raise HpmlError(f"analog convolution: input of sizes {tuple(x.shape[2:])} is smaller than the kernel {reach}")
+    return sizes
 
 
 def _product(sizes: tuple[int, ...]) -> int:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
-from hpml_sim.analog import calibrate, program
+from hpml_sim.analog import calibrate, layers, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.census import census
 from hpml_sim.convert import convert
@@ -292,3 +292,21 @@ def test_programmed_chips_change_their_type_and_take_no_weights():
     assert (high - low).abs().max() < 0.2 * low.std()  # one step of the ADC where rounding differs
     with pytest.raises(HpmlError, match=r"program that; hs\.save_chips"):
         chips.at("1 h").load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_evaluation_of_convolutions_in_pieces_computes_the_same(monkeypatch, kind):
+    torch.manual_seed(0)
+    dims = int(kind.__name__[4])
+    model = convert(kind(4, 6, 3, padding=1, groups=2), Analog("pcm", output_noise=0.0))
+    x = torch.rand(7, 4, *(6,) * dims)
+    calibrate(model, x)
+    chips = program(model, chips=3)
+    whole = chips.at("1 h")(x)
+    monkeypatch.setattr(layers, "_MOST_VALUES", 500)
+    pieces = []
+    patches = layers._patches
+    monkeypatch.setattr(layers, "_patches", lambda part, *rest: pieces.append(len(part)) or patches(part, *rest))
+    assert torch.equal(chips.at("1 h")(x), whole)
+    assert len(pieces) > 1
+    assert sum(pieces) == 3 * 7

@@ -77,7 +77,7 @@ def test_rate_mean_is_the_value():
 def test_rate_refuses_what_is_no_probability(value):
     x = images(2)
     x[1, 0, 2, 2] = value
-    with pytest.raises(HpmlError, match=r"lies in \[0, 1\]; scale the data"):
+    with pytest.raises(HpmlError, match=r"codes values in \[0, 1\]; scale the data"):
         RateEncoder(steps=2)(x)
 
 
