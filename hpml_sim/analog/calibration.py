@@ -41,7 +41,8 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         keeps scaling each input vector by its own largest value.
 
     Raises:
-        HpmlError: a model without analog layers, or of programmed chips. UnknownNameError: no data set has this name.
+        HpmlError: a model without analog layers, or of programmed chips; no inputs.
+        UnknownNameError: no data set has this name.
     """
     if isinstance(inputs, (str, Data)):
         inputs = stacked(load_data(inputs).train)[0].split(_BATCH)
@@ -51,15 +52,19 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         crossbar.reset_calibration()
         crossbar.observing = True
     modes = [(module, module.training) for module in model.modules()]
+    batches = 0
     try:
         with torch.no_grad():
             model.eval()
             for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
+                batches += 1
                 with one_pass(layers.values()):
                     if isinstance(batch, Mapping):
                         model(**batch)
                     else:
                         model(batch if isinstance(batch, Tensor) else batch[0])
+        if not batches:
+            raise HpmlError("calibrate: inputs= held no batch (an iterator that was used before?); give some inputs")
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():
             crossbar.load_state_dict(before[name])

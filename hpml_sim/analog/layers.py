@@ -209,8 +209,8 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         return y.unflatten(2, (batch, -1)).permute(0, 2, 1, 4, 3).reshape(len(x), self.out_channels, *sizes)
 
 
-_MOST_VALUES = 1 << 24
-"""Values of input vectors that one piece of an evaluation may hold: 64 MiB in float32."""
+_MOST_VALUES = 1 << 22
+"""Values of input vectors that one piece of an evaluation may hold: 16 MiB in float32."""
 _CONV_SETTINGS = (
     "in_channels",
     "out_channels",

@@ -346,7 +346,7 @@ _RULES: dict[type | str, Rule] = {
     "snntorch._neurons.associative.AssociativeLeaky": Rule(None),  # linear attention, not neurons
     "snntorch._neurons.leakyparallel.LeakyParallel": _SEQUENCE,
     "hpml_sim.spiking.neurons.LeakyNeurons": Rule(count_folded_neurons),
-    "hpml_sim.spiking.neurons.RecurrentNeurons": Rule(count_recurrent_neurons),
+    "hpml_sim.spiking.multistep_neurons.RecurrentNeurons": Rule(count_recurrent_neurons),
     "hpml_sim.spiking.neurons.LeakyIntegrators": Rule(count_integrators),
     "hpml_sim.spiking.in_time.MaxPoolInTime": Rule(count_values("pool")),
     "hpml_sim.spiking.in_time.DropoutInTime": Rule(count_nothing),

@@ -65,6 +65,11 @@ def estimate(
         raise HpmlError(f"batch={batch!r}: must be a whole number >= 1, or 'best'")
     if chips is not None and chips < 1:
         raise HpmlError(f"chips={chips!r}: must be >= 1")
+    if not isinstance(census, Census):
+        raise HpmlError(
+            f"estimate takes a census, not {type(census).__name__}: hs.estimate(hs.census(network, data=samples), "
+            "card), or input_shape= in place of data="
+        )
     if not census.layers:
         raise HpmlError("the census has no layers: nothing to estimate; pass the census of a network (hs.census)")
     given = {

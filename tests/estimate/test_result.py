@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from hpml_sim.census import Census
 from hpml_sim.errors import HpmlError, ScopeError
@@ -68,3 +69,8 @@ def test_layers_unknown_to_the_census_are_named():
     census = Census(mlp(10, 10).layers, not_counted=("weird (Foo)",))
     for card in (digital(), crossbar()):
         assert any("weird (Foo)" in sentence for sentence in estimate(census, card).not_counted)
+
+
+def test_a_network_in_place_of_its_census_is_said():
+    with pytest.raises(HpmlError, match=r"takes a census, not Linear: hs\.estimate\(hs\.census"):
+        estimate(torch.nn.Linear(4, 4), digital())
