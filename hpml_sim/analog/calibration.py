@@ -52,18 +52,19 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         crossbar.reset_calibration()
         crossbar.observing = True
     modes = [(module, module.training) for module in model.modules()]
-    batches = 0
+    batches: Iterable[Any] = [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs
+    any_batch = False
     try:
         with torch.no_grad():
             model.eval()
-            for batch in [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs:
-                batches += 1
+            for batch in batches:
+                any_batch = True
                 with one_pass(layers.values()):
                     if isinstance(batch, Mapping):
                         model(**batch)
                     else:
                         model(batch if isinstance(batch, Tensor) else batch[0])
-        if not batches:
+        if not any_batch:
             raise HpmlError("calibrate: inputs= held no batch (an iterator that was used before?); give some inputs")
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():

@@ -197,7 +197,8 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             return 1
         vectors = _product(_places(x, self.kernel_size, self.stride, self.dilation))
         values = len(x) * vectors * (self.in_channels * _product(self.kernel_size))
-        return max(1, min(len(x) // chips, math.ceil(values / _MOST_VALUES)))
+        most = _MOST_VALUES if x.device.type == "cpu" else _MOST_ELSEWHERE
+        return max(1, min(len(x) // chips, math.ceil(values / most)))
 
     def _products(self, x: Tensor, chips: int) -> Tensor:
         """The convolution of padded inputs, without bias."""
@@ -210,7 +211,9 @@ class _AnalogConv(nn.modules.conv._ConvNd):
 
 
 _MOST_VALUES = 1 << 22
-"""Values of input vectors that one piece of an evaluation may hold: 16 MiB in float32."""
+"""Values of input vectors that one piece of an evaluation may hold: 16 MiB in float32, which caches like."""
+_MOST_ELSEWHERE = 1 << 28
+"""The same on a GPU, which likes large products: 1 GiB."""
 _CONV_SETTINGS = (
     "in_channels",
     "out_channels",
