@@ -46,7 +46,8 @@ class Roofline:
     `operation_j` spreads the dynamic power at the best matrix rate over its operations, operand traffic on the chip
     included; `byte_j` prices traffic to DRAM. A layer pays the larger of the two (its bound resource), not the sum.
 
-    `launch_s` is what starting one operator takes at least, `call_s` what a forward call takes besides its operators.
+    `start_s` is what starting one operator takes, `kernel_s` the shortest kernel, `call_s` what a forward call takes
+    besides its operators. Where the host runs `ahead`, it starts operators while the GPU works on earlier ones.
     `cache_bandwidth` limits whatever a layer touches, from DRAM or not.
     `slowdown` is how many times as long an operation of a convolution takes as one of a matrix product.
 
@@ -60,8 +61,10 @@ class Roofline:
     headroom: float
     operation_j: float
     byte_j: float
-    launch_s: float
+    start_s: float
     call_s: float
+    kernel_s: float = 0.0
+    ahead: bool = False
     slowdown: float = 1.0
     cache_bandwidth: float = math.inf
 
@@ -87,7 +90,9 @@ class Roofline:
             headroom=headroom,
             operation_j=headroom / rate,
             byte_j=at(card.energy_per_byte, corner),
-            launch_s=at(_started(card, engine), corner),
+            start_s=at(_started(card, engine), corner),
+            kernel_s=at(card.replay_time, corner),
+            ahead=card.dispatch_time is not None and not copies,
             call_s=at(card.call_time, corner) + copies * dispatch_s,
             cache_bandwidth=math.inf if card.cache_bandwidth is None else at(card.cache_bandwidth, fast),
             slowdown=at(card.compute_efficiency, fast)
@@ -102,14 +107,11 @@ class Roofline:
         """Joules above idle and clocks, for operations and bytes to DRAM."""
         return np.maximum(self.operation_j * operations, self.byte_j * traffic)
 
-    def limits_s(
-        self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray, launches: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Seconds that each limit alone would take: compute, memory, launch and, where there is one, power."""
+    def limits_s(self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray) -> dict[str, np.ndarray]:
+        """Seconds that each limit of the device alone would take: compute, memory and, where there is one, power."""
         limits = {
             "compute": operations / self.rate,
             "memory": np.maximum(traffic / self.bandwidth, touched / self.cache_bandwidth),
-            "launch": self.launch_s * launches,
         }
         if self.headroom > 0:
             limits["power"] = self.dynamic_j(operations, traffic) / self.headroom
@@ -118,8 +120,20 @@ class Roofline:
     def time_s(
         self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray, launches: np.ndarray
     ) -> np.ndarray:
-        """Seconds: the limit that takes longest."""
-        return np.maximum.reduce(list(self.limits_s(operations, traffic, touched, launches).values()))
+        """Seconds from the end of the layer before to its own end.
+
+        Started one after the other: the longer of the start and the work. With the host ahead, layer k ends at
+        f_k = max(h_k, f_(k-1)) + g_k, where h_k is when the host has started it and g_k its work on the device;
+        unrolled, f_k = G_k + max over j <= k of (h_j - G_(j-1)) with G the running sum of g.
+        """
+        work = np.maximum.reduce(list(self.limits_s(operations, traffic, touched).values()))
+        starts = self.start_s * launches
+        if not self.ahead:
+            return np.maximum(work, starts)
+        work = np.maximum(work, self.kernel_s * launches)
+        worked = np.cumsum(work)
+        ends = worked + np.maximum.accumulate(np.cumsum(starts) - (worked - work))
+        return np.diff(ends, prepend=0.0)
 
 
 def _started(card: DigitalCard, engine: Engine) -> Quantity:
@@ -181,11 +195,12 @@ def estimate_digital(
 ) -> Estimate:
     """Energy and time of a network on a CPU or GPU.
 
-    For a batch b and layer k: t_k = max(operations / (eta_c peak), bytes / (eta_m bandwidth), launches t_launch),
-    T(b) = t_call + sum t_k, E(b) = (P_idle + P_active) T + sum max(e_op operations, e_byte bytes), with mean power
-    capped at the board limit (t_k stretches). An inference takes E(b)/b; throughput b/T(b); latency T(b).
-    t_launch is the host's time for one operator (`dispatch_time`); in a CUDA graph it is that of one recorded kernel
-    (`replay_time`), and t_call has two operators more, which copy the input in and the result out.
+    For a batch b and layer k: g_k = max(operations / (eta_c peak), bytes / (eta_m bandwidth)), T(b) = t_call + the sum
+    of g_k and of what starting them adds, E(b) = (P_idle + P_active) T + sum max(e_op operations, e_byte bytes), with
+    mean power capped at the board limit (g_k stretches). An inference takes E(b)/b; throughput b/T(b); latency T(b).
+    Where the card says what the host takes for an operator (`dispatch_time`), the host runs ahead of the GPU, which
+    waits only for what has not been started. In a CUDA graph a kernel takes at least `replay_time`, and t_call has two
+    operators more, which copy the input in and the result out.
 
     Args:
         census: what there is to do.
@@ -229,7 +244,8 @@ def estimate_digital(
     idle = ledger.use(card.power_idle) * devices
     active = ZERO if card.power_active is None else ledger.use(card.power_active)
 
-    spans = [("", call), *((y.name, Band(*map(float, t))) for y, t in zip(census.layers, times.T, strict=True))]
+    # A layer waits less where the one before took longer, so that the corners of one layer need not be in order.
+    spans = [("", call), *((y.name, _ordered(t)) for y, t in zip(census.layers, times.T, strict=True))]
     for name, span in spans:
         ledger.add(name, "idle", at_least(span * idle, PROCESSOR) / batch, card.power_idle)
         if card.power_active is not None:
@@ -248,9 +264,9 @@ def estimate_digital(
         if term.component != "idle":
             without_idle = without_idle + term.energy_j
 
-    latency = at_least(sum((span for _, span in spans), ZERO), PROCESSOR)
+    latency = at_least(call + Band(*map(float, times.sum(axis=1))), PROCESSOR)
     _remarks(ledger, census, card, work, batch, cache, devices)
-    overheads = call.nominal + float((work.launches * nominal.launch_s).sum())
+    overheads = call.nominal + float((work.launches * nominal.start_s).sum())
     if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
         ledger.assume("the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less")
     if engine in ("torch-compile", "numba-cuda"):
@@ -273,23 +289,34 @@ def estimate_digital(
             "energy_without_idle_j": without_idle.nominal,
         },
         apart={"energy_without_idle_j": without_idle},
-        roof=_roof(corners, census, work, batch, traffic),
+        roof=_roof(corners, census, work, batch, traffic, times[1]),
     )
 
 
-def _roof(corners: list[Roofline], census: Census, work: _Work, batch: int, traffic: np.ndarray) -> Roof:
-    """The layers under the ceilings. Where compute and power agree (a card without clocks' power), it is compute."""
+def _ordered(corners: np.ndarray) -> Band:
+    """The band from the least of three figures to the largest; the middle one is nominal."""
+    return Band(float(corners.min()), float(corners[1]), float(corners.max()))
+
+
+def _roof(
+    corners: list[Roofline], census: Census, work: _Work, batch: int, traffic: np.ndarray, spans: np.ndarray
+) -> Roof:
+    """The layers under the ceilings; "launch" limits one that waits for its start for most of its time.
+
+    Where compute and power agree (a card without clocks' power), it is compute.
+    """
     fast, nominal, slow = corners
     operations = batch * work.operations
     paced = nominal.paced(operations, work.convolves)
-    limits = nominal.limits_s(paced, traffic, work.touched(batch), work.launches)
-    seconds = np.stack(list(limits.values()))
+    limits = nominal.limits_s(paced, traffic, work.touched(batch))
+    names, seconds = [*limits, "launch"], np.stack(list(limits.values()))
     longest = np.argmax(seconds * (1 - 1e-12 * np.arange(len(limits)))[:, None], axis=0)  # the first of equals
+    longest = np.where(seconds.max(axis=0) < spans / 2, len(limits), longest)
     return Roof(
         operations_hz=Band(slow.rate, nominal.rate, fast.rate),
         bandwidth=Band(slow.bandwidth, nominal.bandwidth, fast.bandwidth),
         layers=tuple(
-            LayerWork(y.name, float(operations[k]), float(traffic[k]), float(seconds[i, k]), list(limits)[i])
+            LayerWork(y.name, float(operations[k]), float(traffic[k]), float(spans[k]), names[i])
             for k, (y, i) in enumerate(zip(census.layers, longest, strict=True))
         ),
     )

@@ -68,6 +68,8 @@ def ceilings_card(ceilings: Ceilings, name: str) -> str:
         )
     lines += _power(ceilings)
     lines += _quantity("launch_time", ceilings.launch_s * 1e6, "us", "one more small layer in an eager chain")
+    if ceilings.device == "cuda":
+        lines += _quantity("dispatch_time", ceilings.launch_s * 1e6, "us", "the same: the host's time")
     lines += _quantity("call_time", ceilings.call_s * 1e6, "us", "an eager call besides its layers, synchronised")
     lines += [
         "",

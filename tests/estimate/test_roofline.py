@@ -175,18 +175,34 @@ HOST = {"dispatch_time": q(20, "us", low=5, high=40), "replay_time": q(2, "us"),
 
 
 def test_an_eager_operator_takes_the_host_its_time_and_a_recorded_kernel_less():
-    """By hand: 2 layers far below any launch; eager 3 + 2 x 20 us, as a graph 3 + 2 x 20 (copies) + 2 x 2 us."""
+    """By hand: 2 layers far below any launch; eager 3 + 2 x 20 us and the last kernel's 2 us; as a graph 3 + 2 x 20 us
+    (copies) + 2 x 2 us."""
     eager, graph = (estimate(mlp(10, 10, 10), digital(**HOST), engine=e) for e in (None, "cuda-graph"))
-    assert eager.latency_s.nominal == pytest.approx(43e-6)
+    assert eager.latency_s.nominal == pytest.approx(45e-6)
     assert graph.latency_s.nominal == pytest.approx(47e-6)
     deep = mlp(*[10] * 101)
     eager, graph = (estimate(deep, digital(**HOST), engine=e) for e in ("torch", "cuda-graph"))
-    assert eager.latency_s.nominal == pytest.approx(3e-6 + 100 * 20e-6)
+    assert eager.latency_s.nominal == pytest.approx(3e-6 + 100 * 20e-6 + 2e-6)
     assert graph.latency_s.nominal == pytest.approx(3e-6 + 40e-6 + 100 * 2e-6)
-    assert eager.latency_s.low == pytest.approx(3e-6 + 100 * 5e-6)
-    assert eager.latency_s.high == pytest.approx(3e-6 + 100 * 40e-6)
+    assert eager.latency_s.low == pytest.approx(3e-6 + 100 * 5e-6 + 2e-6)
+    assert eager.latency_s.high == pytest.approx(3e-6 + 100 * 40e-6 + 2e-6)
     assert any("waits for it" in sentence for sentence in eager.assumptions)
     assert not any("waits for it" in sentence for sentence in graph.assumptions)
+
+
+def test_the_host_runs_ahead_while_the_gpu_works():
+    """By hand: starts at 20, 40, 60 us; the first layer works for 100 us (1e8 operations), the others 2 us each."""
+    big = LayerCount("big", "linear", rows=100, cols=100, vectors=5000, macs=5e7, weight_count=10**4)
+    network = Census((big, linear("a", 10, 10), linear("b", 10, 10)))
+    found = estimate(network, digital(**HOST))
+    assert found.latency_s.nominal == pytest.approx(3e-6 + 20e-6 + 100e-6 + 2 * 2e-6)
+    assert {y.layer: (y.limit, y.time_s) for y in found.roof.layers} == {
+        "big": ("compute", pytest.approx(120e-6)),
+        "a": ("launch", pytest.approx(2e-6)),
+        "b": ("launch", pytest.approx(2e-6)),
+    }
+    reversed_order = estimate(Census(network.layers[::-1]), digital(**HOST))
+    assert reversed_order.latency_s.nominal == pytest.approx(3e-6 + 60e-6 + 100e-6)
 
 
 def test_without_such_figures_every_engine_pays_the_launch():
