@@ -27,7 +27,7 @@ import hpml_sim as hs
 import hpml_sim.runs.passes as passes
 
 comparing: Any = importlib.import_module("hpml_sim.compare")  # the name `hs.compare` is the function
-WORK = ("fit", "convert", "program", "evaluate", "census", "estimate", "measure")
+WORK = ("fit", "convert", "program", "evaluate", "census", "estimate", "measure_in_own_process")
 ON = ["h200", "pcm-hermes", "loihi"]
 
 

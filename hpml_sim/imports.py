@@ -61,6 +61,33 @@ def called(what: str, spec: str, /, **options: Any) -> Any:
         raise HpmlError(f"{what} {spec!r}, called with {given}: {type(error).__name__}: {error}") from error
 
 
+@contextmanager
+def sent_whole() -> Iterator[None]:
+    """Let cloudpickle send code along that another Python with our `sys.path` would not find.
+
+    Of a script or a notebook it does so by itself; here it learns of modules whose folder was on the path only while
+    they were imported, such as those beside a "file.py:callable".
+    """
+    import cloudpickle
+
+    loaded = {name: m for name, m in sys.modules.items() if isinstance(m, ModuleType) and m.__name__ == name}
+    there: dict[str, bool] = {}
+    for name, module in loaded.items():
+        top = name.partition(".")[0]
+        if top not in there and module.__spec__ is not None and (module.__spec__.origin or "").endswith(".py"):
+            there[top] = any(finder.find_spec(top, None) is not None for finder in sys.meta_path)
+    away = [module for name, module in loaded.items() if not there.get(name.partition(".")[0], True)]
+    already = cloudpickle.list_registry_pickle_by_value()
+    away = [module for module in away if module.__name__ not in already]
+    for module in away:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in away:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
 def _file_module(path: Path) -> ModuleType:
     """The module in a file, executed anew: a file that was changed is read as it is now."""
     path = path.expanduser().resolve()

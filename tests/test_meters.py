@@ -1,15 +1,21 @@
+import json
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from hpml_sim import models
 from hpml_sim.errors import HpmlError
-from hpml_sim.meters import measure, measure_batches
+from hpml_sim.meters import measure, measure_batches, measure_in_own_process
 from hpml_sim.meters.energy import Availability, Nvml, Rapl
 
 
@@ -92,23 +98,113 @@ def test_a_counter_that_stands_still_is_not_waited_for_forever():
     assert m.calls > 0
 
 
-def test_a_process_of_its_own_measures_the_same_model(tmp_path):
-    class Local(nn.Linear):  # known to nobody but this test
+class Reports(nn.Module):
+    """Writes down who runs it, where, and with what."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file = str(file)
+
+    def forward(self, x):
+        told = {"pid": os.getpid(), "threads": torch.get_num_threads(), "cores": sorted(os.sched_getaffinity(0))}
+        Path(self.file).write_text(json.dumps(told | {"batch": len(x)}))
+        return x
+
+
+def test_a_process_of_its_own_has_the_same_threads_and_cores(tmp_path):
+    class Local(Reports):  # known to nobody but this test
         pass
 
-    m = measure(Local(4, 2), torch.rand(3, 4), min_window_s=0.02, windows=2, warmup_s=0.0, own_process=True)
-    assert m.batch == 3
-    assert len(m.windows) == 2
-    assert m.latency_s == pytest.approx(np.median(m.samples_s))
+    file, threads, cores = tmp_path / "told.json", torch.get_num_threads(), os.sched_getaffinity(0)
+    model, examples = Local(file), [torch.rand(1, 4), torch.rand(3, 4)]
+    torch.set_num_threads(3)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        one, three = measure_in_own_process(model, examples, min_window_s=0.02, windows=2, warmup_s=0.0)
+    finally:
+        torch.set_num_threads(threads)
+        os.sched_setaffinity(0, cores)
+    told = json.loads(file.read_text())
+    assert told.pop("pid") != os.getpid()
+    assert told == {"threads": 3, "cores": [min(cores)], "batch": 3}
+    assert (one.batch, three.batch, len(three.windows)) == (1, 3, 2)
+    assert three.latency_s == pytest.approx(np.median(three.samples_s))
 
 
 def test_what_another_process_cannot_get_or_run_is_said():
     stuck = nn.Linear(4, 2)
     stuck.lock = threading.Lock()
-    with pytest.raises(HpmlError, match=r"cannot be sent to another process.*own_process=False"):
+    with pytest.raises(HpmlError, match=r"cannot be sent there \(TypeError.*hs.measure\(model, example\)"):
         measure(stuck, torch.rand(1, 4), own_process=True)
-    with pytest.raises(HpmlError, match=r"the other process failed.*mat1 and mat2"):
+    with pytest.raises(HpmlError, match=r"RuntimeError: mat1 and mat2"):
         measure(nn.Linear(4, 2), torch.rand(1, 5), own_process=True)
+
+
+class Killed(nn.Module):
+    """Ends the process that runs it, like a lack of memory would."""
+
+    def forward(self, x):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_measuring_process_that_is_killed_is_said():
+    with pytest.raises(HpmlError, match="ended by SIGKILL"):
+        measure_in_own_process(Killed(), [torch.rand(1, 4)])
+
+
+_ASKS = """
+import sys
+import torch
+from hpml_sim.meters import measure_in_own_process
+from test_meters import Reports, Sleeps
+
+measure_in_own_process(Sleeps(sys.argv[1]), [torch.rand(1, 4)])
+"""
+
+
+class Sleeps(Reports):
+    """Writes down who runs it, and then takes forever."""
+
+    def forward(self, x):
+        super().forward(x)
+        time.sleep(600)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+def test_no_measuring_process_is_left_behind(how, tmp_path, repository):
+    """Ctrl-C to this process alone, and an end that it cannot react to."""
+    file = tmp_path / "told.json"
+    path = os.pathsep.join([str(repository), str(repository / "tests")])
+    asks = subprocess.Popen(
+        [sys.executable, "-c", _ASKS, str(file)], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE
+    )
+    with asks:
+        _until(lambda: file.exists() and file.read_text().endswith("}"))
+        child = json.loads(file.read_text())["pid"]
+        assert child != asks.pid
+        asks.send_signal(how)
+        asks.wait(20)
+    _until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+
+
+def _until(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_network_from_a_file_finds_what_lies_beside_it(tmp_path):
+    (tmp_path / "beside_it.py").write_text("from torch import nn\n\n\nclass Scaled(nn.Linear):\n    scale = 2.0\n")
+    (tmp_path / "own_net.py").write_text(
+        "import beside_it\n\n\nclass Own(beside_it.Scaled):\n"
+        "    def forward(self, x):\n        return self.scale * super().forward(x)\n\n\n"
+        "def net():\n    return Own(4, 2)\n"
+    )
+    net = models.imported(f"{tmp_path / 'own_net.py'}:net")
+    assert str(tmp_path) not in sys.path
+    assert measure(net, torch.rand(3, 4), own_process=True, min_window_s=0.01, windows=1, warmup_s=0.0).batch == 3
+    del sys.modules["beside_it"]
 
 
 class Costs(nn.Module):

@@ -2,7 +2,7 @@
 
 meters/energy.py    one class a power meter: NVML (NVIDIA GPUs), RAPL (Intel and AMD processors)
 meters/measure.py   `measure`: repeated, warmed-up, synchronised timing of a model, with the meters running, idle apart
-meters/own_process.py  the same in a fresh process
+meters/own_process.py  `measure_in_own_process`: the same in a fresh process, as `compare` measures
 meters/batches.py   `measure_batches`: the best batch, found by measuring
 """
 
@@ -11,3 +11,4 @@ from hpml_sim.meters.batches import measure_batches as measure_batches
 from hpml_sim.meters.measure import Measurement as Measurement
 from hpml_sim.meters.measure import Window as Window
 from hpml_sim.meters.measure import measure as measure
+from hpml_sim.meters.own_process import measure_in_own_process as measure_in_own_process

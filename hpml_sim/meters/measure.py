@@ -84,11 +84,12 @@ def measure(
         windows: how many, >= 1.
         warmup_s: calls for at least this long come first and are not counted.
         meter: a power meter; by default the one that belongs to the device.
-        own_process: measure in a fresh process, where nothing is left of what this one did (threads, caches, memory);
-            model and example are sent there, and its own meter is taken.
+        own_process: measure in a fresh process, where nothing is left of what this one did (threads, caches, memory),
+            as `compare` does; model, example and meter are sent there. It takes the time of importing torch.
 
     Raises:
-        HpmlError: an empty batch, a window that is not positive, or a model that cannot be sent to another process.
+        HpmlError: an empty batch, a window that is not positive, or a model that cannot be sent to another process or
+            fails there.
     """
     if example.shape[0] < 1 or windows < 1 or (min_window_s is not None and not min_window_s > 0):
         raise HpmlError(
@@ -98,8 +99,8 @@ def measure(
         from hpml_sim.meters.own_process import measure_in_own_process
 
         return measure_in_own_process(
-            model, example, min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter
-        )
+            model, [example], min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter
+        )[0]
     meter = meter or meter_for(example.device)
     available = meter.available()
     read = meter.energy_j if available.ok else None
