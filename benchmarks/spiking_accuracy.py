@@ -36,7 +36,7 @@ import torch
 from torch import nn
 
 import hpml_sim as hs
-from hpml_sim.data import stacked
+from hpml_sim.batches import first
 from hpml_sim.machine import machine, versions
 
 Row = dict[str, Any]
@@ -71,7 +71,7 @@ def fashion(seed: int) -> list[Row]:
     seconds = time.perf_counter() - start
     found = row("784-1000-10, T=25, 5 epochs", hs.evaluate(model, data), 84.0, training_s=seconds)
     assert isinstance(model, hs.spiking.SpikingModel)
-    rates = hs.spiking.firing_rates(model, stacked(data.test)[0][:1000])
+    rates = hs.spiking.firing_rates(model, first(data.test, 1000)[0])
     return [{**found, "rates": rates}, *in_integers(model, data, found["percent"])]
 
 
@@ -80,7 +80,7 @@ def population(seed: int) -> list[Row]:
     from snntorch import functional, surrogate
 
     data = hs.load_data(FASHION)
-    inputs, labels = stacked(data.train)
+    inputs, labels = first(data.train, 60_000)
     rows = []
     for outputs, asked in ((10, None), (500, 80.0)):
         torch.manual_seed(seed)
@@ -160,7 +160,7 @@ def converted_digits(seed: int) -> list[Row]:
 def converted_fashion(kind: str, seed: int) -> list[Row]:
     data = hs.load_data(FASHION)
     if kind != "mlp":  # 64 steps of a CNN take a while
-        some = torch.utils.data.TensorDataset(*(part[:2000] for part in stacked(data.test)))
+        some = torch.utils.data.TensorDataset(*first(data.test, 2000))
         data = hs.Data(data.name, data.train, some, data.input_shape, data.classes)
     return converted(kind, data, 3, (16, 32, 64), seed)
 

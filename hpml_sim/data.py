@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
+from hpml_sim.batches import Samples, has_items, label_of
 from hpml_sim.errors import HpmlError, UnknownNameError, needs
 from hpml_sim.image_files import IMAGE_SETS, read_images
 from hpml_sim.imports import called, names_code
@@ -57,6 +58,28 @@ def load_data(data: str | Data | tuple[Dataset, Dataset]) -> Data:
     return _of_pair(data, "custom")
 
 
+def samples_of(data: str | Data | Samples | tuple[Samples, Samples], which: Literal["train", "test"]) -> Samples:
+    """The training or the test samples that are meant; only data sets by name are loaded, and nothing is gone through.
+
+    Args:
+        data: a name or a `Data`; a (train, test) pair, which is any tuple or list of two; or the samples themselves.
+        which: of the two.
+
+    Raises:
+        UnknownNameError: no data set has this name. HpmlError: neither name, `Data`, pair nor samples.
+    """
+    if isinstance(data, (str, Data)):
+        return getattr(load_data(data), which)
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        data = data[which == "test"]
+    if isinstance(data, Dataset) or has_items(data) or isinstance(data, Iterable):
+        return data
+    raise HpmlError(
+        f"data: {type(data).__name__} is neither a name, a Data, a (train, test) pair, a dataset of (input, label) "
+        "items nor an iterable of (inputs, labels) batches"
+    )
+
+
 def _of_pair(pair: Any, name: str) -> Data:
     """A (train, test) pair, every item looked at."""
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
@@ -66,39 +89,16 @@ def _of_pair(pair: Any, name: str) -> Data:
 
 
 def _labels(split: Any, which: str) -> Iterator[int]:
-    try:
-        count = len(split)
-    except TypeError as error:
-        raise HpmlError(f"data: the {which} set has no length; give datasets with __len__ and __getitem__") from error
-    if count == 0:
+    if not has_items(split):
+        raise HpmlError(
+            f"data: the {which} set, a {type(split).__name__}, has no items to be asked for by number; a comparison "
+            "needs datasets with __len__ and __getitem__ (of a DataLoader its .dataset); hs.fit and hs.evaluate take "
+            "batches as well"
+        )
+    if len(split) == 0:
         raise HpmlError(f"data: the {which} set is empty")
-    for i in range(count):
-        item = split[i]
-        if not (isinstance(item, (tuple, list)) and len(item) == 2):
-            raise HpmlError(
-                f"data: each item must be an (input, label) pair, got {type(item).__name__} as item {i} of the {which} "
-                "set; accuracy needs labels, `hpml-sim estimate MODEL --input-shape ...` does not"
-            )
-        try:
-            label = int(item[1])
-            whole = label == item[1] and label >= 0
-        except (TypeError, ValueError):
-            whole = False
-        if not whole:
-            raise HpmlError(f"data: label {item[1]!r} of item {i} of the {which} set must be a whole number >= 0")
-        yield int(item[1])
-
-
-def stacked(split: Dataset) -> tuple[Tensor, Tensor]:
-    """All inputs (n, ...) and labels (n,) of a split as two tensors."""
-    if isinstance(split, TensorDataset):
-        return split.tensors[0], split.tensors[1]
-    inputs, labels = zip(*_items(split), strict=True)
-    return torch.stack([torch.as_tensor(x) for x in inputs]), torch.as_tensor([int(y) for y in labels])
-
-
-def _items(split: Dataset) -> Iterator[tuple[Tensor, ...]]:
-    return (split[i] for i in range(len(split)))  # type: ignore[arg-type]
+    for i in range(len(split)):
+        yield label_of(split[i], f"item {i} of the {which} set")
 
 
 def _digits() -> Data:

@@ -13,10 +13,11 @@ import torch
 from torch.utils.data import Subset
 
 from hpml_sim.analog import has_analog_layers, program
+from hpml_sim.batches import first
 from hpml_sim.census import census
 from hpml_sim.compare import targets_of, workers_of
 from hpml_sim.convert import convert
-from hpml_sim.data import Data, load_data, stacked
+from hpml_sim.data import Data, load_data
 from hpml_sim.evaluation import evaluate
 from hpml_sim.progress import progress, quiet
 from hpml_sim.runs.execution import workers_at
@@ -153,7 +154,7 @@ class _Probes:
         model = convert(resolve_model(self.model, self.task, **point.network)[0], point.target)
         tuned = not isinstance(point.target, Digital)
         total = self.plan.tune_epochs * self._epoch_s(model, point) if tuned and self.plan.tune_epochs else 0.0
-        x = stacked(self.small.test)[0][:CENSUS_SAMPLES]
+        x, _ = first(self.small.test, CENSUS_SAMPLES)
         total += _seconds(lambda: census(model, data=x))
         share = len(self.task.test) / self.test_samples  # type: ignore[arg-type]
         if not has_analog_layers(model):

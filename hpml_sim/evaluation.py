@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.data import Data, load_data, stacked
+from hpml_sim.batches import Samples, in_order
+from hpml_sim.data import Data, samples_of
 from hpml_sim.errors import HpmlError, NotFiniteError
+from hpml_sim.observing import observed
 
 
 @dataclass(frozen=True)
@@ -58,34 +60,34 @@ def _wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, 
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # rounding may leave the share out
 
 
-def evaluate(model: nn.Module, data: str | Data | tuple, *, batch_size: int = 500) -> Accuracy:
+def evaluate(
+    model: nn.Module, data: str | Data | Samples | tuple[Samples, Samples], *, batch_size: int = 500
+) -> Accuracy:
     """Accuracy on the test set; for programmed chips one accuracy a chip.
 
     Args:
         model: (batch, ...) -> (batch, classes), or programmed chips (`chips.at(time)`): (batch, ...) -> (chips, batch,
-            classes). It is put into evaluation mode for the call.
-        data: a name, a `Data`, or a (train, test) pair of datasets of (input, label).
-        batch_size: samples evaluated at a time; it does not change the result.
+            classes). It runs in evaluation mode, each batch from rest, and is left as it was found.
+        data: a name, a `Data`, a (train, test) pair, or the test samples themselves: a dataset of (input, label) items,
+            a `DataLoader` or another iterable of (inputs, labels) batches. One batch is held at a time.
+        batch_size: samples evaluated at a time; it does not change the result. What makes its own batches keeps them.
 
     Returns:
         Mean, spread and 95 % interval: over the chips, or over the test samples for a single model.
 
     Raises:
-        NotFiniteError: an output that is NaN or infinite. HpmlError: one of the wrong shape.
+        NotFiniteError: an output that is NaN or infinite. HpmlError: one of the wrong shape, or no samples.
     """
-    inputs, labels = stacked(load_data(data).test)
+    if batch_size < 1:
+        raise HpmlError(f"evaluate: batch_size={batch_size!r} must be >= 1")
+    samples = samples_of(data, "test")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    inputs, labels = inputs.to(device), labels.to(device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            right = sum(
-                _correct(model(x), y) for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
-            )
-    finally:
-        model.train(was_training)
-    return Accuracy.of([int(r) / len(labels) for r in torch.atleast_1d(right)], len(labels))
+    right, count = torch.zeros((), dtype=torch.int64, device=device), 0
+    with observed(model):
+        for x, y in in_order(samples, batch_size):
+            right = right + _correct(model(x.to(device)), y.to(device))
+            count += len(y)
+    return Accuracy.of([int(r) / count for r in torch.atleast_1d(right)], count)
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:

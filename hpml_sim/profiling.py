@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.machine import cpu_name
+from hpml_sim.observing import observed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,17 +78,12 @@ def profile(model: nn.Module, example: Tensor, *, calls: int = 30, trace: str | 
     if not leaves or leaves.keys() == {""}:
         raise HpmlError(f"profile: {type(model).__name__} has no layers inside; profile a network that holds it")
     gpu = example.device.type == "cuda"
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for _ in range(max(3, calls // 10)):
-                model(example)
-            call_s = float(np.median([_timed(model, example) for _ in range(calls)]))
-            seconds = _layer_seconds(model, leaves, example, calls)
-            found = _profiler_run(model, leaves, example, min(calls, 10), path)
-    finally:
-        model.train(was_training)
+    with observed(model):
+        for _ in range(max(3, calls // 10)):
+            model(example)
+        call_s = float(np.median([_timed(model, example) for _ in range(calls)]))
+        seconds = _layer_seconds(model, leaves, example, calls)
+        found = _profiler_run(model, leaves, example, min(calls, 10), path)
     table = [
         {"layer": name, "kind": type(layer).__name__, "seconds": seconds.get(name, 0.0)}
         for name, layer in leaves.items()

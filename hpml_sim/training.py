@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,9 +13,13 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.in_memory import InMemoryTraining
 from hpml_sim.analog.write_pulses import WritePulses
-from hpml_sim.data import Data, load_data, stacked
+from hpml_sim.batches import Samples
+from hpml_sim.data import Data, samples_of
+from hpml_sim.distillation import Objective
 from hpml_sim.distributed import Team
 from hpml_sim.errors import HpmlError, NotFiniteError, UnknownNameError
+from hpml_sim.feeding import Feed, Part
+from hpml_sim.observing import from_rest
 from hpml_sim.progress import progress
 
 Optimiser = str | Callable[..., torch.optim.Optimizer]
@@ -38,11 +42,11 @@ class History:
 
 def fit(
     model: nn.Module,
-    data: str | Data | tuple,
+    data: str | Data | Samples | tuple[Samples, Samples],
     *,
     epochs: int = 10,
     lr: float | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     optimiser: Optimiser | None = None,
     teacher: nn.Module | None = None,
     temperature: float = 4.0,
@@ -57,6 +61,10 @@ def fit(
     weights are pulsed devices (`Analog(..., device=...)`), aihwkit's SGD sends the pulses in place of Adam; they cannot
     be seeded, so two such trainings differ. Under `torchrun` the processes train together (`hpml_sim.distributed`).
 
+    Only one batch of a dataset, a loader or another iterable is held at a time, so that it may be larger than the
+    memory; tensors in memory are used as they lie. Each batch starts with all neurons at rest, also where the model
+    keeps its state from call to call (`keep_state`); that state stays as it was found.
+
     With a teacher, usually the digital network that the model was made from, the loss is
 
         (1 - teacher_share) CE(labels) + teacher_share temperature^2 KL(teacher || model),
@@ -65,14 +73,16 @@ def fit(
 
     Args:
         model: (batch, *input_shape) -> (batch, classes), logits.
-        data: a name, a `Data`, or a (train, test) pair of datasets of (input, label).
+        data: a name, a `Data`, a (train, test) pair, or the training samples themselves: a dataset of (input, label)
+            items, which are shuffled in each epoch, or a `DataLoader` or another iterable of (inputs, labels) batches,
+            which come as they are and must be able to begin anew.
         epochs: passes over the training set, >= 0.
         lr: first learning rate, > 0; None takes 2e-3, or for pulsed devices the one measured for device and rule.
-        batch_size: samples a step, >= 1.
+        batch_size: samples a step, >= 1; None takes 64. What makes its own batches takes no other size.
         optimiser: name or class of an optimiser in `torch.optim`, or any function (parameters, lr=) -> optimiser, for
             example `partial(torch.optim.SGD, momentum=0.9)`; None takes Adam. Weights are clipped whichever it is.
-        teacher: (batch, *input_shape) -> logits of the same shape as the model's. It is run once, in evaluation mode
-            and without gradients, and is not changed.
+        teacher: (batch, *input_shape) -> logits of the same shape as the model's. It runs in evaluation mode and
+            without gradients, once on data in memory and batch by batch on all other, and is left as it was found.
         temperature: softens the outputs in distillation, > 0.
         teacher_share: of the loss, in [0, 1]; the labels have the rest.
         seed: of the order of samples and of all noise drawn in training; the caller's random state is left alone.
@@ -84,14 +94,15 @@ def fit(
 
     Raises:
         HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, pulsed
-            devices on several processes, or a loss that is not finite (the model then has the weights it came with).
+            devices on several processes, a batch that is none, or a loss that is not finite. The model then has the
+            weights that it came with.
         UnknownNameError: `torch.optim` has no optimiser of this name.
     """
-    if epochs < 0 or batch_size < 1:
+    if epochs < 0 or (batch_size is not None and batch_size < 1):
         raise HpmlError(f"fit: epochs={epochs!r} must be >= 0 and batch_size={batch_size!r} >= 1")
-    in_memory = InMemoryTraining.of(model)
-    if in_memory is not None:
-        lr = in_memory.learning_rate(lr)
+    pulsed = InMemoryTraining.of(model)
+    if pulsed is not None:
+        lr = pulsed.learning_rate(lr)
     elif lr is None:
         lr = 2e-3
     if not (math.isfinite(lr) and lr > 0):
@@ -99,62 +110,63 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise HpmlError("fit: the model has no trainable parameters (requires_grad is false for all of them)")
-    inputs, labels = stacked(load_data(data).train)
+    samples = samples_of(data, "train")
     device = parameters[0].device
     team = Team.join(device)
-    if in_memory is not None and team.size > 1:
+    if pulsed is not None and team.size > 1:
         raise HpmlError(
             f"fit: pulsed devices train on one process, not on {team.size}: pulses cannot be averaged as gradients can;"
             " start the script without torchrun"
         )
-    inputs, labels = inputs.to(device), labels.to(device)
-
-    if in_memory is not None:
+    if pulsed is not None:
         if optimiser is not None:
             raise HpmlError(
                 f"fit: optimiser={optimiser!r} cannot send pulses; leave it out, aihwkit's SGD trains pulsed devices"
             )
-        stepper = in_memory.optimiser(lr)
+        stepper = pulsed.optimiser(lr)
     else:
         stepper = _optimiser(optimiser or "Adam", parameters, lr)
-    objective = _Objective.of(teacher, temperature, teacher_share, inputs)
-    state = model.state_dict() if in_memory is None else in_memory.state()
+    objective = Objective(teacher, temperature, teacher_share)
+    state = model.state_dict() if pulsed is None else pulsed.state()
     before = copy.deepcopy(state)
+    feed = Feed(samples, batch_size, device, team, objective)
     cuda = [device] if device.type == "cuda" else []
     losses: list[float] = []
     accuracies: list[float] = []
     was_training = model.training
     with (
         torch.random.fork_rng(devices=cuda),
-        _threads_for(model, batch_size),
+        _threads_for(model, feed.batch_size),
+        from_rest(model),
         progress(title, epochs, enabled=show_progress and team.rank == 0) as step,
     ):
         torch.manual_seed(seed + 1_000_003 * team.rank)  # noise of their own; the order of samples is process 0's
         order = torch.Generator().manual_seed(seed) if team.size > 1 else None
         called = team.wrap(model)
-        batches = math.ceil(len(inputs) / batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * batches))
-        if in_memory is not None and teacher is None:  # a teacher's loss has another level of chance
-            in_memory.start(inputs[:1024], labels[:1024])
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * feed.batches))
+        if pulsed is not None and teacher is None:  # a teacher's loss has another level of chance
+            pulsed.start(*feed.first(1024))
         try:
             model.train()
             for epoch in range(epochs):
-                loss, accuracy = _epoch(called, inputs, labels, batch_size, objective, stepper, schedule, team, order)
+                loss, accuracy = _epoch(called, feed.epoch(order), objective, stepper, schedule, team, device)
                 if not math.isfinite(loss):
-                    model.load_state_dict(before, strict=in_memory is None)
                     raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
                         f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
                     )
-                if in_memory is not None:
-                    in_memory.end_epoch(epoch, epochs, loss, lr)
+                if pulsed is not None:
+                    pulsed.end_epoch(epoch, epochs, loss, lr)
                 losses.append(loss)
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
             team.agree(model)
+        except Exception:
+            model.load_state_dict(before, strict=pulsed is None)
+            raise
         finally:
             model.train(was_training)
-    return History(tuple(losses), tuple(accuracies), None if in_memory is None else in_memory.writes())
+    return History(tuple(losses), tuple(accuracies), None if pulsed is None else pulsed.writes())
 
 
 def _optimiser(given: Optimiser, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -183,58 +195,6 @@ def _optimiser(given: Optimiser, parameters: list[nn.Parameter], lr: float) -> t
     return optimiser
 
 
-@dataclass(frozen=True)
-class _Objective:
-    """What is made small: cross-entropy with the labels, and with a teacher's softened outputs.
-
-    Attributes:
-        taught: the teacher's log-probabilities of all samples, (samples, classes); None without a teacher.
-    """
-
-    taught: Tensor | None
-    temperature: float
-    share: float
-
-    @classmethod
-    def of(cls, teacher: nn.Module | None, temperature: float, share: float, inputs: Tensor) -> _Objective:
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise HpmlError(f"fit: temperature={temperature!r} must be a finite number > 0; try 4")
-        if not 0 <= share <= 1:
-            raise HpmlError(f"fit: teacher_share={share!r} must lie in [0, 1]; try 0.5")
-        if teacher is None:
-            return cls(None, temperature, share)
-        was_training = teacher.training
-        teacher.eval()
-        with torch.no_grad():
-            logits = torch.cat([teacher(x) for x in inputs.split(_TEACHER_BATCH)])
-        teacher.train(was_training)
-        if logits.dim() != 2 or len(logits) != len(inputs) or not torch.isfinite(logits).all():
-            raise HpmlError(
-                f"fit: the teacher's output for {len(inputs)} inputs has shape {tuple(logits.shape)}; it must be "
-                "finite logits (batch, classes). For programmed chips, take the model that they were programmed from"
-            )
-        return cls((logits / temperature).log_softmax(-1), temperature, share)
-
-    def __call__(self, logits: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
-        """The loss of a batch, whose samples are `chosen` of all."""
-        loss = nn.functional.cross_entropy(logits, labels)
-        if self.taught is None:
-            return loss
-        taught = self.taught[chosen]
-        if logits.shape != taught.shape:
-            raise HpmlError(
-                f"fit: the teacher's output {tuple(taught.shape)} and the model's {tuple(logits.shape)} must have the "
-                "same shape"
-            )
-        soft = nn.functional.kl_div(
-            (logits / self.temperature).log_softmax(-1), taught, reduction="batchmean", log_target=True
-        )
-        return (1 - self.share) * loss + self.share * self.temperature**2 * soft
-
-
-_TEACHER_BATCH = 500
-
-
 @contextmanager
 def _threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
     """One thread for small fully connected networks: there the threads' barriers cost more than the products.
@@ -253,37 +213,29 @@ def _threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
 
 def _epoch(
     model: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    batch_size: int,
-    objective: _Objective,
+    parts: Iterable[Part],
+    objective: Objective,
     optimiser: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     team: Team,
-    order: torch.Generator | None,
+    device: torch.device,
 ) -> tuple[float, float]:
-    total_loss, correct = 0.0, 0
-    for chosen in torch.randperm(len(inputs), generator=order).to(inputs.device).split(batch_size):
-        loss, right = _step(model, inputs, labels, chosen, objective, optimiser, team)
+    """Mean loss and accuracy of all samples, each before the step that it was used in."""
+    total_loss, correct, samples = 0.0, 0, 0
+    for part in parts:
+        loss, right = _step(model, part, objective, optimiser, team)
         schedule.step()
-        total_loss += loss * len(chosen)
+        total_loss += loss * part.samples
         correct += right
-    correct = int(team.total(torch.tensor(correct, device=inputs.device)))
-    return total_loss / len(inputs), correct / len(inputs)
+        samples += part.samples
+    correct = int(team.total(torch.tensor(correct, device=device)))
+    return total_loss / samples, correct / samples
 
 
 def _step(
-    model: nn.Module,
-    inputs: Tensor,
-    labels: Tensor,
-    chosen: Tensor,
-    objective: _Objective,
-    optimiser: torch.optim.Optimizer,
-    team: Team,
+    model: nn.Module, part: Part, objective: Objective, optimiser: torch.optim.Optimizer, team: Team
 ) -> tuple[float, int]:
     """One step on a batch: its loss before the step, and how many of this process' part were right."""
-    part, weight = team.part(chosen)
-    x, y = inputs[part], labels[part]
     right: list[int] = []
     random_state = torch.get_rng_state()
 
@@ -291,9 +243,15 @@ def _step(
         if right:  # optimisers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)
         optimiser.zero_grad(set_to_none=True)
-        logits = model(x)
-        right.append(int((logits.detach().argmax(dim=1) == y).sum()) if weight else 0)
-        loss = objective(logits, y, part) * weight
+        logits = model(part.x)
+        if logits.dim() != 2 or len(logits) != len(part.y):
+            raise HpmlError(
+                f"fit: for {len(part.y)} inputs the model gave shape {tuple(logits.shape)}; expected (batch, classes)"
+            )
+        if part.most >= logits.shape[1]:
+            raise HpmlError(f"fit: label {part.most}, but the model has {logits.shape[1]} outputs, for labels from 0")
+        right.append(int((logits.detach().argmax(dim=1) == part.y).sum()) if part.weight else 0)
+        loss = objective(logits, part.y, part.taught) * part.weight
         loss.backward()
         return team.total(loss.detach() / team.size)  # of the whole batch: all processes decide alike
 

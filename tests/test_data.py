@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import Dataset, TensorDataset
 
 from hpml_sim import image_files
-from hpml_sim.data import load_data, stacked
+from hpml_sim.batches import first
+from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.image_files import ImageSet, download_data
 
@@ -28,7 +29,7 @@ def write_idx(path, array):
 
 def test_digits_have_every_class_and_no_overlap():
     digits = load_data("digits")
-    (x_train, y_train), (x_test, y_test) = stacked(digits.train), stacked(digits.test)
+    (x_train, y_train), (x_test, y_test) = first(digits.train, 10_000), first(digits.test, 10_000)
     assert (len(x_train), len(x_test)) == (1437, 360)
     assert digits.input_shape == (1, 8, 8)
     assert x_train.dtype == torch.float32
@@ -60,7 +61,7 @@ def test_idx_files_are_read_as_they_are_written(folder, name):
     images, labels = rng.integers(0, 256, (5, 28, 28)), np.array([0, 9, 3, 3, 1])
     write_idx_set(folder / name, images, labels)
     data = load_data(name)
-    x, y = stacked(data.test)
+    x, y = first(data.test, 10_000)
     assert (data.name, data.input_shape, data.classes) == (name, (1, 28, 28), 10)
     assert y.tolist() == labels.tolist()
     np.testing.assert_allclose(x.numpy()[:, 0], images / 255, atol=1e-7)
@@ -86,8 +87,8 @@ def test_cifar10_is_read_as_it_is_written(folder):
     batches = cifar_batches(np.random.default_rng(0))
     write_cifar(folder / "cifar10" / "cifar-10-binary.tar.gz", batches)
     data = load_data("cifar10")
-    x, y = stacked(data.train)
-    assert (data.input_shape, len(x), len(stacked(data.test)[0])) == ((3, 32, 32), 10, 2)
+    x, y = first(data.train, 10_000)
+    assert (data.input_shape, len(x), len(first(data.test, 10_000)[0])) == ((3, 32, 32), 10, 2)
     np.testing.assert_allclose(x[2:4].numpy(), batches["data_batch_2"][0] / 255, atol=1e-7)
     assert y[2:4].tolist() == batches["data_batch_2"][1]
 
@@ -142,7 +143,7 @@ def published(tmp_path_factory, monkeypatch, folder):
 
 def test_a_download_is_checked_and_then_read(published, folder):
     assert download_data("mnist") == folder / "mnist"
-    assert stacked(load_data("mnist").test)[1].tolist() == [1, 2]
+    assert first(load_data("mnist").test, 10_000)[1].tolist() == [1, 2]
     shutil.rmtree(published)
     download_data("mnist")  # what is there is not fetched again
 
@@ -174,7 +175,7 @@ def test_a_pair_of_datasets_is_taken():
 
     data = load_data((Own(), Own()))
     assert (data.input_shape, data.classes) == ((3,), 3)
-    x, y = stacked(data.test)
+    x, y = first(data.test, 10_000)
     assert x.shape == (6, 3)
     assert y.tolist() == [0, 1, 2, 0, 1, 2]
 

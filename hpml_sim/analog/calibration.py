@@ -6,14 +6,15 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar, one_pass
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.pulsed import pulsed_tiles
-from hpml_sim.data import Data, load_data, stacked
+from hpml_sim.batches import in_order
+from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
+from hpml_sim.observing import observed
 
 _BATCH = 500
 """Samples of a data set in one batch."""
@@ -45,18 +46,16 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         UnknownNameError: no data set has this name.
     """
     if isinstance(inputs, (str, Data)):
-        inputs = stacked(load_data(inputs).train)[0].split(_BATCH)
+        inputs = (x for x, _ in in_order(load_data(inputs).train, _BATCH))
     layers = analog_layers(model)
     before = {name: copy.deepcopy(crossbar.state_dict()) for name, crossbar in layers.items()}
     for crossbar in layers.values():
         crossbar.reset_calibration()
         crossbar.observing = True
-    modes = [(module, module.training) for module in model.modules()]
     batches: Iterable[Any] = [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs
     any_batch = False
     try:
-        with torch.no_grad():
-            model.eval()
+        with observed(model):
             for batch in batches:
                 any_batch = True
                 with one_pass(layers.values()):
@@ -73,8 +72,6 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     finally:
         for crossbar in layers.values():
             crossbar.observing = False
-        for module, mode in modes:
-            module.training = mode
     return {name: float(c.full_range().detach()) for name, c in layers.items()}
 
 

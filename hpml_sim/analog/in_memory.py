@@ -20,6 +20,7 @@ from hpml_sim.analog.pulsed import pulsed_tiles, refuse_wrong_optimisers, traini
 from hpml_sim.analog.write_pulses import TileCounter, WritePulses, pulse_energy
 from hpml_sim.convert import Converted
 from hpml_sim.errors import HpmlError
+from hpml_sim.observing import observed
 from hpml_sim.targets import Analog, PerLayer, Spiking, analog_part
 
 _log = logging.getLogger(__name__)
@@ -130,11 +131,8 @@ class InMemoryTraining:
 
     def start(self, inputs: Tensor, labels: Tensor) -> None:
         """Note what the untrained model makes of some samples."""
-        was_training = self.model.training
-        self.model.eval()
-        with torch.no_grad():
+        with observed(self.model):
             self._start = float(nn.functional.cross_entropy(self.model(inputs), labels))
-        self.model.train(was_training)
         shares = torch.bincount(labels).double() / len(labels)
         self._chance = float(torch.special.entr(shares).sum())
 

@@ -18,6 +18,7 @@ from hpml_sim.census.counts import SynapticOperations as SynapticOperations
 from hpml_sim.census.fan_out import product as product
 from hpml_sim.census.trace import Recorder
 from hpml_sim.errors import HpmlError
+from hpml_sim.observing import observed
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -40,7 +41,8 @@ def census(
     kind (`register_counter` adds one); tensor operations outside them are watched as they happen, so that a product of
     a bare parameter or of two activations is counted where it is done. What cannot be counted is in `not_counted`.
 
-    The model runs in evaluation mode and without gradients; its modes and torch's random numbers are put back.
+    The model runs in evaluation mode, without gradients and from rest; its modes, a state that it keeps from call to
+    call, and torch's random numbers are afterwards what they were.
 
     Args:
         model: any module. On `torch.device("meta")` nothing is allocated; only shapes are followed.
@@ -78,12 +80,9 @@ def census(
     measured = input_shape is None and not any(t.is_meta for t in tensors)
     recorder = Recorder(model)
     output, count = None, samples
-    modes = [(module, module.training) for module in model.modules()]
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
     try:
-        for module, _ in modes:
-            module.training = False
-        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with torch.inference_mode(False), observed(model), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
                 with recorder.watching(count):
@@ -95,9 +94,6 @@ def census(
         raise HpmlError(
             f"census: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: {error}"
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
     rows = recorder.tallies.rows(measured=measured)
     figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
     caches = [row for row in rows if row.op == "kv_cache"]

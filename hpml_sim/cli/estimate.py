@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
+from hpml_sim.batches import first
 from hpml_sim.cards import DigitalCard, NeuromorphicCard, Precision, load_card
 from hpml_sim.census import Census, census
 from hpml_sim.cli.networks import named_network
 from hpml_sim.convert import convert
-from hpml_sim.data import load_data, stacked
+from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import Estimate, estimate
 from hpml_sim.report._format import DASH, digits, si, span
@@ -78,7 +79,7 @@ def _counted(model: str, data: str | None, input_shape: Sequence[int] | None) ->
     hint = "Or give package.module:callable with --input-shape."
     network, input_shape = named_network(model, data, input_shape, others=SHAPES, hint=hint)
     if data is not None:
-        return network, census(network, data=stacked(load_data(data).test)[0][:SAMPLES])
+        return network, census(network, data=first(load_data(data).test, SAMPLES)[0])
     return network, census(network, input_shape=input_shape)
 
 
@@ -89,7 +90,7 @@ def _spiking_counts(model: str, network: nn.Module | None, card: str, data: str 
             f"{model} on {card}: a spiking machine's energy depends on how often neurons fire, which shapes do not "
             "tell; give a network with weights (mlp, cnn, package.module:callable) and --data, or leave this card out"
         )
-    return census(convert(network, card), data=stacked(load_data(data).test)[0][:SAMPLES])
+    return census(convert(network, card), data=first(load_data(data).test, SAMPLES)[0])
 
 
 def estimates_table(model: str, found: Sequence[Estimate]) -> Group:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.batches import first
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
 from hpml_sim.census import census
 from hpml_sim.cli.networks import named_network
-from hpml_sim.data import load_data, stacked
+from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import estimate
 from hpml_sim.profiling import Profile, profile
@@ -37,7 +38,7 @@ def network_and_batch(
         raise HpmlError(f"--device {device}: take cpu, or cuda where torch finds a GPU (see `hpml-sim doctor`)")
     network, input_shape = named_network(model, data, input_shape, hint="Or give package.module:callable.")
     if data is not None:
-        samples = stacked(load_data(data).test)[0]
+        samples, _ = first(load_data(data).test, batch)
         x = samples[torch.arange(batch) % len(samples)]
     else:
         assert input_shape is not None

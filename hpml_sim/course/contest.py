@@ -23,9 +23,10 @@ import torch
 
 from hpml_sim.analog import program
 from hpml_sim.bands import Band
+from hpml_sim.batches import first
 from hpml_sim.census import census
 from hpml_sim.convert import Converted
-from hpml_sim.data import Data, load_data, stacked
+from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.estimate import estimate
 from hpml_sim.evaluation import Accuracy, evaluate
@@ -84,7 +85,7 @@ def score(
     if not budget_j > 0:
         raise HpmlError(f"contest: budget_j={budget_j!r} must be > 0")
     task, target = load_data(data), model.target
-    counts = census(model, data=stacked(task.test)[0][:CENSUS_SAMPLES])
+    counts = census(model, data=first(task.test, CENSUS_SAMPLES)[0])
     digital = digital_layers(model, counts)
     cost = estimate(counts, target.card, digital_layers=digital)
     broken = []

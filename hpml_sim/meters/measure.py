@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hpml_sim.errors import HpmlError
 from hpml_sim.machine import cpu_name
 from hpml_sim.meters.energy import Meter, meter_for
+from hpml_sim.observing import observed
 
 POWER_WINDOW_S, CLOCK_WINDOW_S = 2.0, 0.7
 """Least length of a window: with a power meter, which refreshes about ten times a second, and with the clock alone.
@@ -78,7 +79,7 @@ def measure(
     """Time forward passes of `model` on `example` in several windows, warm-up excluded, idle power measured apart.
 
     Args:
-        model: (batch, ...) -> anything; it is put into evaluation mode for the call.
+        model: (batch, ...) -> anything; it runs in evaluation mode and from rest, and is left as it was found.
         example: one batch, on the device to be measured.
         min_window_s: least length of a window, > 0; None takes 2 s where a power meter is read, else 0.7 s.
         windows: how many, >= 1.
@@ -106,17 +107,12 @@ def measure(
     read = meter.energy_j if available.ok else None
     length = min_window_s or (POWER_WINDOW_S if available.ok else CLOCK_WINDOW_S)
     call = _Call(model, example)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            idle_w = None if read is None else _idle_power_w(read, length)
-            warm = time.perf_counter() + warmup_s
-            call.repeat(lambda: time.perf_counter() >= warm)
-            call.samples_s.clear()
-            measured = [_window(call, length, read) for _ in range(windows)]
-    finally:
-        model.train(was_training)
+    with observed(model):
+        idle_w = None if read is None else _idle_power_w(read, length)
+        warm = time.perf_counter() + warmup_s
+        call.repeat(lambda: time.perf_counter() >= warm)
+        call.samples_s.clear()
+        measured = [_window(call, length, read) for _ in range(windows)]
 
     batch = int(example.shape[0])
     p10, p50, p90 = np.percentile(call.samples_s, (10, 50, 90)).tolist()

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.analog.in_memory import IN_MEMORY_NOTE
+from hpml_sim.batches import first
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.census import Census, census
 from hpml_sim.convert import Converted, convert
-from hpml_sim.data import Data, load_data, stacked
+from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
 from hpml_sim.estimate import Estimate, estimate, followed_bits
 from hpml_sim.evaluation import Accuracy, evaluate
@@ -202,7 +203,7 @@ def _simulated(target: Target) -> str:
 
 def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
     """Second pass: what the card's equations give, from counts on real samples; and why there is nothing, if so."""
-    counts = census(model, data=stacked(task.test)[0][:CENSUS_SAMPLES])
+    counts = census(model, data=first(task.test, CENSUS_SAMPLES)[0])
     try:
         return _estimated(target, model, counts), []
     except HpmlError as error:  # a card without energy, or a network that does not fit: the accuracy still holds
@@ -271,7 +272,7 @@ def _measurements(target: Target, model: Converted, task: Data) -> tuple[list[Me
     device = _device_at_hand(load_card(target.card))
     if not isinstance(target, Digital) or device is None:
         return [], []
-    samples = stacked(task.test)[0][:MEASURED_BATCH]
+    samples, _ = first(task.test, MEASURED_BATCH)
     try:
         return measure_in_own_process(model, [samples[:1], samples], device=device), []
     except HpmlError as error:  # accuracy and estimate still hold

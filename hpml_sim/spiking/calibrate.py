@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.batches import first
 from hpml_sim.convert import convert
 from hpml_sim.copies import copied
 from hpml_sim.data import Data, load_data
@@ -110,8 +111,7 @@ def _inputs(data: str | Data | Tensor, samples: int) -> Tensor:
     if isinstance(data, Tensor):
         x = data[:samples]
     else:
-        train: Any = load_data(data).train
-        x = torch.stack([train[i][0] for i in range(min(samples, len(train)))]) if len(train) else torch.zeros(0)
+        x, _ = first(load_data(data).train, samples)
     if len(x) == 0:
         raise HpmlError("calibrated: no inputs to calibrate on")
     return x

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.convert import Converted, LayerReport, convert, register_target
 from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.observing import observed
 from hpml_sim.spiking.constant import run_constant
 from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.encoders import ENCODERS, DirectEncoder
@@ -363,15 +364,10 @@ def replace_modules(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Modu
     return replaced.get(id(model), model)
 
 
-@torch.no_grad()
 def firing_rates(model: SpikingModel, x: Tensor) -> dict[str, float]:
     """Mean spikes a neuron and step, in [0, 1], of each layer of neurons for inputs (batch, ...)."""
-    was_training = model.training
-    model.eval()
-    try:
+    with observed(model):
         model(x)
-    finally:
-        model.train(was_training)
     return {
         name: layer.spike_count / max(1, layer.samples * layer.neurons * layer.steps)
         for name, layer in model.neurons()

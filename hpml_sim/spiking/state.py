@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.exporting import refuse_export
+from hpml_sim.observing import KeepsState
 from hpml_sim.spiking.in_time import InTime
 
 State = dict[str, tuple[Tensor, ...]]
@@ -118,8 +119,12 @@ def reset(model: nn.Module) -> None:
             module.state = None
 
 
-class Stateful(nn.Module):
+class Stateful(KeepsState):
     """A model over time that can keep its state from call to call.
+
+    Whatever only looks at it (`hs.evaluate`, `hs.census`, `hs.estimate`, `hs.measure`, `hpml_sim.profile`) starts each
+    of its calls at rest and leaves the state as it was found. So does `hs.fit`, whose batches have nothing to do with
+    each other; to train through time in pieces, call `continued` in a loop of your own.
 
     Attributes:
         chips: simulated chips side by side, outermost in the first dimension of input and output; set by whoever puts
@@ -131,7 +136,6 @@ class Stateful(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.keep_state = False
         self.state: State | None = None
         self._chips = 1
 

@@ -16,8 +16,9 @@ from torch import nn
 import hpml_sim.nn as analog_nn
 from hpml_sim import models
 from hpml_sim.analog import calibrate, program
+from hpml_sim.batches import first
 from hpml_sim.convert import convert
-from hpml_sim.data import load_data, stacked
+from hpml_sim.data import load_data
 from hpml_sim.evaluation import evaluate
 from hpml_sim.targets import Analog
 from hpml_sim.training import fit
@@ -129,7 +130,7 @@ def test_chips_are_as_accurate_as_genuine_aihwkit_layers(trained, card, bits):
     for engine in ("fused", "aihwkit"):
         target = Analog(card, engine=engine, dac_bits=bits, adc_bits=bits, adc_bound=5.0, compensation="none")
         model = convert(trained, target)
-        calibrate(model, stacked(load_data("digits").train)[0][:500])
+        calibrate(model, first(load_data("digits").train, 10_000)[0][:500])
         chips = program(model, chips=16, seed=0)
         found[engine] = [evaluate(chips.at(time), "digits") for time in TIMES]
     for mine, genuine in zip(found["fused"], found["aihwkit"], strict=True):

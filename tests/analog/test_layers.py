@@ -8,7 +8,8 @@ import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.mvm import clip, quantise
-from hpml_sim.data import load_data, stacked
+from hpml_sim.batches import first
+from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.targets import Analog
 
@@ -268,7 +269,7 @@ def test_calibration_takes_a_loader_and_a_data_set_by_name(card_file):
     net = nn.Sequential(nn.Flatten(), analog_nn.AnalogLinear(64, 10, card=card_file()))
     data = load_data("digits")
     by_name = calibrate(net, "digits")
-    images = stacked(data.train)[0]
+    images = first(data.train, 10_000)[0]
     assert by_name == calibrate(net, images.split(500)) == calibrate(net, data)
     assert by_name == calibrate(net, DataLoader(data.train, batch_size=500))
     with pytest.raises(UnknownNameError, match="Did you mean 'digits'"):

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 import hpml_sim.baselines  # noqa: F401 - registers Digital
 from hpml_sim.baselines.cuda_network import KernelLinear
 from hpml_sim.baselines.cuda_trainer import MlpTrainer
+from hpml_sim.batches import first
 from hpml_sim.convert import convert
-from hpml_sim.data import load_data, stacked
+from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.evaluation import evaluate
 from hpml_sim.models import cnn, mlp
@@ -32,7 +33,7 @@ def seeded(model: nn.Module) -> nn.Module:
 
 def digits(samples: int, device: str, *, shrink: bool = True) -> tuple[Tensor, Tensor]:
     """The first samples of the digits, as 4 x 4 pixels for the simulator."""
-    x, y = stacked(load_data("digits").train)
+    x, y = first(load_data("digits").train, 10_000)
     x = F.avg_pool2d(x, 2) if shrink else x
     return x[:samples].to(device), y[:samples].to(device)
 

@@ -10,8 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from hpml_sim.census import census
 from hpml_sim.convert import convert
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.estimate import estimate
+from hpml_sim.evaluation import evaluate
+from hpml_sim.meters import measure
+from hpml_sim.profiling import profile
 from hpml_sim.spiking import (
     AdaptiveNeurons,
     AlphaNeurons,
@@ -26,9 +31,11 @@ from hpml_sim.spiking import (
     SynapticNeurons,
     continued,
     detached,
+    firing_rates,
     reset,
 )
 from hpml_sim.targets import Spiking
+from hpml_sim.training import fit
 
 WIDTH = 6
 
@@ -273,3 +280,37 @@ def test_no_step_of_a_sequence_is_indexed():
             selects += node.name().startswith(("SelectBackward", "IndexBackward"))
             todo += [following for following, _ in node.next_functions]
         assert selects <= 6, name  # the last states of the first piece, however many steps there are
+
+
+def test_observers_and_training_leave_a_kept_state_alone():
+    torch.manual_seed(0)
+    model = convert(
+        nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, 3)), Spiking("loihi", steps=4, encoder="direct")
+    )
+    x = torch.rand(5, WIDTH)
+    samples = torch.utils.data.TensorDataset(x, torch.tensor([0, 1, 2, 0, 1]))
+    at_rest = evaluate(model, samples, batch_size=2)
+    model.keep_state = True
+    model(x)
+    kept = {name: tuple(t.clone() for t in states) for name, states in model.state.items()}
+    counts = census(model, data=x)
+
+    def unchanged():
+        assert model.keep_state
+        assert model.state.keys() == kept.keys()
+        return all(torch.equal(a, b) for name in kept for a, b in zip(model.state[name], kept[name], strict=True))
+
+    assert unchanged()
+    # batches of other sizes than the kept state's, and nothing depends on it
+    assert evaluate(model, samples, batch_size=2) == at_rest
+    estimate(census(model, data=x[:2]), "loihi")
+    measure(model, x[:1], min_window_s=0.01, windows=1, warmup_s=0.0)
+    firing_rates(model, x[:3])
+    profile(model, x[:1], calls=3)
+    assert unchanged()
+    reset(model)
+    assert census(model, data=x) == counts
+    assert model.state is None
+    model(x)
+    fit(model, samples, epochs=1, batch_size=2)
+    assert unchanged()

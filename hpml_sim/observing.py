@@ -1,0 +1,49 @@
+"""Looking at a model without changing it: what counts, measures or evaluates leaves it as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class KeepsState(nn.Module):
+    """A model that can go on, in its next call, where its last one ended.
+
+    Attributes:
+        keep_state: whether it does. False (the default): each call starts at rest, and nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keep_state = False
+
+
+@contextmanager
+def from_rest(model: nn.Module) -> Iterator[None]:
+    """Let each call start at rest meanwhile; states that the model, or one inside it, has kept stay as they are."""
+    keeping = [module for module in model.modules() if isinstance(module, KeepsState) and module.keep_state]
+    for module in keeping:
+        module.keep_state = False
+    try:
+        yield
+    finally:
+        for module in keeping:
+            module.keep_state = True
+
+
+@contextmanager
+def observed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, no gradients, each call from rest; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad(), from_rest(model):
+            yield
+    finally:
+        if modes[0][1]:
+            model.train()  # modules may do more on a change of mode than note it
+        for module, training in modes:
+            module.training = training
