@@ -222,7 +222,9 @@ def test_loaders_are_not_shared_out_among_processes(monkeypatch):
 def test_what_a_split_is():
     assert in_memory(DataLoader(tensors())) is None
     assert in_memory(Counting()) is None
-    x, y = in_memory(Subset(Subset(tensors(), range(10, 90)), [3, 0]))
+    whole = in_memory(Subset(Subset(tensors(), range(10, 90)), [3, 0]))
+    assert whole is not None
+    x, y = whole
     assert torch.equal(x, tensors().tensors[0][[13, 10]])
     assert y.tolist() == [1, 2]
     assert has_items([(torch.zeros(3), 1)])
