@@ -6,6 +6,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
+import hpml_sim as hs
 from hpml_sim import course
 from hpml_sim.course import CheckError, answer, check
 
@@ -66,6 +67,33 @@ def test_arrays_name_the_shape_and_the_worst_element():
         answer("v", 7).has_shape(2)
 
 
+def test_hints_and_names():
+    with pytest.raises(CheckError, match=r"v\[2\] should be 3, got 4\. Count again\."):
+        answer("v", [1, 2, 4]).is_close([1, 2, 3], hint="Count again.")
+    with pytest.raises(CheckError, match=r"v should be 3, got 4\. Count again\."):
+        answer("v", 4).is_close(3, hint="Count again.")
+    with pytest.raises(CheckError, match=r"v should be 3, got 6\. Doubled\."):
+        answer("v", 6).is_close(3, hints={1.99: "Nearly.", 2.0: "Doubled."}, hint="Count again.")
+    with pytest.raises(CheckError, match=r"v\[1\] should be 2, got 4\. Doubled\."):
+        answer("v", [0.0, 4.0, 2.0, 1e-9]).is_close([0.0, 2.0, 1.0, 0.0], hints={2.0: "Doubled."})
+    with pytest.raises(CheckError, match=r"v should be 3 s, got 0\.05 s\. It is in minutes"):
+        answer("v", 0.05).is_close(3, "s")
+    with pytest.raises(CheckError, match=r"v should be 3, got 0\.$"):
+        answer("v", 0).is_close(3)
+    with pytest.raises(CheckError, match=r"v should be 2 values, got 3\."):
+        answer("v", (1, 2, 3)).has_length(2)
+    with pytest.raises(CheckError, match=r"v should be 2 values, got 3 \(int\)\."):
+        answer("v", 3).has_length(2)
+    with pytest.raises(CheckError, match=r"should be None, got -1 of type int\. None at all\."):
+        answer("v", -1).equals(None, hint="None at all.")
+    with pytest.raises(CheckError, match=r"should be \{'a', 'b', 'c'\}, got \{'c', 'd'\}"):
+        answer("v", {"d", "c"}).equals({"c", "b", "a"})
+    card = hs.load_card("cpu")
+    assert check(lambda *_: 1, card, energy_j, torch.ones(2), torch.ones(9)).name == (
+        "<lambda>(<card cpu>, energy_j, [1, 1], <Tensor of shape (9,)>)"
+    )
+
+
 def test_other_values():
     with pytest.raises(CheckError, match="tiles is None: was it set"):
         answer("tiles", None).equals(4)
@@ -92,9 +120,16 @@ def test_an_error_in_the_students_function_is_shown_with_their_own_line():
     with pytest.raises(CheckError) as caught:
         check(layer, torch.ones(5)).has_shape(4)
     text = str(caught.value)
-    assert "layer(<Tensor of shape (5,)>) stopped with RuntimeError" in text
+    assert "layer([1, 1, 1, 1, 1]) stopped with RuntimeError" in text
     assert "return torch.ones(4, 3) @ x" in text
     assert caught.value.__suppress_context__
+
+    class Layer(torch.nn.Module):
+        def forward(self, x):
+            return layer(x)
+
+    with pytest.raises(CheckError, match=r"in your line \d+: return torch.ones\(4, 3\) @ x"):
+        check(Layer(), torch.ones(5))
     with pytest.raises(CheckError, match=r"expected a function, got 3 \(int\)"):
         check(3)
 

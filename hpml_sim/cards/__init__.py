@@ -6,6 +6,7 @@ A card is read once (`loading.py`), checked against the model that its `kind` ch
 
 from hpml_sim.cards.kinds import AdcModel as AdcModel
 from hpml_sim.cards.kinds import Array as Array
+from hpml_sim.cards.kinds import BaseCard as BaseCard
 from hpml_sim.cards.kinds import Card as Card
 from hpml_sim.cards.kinds import Component as Component
 from hpml_sim.cards.kinds import Core as Core

@@ -16,8 +16,12 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from hpml_sim.cards import BaseCard
+
 _LONGEST = 60
+_FEW = 8
 _POWERS = {1e3: "thousand", 1e6: "million", 1e9: "billion", 1e12: "trillion"}
+_SECONDS = {60: "minutes", 3600: "hours", 86400: "days"}
 
 
 class CheckError(AssertionError):
@@ -48,6 +52,7 @@ class Answer:
         rel: float = 1e-3,
         abs: float = 0.0,  # noqa: A002 - as in pytest.approx
         hints: Mapping[float, str] | None = None,
+        hint: str = "",
     ) -> None:
         """Check a number, or numbers of the same shape.
 
@@ -56,6 +61,7 @@ class Answer:
             unit: of both, for the message ("J", "FLOP/byte"; empty for a pure number).
             rel, abs: |answer - expected| <= max(rel |expected|, abs), for each number.
             hints: what it means if the answer is this many times the expected, as {2.0: "a MAC is two operations"}.
+            hint: what to think of if the answer is off by anything else.
 
         Raises:
             CheckError: no number, another shape, not finite, or too far off.
@@ -70,7 +76,8 @@ class Answer:
             text = f"{self.name}{place} should be {_figure(want[worst], unit)}, got {_figure(got[worst], unit)}"
         else:
             text = f"{self.name} should be {_figure(want, unit)}, got {_figure(got, unit)}"
-        raise CheckError(f"{text}.{_slip(got, want, unit, hints or {})}")
+        slip = _slip(got, want, unit, hints or {}, hint)
+        raise CheckError(f"{text}.{' ' + slip if slip else ''}")
 
     def is_between(self, low: float, high: float, unit: str = "", *, hint: str = "") -> None:
         """Check one number against bounds (both included), as for a result with noise in it.
@@ -95,8 +102,8 @@ class Answer:
             self._not_nothing()
         got: Any = self.value.item() if isinstance(self.value, np.generic) else self.value
         if type(got) is not type(expected):
-            kinds = f"(of type {type(expected).__name__}), got {_short(got)} of type {type(got).__name__}"
-            self._fail(f"should be {_short(expected)} {kinds}", hint)
+            kind = "" if expected is None else f" (of type {type(expected).__name__})"
+            self._fail(f"should be {_short(expected)}{kind}, got {_short(got)} of type {type(got).__name__}", hint)
         if isinstance(expected, dict) and set(got) != set(expected):
             self._fail(f"should have the keys {_names(expected)}, got {_names(got)}", hint)
         if isinstance(expected, dict):
@@ -135,6 +142,18 @@ class Answer:
             self._fail(f"should have the shape {shape}, got {_short(self.value)} ({type(self.value).__name__})")
         if tuple(got) != shape:
             self._fail(f"should have the shape {shape}, got {tuple(got)}")
+
+    def has_length(self, length: int) -> None:
+        """Check how many values a tuple, list or array holds.
+
+        Raises:
+            CheckError: nothing that has a length, or another one.
+        """
+        self._not_nothing()
+        if not isinstance(self.value, (tuple, list, np.ndarray, torch.Tensor)):
+            self._fail(f"should be {length} values, got {_short(self.value)} ({type(self.value).__name__})")
+        if len(self.value) != length:
+            self._fail(f"should be {length} values, got {len(self.value)}")
 
     def _numbers(self, want: np.ndarray, unit: str) -> np.ndarray:
         self._not_nothing()
@@ -193,7 +212,8 @@ def check(function: Callable[..., Any], *arguments: Any, **options: Any) -> Answ
     except NotImplementedError:
         raise
     except Exception as error:  # whatever the student's code raises
-        raise CheckError(f"{call} stopped with {type(error).__name__}: {error}{_line_of(error, function)}") from None
+        line = _line_of(error, function)
+        raise CheckError(f"{call} stopped with {type(error).__name__}: {error}{line}") from None
     return Answer(call, value)
 
 
@@ -203,12 +223,13 @@ def answer(name: str, value: Any) -> Answer:
 
 
 def _line_of(error: Exception, function: Callable[..., Any]) -> str:
-    """The last line of the student's own file that the error passed through."""
-    code = getattr(function, "__code__", None)
+    """The last line of the student's own notebook or file that the error passed through."""
+    called = type(function).forward if isinstance(function, torch.nn.Module) else function
+    own = getattr(called, "__globals__", None)  # every cell of a notebook has the same
     step, place = error.__traceback__, ""
-    while step is not None and code is not None:
-        if step.tb_frame.f_code.co_filename == code.co_filename:
-            source = linecache.getline(code.co_filename, step.tb_lineno).strip()
+    while step is not None and own is not None:
+        if step.tb_frame.f_globals is own:
+            source = linecache.getline(step.tb_frame.f_code.co_filename, step.tb_lineno).strip()
             place = f"\n  in your line {step.tb_lineno}: {source}" if source else f"\n  in your line {step.tb_lineno}"
         step = step.tb_next
     return place
@@ -224,27 +245,31 @@ def _array(value: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def _slip(got: np.ndarray, want: np.ndarray, unit: str, hints: Mapping[float, str]) -> str:
-    """What a constant ratio of answer to expected usually means; empty if there is none."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.unique(np.round(np.asarray(got / want, float), 12))
-    if not (ratios.size and np.all(np.isfinite(ratios)) and np.ptp(ratios) <= 1e-2 * abs(ratios[0])):
-        return ""
+def _slip(got: np.ndarray, want: np.ndarray, unit: str, hints: Mapping[float, str], otherwise: str) -> str:
+    """What the ratio of answer to expected usually means, if it is the same everywhere; else `otherwise`."""
+    tells = np.abs(want) > 1e-3 * np.max(np.abs(want), initial=0)  # of numbers near zero the ratio is noise
+    ratios = got[tells] / want[tells]
+    if not ratios.size or np.ptp(ratios) > 1e-2 * abs(ratios[0]) or not ratios[0]:
+        return otherwise
     ratio = float(ratios[0])
-    for factor, hint in hints.items():
+    # of two hints that lie close together, the nearer one
+    for factor, hint in sorted(hints.items(), key=lambda item: abs(item[0] - ratio)):
         if math.isclose(ratio, factor, rel_tol=1e-2):
-            return f" {hint}"
+            return hint
     if math.isclose(ratio, -1, rel_tol=1e-2):
-        return " The sign is the other way round."
+        return "The sign is the other way round."
     for factor, word in _POWERS.items():
         if math.isclose(ratio, factor, rel_tol=1e-2) or math.isclose(ratio, 1 / factor, rel_tol=1e-2):
             way = "large" if ratio > 1 else "small"
-            return f" It is a {word} times too {way}: is it in {unit or 'the unit that the task asks for'}?"
+            return f"It is a {word} times too {way}: is it in {unit or 'the unit that the task asks for'}?"
     if math.isclose(ratio, 100, rel_tol=1e-2):
-        return " It is 100 times too large: a share, not a percentage, is asked for."
+        return "It is 100 times too large: a share, not a percentage, is asked for."
+    for seconds, word in _SECONDS.items():
+        if unit == "s" and math.isclose(ratio, 1 / seconds, rel_tol=1e-2):
+            return f"It is in {word}; seconds are asked for."
     if "byte" in unit and (math.isclose(ratio, 8, rel_tol=1e-2) or math.isclose(ratio, 1 / 8, rel_tol=1e-2)):
-        return " It is off by a factor of 8: bits or bytes?"
-    return f" That is {ratio:.4g} times the expected."
+        return "It is off by a factor of 8: bits or bytes?"
+    return otherwise or f"That is {ratio:.4g} times the expected."
 
 
 def _figure(value: Any, unit: str) -> str:
@@ -257,11 +282,19 @@ def _names(keys: Any) -> str:
 
 def _short(value: Any) -> str:
     """At most one line."""
+    if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 1 and len(value) <= _FEW:
+        return f"[{', '.join(_short(v) for v in value)}]"
     if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim:
         return f"<{type(value).__name__} of shape {tuple(value.shape)}>"
     if isinstance(value, torch.Tensor):
         value = value.item()
     if isinstance(value, (float, np.floating)):
         return f"{float(value):.6g}"
+    if isinstance(value, BaseCard):
+        return f"<card {value.name}>"
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return value.__name__
+    if isinstance(value, set):
+        return f"{{{', '.join(sorted(map(_short, value)))}}}" if value else "set()"
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -83,9 +83,14 @@ def predicted_mse(bits, x_max):
 
 
 # %% nbgrader={"grade": true, "grade_id": "predicted_mse_check", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
-check(predicted_mse, bits=4, x_max=1.0).is_close(
-    1.7007e-3, "V^2", hints={49 / 56.25: "The step is x_max / (2^(b-1) - 1)."}
-)
+step_hint = "The step is x_max / L, with L = 2^(b-1) - 1."
+hints = {
+    49 / 56.25: step_hint,
+    49 / 64: step_hint,
+    4.0: step_hint,
+    24.25: "The mean square, not its root, is asked for.",
+}
+check(predicted_mse, bits=4, x_max=1.0).is_close(1.7007e-3, "V^2", hints=hints)
 ### BEGIN HIDDEN TESTS
 check(predicted_mse, bits=8, x_max=2.0).is_close((2 / 127) ** 2 / 12, "V^2")
 check(predicted_mse, bits=2, x_max=0.6).is_close(0.03, "V^2")
@@ -150,11 +155,13 @@ def knee(bits, accuracy, tolerance):
 
 
 # %% nbgrader={"grade": true, "grade_id": "knee_check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check(knee, [2, 3, 4, 5], [0.1, 0.8, 0.95, 0.96], 0.02).is_close(4, rel=0)
+enough = "The first number of bits from which on none falls short of the best by more than the tolerance."
+check(knee, [2, 3, 4, 5], [0.1, 0.8, 0.95, 0.96], 0.02).is_close(4, rel=0, hint=enough)
 ### BEGIN HIDDEN TESTS
 check(knee, [2, 3, 4, 5], [0.1, 0.8, 0.95, 0.96], 0.005).is_close(5, rel=0)
 check(knee, [2, 3, 4, 5], [0.1, 0.8, 0.95, 0.96], 0.2).is_close(3, rel=0)
 check(knee, [3, 5, 7, 9], [0.95, 0.90, 0.955, 0.96], 0.02).is_close(7, rel=0)
+check(knee, [4, 6, 8], [0.45, 0.485, 0.5], 0.02).is_close(6, rel=0)
 ### END HIDDEN TESTS
 
 # %% [markdown]

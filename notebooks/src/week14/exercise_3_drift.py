@@ -49,7 +49,7 @@ def drifted(g0_us, time_s, nu, t0_s=20.0):
     """Conductance at a time after programming, in microsiemens.
 
     Args:
-        g0_us: conductance at t0, microsiemens. time_s: seconds, >= t0_s. nu: drift exponent; a number or an array.
+        g0_us: conductance at t0, microsiemens. time_s: seconds, >= t0_s. nu: drift exponent; a number or a tensor.
         t0_s: time of the first read, seconds.
     """
     ### BEGIN SOLUTION
@@ -60,11 +60,11 @@ def drifted(g0_us, time_s, nu, t0_s=20.0):
 # %% nbgrader={"grade": true, "grade_id": "drifted_check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 DAY_S, YEAR_S = 86400.0, 365 * 86400.0
 check(drifted, 1.0, DAY_S, 0.05).is_close(0.658, "uS", hints={2.310: "The exponent is negative: conductance falls."})
+check(drifted, 1.0, DAY_S, torch.tensor([0.0, 0.05])).is_close([1.0, 0.658], "uS")
 ### BEGIN HIDDEN TESTS
 check(drifted, 12.5, YEAR_S, 0.05).is_close(12.5 * (YEAR_S / 20) ** -0.05, "uS")
 check(drifted, 7.0, 20.0, 0.08).is_close(7.0, "uS")
 check(drifted, 2.0, 3600.0, 0.1, t0_s=1.0).is_close(2.0 * 3600**-0.1, "uS")
-check(drifted, 1.0, DAY_S, torch.tensor([0.0, 0.05])).is_close([1.0, 0.658], "uS")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -78,12 +78,12 @@ card = hs.load_card("pcm")
 model = DeviceModel(card.noise)
 devices = model.program(torch.full((10_000,), model.g_max_us / 2), seeds=[0])
 g0_us, nu = devices.programmed(chip=0), devices.exponents(chip=0)
-print(f"g_max {model.g_max_us:.0f} uS; drift exponent {nu.mean():.4f}, standard deviation {nu.std():.4f}")
+print(f"g_max {model.g_max_us:.0f} uS; drift exponent {nu.mean():.3f}, standard deviation {nu.std():.3f}")
 assert abs(nu.mean() - 0.049) < 0.0005
-assert abs(nu.std() - 0.0080) < 0.0002
+assert abs(nu.std() - 0.008) < 0.0002
 
 # %% [markdown]
-# At this conductance the exponents are 0.049 on average, with a standard deviation of 0.0080.
+# At this conductance the exponents are 0.049 on average, with a standard deviation of 0.008.
 #
 # ## Task 2: Global drift compensation (2 points)
 #
@@ -161,14 +161,14 @@ check(residual_spread, 0.01, 1000.0, t0_s=10.0).is_close(0.01 * math.log(100))
 
 # %% [markdown]
 # Compare with the simulated devices: 6.7 % after a day, from the exponents alone. A real read adds the 1/f noise of the
-# cell, which grows with time as well and brings it to 9.8 %.
+# cell, which grows with time as well and brings it to nearly 10 %.
 
 # %%
 print(f"predicted {residual_spread(0.008, DAY_S):.3f}, simulated {corrected.std():.3f}")
 assert abs(corrected.std() - residual_spread(0.008, DAY_S)) < 0.02 * corrected.std()
 read = next(devices.at(DAY_S, seed=lambda chip: 1)) / g0_us
 print(f"with read noise {read.std() / read.mean():.3f}")
-assert abs(read.std() / read.mean() - 0.098) < 0.002
+assert 0.095 < read.std() / read.mean() < 0.1
 
 # %% [markdown]
 # ## Task 4: How often must one calibrate? (2 points)
@@ -190,7 +190,8 @@ def calibration_interval_s(error, calibrated_at_s, nu):
 
 
 # %% nbgrader={"grade": true, "grade_id": "calibration_interval_s_check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check(calibration_interval_s, 0.01, 3600.0, 0.049).is_close(819.6, "s", rel=2e-3, hints={1 / 60: "In seconds."})
+hints = {5.393: "Since the calibration, not since programming.", 0.8964: "First order is not enough: solve it exactly."}
+check(calibration_interval_s, 0.01, 3600.0, 0.049).is_close(819.6, "s", rel=2e-3, hints=hints)
 ### BEGIN HIDDEN TESTS
 check(calibration_interval_s, 0.01, DAY_S, 0.049).is_close(DAY_S * (0.99 ** (-1 / 0.049) - 1), "s")
 check(calibration_interval_s, 0.1, 60.0, 0.1).is_close(60 * (0.9**-10 - 1), "s")

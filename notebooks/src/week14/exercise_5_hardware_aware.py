@@ -68,11 +68,15 @@ drawn = check(noisy_weights, rows, 0.1, torch.Generator().manual_seed(0))
 drawn.has_shape(2, 20000)
 spread = (drawn.value - rows).std(dim=1)
 # 20,000 draws: the standard deviation is known to 0.5 %
-course.answer("the noise's standard deviation in each row", spread).is_close([0.1, 0.3], rel=0.02)
+course.answer("the noise's standard deviation in each row", spread).is_close(
+    [0.1, 0.3], rel=0.02, hint="sigma times the largest |weight| of each row, here 1 and 3."
+)
 ### BEGIN HIDDEN TESTS
 check(noisy_weights, rows, 0.0).is_close(rows, rel=0)
 leaf = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
-noisy_weights(leaf, 0.5, torch.Generator().manual_seed(2)).sum().backward()
+noisy = check(noisy_weights, leaf, 0.5, torch.Generator().manual_seed(2))
+noisy.fulfils(lambda w: w.requires_grad, "should let gradients pass to `weight`")
+noisy.value.sum().backward()
 course.answer("the gradient of the sum of noisy_weights(w, 0.5)", leaf.grad).is_close(torch.ones(3, 5), rel=1e-6)
 ### END HIDDEN TESTS
 
@@ -102,7 +106,9 @@ layer, x = NoisyLinear(20, 5), torch.randn(7, 20)
 check(layer.eval(), x).is_close(nn.functional.linear(x, layer.weight, layer.bias), rel=1e-5, abs=1e-6)
 ### BEGIN HIDDEN TESTS
 layer.train()
+before = layer.weight.detach().clone()
 first, second = layer(x), layer(x)
+course.answer("the weights after two calls in training", layer.weight).is_close(before, rel=0)
 course.answer("two calls in training give different outputs", bool((first != second).any())).equals(True)
 first.sum().backward()
 course.answer("the gradient of the weights", layer.weight.grad[0]).is_close(x.sum(dim=0), rel=1e-4, abs=1e-5)
@@ -180,7 +186,19 @@ def interval(differences):
 
 
 # %% nbgrader={"grade": true, "grade_id": "interval_check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
-check(interval, [1.0, 2.0, 3.0, 4.0, 5.0]).is_close([1.0368, 4.9632])
+of_five = check(interval, [1.0, 2.0, 3.0, 4.0, 5.0])
+of_five.has_length(2)
+hints = {
+    0.706: "With five values Student's quantile is 2.78, not 1.96.",
+    0.768: "5 % are left out on both sides together.",
+    0.926: "n values have n - 1 degrees of freedom.",
+    0.894: "The standard deviation of a sample: divide by n - 1.",
+    5**0.5: "The mean of n values is known better than each of them: divide by the root of n.",
+}
+course.answer("half the width of that interval", (of_five.value[1] - of_five.value[0]) / 2).is_close(
+    1.9632, hints=hints
+)
+of_five.is_close([1.0368, 4.9632])
 ### BEGIN HIDDEN TESTS
 check(interval, [0.5, -0.5, 0.2]).is_close(
     [0.066667 - 4.302653 * 0.513160 / 3**0.5, 0.066667 + 4.302653 * 0.513160 / 3**0.5]
