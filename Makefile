@@ -24,6 +24,7 @@ notebooks: ready  ## week 14: students' and instructor's notebooks, run once, as
 	@$(BIN)/python tools/notebooks.py $(ARGS)
 
 docs: ready  ## the documentation, in build/docs/html: no network, warnings are errors, links checked
+	@rm -rf build/docs/html  # pages that no longer exist would stay
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/docs/trees docs build/docs/html $(ARGS)
 	@$(BIN)/python docs/links.py build/docs/html
 

@@ -9,7 +9,6 @@ import ast
 import importlib
 import inspect
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,12 +45,12 @@ REPOSITORY = {
     "benchmarks/README.md": "benchmarks.md",
     "devices/README.md": "add_a_card.md",
     "notebooks/README.md": "teach_week_14.md",
-    "notebooks/GUIDE.md": "instructors_guide.md",
     "baselines/README.md": "kernels.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-"""Texts that lie where people of the repository look for them -> their pages here."""
+"""Texts that lie where people of the repository look for them -> their pages here. The instructor's guide
+(notebooks/GUIDE.md) stays out: it says what is right, and students read these pages."""
 
 
 def write_pages(docs: Path) -> None:
@@ -316,44 +315,59 @@ def validation_page() -> str:
 
 
 def write_notebooks(folder: Path) -> set[Path]:
-    """The notebooks as `make notebooks` ran them; where it has not been run, their sources without outputs.
+    """Exercises as students get them; the other notebooks as `make notebooks` ran them, else without outputs.
 
     Returns:
         The files in `folder` that belong there.
     """
-    import jupytext
     import nbformat
 
+    folder.mkdir(parents=True, exist_ok=True)
     written = set()
-    executed = ROOT / "build" / "notebooks" / "executed"
-    entries = []
+    exercises, research = [], []
     for source in sorted((ROOT / "notebooks" / "src").rglob("*.py")):
         path = folder / f"{source.stem}.ipynb"
-        ran = next(iter(sorted(executed.rglob(f"{source.stem}.ipynb"))), None) if executed.exists() else None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if ran is not None and ran.stat().st_mtime >= source.stat().st_mtime:
-            shutil.copyfile(ran, path)
-        elif source.parent.name.startswith("week"):
-            continue  # unrun, a blank sheet with its solutions in it is of no use to a reader
-        else:
-            notebook = jupytext.read(source)
-            notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-            nbformat.write(notebook, path)
+        is_exercise = source.parent.name.startswith("week")
+        nbformat.write(handed_out(source) if is_exercise else _as_run(source), path)
         written.add(path)
-        entries.append(source.stem)
+        (exercises if is_exercise else research).append(source.stem)
     index = folder / "index.md"
-    lines = [
-        "# Notebooks",
-        "",
-        "The notebooks of the repository as `make notebooks` ran them before these pages were built; without that, "
-        "text and code of those that are no exercises. How they are made: [Teach week 14](../teach_week_14.md).",
-        "",
-        "```{toctree}",
-        ":maxdepth: 1",
-        "",
-        *entries,
-        "```",
+    lines = ["# Notebooks", ""]
+    lines += [
+        "The first ones stand here as `make notebooks` ran them before these pages were built; without that, text and "
+        "code alone. Exercises stand here as they are handed out, with blanks to fill in: "
+        "`make notebooks ARGS=build` writes them to `build/notebooks/student`. "
+        "How they are made and marked: [Teach week 14](../teach_week_14.md).",
         "",
     ]
+    for caption, names in (("For researchers", research), ("Week 14: exercises", exercises)):
+        lines += ["```{toctree}", f":caption: {caption}", ":maxdepth: 1", "", *names, "```", ""]
     index.write_text("\n".join(lines), encoding="utf-8")
     return written | {index}
+
+
+def handed_out(source: Path) -> Any:
+    """An exercise without solutions, model answers and hidden checks, by the same steps as nbgrader's."""
+    from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions
+
+    notebook = _read(source)
+    for step in (ClearSolutions(), ClearHiddenTests()):
+        notebook, _ = step.preprocess(notebook, {})
+    return notebook
+
+
+def _as_run(source: Path) -> Any:
+    import nbformat
+
+    ran = ROOT / "build" / "notebooks" / "executed" / f"{source.stem}.ipynb"
+    if ran.exists() and ran.stat().st_mtime >= source.stat().st_mtime:
+        return nbformat.read(ran, as_version=4)
+    return _read(source)
+
+
+def _read(source: Path) -> Any:
+    import jupytext
+
+    notebook = jupytext.read(source)
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    return notebook

@@ -9,8 +9,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import jupytext
+import nbformat
 import pytest
+from nbformat import NotebookNode
 
 import hpml_sim as hs
 from hpml_sim import cli
@@ -83,10 +87,38 @@ def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tm
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
 
 
-def test_every_public_name_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What writes the generated pages."""
     monkeypatch.setattr(sys, "path", [str(DOCS), *sys.path])
-    pages = importlib.import_module("pages")
+    return importlib.import_module("pages")
 
+
+def lines(notebook: NotebookNode) -> set[str]:
+    """All lines of its cells, without their indentation."""
+    return {line.strip() for cell in notebook.cells for line in cell.source.splitlines()}
+
+
+def test_pages_show_no_solution_no_model_answer_and_no_hidden_check(pages: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "notebooks"
+    pages.write_notebooks(folder)
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in folder.glob("*.ipynb")}
+    others = {line.strip() for text in pages.repository_pages().values() for line in text.splitlines()}
+    shown = others.union(*map(lines, notebooks.values()))
+    secret_parts = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)\n.*?### END \1", re.DOTALL)
+    for source in sorted((ROOT / "notebooks" / "src" / "week14").glob("*.py")):
+        assert "raise NotImplementedError()" in lines(notebooks[source.stem])
+        solved = jupytext.read(source)
+        everything = lines(solved)
+        for cell in solved.cells:
+            is_answer = cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("solution")
+            cell.source = "" if is_answer else secret_parts.sub("", cell.source)
+        secrets = {line for line in everything - lines(solved) if len(line) > 12}
+        assert len(secrets) > 10
+        assert not secrets & shown, source.stem
+
+
+def test_every_public_name_is_described_once(pages: ModuleType) -> None:
     text = "".join(pages.reference_pages().values())
     described = re.findall(r"^\.\. (?:autoclass|autofunction|py:data):: (\S+)", text, re.MULTILINE)
     assert len(described) == len(set(described))
