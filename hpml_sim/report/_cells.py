@@ -91,9 +91,13 @@ def _cost_cells(
         energy = _banded(cost.energy_j, "J", cite)
     area = Cell("—")
     if cost.area_mm2 is not None:
-        area = Cell(digits(cost.area_mm2.nominal), span_page(cost.area_mm2), repr(cost.area_mm2.nominal))
+        area = Cell(digits(cost.area_mm2.nominal), span_page(cost.area_mm2), _to_sort(cost.area_mm2.nominal))
     return energy, _banded(cost.latency_s, "s"), _banded(cost.throughput_hz, ""), area
 
 
 def _banded(band: BandRow, unit: str, cite: tuple[int, ...] = ()) -> Cell:
-    return Cell(si_page(band.nominal, unit), span_page(band), repr(band.nominal), cite=cite)
+    return Cell(si_page(band.nominal, unit), span_page(band), _to_sort(band.nominal), cite=cite)
+
+
+def _to_sort(value: float) -> str:
+    return f"{value:.6g}"

@@ -6,13 +6,13 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from markupsafe import Markup, escape
 
-from hpml_sim.report._format import digits, distinct, listing, percent, si_page, time_label
+from hpml_sim.report._format import digits, distinct, listing, names, percent, si_page, time_label
 from hpml_sim.report.summary import TargetSummary
 from hpml_sim.results import BandRow, Row, to_frame
 
@@ -76,12 +76,21 @@ def sources(targets: list[TargetSummary]) -> dict[tuple[str, str], Source]:
                 used.setdefault((key, cite), {}).setdefault(target.name, []).extend(parts)
     found = {}
     for number, (identity, by_target) in enumerate(used.items(), start=1):
-        words = []
-        for name, parts in by_target.items():
-            once = distinct(parts)
-            words.append(f"{name} ({', '.join(once)})" if once else name)
+        parts = said_once((name, ", ".join(distinct(parts))) for name, parts in by_target.items())
+        words = [f"{names(who)} ({what})" if what else names(who) for who, what in parts]
         found[identity] = Source(number, identity[0], linked(identity[1]), "; ".join(words))
     return found
+
+
+T = TypeVar("T")
+
+
+def said_once(pairs: Iterable[tuple[str, T]]) -> list[tuple[list[str], T]]:
+    """(target's name, what is said of it) -> what is said, each once, with the names of all of whom it is said."""
+    found: dict[str, tuple[list[str], T]] = {}
+    for name, said in pairs:
+        found.setdefault(repr(said), ([], said))[0].append(name)
+    return list(found.values())
 
 
 def limits(target: TargetSummary) -> list[str]:
@@ -126,7 +135,7 @@ def linked(text: str) -> Markup:
 
 
 def conversions(targets: list[TargetSummary]) -> list[dict[str, Any]]:
-    """The conversion reports with what the mapping took; targets with the same report share it."""
+    """The conversion reports with what the mapping took; targets with the same of either share it."""
     found: dict[str, dict[str, Any]] = {}
     for target in targets:
         columns = list(dict.fromkeys(name for layer in target.layers for name in layer))
@@ -139,6 +148,8 @@ def conversions(targets: list[TargetSummary]) -> list[dict[str, Any]]:
         first = min(target.estimates, key=lambda e: e.batch, default=None)
         if first is not None and first.mapping:
             entry["mappings"].append((target.name, [_named_value(n, v) for n, v in first.mapping.items()]))
+    for entry in found.values():
+        entry["mappings"] = said_once(entry["mappings"])
     return list(found.values())
 
 

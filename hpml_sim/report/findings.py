@@ -136,8 +136,8 @@ def _step(lower: _Ranked, higher: _Ranked) -> str:
 
 
 def batches(targets: Sequence[TargetSummary]) -> list[str]:
-    """What batching saves the targets that can batch."""
-    parts = []
+    """What batching saves the targets that can batch, and whom they then overtake."""
+    parts, overtaken = [], []
     for target in targets:
         estimated = [c for c in target.costs if c.how == "estimated"]
         if len(estimated) > 1 and estimated[0].energy_j and estimated[-1].energy_j:
@@ -146,7 +146,30 @@ def batches(targets: Sequence[TargetSummary]) -> list[str]:
                 f"{target.name} goes from {si(one.nominal, 'J', micro='µ')} to {si(best.nominal, 'J', micro='µ')} "
                 f"an inference at batch {estimated[-1].batch:,}"
             )
-    return [f"{names(parts, _MOST)} (estimated)."] if parts else []
+            if others := _overtaken(target, targets):
+                overtaken.append(
+                    f"At its best batch {target.name} takes less energy than {names(others)}, which "
+                    f"{'take' if len(others) > 1 else 'takes'} less at batch 1 (scope {estimated[0].scope})."
+                )
+    if len(overtaken) > _MOST:
+        overtaken = [*overtaken[: _MOST - 1], f"{len(overtaken) - _MOST + 1} more change places; the table has them."]
+    return [f"{names(parts, _MOST)} (estimated).", *overtaken] if parts else []
+
+
+def _overtaken(target: TargetSummary, targets: Sequence[TargetSummary]) -> list[str]:
+    """Who takes less energy at batch 1, but more where each has its best batch, whatever the bands allow."""
+    firsts = {t.name: band for found in first_costs(targets).values() for t, _, band in found}
+    bests = {t.name: [c for c in t.costs if c.how == "estimated"][-1] for t in targets if t.name in firsts}
+    mine = bests[target.name]
+    return [
+        name
+        for name, best in bests.items()
+        if best.scope == mine.scope
+        and best.energy_j is not None
+        and mine.energy_j is not None
+        and firsts[name].nominal < firsts[target.name].nominal
+        and best.energy_j.low > mine.energy_j.high
+    ]
 
 
 def measured(targets: Sequence[TargetSummary]) -> list[str]:

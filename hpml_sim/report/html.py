@@ -24,6 +24,7 @@ from hpml_sim.report._sections import (
     limits,
     linked,
     origins,
+    said_once,
     setting,
     settings,
     sources,
@@ -83,7 +84,14 @@ def render_report(rows: Sequence[Row], *, title: str | None = None, run: dict[st
         lstrip_blocks=True,
     )
     environment.globals.update(
-        si=si_page, span=span_page, digits=digits, percent=percent, figure=findings.figure, swatch=swatch, ranges=ranges
+        si=si_page,
+        span=span_page,
+        digits=digits,
+        percent=percent,
+        figure=findings.figure,
+        swatch=swatch,
+        ranges=ranges,
+        names=names,
     )
     template = environment.get_template("report.html.j2")
     page = template.render(_context(rows, targets, title, run))
@@ -116,14 +124,14 @@ def _context(
         "plots": page_plots(rows, targets),
         "sources": cited.values(),
         "source_numbers": {key: source.number for key, source in cited.items()},
-        "scope_words": [(s, SCOPE_WORDS[s], [t.name for t in targets if s in _scopes_of(t)]) for s in SCOPES],
+        "scope_words": [(s, SCOPE_WORDS[s], names([t.name for t in targets if s in _scopes_of(t)])) for s in SCOPES],
         "conversions": conversions(targets),
         "glossary": [(c, COMPONENT_WORDS[c]) for c in components if c in COMPONENT_WORDS],
         "beside": beside(targets),
         "layer_points": [point for target in targets for point in layer_points(target)],
-        "limits": [(t, limits(t)) for t in targets],
-        "simulated": [(t, linked(t.accuracy_model)) for t in targets if t.accuracy_model],
-        "gaps": [(t, findings.gaps_of(t)) for t in targets if findings.gaps_of(t)],
+        "limits": said_once((t.name, limits(t)) for t in targets),
+        "simulated": said_once((t.name, linked(t.accuracy_model)) for t in targets if t.accuracy_model),
+        "gaps": said_once((t.name, findings.gaps_of(t)) for t in targets if findings.gaps_of(t)),
         "origins": origins(targets),
         "settings": settings(rows, run),
         "configs": [(t, [(k.replace("_", " "), setting(v)) for k, v in t.config.items()]) for t in targets],

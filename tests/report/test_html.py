@@ -7,10 +7,13 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from markupsafe import escape
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.report._format import DASH
+from hpml_sim.report._sections import limits
 from hpml_sim.report.html import MAX_BYTES, render_report, write_report
+from hpml_sim.report.summary import summarise
 from tests.report.example_rows import TARGETS, example_rows
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -167,6 +170,8 @@ def test_a_large_sweep_stays_light_and_says_what_it_does_not_draw() -> None:
     assert "<h1>mlp 64-128-10 on digits, 40 configurations of 1 machine compared</h1>" in text
     assert "and and" not in text
     assert text.count('<th scope="row" role="rowheader"') == 40
+    for sentence in limits(summarise(rows)[0]):  # what holds for all is said once
+        assert text.count(f"<li>{escape(sentence)}</li>") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from hpml_sim.errors import HpmlError
 from hpml_sim.report import findings
 from hpml_sim.report.summary import summarise, times_of
+from hpml_sim.results import BandRow
 from tests.report.example_rows import DAY, HOUR, TARGETS, TIMES, YEAR, example_rows
 
 
@@ -107,6 +108,28 @@ def test_overlapping_bands_are_not_ordered() -> None:
     assert "the bands of pcm-hermes and twin overlap, so no order" in " ".join(
         findings.energy(summarise([*rows, twin]))
     )
+
+
+def test_who_overtakes_whom_at_the_best_batch_is_said_where_the_bands_allow_it() -> None:
+    rows = example_rows(targets=("cpu", "loihi"))
+    one, best = rows[0].estimates[0].energy_j, rows[0].estimates[1].energy_j
+    assert one is not None
+    assert best is not None
+
+    def at(nominal: float) -> list[str]:
+        """What is said if loihi's energy is `nominal`, known within a factor of 1.5 either way."""
+        energy = BandRow(low=nominal / 1.5, nominal=nominal, high=nominal * 1.5)
+        changed = [
+            e.model_copy(update={"energy_j": energy, "scope": rows[0].estimates[0].scope}) for e in rows[1].estimates
+        ]
+        return findings.batches(summarise([rows[0], rows[1].model_copy(update={"estimates": changed})]))
+
+    assert at((one.nominal * best.nominal) ** 0.5)[1:] == [
+        f"At its best batch cpu takes less energy than loihi, which takes less at batch 1 "
+        f"(scope {rows[0].estimates[0].scope})."
+    ]
+    assert at(one.nominal * 2)[1:] == []  # dearer already at batch 1
+    assert at(best.high)[1:] == []  # the bands overlap at the best batch
 
 
 def test_a_missing_energy_is_none_not_zero() -> None:
