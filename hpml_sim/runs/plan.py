@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpml_sim import models
 from hpml_sim.cards import load_card
@@ -103,13 +103,15 @@ def make_plan(
     Every network is made once, and converted once for every kind of machine, so that what cannot be is said now.
 
     Raises:
-        HpmlError: an argument out of range, with its name and what is allowed; a network that cannot be made.
+        HpmlError: an argument out of range, with its name and what is allowed; a network that cannot be made, or that
+            does not take the data.
         ConversionError: a network that a machine cannot run.
     """
     if not setup.times:
         raise HpmlError("times=() must be a list of at least one time, such as ['1 s', '1 day']")
     network, name = resolve_model(model, task)
     seeds, times = _seeds(setup.seeds), {parse_time(time) for time in setup.times}
+    _check_samples(network, name, task)
     _check_conversions(model, task, points)
     default = max(5, min(40, 60_000 // len(task.train)))  # type: ignore[arg-type]
     tuning = setup.epochs or -(-default // 2)
@@ -135,6 +137,28 @@ def make_plan(
 def configuration(target: Target) -> dict[str, Any]:
     """A target as plain values, its class among them."""
     return {"target": type(target).__name__, **asdict(target)}
+
+
+def _check_samples(network: nn.Module, name: str, task: Data) -> None:
+    """Two samples through a copy of the network: their shape and the number of classes must be what it is made for."""
+    x = torch.stack([torch.as_tensor(task.test[i % len(task.test)][0]) for i in range(2)])  # type: ignore[arg-type]
+    where = f"model {name!r} on data {task.name!r}"
+    tried = copy.deepcopy(network).eval()
+    device = next((tensor.device for tensor in [*tried.parameters(), *tried.buffers()]), x.device)
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            y = tried(x.to(device))
+    except Exception as error:  # whatever the code of a user's network raises
+        raise HpmlError(
+            f"{where}: a batch of two samples, shape {tuple(x.shape)}, stops it with {type(error).__name__}: {error}; "
+            "change the network or the data so that they fit"
+        ) from error
+    if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != 2 or y.shape[1] < task.classes:
+        got = f"a tensor of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise HpmlError(
+            f"{where}: two samples must give logits of shape (2, {task.classes}), one for each class; they give {got}"
+        )
 
 
 def _check_conversions(model: str | nn.Module, task: Data, points: Sequence[Point]) -> None:

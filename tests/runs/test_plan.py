@@ -20,6 +20,17 @@ def plan(network=None, task=None, on=("cpu",), **changes):
     return make_plan(setup, network, task or load_data("digits"), points)
 
 
+class HalfScale(nn.Module):
+    """Keeps its weights in half precision."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(10, dtype=torch.float16))
+
+    def forward(self, x):
+        return x * self.scale
+
+
 def test_the_same_question_has_the_same_hash():
     assert plan().hash == plan().hash
     assert plan(times=["1 h", "1 s", 3600]).hash == plan(times=["1 s", "1 h"]).hash
@@ -37,7 +48,7 @@ def test_the_same_question_has_the_same_hash():
         {"on": ("h200",)},
         {"on": (Analog(adc_bits=6),)},
         {"network": models.build("mlp", (1, 8, 8), 10, seed=1)},
-        {"network": nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10).half())},
+        {"network": nn.Sequential(nn.Flatten(), nn.Linear(64, 10), HalfScale())},
     ],
     ids=str,
 )
@@ -96,3 +107,41 @@ def test_each_seed_draws_its_own_weights_but_a_given_network_keeps_its_own():
 def test_what_cannot_be_run_is_named(changes, said):
     with pytest.raises(HpmlError, match=said):
         plan(**changes)
+
+
+class Shifted(nn.Module):
+    """Takes 64 pixels, and changes with every call; that asking leaves no trace is what matters here."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        self.calls = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(x.flatten(1)) + torch.rand(1)
+
+
+def test_whether_network_and_data_fit_is_asked_without_a_trace():
+    network = Shifted().train()
+    torch.manual_seed(0)
+    plan(network)
+    assert network.training
+    assert float(network.calls) == 0
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.rand(1))
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), r"shape \(2, 1, 8, 8\), stops it with RuntimeError: mat1"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 9)), r"shape \(2, 10\), .* a tensor of shape \(2, 9\)"),
+        (nn.Sequential(nn.Linear(8, 10)), r"shape \(2, 10\), .* a tensor of shape \(2, 1, 8, 10\)"),
+        (nn.Sequential(nn.Flatten(), nn.Flatten(0), nn.Linear(128, 10)), r"a tensor of shape \(10,\)"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_said_before_anything_runs(network, said):
+    with pytest.raises(HpmlError, match=f"model '.*' on data 'digits': .*{said}"):
+        plan(network)
