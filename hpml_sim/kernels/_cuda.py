@@ -17,6 +17,11 @@ from torch import Tensor
 
 SIMULATED: bool = "simulator" in cuda.to_device.__module__
 
+unsigned = np.uint64
+"""What kernels count places in memory with. numba allows for Python's negative indices (`x[-1]`) wherever an index has
+a sign, which took about ten instructions a load. Beware: numba makes a float of a sum of unsigned and signed numbers.
+"""
+
 
 def unfused(double: bool) -> tuple[Any, Any, Any, Any]:
     """The number type, and product, sum and quotient that are each rounded on their own, for float64 or float32."""
@@ -96,19 +101,23 @@ def _flatten(argument: Any, values: list[Any]) -> Kind:
     return float
 
 
-@lru_cache(maxsize=1024)
-def _compiled(kernel: Any, kinds: tuple[Kind, ...], device: int) -> Any:
-    """The kernel for arguments of these kinds, loaded on the current device (whose number is only for the cache)."""
+def signature(kinds: tuple[Kind, ...]) -> tuple[Any, ...]:
+    """numba's types for arguments of these kinds."""
     from numba import from_dtype, types
 
     numbers = {bool: types.boolean, int: types.int64, float: types.float64, np.float32: types.float32}
-    signature: Any = tuple(
+    return tuple(
         types.Array(from_dtype(torch.empty(0, dtype=kind[0]).numpy().dtype), kind[1], kind[2], aligned=True)
         if isinstance(kind, tuple)
         else numbers[kind]
         for kind in kinds
     )
-    return kernel.compile(signature)._codelibrary.get_cufunc().kernel
+
+
+@lru_cache(maxsize=1024)
+def _compiled(kernel: Any, kinds: tuple[Kind, ...], device: int) -> Any:
+    """The kernel for arguments of these kinds, loaded on the current device (whose number is only for the cache)."""
+    return kernel.compile(signature(kinds))._codelibrary.get_cufunc().kernel
 
 
 @lru_cache(maxsize=256)

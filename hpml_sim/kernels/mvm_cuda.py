@@ -1,10 +1,21 @@
 """The converters of `mvm.py` on a CUDA device, or on numba's simulator (NUMBA_ENABLE_CUDASIM=1); cuBLAS multiplies.
 
-Memory limits both: 8 bytes a value for a handful of operations. So a thread keeps to one column and goes down some
-vectors: the threads of a warp read neighbours in memory, several loads are on their way before the first is needed, and
-no thread divides to find its place (four 64-bit divisions a value cost five times what the memory took on an H200).
 libdevice's `_rn` operations round each product and sum on their own, so that equal products give the same bits as on
 the CPU.
+
+Arithmetic intensity: DAC 4 FLOP on 8 bytes (product, rounding, two comparisons), 0.5 FLOP a byte; ADC with noise 8 FLOP
+on 8 bytes read, and 4 bytes written for all tiles and slices of a column: about 1 FLOP a byte. Limit: memory, where an
+H200 needs 14 (67 TFLOP/s over 4.8 TB/s).
+
+What a memory-bound kernel must do is keep enough on its way: bandwidth x latency, 4.8 TB/s x 0.7 us over 132
+multiprocessors, is 25 kB each. So a thread keeps to one column and goes down some vectors: the threads of a warp read
+neighbours in memory, and no thread divides to find its place in every value (four 64-bit divisions cost five times what
+the memory took on an H200). The DAC's loads stand before its stores, which none may overtake. The ADC adds up tiles and
+stores nothing until the end, and there the compiler moved each load down to its use: 5 at a time of 8, and 0.66 of a
+copy's bandwidth (H200). So it fetches the next tile's readings while it converts this one's: these cannot move.
+`tools/compile_kernels.py` reads from the machine code what is in flight: 64 kB a multiprocessor now.
+
+Source: roofline, S. Williams et al., CACM 52(4):65, 2009; Little's law, J. D. C. Little, Oper. Res. 9:383, 1961.
 """
 
 from __future__ import annotations
@@ -17,76 +28,104 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hpml_sim.kernels._cuda import SIMULATED, launch, unfused
+from hpml_sim.kernels._cuda import SIMULATED, launch, unfused, unsigned
 
 cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 _THREADS = 4 if SIMULATED else 128  # side by side, along the columns
-_VECTORS = 3 if SIMULATED else 4  # of one thread
+_DAC_VECTORS = 3 if SIMULATED else 4  # of one thread
+_ADC_VECTORS = 3 if SIMULATED else 8
 
 
-@lru_cache(maxsize=4)
-def _kernels(double: bool, noisy: bool = False) -> tuple[Any, Any]:
-    """The kernels of the DAC and the ADC for float64 or float32; `noisy` is for the ADC."""
+@lru_cache(maxsize=2)
+def _dac_kernel(double: bool) -> Any:
+    """The DAC for float64 or float32."""
     from numba.cuda import libdevice
 
-    real, mul, add, _ = unfused(double)
-    zero, number = real(0), numba.float64 if double else numba.float32
+    _, mul, _, _ = unfused(double)
+    number = numba.float64 if double else numba.float32
     rint = np.rint if SIMULATED else libdevice.rint if double else libdevice.rintf
 
     @cuda.jit
     def dac(x, gain, top, codes):
-        read = cuda.local.array(_VECTORS, number)
-        first, t, g = cuda.blockIdx.x * _VECTORS, cuda.blockIdx.y, cuda.blockIdx.z
+        read = cuda.local.array(_DAC_VECTORS, number)
+        first, t, g = cuda.blockIdx.x * _DAC_VECTORS, cuda.blockIdx.y, cuda.blockIdx.z
         last = x.shape[1] - 1
         for i in range(cuda.threadIdx.x, x.shape[3], _THREADS):
-            for k in range(_VECTORS):  # no branch between the loads: beyond the end they read the last vector
+            for k in range(_DAC_VECTORS):  # no branch between the loads: beyond the end they read the last vector
                 read[k] = x[g, min(first + k, last), t, i]
-            for k in range(_VECTORS):
+            for k in range(_DAC_VECTORS):
                 code = rint(mul(read[k], gain))
                 code = top if code > top else code
                 code = -top if code < -top else code
                 if first + k <= last:
                     codes[g, t, first + k, i] = code
 
+    return dac
+
+
+@lru_cache(maxsize=4)
+def _adc_kernel(double: bool, noisy: bool) -> Any:
+    """The ADC for float64 or float32; without noise it does not read what it is given for it."""
+    from numba.cuda import libdevice
+
+    real, mul, add, _ = unfused(double)
+    zero, number = real(0), numba.float64 if double else numba.float32
+    rint = np.rint if SIMULATED else libdevice.rint if double else libdevice.rintf
+    one, side, down = unsigned(1), unsigned(_THREADS), unsigned(_ADC_VECTORS)
+
     @cuda.jit
-    def adc(y, noise, sigma, gain, top, scale, z):
-        # y and noise: (groups * tiles, vectors * columns), so that a step to the next vector is one addition
-        read = cuda.local.array(_VECTORS, number)
-        drawn = cuda.local.array(_VECTORS, number)
-        total = cuda.local.array(_VECTORS, number)
-        last, cols, columns = z.shape[1] - 1, z.shape[2], scale.shape[2]
+    def adc(y, noise, sigma, gain, top, scale, tiles, slices, vectors, cols, z):
+        # Everything flat. y, noise: groups x tiles x vectors x slices x cols; scale the same without vectors.
+        read = cuda.local.array(_ADC_VECTORS, number)
+        drawn = cuda.local.array(_ADC_VECTORS, number)
+        total = cuda.local.array(_ADC_VECTORS, number)
+        place = cuda.local.array(_ADC_VECTORS, numba.uint64)
+        tiles, slices, vectors, cols = unsigned(tiles), unsigned(slices), unsigned(vectors), unsigned(cols)
+        columns, turns = slices * cols, tiles * slices
         # Blocks that start together read one vector's neighbours, not the same columns of vectors far apart.
-        across = (cols + _THREADS - 1) // _THREADS
-        first, g = cuda.blockIdx.x // across * _VECTORS, cuda.blockIdx.y
-        j = cuda.blockIdx.x % across * _THREADS + cuda.threadIdx.x
+        across = (cols + side - one) // side
+        block, g = unsigned(cuda.blockIdx.x), unsigned(cuda.blockIdx.y)
+        first = block // across * down
+        j = block % across * side + unsigned(cuda.threadIdx.x)
         if j >= cols:
             return
-        for k in range(_VECTORS):
+        start = g * tiles * vectors * columns
+        level = g * tiles * columns + j
+        for k in range(_ADC_VECTORS):
+            place[k] = min(first + unsigned(k), vectors - one) * columns + j  # beyond the end: the last one
+            read[k] = y[start + place[k]]
+            if noisy:
+                drawn[k] = noise[start + place[k]]
             total[k] = zero
-        for t in range(scale.shape[1]):
-            line = g * scale.shape[1] + t
-            for column in range(j, columns, cols):
-                count = scale[g, t, column]
-                start, end = first * columns + column, last * columns + column
-                for k in range(_VECTORS):
-                    read[k] = y[line, min(start + k * columns, end)]
+        count = scale[level]
+        done = one  # slices of this tile
+        for turn in range(turns):
+            now, more = count, unsigned(turn) + one < turns
+            start, level = start + cols, level + cols
+            if done == slices:  # on to the next tile
+                start, done = start + (vectors - one) * columns, one
+            else:
+                done += one
+            if more:
+                count = scale[level]
+            for k in range(_ADC_VECTORS):
+                code = mul(read[k], gain)
                 if noisy:
-                    for k in range(_VECTORS):
-                        drawn[k] = noise[line, min(start + k * columns, end)]
-                for k in range(_VECTORS):
-                    code = mul(read[k], gain)
+                    code = add(code, mul(drawn[k], sigma))
+                if more:
+                    read[k] = y[start + place[k]]
                     if noisy:
-                        code = add(code, mul(drawn[k], sigma))
-                    code = rint(code)
-                    code = top if code > top else code
-                    code = -top if code < -top else code
-                    total[k] = add(total[k], mul(code, count))
-        for k in range(_VECTORS):
-            if first + k <= last:
-                z[g, first + k, j] = total[k]
+                        drawn[k] = noise[start + place[k]]
+                code = rint(code)
+                code = top if code > top else code
+                code = -top if code < -top else code
+                total[k] = add(total[k], mul(code, now))
+        for k in range(_ADC_VECTORS):
+            if first + unsigned(k) < vectors:
+                z[(g * vectors + first + unsigned(k)) * cols + j] = total[k]
 
-    return dac, adc
+    return adc
 
 
 def dac(x: Tensor, gain: float, top: int, codes: Tensor) -> None:
@@ -94,19 +133,19 @@ def dac(x: Tensor, gain: float, top: int, codes: Tensor) -> None:
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
     groups, vectors, tiles, height = x.shape
-    grid = (-(-vectors // _VECTORS), tiles, groups if height else 0)
-    launch(_kernels(double)[0], grid, (_THREADS,), x, real(gain), real(top), codes)
+    grid = (-(-vectors // _DAC_VECTORS), tiles, groups if height else 0)
+    launch(_dac_kernel(double), grid, (_THREADS,), x, real(gain), real(top), codes)
 
 
 def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, top: int, scale: Tensor, z: Tensor) -> None:
-    """Fill z (groups, vectors, cols) from y (groups, tiles, vectors, slices * cols)."""
+    """Fill z (groups, vectors, cols) from y (groups, tiles, vectors, slices * cols); all contiguous."""
     double = y.dtype == torch.float64
     real = np.float64 if double else np.float32
     groups, vectors, cols = z.shape
-    grid = (-(-vectors // _VECTORS) * -(-cols // _THREADS), groups)
     if z.numel() == 0 or y.numel() == 0:
         z.zero_()
         return
-    lines = (x.reshape(groups * x.shape[1], -1) for x in (y, noise))
-    numbers = (real(sigma), real(gain), real(top))
-    launch(_kernels(double, noisy)[1], grid, (_THREADS,), *lines, *numbers, scale, z)
+    tiles, slices = y.shape[1], y.shape[3] // cols
+    grid = (-(-vectors // _ADC_VECTORS) * -(-cols // _THREADS), groups)
+    inputs = (y.view(-1), noise.view(-1), real(sigma), real(gain), real(top), scale.view(-1))
+    launch(_adc_kernel(double, noisy), grid, (_THREADS,), *inputs, tiles, slices, vectors, cols, z.view(-1))
