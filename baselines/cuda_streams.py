@@ -49,6 +49,8 @@ def relu_of_host_data(x: Tensor, *, pieces: int = 4, streams: int = 2) -> Tensor
     queues = [torch.cuda.Stream() for _ in range(streams)] if gpu else [None]
     for i, (piece, target) in enumerate(zip(source.tensor_split(pieces), result.tensor_split(pieces), strict=True)):
         queue = queues[i % len(queues)]
+        if queue is not None and i < len(queues):  # what fills x may still be on its way, on the caller's stream
+            queue.wait_stream(torch.cuda.current_stream())
         with nullcontext() if queue is None else torch.cuda.stream(queue):
             there = piece.to("cuda" if gpu else "cpu", non_blocking=True)  # allocated by this stream: kept for it
             target.copy_(relu_forward(there), non_blocking=True)  # our kernels go to torch's current stream

@@ -3,7 +3,7 @@
 
     python tools/compile_kernels.py [--capability 9.0] [--table] [--out DIR]
 
-The functions that launch kernels are called with tensors on the CPU, and their launch compiles instead of running: numba
+The functions that launch kernels are called with tensors on the CPU; their launch compiles instead of running: numba
 and NVVM make PTX of each kernel, with the types, layouts and constants that it has on a GPU, and `ptxas` of the CUDA
 toolkit makes machine code of that. Nothing is executed, no GPU or driver is needed.
 
@@ -38,8 +38,7 @@ from typing import Any
 os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before numba is first imported
 
 import torch
-from numba import cuda
-from torch import Tensor, nn
+from torch import nn
 
 from hpml_sim.kernels import _cuda
 
@@ -50,8 +49,8 @@ REGISTERS, MOST_THREADS = 65536, 2048  # of a multiprocessor; the same for all o
 STREAMING = ("adc", "backward", "copy_kernel", "dac", "forward", "total_kernel")
 """Kernels that read everything once and do little with it."""
 IN_FLIGHT = {"9.0": 24e3}
-"""Bytes that those need on their way in each multiprocessor, by capability; `copy_kernel` has 24.6 kB, and reached 0.83 of
-torch's copy on an H200."""
+"""Bytes that those need on their way in each multiprocessor, by capability. `copy_kernel` has 24.6 kB, and reached 0.83
+of torch's copy on an H200."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,9 @@ class Recorder:
 
     def launch(self, kernel: Any, blocks: tuple[int, ...], threads: tuple[int, ...], *arguments: Any) -> None:
         """As `_cuda.launch`, but the arguments' types are all that counts."""
-        from numba.cuda import compiler
+        from numba.cuda import compiler as imported
+
+        compiler: Any = imported  # type checkers do not see its underscored names
 
         kinds = tuple([_cuda._flatten(argument, []) for argument in arguments])
         if (kernel, kinds) in self.compiled:
@@ -158,13 +159,14 @@ def compile_all() -> list[Compiled]:
     Raises:
         CompileError: a kernel that does not compile, or one that nothing here reaches.
     """
-    from numba.cuda import dispatcher
+    from numba.cuda import dispatcher as imported
 
     from hpml_sim.baselines import cuda_launch
 
     recorder = Recorder()
     _cuda.launch = recorder.launch  # before the modules below take it by name
     # numba asks for the device where a kernel calls a function of ours; PTX is made for other capabilities later
+    dispatcher: Any = imported
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
     # modules choose their blocks and tiles when they are imported: as on a GPU; tensors are looked for on the CPU
     cuda_launch.cuda_backend = lambda: "gpu"

@@ -142,7 +142,7 @@ def _backward_kernel(double: bool, ahead: int, kind: int, has_grad_m: bool) -> A
                     if summed:
                         total = add(total, later)
                     else:
-                        out[place - unsigned(k + 1) * neurons] = later
+                        grad_x[place - unsigned(k + 1) * neurons] = later
             return later, total
 
         return run

@@ -92,7 +92,7 @@ def test_equals_snntorch_to_the_last_bit(
 
 @settings(max_examples=12)
 @given(
-    shape=st.tuples(st.integers(1, 2), st.integers(1, 6), st.integers(1, 9)),
+    shape=st.tuples(st.integers(1, 2), st.sampled_from([1, 5, 8, 11, 16]), st.integers(1, 9)),  # 8 steps are read ahead
     reset=st.sampled_from(RESETS),
     surrogate=st.sampled_from(SURROGATES),
     dtype=st.sampled_from([torch.float32, torch.float64]),
