@@ -348,11 +348,12 @@ def write_notebooks(folder: Path) -> set[Path]:
 
 def handed_out(source: Path) -> Any:
     """An exercise without solutions, model answers and hidden checks, by the same steps as nbgrader's."""
+    from nbconvert.exporters.exporter import ResourcesDict
     from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions
 
-    notebook = _read(source)
+    notebook, nothing = _read(source), ResourcesDict()
     for step in (ClearSolutions(), ClearHiddenTests()):
-        notebook, _ = step.preprocess(notebook, {})
+        notebook, _ = step.preprocess(notebook, nothing)
     return notebook
 
 

@@ -7,7 +7,6 @@ pipe to this process, and ends when that is closed: nothing is left behind, howe
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.copies import copied
 from hpml_sim.errors import HpmlError
 from hpml_sim.imports import sent_whole
 from hpml_sim.meters.measure import Measurement, measure
@@ -56,7 +56,7 @@ def measure_in_own_process(
     try:
         cpu = [example.cpu() for example in examples]
         with sent_whole():
-            sent = cloudpickle.dumps((copy.deepcopy(model).cpu(), cpu, where, torch.get_num_threads(), options))
+            sent = cloudpickle.dumps((copied(model).cpu(), cpu, where, torch.get_num_threads(), options))
     except Exception as error:  # pickle raises whatever the object's own methods raise
         raise HpmlError(
             f"measure in a process of its own: {type(model).__name__} cannot be sent there "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from hpml_sim import models
 from hpml_sim.cards import load_card
 from hpml_sim.convert import convert
+from hpml_sim.copies import copied
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.imports import imported, names_code
@@ -143,7 +143,7 @@ def _check_samples(network: nn.Module, name: str, task: Data) -> None:
     """Two samples through a copy of the network: their shape and the number of classes must be what it is made for."""
     x = torch.stack([torch.as_tensor(task.test[i % len(task.test)][0]) for i in range(2)])  # type: ignore[arg-type]
     where = f"model {name!r} on data {task.name!r}"
-    tried = copy.deepcopy(network).eval()
+    tried = copied(network).eval()
     device = next((tensor.device for tensor in [*tried.parameters(), *tried.buffers()]), x.device)
     devices = [device] if device.type == "cuda" else []
     try:
@@ -216,7 +216,7 @@ def resolve_model(model: str | nn.Module, task: Data, *, seed: int = 0, **option
                 f"{NETWORK}{next(iter(options))}: the network is made already; give model= as a name or "
                 "'package.module:callable', which takes it as an argument"
             )
-        return copy.deepcopy(model), type(model).__name__
+        return copied(model), type(model).__name__
     if names_code(model):
         return models.imported(model, seed=seed, **options), model
     return models.build(model, task.input_shape, task.classes, seed=seed, **options), model

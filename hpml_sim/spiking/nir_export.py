@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from hpml_sim.copies import copied
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.folding import fold_batch_norms
 from hpml_sim.spiking.fuse import FusedNetwork, FusedNeurons, prepare
@@ -81,7 +81,7 @@ def to_nir(
     notes = [f"dt = {dt:g} s, in the metadata: NIR has no time step"]
     if isinstance(network, SpikingModel):
         notes.append(f"encoder {type(network.encoder).__name__} is not in the graph")
-    original = copy.deepcopy(_root(network)).eval()
+    original = copied(_root(network)).eval()
     x = example.flatten(0, 1)
     prepare(original, example.shape[0])
     folded, pairs = fold_batch_norms(original, x)
@@ -238,12 +238,12 @@ class _Drawing:
                 f"to_nir: layer {name!r}: its recurrent weights have a bias, which other systems leave out of the "
                 "first step, and no Linear of its own stands before it to take the bias; build them with bias=False"
             )
-        copied = copy.deepcopy(neurons)
-        bias = copied.recurrent.bias.numpy()  # type: ignore[union-attr]
+        unbiased: Any = copied(neurons)
+        bias = unbiased.recurrent.bias.numpy()
         self.nodes[key] = nir().Affine(node.weight, getattr(node, "bias", 0) + bias)
-        copied.recurrent.bias = None  # type: ignore[union-attr]
+        unbiased.recurrent.bias = None
         self.notes.append(f"layer {name!r}: the bias of its recurrent weights is part of {key!r}, before it")
-        return copied
+        return unbiased
 
     def _connect(self, value: fx.Node, to: str) -> None:
         names = self.sources[value.name]

@@ -1,4 +1,4 @@
-"""Counts from inside fused layers; SpikingJelly's counter is a second opinion (NeuroBench's: tests/test_census.py)."""
+"""Counts from inside fused layers; SpikingJelly's counter is a second opinion (NeuroBench: tests/census)."""
 
 from __future__ import annotations
 
