@@ -28,6 +28,7 @@ from hpml_sim.roofline import (
     tile_point,
 )
 from hpml_sim.roofline import ceilings as measuring
+from hpml_sim.roofline.points import Point
 
 SMALL = measuring.Size(1 << 20, 64, window_s=0.02)
 
@@ -243,3 +244,12 @@ def test_a_gpu_is_measured_with_all_its_precisions(tmp_path):
     path = tmp_path / "gpu.toml"
     path.write_text(ceilings_card(found, "gpu"))
     assert load_card(path).device == "cuda"
+
+
+def test_what_ran_on_a_processor_has_the_colour_of_its_roof():
+    roofs = [roof_of(load_card(name)) for name in ("h200", "cpu")]
+    points = [Point("b", "layer", 1.0, 1e9, machine="cpu"), Point("a", "layer", 1.0, 1e9, machine="h200")]
+    lines = plot_roofline(roofs, points).axes[0].get_lines()
+    first, second, on_cpu, on_h200 = (line.get_color() for line in lines)
+    assert (on_h200, on_cpu) == (first, second)
+    assert first != second

@@ -11,7 +11,6 @@ from hpml_sim.roofline.points import Kind, Point, Roof
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, 2008
 _MARKERS: dict[Kind, str] = {"layer": "o", "measured": "s", "kernel": "^", "tile": "D", "core": "*"}
 _SAID: dict[Kind, str] = {
     "layer": "layer, estimated",
@@ -41,22 +40,26 @@ def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str 
         raise HpmlError("plot_roofline: no roof and no point; name a card (--on h200) or a network (--model mlp)")
     from matplotlib.figure import Figure
 
+    from hpml_sim.report.plots import COLOURS
+
     figure = Figure(figsize=(9, 5.6), layout="constrained")
     axes: Any = figure.subplots()
     axes.set_xscale("log")
     axes.set_yscale("log")
     across = [p.intensity for p in points] + [r.ridge for r in roofs]
     left, right = min(across) / 5, max(across) * 5
-    machines = list(dict.fromkeys([p.machine for p in points]))
-    for i, roof in enumerate(roofs):
-        colour = _COLOURS[i % len(_COLOURS)]
+    # what ran on a processor has the colour of its roof, whose name has the precision behind the machine's
+    machines = list(dict.fromkeys([*(r.name.rpartition(" ")[0] for r in roofs), *(p.machine for p in points)]))
+    colours = {machine: COLOURS[i % len(COLOURS)] for i, machine in enumerate(machines)}
+    for roof in roofs:
+        colour = colours[roof.name.rpartition(" ")[0]]
         corners = [left, *([roof.ridge] if left < roof.ridge < right else []), right]
         style = "-" if roof.measured else (0, (6, 2))
         said = f"{roof.name}: {_si(roof.rate.nominal)}OP/s, {_si(roof.bandwidth.nominal)}B/s"
         axes.plot(corners, [roof.at(x) for x in corners], color=colour, linestyle=style, linewidth=1.6, label=said)
     seen: set[tuple[str, str]] = set()
     for point in points:
-        colour = _COLOURS[machines.index(point.machine) % len(_COLOURS)]
+        colour = colours[point.machine]
         label = f"{_SAID[point.kind]}: {point.machine}" if point.machine else _SAID[point.kind]
         first = (point.kind, point.machine) not in seen
         seen.add((point.kind, point.machine))
