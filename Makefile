@@ -9,7 +9,7 @@ SETUP = PYTHONPATH=tools $(PYTHON) -m setup_env
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks docs lint types kernels format doctor setup tiles ready clean distclean
+.PHONY: help demo test notebooks docs lint types kernels gpu format doctor setup tiles ready clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ types: ready  ## pyright
 kernels: ready  ## compile every CUDA kernel for real GPUs, without one (Linux; ARGS="--table": what each has in flight)
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --group kernels
 	@$(BIN)/python tools/compile_kernels.py $(ARGS)
+
+gpu: ready  ## on a machine with an NVIDIA GPU: tests marked gpu, then all GPU benchmarks (ARGS="--list" shows them)
+	@$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 format: ready  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
