@@ -5,6 +5,7 @@ Two passes, because each disturbs the other: the profiler slows small operators 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -154,6 +155,7 @@ def _profiler_run(
     from torch.profiler import ProfilerActivity, record_function
     from torch.profiler import profile as torch_profile
 
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or it tells its own steps on the user's screen
     open_spans: list[Any] = []
 
     def enter(name: str) -> Any:

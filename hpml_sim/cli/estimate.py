@@ -76,7 +76,7 @@ def _stored(model: str, card: DigitalCard) -> Precision:
 
 
 def _counted(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, Census]:
-    hint = "Or give package.module:callable with --input-shape."
+    hint = "Or give package.module:callable or file.py:callable with --input-shape."
     network, input_shape = named_network(model, data, input_shape, others=SHAPES, hint=hint)
     if data is not None:
         return network, census(network, data=first(load_data(data).test, SAMPLES)[0])

@@ -36,7 +36,9 @@ def network_and_batch(
         raise HpmlError(f"--batch {batch}: must be >= 1")
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise HpmlError(f"--device {device}: take cpu, or cuda where torch finds a GPU (see `hpml-sim doctor`)")
-    network, input_shape = named_network(model, data, input_shape, hint="Or give package.module:callable.")
+    network, input_shape = named_network(
+        model, data, input_shape, hint="Or give package.module:callable or file.py:callable."
+    )
     if data is not None:
         samples, _ = first(load_data(data).test, batch)
         x = samples[torch.arange(batch) % len(samples)]

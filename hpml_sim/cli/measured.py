@@ -26,7 +26,7 @@ def profile(
     """Say where a forward pass spends its time: by layer, and by torch's operators.
 
     Args:
-        model: mlp, cnn, or package.module:callable.
+        model: mlp, cnn, package.module:callable, or file.py:callable.
         data: a data set by name, for its samples.
         input_shape: shape of one sample, for a network of your own without data.
         batch: samples a call.
@@ -65,7 +65,7 @@ def roofline(
 
     Args:
         on: cards; with none of them and no --measure, h200, cpu, pcm-hermes and loihi.
-        model: mlp, cnn, or package.module:callable: its layers on the first processors.
+        model: mlp, cnn, package.module:callable, or file.py:callable: its layers on the first processors.
         data: a data set by name, for the network's input.
         input_shape: shape of one sample, for a network of your own without data.
         batch: samples a call.

@@ -119,7 +119,7 @@ def estimate(
 
     Args:
         model: resnet50, vit-b16, bert-base, gpt2, llama-3-8b, llama-3-70b, ... (counted without weights), mlp, cnn, or
-            package.module:callable.
+            package.module:callable or file.py:callable.
         on: cards (`hpml-sim cards` lists them; a path of a TOML file works too).
         data: a data set by name: samples of it are run to measure sparsity and, for neuromorphic cards, spikes.
         input_shape: shape of one sample, for a network of your own without data.
