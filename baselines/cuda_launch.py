@@ -20,9 +20,6 @@ from torch import Tensor
 from hpml_sim.errors import HpmlError, needs
 
 Backend = Literal["gpu", "simulator"]
-MOST_BLOCKS = (2**31 - 1, 65535, 65535)
-"""Blocks of a grid in x, y, z. Source: CUDA C++ Programming Guide, table "Technical Specifications per Compute
-Capability", the same for compute capability 5.0 to 12.x."""
 
 
 @lru_cache(maxsize=1)
@@ -133,11 +130,6 @@ def launch(kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int,
         return
     # An empty tensor has no address that a GPU could be given; callers know the result without a kernel.
     assert all(a.numel() > 0 for a in arguments if isinstance(a, Tensor))
-    if any(n > most for n, most in zip(grid, MOST_BLOCKS, strict=False)):
-        raise HpmlError(
-            f"{kernel.py_func.__name__}: the shape needs a grid of {' x '.join(map(str, grid))} blocks, CUDA allows "
-            f"{' x '.join(map(str, MOST_BLOCKS[: len(grid)]))}; split the batch"
-        )
     from hpml_sim.kernels import _cuda  # here, because it imports numba
 
     _cuda.launch(kernel, grid, (threads,) if isinstance(threads, int) else threads, *arguments)

@@ -68,8 +68,9 @@ class DryRun:
             f", and {len(self.targets) - 12} more" if len(self.targets) > 12 else ""
         )
         done = f", {self.rows_done} of them there already" if self.rows_done else ""
+        trainings = f"{self.networks} training" + ("" if self.networks == 1 else "s")
         return (
-            f"{self.model} on {self.data}: {self.rows} rows{done}, {self.networks} trainings, {self.workers} "
+            f"{self.model} on {self.data}: {self.rows} rows{done}, {trainings}, {self.workers} "
             f"process{'es' if self.workers > 1 else ''}\nOn: {shown}\nAbout {_duration(self.seconds)}: {self.how}"
         )
 

@@ -17,7 +17,8 @@ It fails if
   loads from global memory that stand before the first use of one of them, times the bytes of a number, times the
   threads that fit a multiprocessor by their registers.
 
-Needs the dependency group `kernels`: NVIDIA's wheels of NVVM (with libdevice), ptxas and nvdisasm, 128 MB, Linux only.
+Needs the dependency group `kernels`: NVIDIA's wheels of NVVM (with libdevice), NVRTC, ptxas and nvdisasm, 180 MB, Linux
+only.
 """
 
 from __future__ import annotations

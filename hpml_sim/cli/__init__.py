@@ -37,6 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
     except HpmlError as error:
         say(f"hpml-sim: {error}")
         status = 2
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise  # a mistake of ours: show where
+        say(f"hpml-sim: out of memory ({str(error)[:150] or 'MemoryError'}); ask for a smaller batch, or fewer chips")
+        status = 2
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stdout = None
         status = 0
@@ -44,6 +49,12 @@ def main(arguments: list[str] | None = None) -> None:
         say("hpml-sim: stopped; finished rows are on the disk, --resume goes on")
         status = 130
     sys.exit(status)
+
+
+def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Python's, a GPU's (torch.OutOfMemoryError, which is not imported for that), or torch's on a CPU."""
+    kind = type(error).__name__
+    return kind in ("MemoryError", "OutOfMemoryError", "_ArrayMemoryError") or "can't allocate memory" in str(error)
 
 
 def _run(arguments: list[str]) -> Any:

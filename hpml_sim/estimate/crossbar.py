@@ -629,7 +629,7 @@ def _surroundings(
             ledger.add(layer.name, "digital", energy, around.energy_per_op)
     elif operations and not parts:
         ledger.miss(
-            f"{operations:.3g} digital operations an inference (bias, partial sums, activations, attention): "
+            f"{operations:,.0f} digital operations an inference (bias, partial sums, activations, attention): "
             "the card has no energy for them"
         )
     dynamic, every = sum(y.macs for y in digital), sum(y.macs for y, _ in work)

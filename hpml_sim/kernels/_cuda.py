@@ -15,6 +15,12 @@ import torch
 from numba import cuda
 from torch import Tensor
 
+from hpml_sim.errors import HpmlError
+
+MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+"""Blocks of a grid in x, y, z. Source: CUDA C++ Programming Guide, table "Technical Specifications per Compute
+Capability", the same for compute capability 5.0 to 12.x."""
+
 SIMULATED: bool = "simulator" in cuda.to_device.__module__
 
 unsigned = np.uint64
@@ -51,9 +57,17 @@ def launch(kernel: Any, blocks: tuple[int, ...], threads: tuple[int, ...], *argu
         kernel: what `@cuda.jit` made. blocks, threads: of the grid and of a block, in x, y, z.
         arguments: tensors, of which at least one, each with an element; booleans, whole numbers, and floats (numpy's
             for single precision).
+
+    Raises:
+        HpmlError: more blocks than a grid can have.
     """
     if 0 in blocks:
         return
+    if any(n > most for n, most in zip(blocks, MOST_BLOCKS, strict=False)):
+        raise HpmlError(
+            f"{kernel.py_func.__name__}: the shape needs a grid of {' x '.join(map(str, blocks))} blocks, CUDA allows "
+            f"{' x '.join(map(str, MOST_BLOCKS[: len(blocks)]))}; split the batch"
+        )
     if SIMULATED:
         _simulate(kernel, blocks, threads, arguments)
         return
