@@ -16,7 +16,7 @@ def refuse_export(what: str, instead: str) -> None:
     Raises:
         HpmlError: something is recording.
     """
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
         raise HpmlError(
             f"{what} cannot be exported (torch.export, ONNX, torch.jit.trace): it simulates hardware, with random "
             f"numbers and compiled passes of its own. {instead}"
