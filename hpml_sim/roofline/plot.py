@@ -57,6 +57,7 @@ def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str 
         style = "-" if roof.measured else (0, (6, 2))
         said = f"{roof.name}: {_si(roof.rate.nominal)}OP/s, {_si(roof.bandwidth.nominal)}B/s"
         axes.plot(corners, [roof.at(x) for x in corners], color=colour, linestyle=style, linewidth=1.6, label=said)
+    _name_roofs(axes, roofs, right)
     seen: set[tuple[str, str]] = set()
     for point in points:
         colour = colours[point.machine]
@@ -83,6 +84,20 @@ def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str 
     axes.set_title(title, loc="left", fontsize=10)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
     return figure
+
+
+def _name_roofs(axes: Any, roofs: Sequence[Roof], right: float) -> None:
+    """The precision above the end of each line; once where two of them lie together."""
+    from math import log10
+
+    taken: list[tuple[str, float]] = []
+    for roof in roofs:
+        precision, y = roof.name.rpartition(" ")[2], log10(roof.at(right))
+        if not any(precision == other and abs(y - b) < 0.15 for other, b in taken):
+            axes.annotate(
+                precision, (right, roof.at(right)), (-3, 3), textcoords="offset points", ha="right", fontsize=7.5
+            )
+            taken.append((precision, y))
 
 
 def _name(axes: Any, points: Sequence[Point]) -> None:
