@@ -179,11 +179,14 @@ def test_no_measuring_process_is_left_behind(how, tmp_path, repository):
         [sys.executable, "-c", _ASKS, str(file)], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE
     )
     with asks:
-        _until(lambda: file.exists() and file.read_text().endswith("}"))
-        child = json.loads(file.read_text())["pid"]
-        assert child != asks.pid
-        asks.send_signal(how)
-        asks.wait(20)
+        try:
+            _until(lambda: file.exists() and file.read_text().endswith("}"))
+            child = json.loads(file.read_text())["pid"]
+            assert child != asks.pid
+            asks.send_signal(how)
+            asks.wait(20)
+        finally:
+            asks.kill()
     _until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
 
 
