@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from hpml_sim.baselines.cuda_conv import avg_pool2d, conv2d
 from hpml_sim.baselines.cuda_linear import linear, relu
-from hpml_sim.convert import LayerReport
+from hpml_sim.conversion import LayerReport
 from hpml_sim.errors import ConversionError
 
 

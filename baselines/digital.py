@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hpml_sim.baselines.cuda_launch import cuda_backend
 from hpml_sim.baselines.graph import Graphs
 from hpml_sim.baselines.int8 import quantise
-from hpml_sim.convert import Converted, LayerReport, register_target
+from hpml_sim.conversion import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Digital
 

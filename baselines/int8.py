@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from hpml_sim.convert import LayerReport
+from hpml_sim.conversion import LayerReport
 from hpml_sim.errors import ConversionError, needs
 
 

@@ -31,11 +31,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpml_sim.baselines import cuda_backend
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import HpmlError
-from hpml_sim.machine import machine, versions
-from hpml_sim.meters import measure_batches
-from hpml_sim.models import cnn, mlp
+from hpml_sim.measurement import measure_batches
+from hpml_sim.measurement.machine import machine, versions
+from hpml_sim.networks.models import cnn, mlp
 from hpml_sim.targets import Digital
 
 GOAL = 0.5  # of cuBLAS in fp32 without tensor cores

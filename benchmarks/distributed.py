@@ -27,9 +27,9 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import cross_entropy
 
-from hpml_sim.distributed import Team
-from hpml_sim.machine import machine, versions
-from hpml_sim.models import mlp
+from hpml_sim.measurement.machine import machine, versions
+from hpml_sim.networks.models import mlp
+from hpml_sim.training.distributed import Team
 
 SIZES = tuple(4**k for k in range(4, 13))  # bytes: 256 B to 64 MiB
 REPEATS = 15

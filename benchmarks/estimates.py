@@ -24,16 +24,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from hpml_sim.bands import Band
 from hpml_sim.cards import Card, load_card
-from hpml_sim.census import census
-from hpml_sim.convert import convert
-from hpml_sim.estimate import estimate
-from hpml_sim.machine import machine, versions
-from hpml_sim.meters import Measurement, measure, measure_batches
-from hpml_sim.models import cnn, mlp
-from hpml_sim.roofline import Ceilings, ceilings_card, measure_ceilings
+from hpml_sim.conversion import convert
+from hpml_sim.cost import estimate
+from hpml_sim.counting import census
+from hpml_sim.measurement import Measurement, measure_batches
+from hpml_sim.measurement import clocks as measure
+from hpml_sim.measurement.ceilings import Ceilings, measure_ceilings
+from hpml_sim.measurement.ceilings_card import ceilings_card
+from hpml_sim.measurement.machine import machine, versions
+from hpml_sim.networks.models import cnn, mlp
 from hpml_sim.targets import Digital
+from hpml_sim.units.bands import Band
 
 GOALS = {"cpu": (0.5, 2.0), "cuda": (0.65, 1.35)}  # lowest and highest ratio
 KEPT = 400  # raw samples of a measurement in the file, evenly spaced; how many there were stands beside them

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from hpml_sim.machine import machine, versions
+from hpml_sim.measurement.machine import machine, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_S = 300  # of a step; one that hangs must not cost the others

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import hpml_sim as hs
-import hpml_sim.runs.passes as passes
+import hpml_sim.experiments.pipeline as passes
 
-comparing: Any = importlib.import_module("hpml_sim.compare")  # the name `hs.compare` is the function
+comparing: Any = importlib.import_module("hpml_sim.experiments.comparison")  # the name `hs.compare` is the function
 WORK = ("fit", "convert", "program", "evaluate", "census", "estimate", "measure_in_own_process")
 ON = ["h200", "pcm-hermes", "loihi"]
 

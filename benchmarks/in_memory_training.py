@@ -3,7 +3,7 @@
     python benchmarks/in_memory_training.py            # three trainings a pair at the rates that `fit` takes
     python benchmarks/in_memory_training.py --find     # first look for the rate: smallest training loss over a grid
 
-`--find` prints what belongs into `hpml_sim/analog/learning_rates.py`. aihwkit's pulses cannot be seeded, so no two runs
+`--find` prints what belongs into `hpml_sim/analog/pulsed/learning_rates.py`. aihwkit's pulses cannot be seeded, so no two runs
 print the same; the spread is over trainings. `--devices` and `--rules` take a part, `--out` writes JSON with versions.
 """
 
@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 import hpml_sim as hs
-from hpml_sim.analog.learning_rates import learning_rate
-from hpml_sim.machine import machine, versions
+from hpml_sim.analog.pulsed.learning_rates import learning_rate
+from hpml_sim.measurement.machine import machine, versions
 from hpml_sim.targets import PulsedDevice, TrainingRule
 
 GRID = (0.03, 0.1, 0.3, 1.0, 3.0)

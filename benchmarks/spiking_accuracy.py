@@ -36,8 +36,8 @@ import torch
 from torch import nn
 
 import hpml_sim as hs
-from hpml_sim.batches import first
-from hpml_sim.machine import machine, versions
+from hpml_sim.data.batches import first
+from hpml_sim.measurement.machine import machine, versions
 
 Row = dict[str, Any]
 FASHION, PCM = "fashion-mnist", "pcm-hermes"

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from hpml_sim.kernels.lif import leaky
 from hpml_sim.kernels.surrogates import surrogate
-from hpml_sim.machine import machine, versions
+from hpml_sim.measurement.machine import machine, versions
 
 SHAPES = [(25, 128, 256), (100, 128, 1024), (32, 64, 65536)]
 BETA, THRESHOLD = 0.5, 1.0

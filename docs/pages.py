@@ -21,23 +21,23 @@ REFERENCE = {
     "hpml_sim.spiking": "Neurons, encoders, conversion, exchange",
     "hpml_sim.nn": "Layers to put into a network by hand",
     "hpml_sim.baselines": "Digital engines and CUDA kernels",
-    "hpml_sim.models": "Built-in networks",
-    "hpml_sim.shapes": "Large networks as shapes alone",
+    "hpml_sim.networks.models": "Built-in networks",
+    "hpml_sim.networks.architectures": "Large networks as shapes alone",
     "hpml_sim.data": "Data sets by name, or your own",
     "hpml_sim.cards": "Device cards",
-    "hpml_sim.census": "What there is to do, counted",
-    "hpml_sim.estimate": "Energy, time and area from counts and a card",
-    "hpml_sim.meters": "What this machine can measure",
-    "hpml_sim.roofline": "Ceilings of this machine, measured, and layers under them",
-    "hpml_sim.profiling": "Where a network's time goes, layer by layer",
-    "hpml_sim.distributed": "Training on several processes",
+    "hpml_sim.counting": "What there is to do, counted",
+    "hpml_sim.cost": "Energy, time and area from counts and a card",
+    "hpml_sim.measurement": "What this machine can measure",
+    "hpml_sim.measurement": "Ceilings of this machine, measured, and layers under them",
+    "hpml_sim.measurement.profiling": "Where a network's time goes, layer by layer",
+    "hpml_sim.training.distributed": "Training on several processes",
     "hpml_sim.results": "Rows on disk",
-    "hpml_sim.runs": "Behind compare, sweep and search",
+    "hpml_sim.experiments": "Behind compare, sweep and search",
     "hpml_sim.report.plots": "The plots",
     "hpml_sim.report.html": "The one-file report",
-    "hpml_sim.validate": "Published machines against our equations",
+    "hpml_sim.cost.validation": "Published machines against our equations",
     "hpml_sim.errors": "What is raised",
-    "hpml_sim.times": "Times since programming",
+    "hpml_sim.units.times": "Times since programming",
 }
 """Module -> what it is for: the pages of the reference, in order. `tests/test_docs.py` holds them against the tree."""
 
@@ -266,7 +266,7 @@ def _relinked(source: str) -> str:
 
 def validation_page() -> str:
     """Every published point that `hpml-sim validate` holds the equations against."""
-    from hpml_sim.validate import validate
+    from hpml_sim.cost.validation import validate
 
     points = validate()
     outside = [point for point in points if not point.ok]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hpml_sim.bands import Band
 from hpml_sim.cards import load_card
-from hpml_sim.roofline import Point, Roof, core_point, plot_roofline, roof_of, tile_point
+from hpml_sim.cost.roofline_points import Point, Roof, core_point, roof_of, tile_point
+from hpml_sim.report.plots.machine_roofline import plot_roofline
+from hpml_sim.units.bands import Band
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results"

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 import torch
 
-from hpml_sim.doctor import find_browser
+from hpml_sim.measurement.diagnosis import find_browser
 
 HAS_GPU = torch.cuda.is_available()
 

@@ -190,7 +190,7 @@ def _baselines(recorder: Recorder) -> None:
     from hpml_sim.baselines.cuda_matmul import GPU_LARGE, GPU_SMALL, fused_product, matmul_naive, matmul_tiled
     from hpml_sim.baselines.cuda_network import onto_kernels
     from hpml_sim.baselines.cuda_trainer import MlpTrainer
-    from hpml_sim.models import mlp
+    from hpml_sim.networks.models import mlp
 
     a, bias = torch.zeros(8, 8), torch.zeros(8)
     copy(a)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar, one_pass
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.analog.pulsed import pulsed_tiles
-from hpml_sim.batches import in_order
+from hpml_sim.analog.pulsed.devices import pulsed_tiles
+from hpml_sim.conversion.modes import observed
 from hpml_sim.data import Data, load_data
+from hpml_sim.data.batches import in_order
 from hpml_sim.errors import HpmlError
-from hpml_sim.observing import observed
 
 _BATCH = 500
 """Samples of a data set in one batch."""

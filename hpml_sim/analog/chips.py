@@ -21,17 +21,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from hpml_sim.analog.beside import ProductsBeside
 from hpml_sim.analog.calibration import analog_layers
 from hpml_sim.analog.crossbar import Crossbar, Instance
-from hpml_sim.analog.genuine import GenuineChips
+from hpml_sim.analog.devices import DeviceModel, ProgrammedDevices
+from hpml_sim.analog.interop.aihwkit import GenuineChips
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.analog.noise import DeviceModel, ProgrammedDevices
 from hpml_sim.analog.seeds import Purpose, checked_seed, derive
-from hpml_sim.copies import copied
+from hpml_sim.analog.unmapped import ProductsBeside
+from hpml_sim.conversion.cloning import copied
 from hpml_sim.errors import HpmlError
 from hpml_sim.kernels._memory import BLOCKS
-from hpml_sim.times import parse_time
+from hpml_sim.units.times import parse_time
 
 FORMAT = 3
 """Version of the files of `Chips.save`."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.mvm import clip, fits, levels, noisy_tiles, product, quantise
-from hpml_sim.analog.noise import DeviceModel, significance
+from hpml_sim.analog.converters import clip, fits, levels, noisy_tiles, product, quantise
+from hpml_sim.analog.devices import DeviceModel, significance
 from hpml_sim.cards import CrossbarCard, load_card
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog, as_target

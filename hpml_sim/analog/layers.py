@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar, Mapped
+from hpml_sim.conversion.exporting import refuse_export
 from hpml_sim.errors import HpmlError
-from hpml_sim.exporting import refuse_export
 from hpml_sim.targets import Analog
 
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from hpml_sim.cards.kinds import ADAPTER, KINDS, Card
+from hpml_sim.cards.schema import ADAPTER, KINDS, Card
 from hpml_sim.errors import CardError, UnknownNameError
 
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from hpml_sim.batches import first
 from hpml_sim.cards import DigitalCard, NeuromorphicCard, Precision, load_card
-from hpml_sim.census import Census, census
 from hpml_sim.cli.networks import named_network
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
+from hpml_sim.cost import Estimate, estimate
+from hpml_sim.counting import Census, census
 from hpml_sim.data import load_data
+from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.estimate import Estimate, estimate
+from hpml_sim.networks.architectures import SHAPES, shape
 from hpml_sim.report._format import DASH, digits, si, span
-from hpml_sim.shapes import SHAPES, shape
 from hpml_sim.targets import Engine
 
 if TYPE_CHECKING:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.batches import first
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
-from hpml_sim.census import census
 from hpml_sim.cli.networks import named_network
+from hpml_sim.cost import estimate
+from hpml_sim.cost.roofline_points import Point, Roof, core_point, layer_points, measured_points, roof_of, tile_point
+from hpml_sim.counting import census
 from hpml_sim.data import load_data
+from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.estimate import estimate
-from hpml_sim.profiling import Profile, profile
+from hpml_sim.measurement.ceilings import Ceilings
+from hpml_sim.measurement.profiling import Profile, profile
 from hpml_sim.report._format import percent, si
-from hpml_sim.roofline import Ceilings, Point, Roof, core_point, layer_points, measured_points, roof_of, tile_point
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -166,7 +167,7 @@ def write_card(ceilings: Ceilings, path: Path) -> None:
     Raises:
         HpmlError: the name is no name of a card, or the card would be broken.
     """
-    from hpml_sim.roofline import ceilings_card
+    from hpml_sim.measurement.ceilings_card import ceilings_card
 
     if path.suffix != ".toml":
         raise HpmlError(f"--write-card {path}: a card is a TOML file; for example this-machine.toml")

@@ -37,7 +37,7 @@ def profile(
         json_output: print it as JSON.
     """
     from hpml_sim.cli import machine as view
-    from hpml_sim.profiling import profile as run
+    from hpml_sim.measurement.profiling import profile as run
 
     found = run(*view.network_and_batch(model, data, input_shape, batch, device), calls=calls, trace=trace)
     if json_output:
@@ -79,7 +79,8 @@ def roofline(
 
     from hpml_sim.cli import machine as view
     from hpml_sim.errors import HpmlError
-    from hpml_sim.roofline import measure_ceilings, plot_roofline
+    from hpml_sim.measurement.ceilings import measure_ceilings
+    from hpml_sim.report.plots.machine_roofline import plot_roofline
 
     if write_card is not None and measure is None:
         raise HpmlError("--write-card: nothing was measured to write; give --measure cpu or --measure cuda as well")

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from hpml_sim import models
 from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.networks import models
 
 
 def named_network(

@@ -11,13 +11,13 @@ import tyro
 
 from hpml_sim.cli.output import Json, columns, print_lines, say, show
 from hpml_sim.errors import HpmlError
-from hpml_sim.runs.runfile import read_runfile, template
-from hpml_sim.runs.settings import RunFile, Running, Search, Setup, Sweep, checked
+from hpml_sim.experiments.config import RunFile, Running, Search, Setup, Sweep, checked
+from hpml_sim.experiments.config_files import read_runfile, template
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hpml_sim.search import Found
+    from hpml_sim.experiments.searching import Found
 
 Flat = tyro.conf.OmitArgPrefixes
 
@@ -102,10 +102,10 @@ def init(file: tyro.conf.Positional[Path] = Path("run.toml"), force: bool = Fals
 
 
 def _carry_out(asked: RunFile, *, dry_run: bool, as_json: bool) -> int:
-    from hpml_sim.dry_run import dry_run as ask
+    from hpml_sim.experiments.preview import dry_run as ask
+    from hpml_sim.experiments.running import run
+    from hpml_sim.experiments.searching import Found
     from hpml_sim.report.table import comparison_table
-    from hpml_sim.run import run
-    from hpml_sim.search import Found
 
     asked = checked(RunFile, asked)
     if dry_run:

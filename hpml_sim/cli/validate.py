@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hpml_sim.validate import Point
+    from hpml_sim.cost.validation import Point
 
 
 def validation_table(points: Sequence[Point]) -> Table:

@@ -42,7 +42,7 @@ def doctor(json_output: Json = False) -> int:
     Args:
         json_output: print the findings as JSON.
     """
-    from hpml_sim.doctor import doctor as examine
+    from hpml_sim.measurement.diagnosis import doctor as examine
 
     findings = examine()
     if json_output:
@@ -152,7 +152,7 @@ def validate(strict: bool = False, json_output: Json = False) -> int:
         json_output: print the points as JSON.
     """
     from hpml_sim.cli import validate as view
-    from hpml_sim.validate import validate as check
+    from hpml_sim.cost.validation import validate as check
 
     points = check()
     if json_output:

@@ -22,16 +22,16 @@ from typing import cast
 import torch
 
 from hpml_sim.analog import program
-from hpml_sim.bands import Band
-from hpml_sim.batches import first
-from hpml_sim.census import census
-from hpml_sim.convert import Converted
+from hpml_sim.conversion import Converted
+from hpml_sim.cost import estimate
+from hpml_sim.counting import census
 from hpml_sim.data import Data, load_data
+from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.estimate import estimate
-from hpml_sim.evaluation import Accuracy, evaluate
-from hpml_sim.runs.passes import CENSUS_SAMPLES, digital_layers
+from hpml_sim.experiments.pipeline import CENSUS_SAMPLES, digital_layers
 from hpml_sim.targets import Analog
+from hpml_sim.training.evaluation import Accuracy, evaluate
+from hpml_sim.units.bands import Band
 
 BUDGET_J = 5e-9
 CHIPS = 25

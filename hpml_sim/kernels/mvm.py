@@ -12,7 +12,7 @@ even), so that for equal y the three engines give the same bits. y comes from th
 own order: there, a result may differ in the last bit, and a code of the ADC by one where y falls between two.
 
 The CPU runs chip by chip: what lies between the two converters never leaves the cache, and nothing of the size of all
-chips is allocated but the result. No gradients; `hpml_sim.analog.mvm` has those.
+chips is allocated but the result. No gradients; `hpml_sim.analog.converters` has those.
 
 Source: the forward pass of aihwkit (`rpu_forward_backward_pass.cpp`).
 """

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from hpml_sim.times import SECONDS, format_time
+from hpml_sim.units.times import SECONDS, format_time
 
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 DASH = "\N{EN DASH}"

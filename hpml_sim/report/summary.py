@@ -203,7 +203,7 @@ def _accuracy(found: list[AccuracyRow]) -> AccuracySummary | None:
     first = found[0]
     if len(found) == 1:
         return AccuracySummary(first.mean, first.std, first.n, first.ci95, first.over, values, first.samples, seeds=1)
-    from hpml_sim.evaluation import Accuracy
+    from hpml_sim.training.evaluation import Accuracy
 
     means = Accuracy.of([a.mean for a in found], first.samples)
     return AccuracySummary(means.mean, means.std, means.n, means.ci95, "seeds", values, first.samples, seeds=len(found))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.spiking.in_time import InTime
+from hpml_sim.spiking.time_folding import InTime
 
 
 def _check_probabilities(what: str, x: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from hpml_sim.copies import copied
+from hpml_sim.conversion.cloning import copied
 
 LAYERS = (
     nn.Linear,

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.cards import NeuromorphicCard, load_card
-from hpml_sim.convert import Converted, LayerReport, convert, register_target
+from hpml_sim.conversion import Converted, LayerReport, convert, register_target
+from hpml_sim.conversion.modes import observed
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.observing import observed
-from hpml_sim.spiking.constant import run_constant
-from hpml_sim.spiking.convention import warn_if_changed
 from hpml_sim.spiking.encoders import ENCODERS, DirectEncoder
 from hpml_sim.spiking.folding import BATCH_NORMS
 from hpml_sim.spiking.folding import LAYERS as SYNAPSES
 from hpml_sim.spiking.functions import with_functions_as_modules
-from hpml_sim.spiking.in_time import DropoutInTime, InTime
+from hpml_sim.spiking.interop.snntorch_convention import warn_if_changed
 from hpml_sim.spiking.multistep_neurons import AdaptiveNeurons, SynapticNeurons
 from hpml_sim.spiking.neurons import LeakyNeurons
 from hpml_sim.spiking.state import Stateful
+from hpml_sim.spiking.static_input import run_constant
+from hpml_sim.spiking.time_folding import DropoutInTime, InTime
 from hpml_sim.targets import Spiking
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6)

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from hpml_sim.conversion.exporting import refuse_export
+from hpml_sim.conversion.modes import KeepsState
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.exporting import refuse_export
-from hpml_sim.observing import KeepsState
-from hpml_sim.spiking.in_time import InTime
+from hpml_sim.spiking.time_folding import InTime
 
 State = dict[str, tuple[Tensor, ...]]
 """States of a network by the names of its layers ("act"; "act[1]" for its second use in one call), each tensor

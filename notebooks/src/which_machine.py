@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
 from hpml_sim import course
-from hpml_sim.estimate.arithmetic import equal_bits
+from hpml_sim.cost.arithmetic import equal_bits
 
 torch.set_num_threads(1)  # for layers this small, more threads only wait for each other
 course.start()
@@ -28,7 +28,7 @@ course.start()
 # Fashion-MNIST is not installed, the digits of scikit-learn stand in.
 
 # %%
-from hpml_sim.image_files import find_files
+from hpml_sim.data.image_files import find_files
 
 TRAIN, TEST, STEPS = 3000, 1000, 8
 

@@ -7,7 +7,7 @@ from torch import nn
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate, program, to_aihwkit
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog
 

@@ -9,9 +9,9 @@ from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips
 from hpml_sim.analog.chips import FORMAT
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.seeds import Purpose, derive
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import HpmlError, UnsupportedTimeError
-from hpml_sim.models import build, mlp
+from hpml_sim.networks.models import build, mlp
 from hpml_sim.targets import Analog, Spiking
 
 TIMES = (0.0, 1.0, "1 h", "1 day", "1 year")

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 import hpml_sim.nn as analog_nn
-from hpml_sim import models
 from hpml_sim.analog import calibrate, program
-from hpml_sim.batches import first
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
-from hpml_sim.evaluation import evaluate
+from hpml_sim.data.batches import first
+from hpml_sim.networks import models
 from hpml_sim.targets import Analog
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 CHIPS, INPUTS, OUTPUTS = 24, 96, 48
 TIMES = (0.0, 3600.0, 86400.0, 31536000.0)

@@ -6,7 +6,7 @@ from torch.nn.utils import parametrizations
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, UnknownNameError
 from hpml_sim.targets import Analog
 

@@ -9,9 +9,9 @@ import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate, load_chips, program, to_aihwkit
 from hpml_sim.analog.chips import _stick
 from hpml_sim.analog.crossbar import crossbar_card
-from hpml_sim.analog.noise import DeviceModel
+from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.seeds import Purpose, derive
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Analog
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from hpml_sim.analog import calibrate, program, to_aihwkit
-from hpml_sim.analog.genuine import genuine_layers
-from hpml_sim.convert import convert
+from hpml_sim.analog.interop.aihwkit import genuine_layers
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Analog
 

@@ -9,8 +9,8 @@ from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
 from hpml_sim.analog import in_memory_optimiser
-from hpml_sim.analog.learning_rates import learning_rate
-from hpml_sim.analog.pulsed import pulsed_tiles
+from hpml_sim.analog.pulsed.devices import pulsed_tiles
+from hpml_sim.analog.pulsed.learning_rates import learning_rate
 from hpml_sim.data import Data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Analog, PulsedDevice, TrainingRule

@@ -6,10 +6,10 @@ from torch.utils.data import DataLoader
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate
+from hpml_sim.analog.converters import clip, quantise
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.analog.mvm import clip, quantise
-from hpml_sim.batches import first
 from hpml_sim.data import load_data
+from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.targets import Analog
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpml_sim.analog.noise import DeviceModel
+from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.cards import Noise
 from hpml_sim.errors import CardError, HpmlError, UnsupportedTimeError
 

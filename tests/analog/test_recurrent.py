@@ -6,7 +6,7 @@ from torch.nn.utils.rnn import pack_sequence
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate, program
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Analog
 

@@ -9,11 +9,11 @@ import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate, crossbar, program
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.convert import convert
-from hpml_sim.evaluation import evaluate
+from hpml_sim.conversion import convert
 from hpml_sim.kernels.mvm import spread
 from hpml_sim.targets import Analog
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 
 def trained(model, x, monkeypatch, *, passes):

@@ -4,7 +4,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
-from hpml_sim.analog.write_pulses import TileCounter, expected_pulses
+from hpml_sim.analog.pulsed.write_pulses import TileCounter, expected_pulses
 from hpml_sim.targets import Analog
 
 

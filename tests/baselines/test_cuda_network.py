@@ -12,13 +12,13 @@ from torch import Tensor, nn
 import hpml_sim.baselines  # noqa: F401 - registers Digital
 from hpml_sim.baselines.cuda_network import KernelLinear
 from hpml_sim.baselines.cuda_trainer import MlpTrainer
-from hpml_sim.batches import first
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
+from hpml_sim.data.batches import first
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.evaluation import evaluate
-from hpml_sim.models import cnn, mlp
+from hpml_sim.networks.models import cnn, mlp
 from hpml_sim.targets import Digital
+from hpml_sim.training.evaluation import evaluate
 
 ON_KERNELS = Digital(engine="numba-cuda")
 

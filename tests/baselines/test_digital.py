@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from hpml_sim.baselines import CompiledNetwork, DigitalNetwork, digital
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.evaluation import evaluate
-from hpml_sim.models import cnn, mlp
+from hpml_sim.networks.models import cnn, mlp
 from hpml_sim.targets import Digital
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 

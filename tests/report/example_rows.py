@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpml_sim.evaluation import Accuracy
 from hpml_sim.report._format import time_label
 from hpml_sim.results import (
     AccuracyRow,
@@ -17,6 +16,7 @@ from hpml_sim.results import (
     Row,
     TermRow,
 )
+from hpml_sim.training.evaluation import Accuracy
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
 TIMES = (1.0, HOUR, DAY, YEAR)

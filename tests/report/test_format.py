@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from hpml_sim.bands import Band
 from hpml_sim.report._format import digits, listing, names, percent, ranges, shortened, si, span, time_label
+from hpml_sim.units.bands import Band
 
 
 @pytest.mark.parametrize(

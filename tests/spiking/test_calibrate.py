@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from hpml_sim import models
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.evaluation import evaluate
+from hpml_sim.networks import models
 from hpml_sim.spiking import AdaptiveNeurons, LeakyNeurons, MaxPoolInTime, SynapticNeurons, calibrated
 from hpml_sim.targets import Spiking
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 
 class Residual(nn.Module):

@@ -9,8 +9,10 @@ import snntorch as snn
 import torch
 from torch import nn
 
-from hpml_sim.convert import convert
-from hpml_sim.spiking import convention, fuse, snntorch_convention
+from hpml_sim.conversion import convert
+from hpml_sim.spiking import fusion as fuse
+from hpml_sim.spiking import snntorch_convention
+from hpml_sim.spiking.interop import snntorch_convention as convention
 from hpml_sim.targets import Spiking
 
 

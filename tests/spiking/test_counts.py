@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from hpml_sim import models
-from hpml_sim.census import census
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
+from hpml_sim.counting import census
 from hpml_sim.errors import UnknownNameError
+from hpml_sim.networks import models
 from hpml_sim.spiking import FusedNetwork, LeakyIntegrators, LeakyNeurons, RecurrentNeurons, calibrated, firing_rates
 from hpml_sim.targets import Spiking
 

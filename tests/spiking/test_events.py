@@ -7,13 +7,13 @@ import tonic
 import torch
 from torch import nn
 
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.data import Events, load_data, moving_bars, read_nmnist, read_shd
 from hpml_sim.errors import HpmlError
-from hpml_sim.evaluation import evaluate
 from hpml_sim.spiking import EventFrames
 from hpml_sim.targets import Spiking
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 
 def events(**columns):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from hpml_sim import models
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.evaluation import evaluate
+from hpml_sim.networks import models
 from hpml_sim.spiking import FixedPointNeurons, LeakyNeurons, SynapticNeurons, fixed_point
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 
 def by_hand(currents: list[float], beta: float, resolution: int, reset: str) -> list[int]:

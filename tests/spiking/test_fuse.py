@@ -10,9 +10,10 @@ from snntorch import surrogate, utils
 from torch import nn
 
 from hpml_sim.analog import calibrate, program
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.spiking import LeakyNeurons, fuse
+from hpml_sim.spiking import LeakyNeurons
+from hpml_sim.spiking import fusion as fuse
 from hpml_sim.targets import Analog
 
 

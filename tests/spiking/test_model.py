@@ -8,14 +8,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from hpml_sim import models
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.evaluation import evaluate
+from hpml_sim.networks import models
 from hpml_sim.spiking import DropoutInTime, LeakyNeurons, SpikingModel, firing_rates
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 
 class Residual(nn.Module):

@@ -22,7 +22,9 @@ from hpml_sim.spiking import (
     RecurrentNeurons,
     RecurrentSynapticNeurons,
     SynapticNeurons,
-    fuse,
+)
+from hpml_sim.spiking import (
+    fusion as fuse,
 )
 
 WIDTH = 7

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from hpml_sim import models
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.networks import models
 from hpml_sim.spiking import (
     AlphaNeurons,
     FusedNetwork,

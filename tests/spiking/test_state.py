@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from hpml_sim.census import census
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
+from hpml_sim.cost import estimate
+from hpml_sim.counting import census
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.estimate import estimate
-from hpml_sim.evaluation import evaluate
-from hpml_sim.meters import measure
-from hpml_sim.profiling import profile
+from hpml_sim.measurement import measure
+from hpml_sim.measurement.profiling import profile
 from hpml_sim.spiking import (
     AdaptiveNeurons,
     AlphaNeurons,
@@ -36,6 +35,7 @@ from hpml_sim.spiking import (
 )
 from hpml_sim.targets import Spiking
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 WIDTH = 6
 

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError
-from hpml_sim.evaluation import evaluate
 from hpml_sim.spiking import DropoutInTime, LeakyNeurons, MaxPoolInTime, calibrated
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
 
 
 class LeNet(nn.Module):

@@ -19,7 +19,7 @@ import torch
 
 import hpml_sim as hs
 from hpml_sim import course
-from hpml_sim.analog.noise import DeviceModel
+from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.course import check
 
 course.start()

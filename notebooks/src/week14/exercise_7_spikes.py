@@ -290,7 +290,7 @@ plt.show()
 # 32-bit floating point but an integer network of $\lceil \log_2 (T+1) \rceil$ bits:
 
 # %%
-from hpml_sim.estimate.arithmetic import equal_bits
+from hpml_sim.cost.arithmetic import equal_bits
 
 print(f"{equal_bits(STEPS)} bits")
 assert equal_bits(STEPS) == 5

@@ -25,8 +25,8 @@ from torch import nn
 
 import hpml_sim as hs
 from hpml_sim import course
+from hpml_sim.cost import energy_ratio
 from hpml_sim.course import check
-from hpml_sim.estimate import energy_ratio
 
 course.start()
 

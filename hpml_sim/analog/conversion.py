@@ -1,0 +1,249 @@
+"""The converter for `Analog`: which layers go onto crossbars, and why the others stay digital."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from hpml_sim.analog.attention import AnalogMultiheadAttention
+from hpml_sim.analog.crossbar import Crossbar, crossbar_card, one_pass
+from hpml_sim.analog.layers import AnalogConv1D, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
+from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
+from hpml_sim.analog.recurrent import (
+    AnalogGRU,
+    AnalogGRUCell,
+    AnalogLSTM,
+    AnalogLSTMCell,
+    AnalogRNN,
+    AnalogRNNCell,
+)
+from hpml_sim.conversion import Converted, LayerReport, register_target
+from hpml_sim.errors import ConversionError
+from hpml_sim.targets import Analog, PerLayer
+
+Chosen = Callable[[str, nn.Module], bool]
+
+_ANALOG: dict[type[nn.Module], Any] = {
+    nn.Linear: AnalogLinear,
+    nn.Conv1d: AnalogConv1d,
+    nn.Conv2d: AnalogConv2d,
+    nn.Conv3d: AnalogConv3d,
+    nn.MultiheadAttention: AnalogMultiheadAttention,
+    nn.RNN: AnalogRNN,
+    nn.LSTM: AnalogLSTM,
+    nn.GRU: AnalogGRU,
+    nn.RNNCell: AnalogRNNCell,
+    nn.LSTMCell: AnalogLSTMCell,
+    nn.GRUCell: AnalogGRUCell,
+}
+_NOT_MAPPED = {
+    nn.modules.conv._ConvTransposeNd: "transposed convolution is not mapped",
+    nn.Bilinear: "a product of two inputs is not a matrix-vector product",
+    nn.Embedding: "a table look-up is not a matrix-vector product",
+    nn.EmbeddingBag: "a table look-up is not a matrix-vector product",
+    nn.modules.batchnorm._NormBase: "scales value by value",
+    nn.LayerNorm: "scales value by value",
+    nn.GroupNorm: "scales value by value",
+    nn.RMSNorm: "scales value by value",
+    nn.PReLU: "scales value by value",
+}
+_TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+
+
+@register_target(PerLayer)
+@register_target(Analog)
+def convert_analog(model: nn.Module, target: Analog | PerLayer, chosen: Chosen) -> Converted:
+    """Put every layer that can be onto crossbars. See `hpml_sim.conversion`.
+
+    Raises:
+        ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
+    """
+    network, layers = replace_layers(model, target, chosen)
+    return AnalogModel(network, target, layers)
+
+
+class AnalogModel(Converted):
+    """A network on crossbars. In training, all uses of a layer in one call are one observation to its calibration."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Whatever the network it was made from takes and gives."""
+        if not self.training or torch.compiler.is_compiling():
+            return self.network(*args, **kwargs)
+        with one_pass(crossbars(self).values()):
+            return self.network(*args, **kwargs)
+
+
+def replace_layers(
+    model: nn.Module, target: Analog | PerLayer, chosen: Chosen
+) -> tuple[nn.Module, tuple[LayerReport, ...]]:
+    """Replace layers of `model` in place; nothing is changed if it raises.
+
+    Args:
+        model: a private copy.
+        target: the configuration, or one for each layer.
+        chosen: (name, module) -> whether the caller wants this layer on crossbars.
+
+    Returns:
+        The model (another object if it was itself a layer), and a row for each layer.
+
+    Raises:
+        ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
+    """
+    targets = list(target.layers.values()) if isinstance(target, PerLayer) else [target]
+    for one in targets:
+        crossbar_card(one)
+    if len({one.device is None for one in targets}) > 1:
+        raise ConversionError(
+            "target={...}: layers that are trained in memory (device=) and layers that are programmed afterwards "
+            "cannot be trained together; give all of them a device, or none"
+        )
+    plan: dict[nn.Module, nn.Module] = {}
+    rows: list[LayerReport] = []
+    _plan(model, "", target, chosen, plan, rows)
+    if not plan:
+        reasons = "; ".join(f"{row.layer or 'model'} ({row.was}): {row.why}" for row in rows if row.why != _PLAIN)
+        raise ConversionError(
+            f"no layer can be put onto crossbars. {reasons or 'The model has no layers with weights.'}"
+        )
+    if model in plan:
+        return plan[model], tuple(rows)
+    for module in list(model.modules()):
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = (
+                0  # its fast path would multiply with the weights itself; this turns it off
+            )
+        for name, child in module._modules.items():
+            if child in plan:
+                module._modules[name] = plan[child]
+    return model, tuple(rows)
+
+
+_PLAIN = "no weight matrix"
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook")
+"""Where a module keeps hooks of the user, and how to call them: they stay with the layer."""
+
+
+def _plan(
+    module: nn.Module,
+    name: str,
+    target: Analog | PerLayer,
+    chosen: Chosen,
+    plan: dict[nn.Module, nn.Module],
+    rows: list[LayerReport],
+) -> None:
+    """Decide about a module and what lies below it; new layers go to `plan`, what became of each to `rows`."""
+    was = type(module).__name__
+    if module in plan or isinstance(module, Crossbar):
+        return
+    digital = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
+    base = next((kind for kind in _ANALOG if isinstance(module, kind)), None) or _hugging_face_conv1d(module)
+    if digital is None and base is None:
+        children = list(module.named_children())
+        if not children:
+            own = any(True for _ in module.parameters(recurse=False))
+            rows.append(LayerReport(name, was, "digital", why="no rule for this kind of layer" if own else _PLAIN))
+        else:
+            rows.extend(_own_matrices(module, name))
+        for child_name, child in children:
+            _plan(child, f"{name}.{child_name}" if name else child_name, target, chosen, plan, rows)
+        if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
+            for child in (module.linear1, module.linear2):  # the attention turns its inputs by itself
+                if isinstance(plan.get(child), AnalogLinear):
+                    plan[child].batch_dim = 1  # type: ignore[assignment]
+        return
+    if digital is None and base is not None:
+        digital = _why_not(module, base, name, chosen)
+    own = target[name] if isinstance(target, PerLayer) else target
+    if digital is None and own is None:
+        digital = "no target for this layer"
+    if digital is None and own is not None and own.device is not None:
+        digital = why_not_pulsed(module)
+    if digital is not None:
+        rows.append(LayerReport(name, was, "digital", why=digital))
+        return
+    assert base is not None
+    assert own is not None
+    for part_name, part in module.named_modules():
+        _check_weights(part, f"{name}.{part_name}" if part_name else name)
+    became = ""
+    if own.device is not None:
+        became = "aihwkit."
+        new, tiles, used, note = pulsed_layer(module, own, len(plan))
+    else:
+        new = _ANALOG.get(base, AnalogConv1D).from_digital(module, own)
+        shapes = [crossbar.shape for crossbar in crossbars(new).values()]
+        tiles = sum(shape.tiles for shape in shapes)
+        used = sum(shape.utilisation * shape.tiles for shape in shapes) / tiles
+        pieces = max(shape.row_tiles for shape in shapes)
+        note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
+    new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})
+    plan[module] = new
+    rows.append(LayerReport(name, was, became + type(new).__name__, tiles, used, note))
+
+
+def _own_matrices(module: nn.Module, name: str) -> list[LayerReport]:
+    """Parameters that a forward() may multiply with by itself, beside the layers that it calls."""
+    return [
+        LayerReport(
+            f"{name}.{own}" if name else own,
+            type(value).__name__,
+            "digital",
+            why=f"used by forward() of {type(module).__name__} itself; to map a product with it, make it a layer",
+        )
+        for own, value in module.named_parameters(recurse=False)
+        if not nn.parameter.is_lazy(value) and sum(size > 1 for size in value.shape) > 1
+    ]
+
+
+def _hugging_face_conv1d(module: nn.Module) -> type[nn.Module] | None:
+    """The class `Conv1D` of Hugging Face's transformers, if the module is one: known by its name, `nf` and weight."""
+    weight = module._parameters.get("weight")
+    if weight is None or weight.dim() != 2 or module.__dict__.get("nf") != weight.shape[1]:
+        return None
+    return next((kind for kind in type(module).__mro__ if kind.__name__ == "Conv1D"), None)
+
+
+def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen) -> str | None:
+    """Why a layer of a known kind stays digital; None if it need not."""
+    if not chosen(name, module):
+        return "left out by only= or skip="
+    if isinstance(module, tuple(_ANALOG.values())):
+        return "is on crossbars already"
+    if isinstance(module, nn.MultiheadAttention):
+        if module.bias_k is not None or module.add_zero_attn:
+            return "add_bias_kv and add_zero_attn are not mapped"
+        if parametrize.is_parametrized(module) or parametrize.is_parametrized(module.out_proj):
+            return "its weights are computed from other parameters; remove the parametrization to map it"
+        return None if type(module).forward is base.forward else f"overrides {base.__name__}.forward"
+    weights = ["weight"]
+    if isinstance(module, nn.RNNBase):
+        weights = module._flat_weights_names
+    elif isinstance(module, nn.RNNCellBase):
+        weights = ["weight_ih", "weight_hh"]
+    if parametrize.is_parametrized(module) or any(
+        not isinstance(module._parameters.get(name), nn.Parameter) for name in weights
+    ):
+        return "its weight is computed from other parameters; remove the parametrization to map it"
+    if type(module).forward is not base.forward:
+        return f"overrides {base.__name__}.forward"
+    return None
+
+
+def _check_weights(module: nn.Module, name: str) -> None:
+    for parameter_name, value in module.named_parameters(recurse=False):
+        if nn.parameter.is_lazy(value):
+            raise ConversionError(f"layer {name!r}: {parameter_name} has no size yet; run one batch through the model")
+        if value.device.type != "meta" and not bool(torch.isfinite(value).all()):
+            raise ConversionError(
+                f"layer {name!r}: {parameter_name} has NaN or infinite values; was the training stable? "
+                "Load a good checkpoint first"
+            )
+        if not value.is_floating_point() or value.numel() == 0:
+            raise ConversionError(
+                f"layer {name!r}: {parameter_name} must be real numbers, at least one; got {tuple(value.shape)} "
+                f"of {value.dtype}"
+            )

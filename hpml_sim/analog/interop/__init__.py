@@ -1,0 +1,1 @@
+"""aihwkit and aihwkit-lightning."""

@@ -1,0 +1,214 @@
+"""Out to aihwkit: the same network with genuine aihwkit layers, settings and state carried over.
+
+`Analog(..., engine="aihwkit")` programs and runs such layers through the same `program` and `at`, as a second opinion
+on our own; `to_aihwkit` hands them to whoever works with aihwkit itself. Training is ours in both cases.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from hpml_sim.analog.calibration import analog_layers
+from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.pulsed.devices import pulsed_tiles
+from hpml_sim.analog.recurrent import AnalogCell, AnalogRecurrent
+from hpml_sim.analog.seeds import Purpose, derive
+from hpml_sim.errors import ConversionError
+
+
+def to_aihwkit(model: nn.Module) -> nn.Module:
+    """A copy of the network with `aihwkit.nn` layers on `TorchInferenceRPUConfig` tiles, in evaluation mode.
+
+    Weights (clipped as training clips them), array size, converters, output noise, noise model, drift compensation and
+    input ranges are carried over. aihwkit's traps are avoided: weight scaling is on (its default costs 33 % error), and
+    bound management is off (on these tiles one saturating vector would disturb its whole batch).
+
+    Args:
+        model: a converted model, calibrated or trained: aihwkit's tiles need a fixed input range. One on pulsed devices
+            is of aihwkit's layers already, and is only copied.
+
+    Returns:
+        A model for `aihwkit`'s own functions: `program_analog_weights`, `drift_analog_weights`, ...
+
+    Raises:
+        HpmlError: a model without analog layers, or of programmed chips.
+        ConversionError: a layer that aihwkit's torch tiles cannot hold (Conv1d, Conv3d, groups, string padding,
+            other padding modes), or that was never calibrated. ImportError: aihwkit is missing or broken.
+    """
+    if pulsed_tiles(model):
+        return copy.deepcopy(model).eval()
+    for name, module in model.named_modules():
+        if isinstance(module, (AnalogCell, AnalogRecurrent)):
+            raise ConversionError(
+                f"layer {name!r}: aihwkit cannot convert {type(module).__name__.removeprefix('Analog')} layers; "
+                "leave the layer digital with skip=, or use engine='fused'"
+            )
+    for name, crossbar in analog_layers(model).items():
+        _check(name, model.get_submodule(name), crossbar)
+    network = copy.deepcopy(model).eval()
+    with torch.random.fork_rng(devices=[]):  # aihwkit draws initial weights, which are then overwritten
+        plan = {network.get_submodule(n): _genuine(network.get_submodule(n), c) for n, c in _crossbars(network)}
+    if network in plan:
+        return plan[network]
+    for module in list(network.modules()):
+        for key, child in module._modules.items():
+            if child in plan:
+                module._modules[key] = plan[child]
+    return network.eval()
+
+
+def _crossbars(model: nn.Module) -> list[tuple[str, Crossbar]]:
+    return list(analog_layers(model).items())
+
+
+def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
+    if not crossbar.calibrated:
+        raise ConversionError(
+            f"layer {name!r}: has no input range yet; call hs.calibrate(model, inputs) or train it, then go to aihwkit"
+        )
+    target = crossbar.target
+    if target.levels is not None or target.stuck_at_g_min > 0 or target.stuck_at_g_max > 0:
+        raise ConversionError(
+            f"layer {name!r}: aihwkit has no levels, slices or stuck devices at inference; use engine='fused'"
+        )
+    if target.ir_drop > 0 or target.read_noise > 0:
+        raise ConversionError(
+            f"layer {name!r}: aihwkit's torch tiles have no ir_drop and no read_noise; use engine='fused'"
+        )
+    if isinstance(layer, nn.Linear):
+        return
+    if not isinstance(layer, nn.Conv2d):
+        raise ConversionError(
+            f"layer {name!r}: aihwkit's torch tiles have no {type(layer).__name__.removeprefix('Analog')}; "
+            "leave the layer digital with skip=, or use engine='fused'"
+        )
+    mode, padding = layer.padding_mode, layer.padding
+    if crossbar.shape.groups > 1 or mode != "zeros" or isinstance(padding, str):
+        raise ConversionError(
+            f"layer {name!r}: aihwkit has no convolution with groups={crossbar.shape.groups}, padding={padding!r}, "
+            f"padding_mode={mode!r}; leave the layer digital with skip=, or use engine='fused'"
+        )
+
+
+def _genuine(layer: Any, crossbar: Crossbar) -> nn.Module:
+    from aihwkit.nn import AnalogConv2d, AnalogLinear
+
+    kinds: dict[Any, Any] = {nn.Linear: AnalogLinear, nn.Conv2d: AnalogConv2d}
+    digital = next(kind for kind in kinds if isinstance(layer, kind))
+    plain = digital.__new__(digital)  # `from_digital` reads sizes, weight and bias of a torch layer
+    plain.__dict__.update(layer.__dict__)
+    plain._parameters = dict(layer._parameters)
+    plain._modules = {}
+    with torch.no_grad():
+        weight = crossbar.effective(layer.matrix())
+        weight = weight.view_as(layer.weight) if digital is nn.Conv2d else weight
+    plain._parameters["weight"] = nn.Parameter(weight.float())
+    new = kinds[digital].from_digital(plain, rpu_config(crossbar)).eval()
+    full = float(crossbar.full_range().detach())
+    for tile in new.analog_tiles():
+        tile.set_input_range(full)
+    return new
+
+
+def rpu_config(crossbar: Crossbar) -> Any:
+    """aihwkit's configuration of one layer."""
+    from hpml_sim.analog.interop.aihwkit_import import require_aihwkit
+
+    require_aihwkit("noise")
+    from aihwkit.inference import GlobalDriftCompensation
+    from aihwkit.inference.compensation.drift import PerColumnDriftCompensation
+    from aihwkit.inference.noise.pcm import PCMLikeNoiseModel
+    from aihwkit.simulator.configs import TorchInferenceRPUConfig
+    from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
+
+    target, shape = crossbar.target, crossbar.shape
+    config: Any = TorchInferenceRPUConfig()
+    config.mapping.weight_scaling_omega = 1.0
+    config.mapping.weight_scaling_columnwise = True
+    config.mapping.digital_bias = True
+    config.mapping.max_input_size, config.mapping.max_output_size = shape.tile_rows, shape.tile_cols
+    io = config.forward
+    io.noise_management, io.bound_management = NoiseManagementType.NONE, BoundManagementType.NONE
+    io.inp_bound, io.out_bound, io.out_noise = 1.0, target.adc_bound, target.output_noise
+    io.inp_res = 1 / (2 * crossbar.dac_top) if crossbar.dac_top else -1
+    io.out_res = 1 / (2 * crossbar.adc_top) if crossbar.adc_top else -1
+    config.pre_post.input_range.enable = True
+    config.pre_post.input_range.learn_input_range = False
+    config.pre_post.input_range.init_from_data = 0
+    if crossbar.noise.model == "none":
+        config.noise_model = PCMLikeNoiseModel(prog_noise_scale=0.0, read_noise_scale=0.0, drift_scale=0.0)
+    else:
+        config.noise_model = copy.deepcopy(crossbar.devices().physics)
+    config.drift_compensation = {
+        "none": lambda: None,
+        "global": GlobalDriftCompensation,
+        "column": PerColumnDriftCompensation,
+    }[target.compensation]()
+    return config
+
+
+class GenuineChips:
+    """Chips of genuine aihwkit layers, programmed once; `at` works on copies, so drift never compounds.
+
+    Args:
+        model: a private copy of the converted model. chips: how many. seed: of all noise.
+    """
+
+    def __init__(self, model: nn.Module, chips: int, seed: int):
+        self.models = [crossbar.devices() for _, crossbar in _crossbars(model)]
+        network = to_aihwkit(model)
+        self._chips: list[nn.Module] = []
+        for chip in range(chips):
+            one = copy.deepcopy(network)
+            with torch.random.fork_rng(devices=[]):
+                for index, layer in enumerate(genuine_layers(one)):
+                    torch.default_generator.manual_seed(derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip))
+                    layer.program_analog_weights()
+            self._chips.append(one)
+        self._seed = seed
+
+    def at(self, time_s: float) -> nn.Module:
+        """A network for (chips * batch, ...), chip-major."""
+        aged = copy.deepcopy(self._chips)
+        with torch.random.fork_rng(devices=[]):
+            for chip, network in enumerate(aged):
+                for index, layer in enumerate(genuine_layers(network)):
+                    key = derive(self._seed, Purpose.READ, layer=index, chip=chip, time_s=time_s)
+                    torch.default_generator.manual_seed(key)
+                    layer.drift_analog_weights(time_s)
+        return _SideBySide(aged)
+
+
+def genuine_layers(model: nn.Module) -> list[Any]:
+    """aihwkit's layers in a model, in its order."""
+    from aihwkit.nn.modules.base import AnalogLayerBase
+
+    leaves = (AnalogLayerBase,)
+    return [
+        m for m in model.modules() if isinstance(m, leaves) and not any(isinstance(c, leaves) for c in m.children())
+    ]
+
+
+class _SideBySide(nn.Module):
+    """Networks that each take their share of the batch."""
+
+    def __init__(self, networks: list[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = []
+        for index, network in enumerate(self.networks):
+            own_args, own_kwargs = tree_map(lambda value, i=index: self._part(value, i), (args, kwargs))
+            outputs.append(network(*own_args, **own_kwargs))
+        return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *outputs)
+
+    def _part(self, value: Any, index: int) -> Any:
+        if not isinstance(value, Tensor) or value.dim() == 0:
+            return value
+        return value.unflatten(0, (len(self.networks), -1))[index]

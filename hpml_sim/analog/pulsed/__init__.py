@@ -1,0 +1,1 @@
+"""Devices that are trained in place by voltage pulses."""

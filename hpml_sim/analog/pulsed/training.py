@@ -1,0 +1,164 @@
+"""Training in memory: what `fit` does where the weights are pulsed devices.
+
+A plain torch optimiser leaves such devices where they are and says nothing, momentum and Adam's scaling never reach
+them, and each pair of device and training rule wants a learning rate of its own. So the optimiser is chosen here, the
+wrong ones are refused, and a training that does not train is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.analog.pulsed.devices import pulsed_tiles, refuse_wrong_optimisers, training_rule
+from hpml_sim.analog.pulsed.learning_rates import MEASURED_ON, learning_rate
+from hpml_sim.analog.pulsed.write_pulses import TileCounter, WritePulses, pulse_energy
+from hpml_sim.conversion import Converted
+from hpml_sim.conversion.modes import observed
+from hpml_sim.errors import HpmlError
+from hpml_sim.targets import Analog, PerLayer, Spiking, analog_part
+
+_log = logging.getLogger(__name__)
+
+IN_MEMORY_NOTE = "aihwkit's pulses cannot be seeded: another training of the same model ends at other weights"
+"""Holds for every result of in-memory training."""
+
+_JUDGED_AFTER = 3
+"""Epochs after which a training is judged, or the last one if there are fewer."""
+
+
+def in_memory_optimiser(model: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:
+    """The optimiser for a model on pulsed devices, for a training loop of your own; `fit` takes it by itself.
+
+    It is aihwkit's `AnalogSGD`, which sends the pulses; biases and other digital parameters take plain SGD steps.
+
+    Args:
+        model: converted with `Analog(..., device=...)`, or with aihwkit's own pulsed layers.
+        lr: learning rate, > 0; None takes the one that was measured for device and rule.
+
+    Raises:
+        HpmlError: a model without pulsed devices, `lr` out of range, or None for a model that `convert` did not make.
+    """
+    training = InMemoryTraining.of(model)
+    if training is None:
+        raise HpmlError(
+            f"{type(model).__name__} has no pulsed devices; make them with "
+            "hs.convert(model, hs.Analog('pcm', engine='aihwkit', device='ecram')), or take a torch optimiser"
+        )
+    return training.optimiser(training.learning_rate(lr))
+
+
+class InMemoryTraining:
+    """One training of a model on pulsed devices.
+
+    Args:
+        model: the model. tiles: its pulsed tiles by layer.
+    """
+
+    def __init__(self, model: nn.Module, tiles: dict[str, list[Any]]):
+        self.model = model
+        self.tiles = tiles
+        self.targets = _targets(model)
+        self._counters = {name: [TileCounter(tile) for tile in layer] for name, layer in tiles.items()}
+        self._counted = dict.fromkeys(tiles, 0.0)
+        self._pulses: dict[str, list[float]] = {name: [] for name in tiles}
+        self._start: float | None = None
+        self._judged = False
+
+    @classmethod
+    def of(cls, model: nn.Module) -> InMemoryTraining | None:
+        """The training of a model; None where no weight lies on pulsed devices."""
+        tiles = pulsed_tiles(model)
+        return cls(model, tiles) if tiles else None
+
+    def learning_rate(self, lr: float | None) -> float:
+        """The learning rate asked for, or the smallest of those measured for the model's devices and rules.
+
+        Raises:
+            HpmlError: not a finite number > 0, or None for devices that nothing was measured for.
+        """
+        if lr is not None:
+            if not (math.isfinite(lr) and lr > 0):
+                raise HpmlError(f"lr={lr!r}: must be a finite number > 0; leave it out to take the measured one")
+            return lr
+        if not self.targets:
+            raise HpmlError("lr=None: no learning rate is known for devices that hs.convert did not make; give lr=0.1")
+        return min(learning_rate(target.device, training_rule(target)) for target in self.targets if target.device)
+
+    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+        """aihwkit's SGD over all parameters, its groups in order; it counts the pulses of each step."""
+        from aihwkit.optim import AnalogSGD
+
+        counters = [(name, counter) for name, layer in self._counters.items() for counter in layer]
+
+        counted = self._counted
+
+        class CountingSGD(AnalogSGD):
+            def step(self, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
+                loss = None
+                if closure is not None:  # now, so that its gradients can be seen before they are used up
+                    with torch.enable_grad():
+                        loss = closure()
+                for _name, counter in counters:
+                    counter.before_step()
+                super().step(**options)
+                for name, counter in counters:
+                    counted[name] += counter.after_step()
+                return loss
+
+        refuse_wrong_optimisers()
+        optimiser = CountingSGD(self.model.parameters(), lr=lr)
+        optimiser.regroup_param_groups()
+        return optimiser
+
+    def writes(self) -> WritePulses:
+        """The pulses of the epochs so far, and their energy."""
+        pulses = {name: tuple(epochs) for name, epochs in self._pulses.items()}
+        one, why = pulse_energy(self.targets)
+        counted = WritePulses(pulses, None, why)
+        return counted if one is None else WritePulses(pulses, one * counted.total)
+
+    def state(self) -> dict[str, Any]:
+        """The model's state dict without aihwkit's place-holders for the weights, which stand in the devices' state."""
+        contexts = {id(tile.analog_ctx) for tiles in self.tiles.values() for tile in tiles}
+        devices = {name for name, parameter in self.model.named_parameters() if id(parameter) in contexts}
+        return {name: value for name, value in self.model.state_dict().items() if name not in devices}
+
+    def start(self, inputs: Tensor, labels: Tensor) -> None:
+        """Note what the untrained model makes of some samples."""
+        with observed(self.model):
+            self._start = float(nn.functional.cross_entropy(self.model(inputs), labels))
+        shares = torch.bincount(labels).double() / len(labels)
+        self._chance = float(torch.special.entr(shares).sum())
+
+    def end_epoch(self, epoch: int, epochs: int, loss: float, lr: float) -> None:
+        """Close the count of pulses, and warn if the network is not training; epochs count from 0."""
+        for name in self.tiles:
+            self._pulses[name].append(self._counted[name])
+            self._counted[name] = 0.0
+        if self._judged or epoch + 1 < min(_JUDGED_AFTER, epochs) or self._start is None:
+            return
+        self._judged = True
+        if loss < 0.98 * self._chance and loss < 1.2 * self._start:
+            return
+        rules = ", ".join(sorted({f"device={t.device!r}, rule={training_rule(t)!r}" for t in self.targets})) or "these"
+        _log.warning(
+            "in-memory training (%s) is not training: the loss is %.3f after %d epochs, %.3f before the first, and "
+            "%.3f by chance. Try another learning rate (lr=%g or lr=%g; it is %g; the default was measured on %s), "
+            "another rule (rule='mixed-precision' is the least demanding), or a network that was trained in digital",
+            rules, loss, epoch + 1, self._start, self._chance, lr / 4, lr * 4, lr, MEASURED_ON,
+        )  # fmt: skip
+
+
+def _targets(model: nn.Module) -> list[Analog]:
+    """The analog targets with a device that a converted model was made for."""
+    target = model.target if isinstance(model, Converted) else None
+    found = list(target.layers.values()) if isinstance(target, PerLayer) else []
+    if isinstance(target, (Analog, Spiking)) and (part := analog_part(target)) is not None:
+        found = [part]
+    return [one for one in found if one.device is not None]

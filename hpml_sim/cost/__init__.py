@@ -1,0 +1,10 @@
+"""Energy, latency, throughput and area from a workload and a card."""
+
+from hpml_sim.cost.crossbar import followed_bits as followed_bits
+from hpml_sim.cost.estimation import estimate as estimate
+from hpml_sim.cost.result import Estimate as Estimate
+from hpml_sim.cost.result import LayerWork as LayerWork
+from hpml_sim.cost.result import Roof as Roof
+from hpml_sim.cost.result import Term as Term
+from hpml_sim.cost.result import energy_ratio as energy_ratio
+from hpml_sim.cost.result import rank as rank

@@ -1,0 +1,126 @@
+"""The sheet on which an estimator writes its terms: bands by rule, sources by use, and what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hpml_sim.cost.result import Estimate, Roof, Term
+from hpml_sim.units.bands import ZERO, Band
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import Card, Quantity
+
+# Default bands, where a card gives no (or narrower) bounds. Source: docs/equations.md, "Bands".
+SAME_CLASS = 1.25
+"""A published total used for what it was measured on (plus or minus 25 %)."""
+OTHER_WORKLOAD = 2.0
+"""A published figure used for something else than it was measured on."""
+COMPONENT = 4.0
+"""A sum of component energies, with an ADC matched to the circuit."""
+SCALED = 3.0
+"""A figure scaled from another machine or process node."""
+PROCESSOR = 1.35
+"""CPU and GPU: GPU power models are off by 11 to 32 % even after calibration."""
+UNMATCHED_ADC = 80.0
+"""How far a real converter with its support may lie above the survey's best (HERMES against the regression)."""
+
+_FLAGGED = {
+    "assumption": "no source",
+    "unverified": "not verified against its primary source",
+    "projection": "a projection, not a measurement",
+    "scaled": "scaled from another machine",
+}
+
+
+def spread(value: float, factor: float) -> Band:
+    """`value` with the band of a factor: below 2 it reads as plus or minus (factor - 1), from 2 on as times or over."""
+    if factor < 2:
+        return Band(value * (2 - factor), value, value * factor)
+    return Band(value / factor, value, value * factor)
+
+
+def at_least(band: Band, factor: float) -> Band:
+    """`band`, widened where it is narrower than `spread(band.nominal, factor)`."""
+    wide = spread(band.nominal, factor)
+    return Band(min(band.low, wide.low), band.nominal, max(band.high, wide.high))
+
+
+def si(quantity: Quantity | None, default: float) -> float:
+    """The quantity's value in SI units, or `default` where the card has none."""
+    return default if quantity is None else quantity.si
+
+
+@dataclass
+class Ledger:
+    """Collects the parts of one estimate on one card."""
+
+    card: Card
+    terms: list[Term] = field(default_factory=list)
+    not_counted: list[str] = field(default_factory=list)
+    assumptions: list[str] = field(default_factory=list)
+    used: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._paths = {id(quantity): path for path, quantity in self.card.quantities()}
+
+    def use(self, quantity: Quantity, factor: float = 1.0) -> Band:
+        """The quantity in SI with at least the band of `factor`; notes its source and, if it is weak, says so."""
+        for key in (quantity.source, quantity.band_source):
+            if key:
+                self.used[key] = self.card.sources[key].reference
+        if quantity.status in _FLAGGED:
+            path = self._paths.get(id(quantity), "a figure of the card")
+            self.assume(f"{path} = {quantity} ({_FLAGGED[quantity.status]})")
+        if quantity.status == "scaled":
+            factor = max(factor, SCALED)
+        return at_least(quantity.band(), factor)
+
+    def add(self, layer: str, component: str, energy: Band, *quantities: Quantity) -> None:
+        """One term, in joules an inference; a term of exactly zero is left out."""
+        if energy.high > 0:
+            keys = tuple(dict.fromkeys(quantity.source for quantity in quantities))
+            self.terms.append(Term(layer, component, energy, keys))
+
+    def assume(self, sentence: str) -> None:
+        """Something taken for granted that a reader may doubt."""
+        if sentence not in self.assumptions:
+            self.assumptions.append(sentence)
+
+    def miss(self, sentence: str) -> None:
+        """Something that the figures leave out."""
+        if sentence not in self.not_counted:
+            self.not_counted.append(sentence)
+
+    def total(self) -> Band:
+        """Sum of the terms so far."""
+        return sum((term.energy_j for term in self.terms), ZERO)
+
+    def close(
+        self,
+        *,
+        batch: int,
+        latency_s: Band,
+        throughput_hz: Band,
+        area_mm2: Band | None,
+        mapping: dict[str, float],
+        apart: dict[str, Band] | None = None,
+        roof: Roof | None = None,
+    ) -> Estimate:
+        """The finished estimate; the limits that the card states are added to what is not counted."""
+        return Estimate(
+            card=self.card.name,
+            scope=self.card.scope,
+            batch=batch,
+            energy_j=self.total(),
+            latency_s=latency_s,
+            throughput_hz=throughput_hz,
+            area_mm2=area_mm2,
+            terms=tuple(self.terms),
+            mapping=mapping,
+            not_counted=tuple(dict.fromkeys([*self.not_counted, *self.card.limits])),
+            sources=dict(sorted(self.used.items())),
+            assumptions=tuple(self.assumptions),
+            apart=apart or {},
+            roof=roof,
+        )

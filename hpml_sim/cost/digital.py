@@ -1,0 +1,357 @@
+"""CPUs and GPUs: time from a roofline with launch costs, energy from idle power, operations and memory traffic.
+
+Source: the roofline of energy of J. W. Choi et al., IPDPS 2013 (time overlaps, energy does not), with launch and
+framework overheads as terms of their own; docs/equations.md, section 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hpml_sim.cost.breakdown import PROCESSOR, Ledger, at_least
+from hpml_sim.cost.result import LayerWork, Roof
+from hpml_sim.errors import HpmlError
+from hpml_sim.units.bands import ZERO, Band
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import DigitalCard, Precision, Quantity
+    from hpml_sim.cost.result import Estimate
+    from hpml_sim.counting import Census
+    from hpml_sim.targets import Engine
+
+BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
+"""Bytes of a weight or activation in each precision."""
+OPS_PER_UPDATE = 4
+"""Leak, add, compare, reset: operations of one update of a leaky integrate-and-fire neuron."""
+SATURATED = 0.95
+"""The best batch is the smallest that reaches this share of the best throughput."""
+MEMORY_SHARE = 0.9
+"""Share of the memory that weights and activations may take; the rest is the runtime's."""
+LARGEST_BATCH = 65536
+GRAPH_COPIES = 2
+"""Operators that an eager framework still starts for a recorded graph: its input's copy and its output's."""
+
+Corner = Literal["low", "nominal", "high"]
+_OPPOSITE: dict[Corner, Corner] = {"low": "high", "nominal": "nominal", "high": "low"}
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The ceilings of a card in SI units at one corner of its bounds, and what a layer does to them.
+
+    `operation_j` spreads the dynamic power at the best matrix rate over its operations, operand traffic on the chip
+    included; `byte_j` prices traffic to DRAM. A layer pays the larger of the two (its bound resource), not the sum.
+
+    `start_s` is what starting one operator takes, `kernel_s` the shortest kernel, `call_s` what a forward call takes
+    besides its operators. Where the host runs `ahead`, it starts operators while the GPU works on earlier ones.
+    `cache_bandwidth` limits whatever a layer touches, from DRAM or not.
+    `slowdown` is how many times as long an operation of a convolution takes as one of a matrix product.
+
+    Source: (TDP - idle - clocks) / best matrix rate, docs/equations.md, section 1.
+    """
+
+    rate: float
+    bandwidth: float
+    power_idle: float
+    power_active: float
+    headroom: float
+    operation_j: float
+    byte_j: float
+    start_s: float
+    call_s: float
+    kernel_s: float = 0.0
+    ahead: bool = False
+    slowdown: float = 1.0
+    cache_bandwidth: float = math.inf
+
+    @classmethod
+    def of(
+        cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal", engine: Engine = "torch"
+    ) -> Roofline:
+        """The ceilings in `precision`; the low corner is the fast and frugal one."""
+        fast = _OPPOSITE[corner]
+
+        def at(quantity: Quantity | None, side: Corner) -> float:
+            return 0.0 if quantity is None else getattr(quantity.band(), side)
+
+        headroom = max(card.power_max.si - card.power_idle.si - at(card.power_active, "nominal"), 0.0)
+        dispatch_s = at(card.dispatch_time or card.launch_time, corner)
+        copies = GRAPH_COPIES if engine == "cuda-graph" else 0
+        rate = at(card.peak[precision], fast) * at(card.compute_efficiency, fast)
+        return cls(
+            rate=rate,
+            bandwidth=at(card.memory_bandwidth, fast) * at(card.memory_efficiency, fast),
+            power_idle=at(card.power_idle, corner),
+            power_active=at(card.power_active, corner),
+            headroom=headroom,
+            operation_j=headroom / rate,
+            byte_j=at(card.energy_per_byte, corner),
+            start_s=at(_started(card, engine), corner),
+            kernel_s=at(card.replay_time, corner),
+            ahead=card.dispatch_time is not None and not copies,
+            call_s=at(card.call_time, corner) + copies * dispatch_s,
+            cache_bandwidth=math.inf if card.cache_bandwidth is None else at(card.cache_bandwidth, fast),
+            slowdown=at(card.compute_efficiency, fast)
+            / at(card.convolution_efficiency or card.compute_efficiency, fast),
+        )
+
+    def paced(self, operations: np.ndarray, convolves: np.ndarray) -> np.ndarray:
+        """Operations of matrix products that take as long and draw as much: more of them for a convolution."""
+        return operations * np.where(convolves, self.slowdown, 1.0)
+
+    def dynamic_j(self, operations: np.ndarray, traffic: np.ndarray) -> np.ndarray:
+        """Joules above idle and clocks, for operations and bytes to DRAM."""
+        return np.maximum(self.operation_j * operations, self.byte_j * traffic)
+
+    def limits_s(self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray) -> dict[str, np.ndarray]:
+        """Seconds that each limit of the device alone would take: compute, memory and, where there is one, power."""
+        limits = {
+            "compute": operations / self.rate,
+            "memory": np.maximum(traffic / self.bandwidth, touched / self.cache_bandwidth),
+        }
+        if self.headroom > 0:
+            limits["power"] = self.dynamic_j(operations, traffic) / self.headroom
+        return limits
+
+    def time_s(
+        self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray, launches: np.ndarray
+    ) -> np.ndarray:
+        """Seconds from the end of the layer before to its own end.
+
+        Started one after the other: the longer of the start and the work. With the host ahead, layer k ends at
+        f_k = max(h_k, f_(k-1)) + g_k, where h_k is when the host has started it and g_k its work on the device;
+        unrolled, f_k = G_k + max over j <= k of (h_j - G_(j-1)) with G the running sum of g.
+        """
+        work = np.maximum.reduce(list(self.limits_s(operations, traffic, touched).values()))
+        starts = self.start_s * launches
+        if not self.ahead:
+            return np.maximum(work, starts)
+        work = np.maximum(work, self.kernel_s * launches)
+        worked = np.cumsum(work)
+        ends = worked + np.maximum.accumulate(np.cumsum(starts) - (worked - work))
+        return np.diff(ends, prepend=0.0)
+
+
+def _started(card: DigitalCard, engine: Engine) -> Quantity:
+    """What starting one operator takes."""
+    return (card.replay_time if engine == "cuda-graph" else card.dispatch_time) or card.launch_time
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The census as arrays, a value a layer; activations and operations are for one sample.
+
+    `stored_bytes` are all weights, `weight_bytes` those that a call touches (of an embedding, the rows looked up).
+    """
+
+    operations: np.ndarray
+    convolves: np.ndarray
+    stored_bytes: float
+    weight_bytes: np.ndarray
+    moved_bytes: np.ndarray
+    launches: np.ndarray
+    state_bytes: float
+
+    @classmethod
+    def of(cls, census: Census, width: int) -> _Work:
+        layers = census.layers
+        return cls(
+            operations=np.array(
+                [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
+            ),
+            convolves=np.array([y.op == "conv" for y in layers], bool),
+            stored_bytes=float(width * sum(y.weight_count for y in layers)),
+            weight_bytes=np.array([y.weights_read * width for y in layers], float),
+            moved_bytes=np.array([(y.input_elements + y.output_elements) * width for y in layers], float),
+            launches=np.array([y.calls for y in layers], float),
+            state_bytes=width * census.extra.get("kv_cache_elements", 0.0),
+        )
+
+    def needed(self, batch: int) -> float:
+        """Bytes of memory for all weights, the state kept between calls and the largest activations of a batch."""
+        return self.stored_bytes + batch * (self.state_bytes + float(self.moved_bytes.max()))
+
+    def touched(self, batch: int) -> np.ndarray:
+        """Bytes that a batch reads and writes, wherever they are."""
+        return self.weight_bytes + batch * self.moved_bytes
+
+    def traffic(self, batch: int, cache: float) -> np.ndarray:
+        """Bytes to and from DRAM for a batch; weights that stay in the cache between calls cost none."""
+        weights = 0.0 if self.needed(batch) <= cache else self.weight_bytes
+        return weights + batch * self.moved_bytes
+
+
+def estimate_digital(
+    census: Census,
+    card: DigitalCard,
+    *,
+    batch: int | Literal["best"] = 1,
+    precision: Precision = "fp32",
+    engine: Engine = "torch",
+) -> Estimate:
+    """Energy and time of a network on a CPU or GPU.
+
+    For a batch b and layer k: g_k = max(operations / (eta_c peak), bytes / (eta_m bandwidth)), T(b) = t_call + the sum
+    of g_k and of what starting them adds, E(b) = (P_idle + P_active) T + sum max(e_op operations, e_byte bytes), with
+    mean power capped at the board limit (g_k stretches). An inference takes E(b)/b; throughput b/T(b); latency T(b).
+    Where the card says what the host takes for an operator (`dispatch_time`), the host runs ahead of the GPU, which
+    waits only for what has not been started. In a CUDA graph a kernel takes at least `replay_time`, and t_call has two
+    operators more, which copy the input in and the result out.
+
+    Args:
+        census: what there is to do.
+        card: the machine.
+        batch: samples a call, or "best": the smallest that reaches 95 % of the best throughput within the memory.
+        precision: of weights, activations and arithmetic.
+        engine: what runs the network. "torch-compile" and "numba-cuda" are estimated as "torch", which is said.
+
+    Raises:
+        HpmlError: the card has no peak for `precision`, or an engine that its device does not have.
+
+    Source: docs/equations.md, section 1.
+    """
+    if precision not in card.peak:
+        raise HpmlError(f"precision={precision!r}: card {card.name!r} has a peak for {', '.join(card.peak)} only")
+    if engine in ("cuda-graph", "numba-cuda") and card.device != "cuda":
+        raise HpmlError(f"engine={engine!r}: card {card.name!r} is a CPU; take 'torch' or 'torch-compile'")
+    work = _Work.of(census, BYTES[precision])
+    cache = 0.0 if card.cache is None else card.cache.si
+    room = MEMORY_SHARE * card.memory.si
+    if batch == "best":  # as many devices as one sample needs, filled
+        fewest = math.ceil(work.needed(1) / room)
+        batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room)
+    devices = math.ceil(work.needed(batch) / room)
+    operations, traffic = batch * work.operations, work.traffic(batch, cache)
+    corners = [Roofline.of(card, precision, corner, engine) for corner in _OPPOSITE]
+    paced = [roof.paced(operations, work.convolves) for roof in corners]
+    touched = work.touched(batch)
+    times = np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in zip(corners, paced, strict=True)])
+    dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
+
+    ledger = Ledger(card)
+    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, _started(card, engine)):
+        ledger.use(quantity)
+    if card.convolution_efficiency is not None and work.convolves.any():
+        ledger.use(card.convolution_efficiency)
+    for quantity in (card.memory_bandwidth, card.memory_efficiency):
+        ledger.use(quantity)
+    ledger.use(card.call_time)
+    call = Band(*(roof.call_s for roof in corners))
+    idle = ledger.use(card.power_idle) * devices
+    active = ZERO if card.power_active is None else ledger.use(card.power_active)
+
+    # A layer waits less where the one before took longer, so that the corners of one layer need not be in order.
+    spans = [("", call), *((y.name, _ordered(t)) for y, t in zip(census.layers, times.T, strict=True))]
+    for name, span in spans:
+        ledger.add(name, "idle", at_least(span * idle, PROCESSOR) / batch, card.power_idle)
+        if card.power_active is not None:
+            ledger.add(name, "clocks", at_least(span * active, PROCESSOR) / batch, card.power_active)
+    without_idle = ZERO
+    nominal = corners[1]
+    for k, layer in enumerate(census.layers):
+        memory_bound = nominal.byte_j * traffic[k] > nominal.operation_j * paced[1][k]
+        quantities = [card.power_max, card.peak[precision]]
+        if memory_bound and card.energy_per_byte is not None:
+            ledger.use(card.energy_per_byte)
+            quantities = [card.energy_per_byte]
+        energy = at_least(Band(*map(float, dynamic[:, k])), PROCESSOR) / batch
+        ledger.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
+    for term in ledger.terms:
+        if term.component != "idle":
+            without_idle = without_idle + term.energy_j
+
+    latency = at_least(call + Band(*map(float, times.sum(axis=1))), PROCESSOR)
+    _remarks(ledger, census, card, work, batch, cache, devices)
+    overheads = call.nominal + float((work.launches * nominal.start_s).sum())
+    if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
+        ledger.assume("the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less")
+    if engine in ("torch-compile", "numba-cuda"):
+        ledger.assume(f"engine={engine!r} is estimated as operator by operator: what it fuses or adds is not known")
+    bound = int(np.argmax(times[1]))
+    return ledger.close(
+        batch=batch,
+        latency_s=latency,
+        throughput_hz=latency.inverse() * float(batch),
+        area_mm2=None if card.area is None else ledger.use(card.area) * (devices * 1e6),
+        mapping={
+            "devices": float(devices),
+            "launches": float(work.launches.sum()),
+            "weights_bytes": work.stored_bytes,
+            "memory_bytes": work.needed(batch),
+            "weights_cached": float(work.needed(batch) <= cache),
+            "overhead_share": overheads / latency.nominal,
+            "slowest_layer_share": float(times[1][bound] / latency.nominal),
+            "mean_power_w": ledger.total().nominal * batch / latency.nominal,
+            "energy_without_idle_j": without_idle.nominal,
+        },
+        apart={"energy_without_idle_j": without_idle},
+        roof=_roof(corners, census, work, batch, traffic, times[1]),
+    )
+
+
+def _ordered(corners: np.ndarray) -> Band:
+    """The band from the least of three figures to the largest; the middle one is nominal."""
+    return Band(float(corners.min()), float(corners[1]), float(corners.max()))
+
+
+def _roof(
+    corners: list[Roofline], census: Census, work: _Work, batch: int, traffic: np.ndarray, spans: np.ndarray
+) -> Roof:
+    """The layers under the ceilings; "launch" limits one that waits for its start for most of its time.
+
+    Where compute and power agree (a card without clocks' power), it is compute.
+    """
+    fast, nominal, slow = corners
+    operations = batch * work.operations
+    paced = nominal.paced(operations, work.convolves)
+    limits = nominal.limits_s(paced, traffic, work.touched(batch))
+    names, seconds = [*limits, "launch"], np.stack(list(limits.values()))
+    longest = np.argmax(seconds * (1 - 1e-12 * np.arange(len(limits)))[:, None], axis=0)  # the first of equals
+    longest = np.where(seconds.max(axis=0) < spans / 2, len(limits), longest)
+    return Roof(
+        operations_hz=Band(slow.rate, nominal.rate, fast.rate),
+        bandwidth=Band(slow.bandwidth, nominal.bandwidth, fast.bandwidth),
+        layers=tuple(
+            LayerWork(y.name, float(operations[k]), float(traffic[k]), float(spans[k]), names[i])
+            for k, (y, i) in enumerate(zip(census.layers, longest, strict=True))
+        ),
+    )
+
+
+def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
+    rates: dict[int, float] = {}
+    batch = 1
+    while batch <= LARGEST_BATCH and (batch == 1 or work.needed(batch) <= room):
+        operations = roof.paced(batch * work.operations, work.convolves)
+        times = roof.time_s(operations, work.traffic(batch, cache), work.touched(batch), work.launches)
+        rates[batch] = batch / (roof.call_s + float(times.sum()))
+        batch *= 2
+    enough = SATURATED * max(rates.values())
+    return min(b for b, rate in rates.items() if rate >= enough)
+
+
+def _remarks(
+    ledger: Ledger, census: Census, card: DigitalCard, work: _Work, batch: int, cache: float, devices: int
+) -> None:
+    for name in census.not_counted:
+        ledger.miss(f"{name}: a layer that the census does not know")
+    if card.power_active is None:
+        ledger.miss("power of running clocks at light load, above idle: the card has no figure")
+    if card.energy_per_byte is None:
+        ledger.miss("energy of DRAM traffic as a term of its own: the card has no figure")
+    if work.needed(batch) <= cache:
+        ledger.assume("all weights and activations stay in the last-level cache between calls")
+    if devices > 1:
+        ledger.assume(
+            f"{work.needed(batch) / 1e9:.3g} GB for weights and activations take {devices} devices of "
+            f"{card.memory.si / 1e9:.3g} GB (90 % usable), one working at a time, all powered"
+        )
+        ledger.miss("traffic between the devices")
+    if any(layer.calls > 1 for layer in census.layers):
+        ledger.assume("a launch for each call of a layer, as an eager framework has it; fused kernels need fewer")
+    if census.kind == "spiking":
+        ledger.assume("spikes are computed densely: zeros save neither time nor energy")

@@ -1,0 +1,318 @@
+"""Spiking machines: energy and time from synaptic operations, neuron updates, spikes and hops, static power and host.
+
+Source: docs/equations.md, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hpml_sim.cost.arithmetic import arithmetic_only_j
+from hpml_sim.cost.breakdown import OTHER_WORKLOAD, SAME_CLASS, Ledger, si
+from hpml_sim.errors import HpmlError
+from hpml_sim.units.bands import ZERO, Band
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import NeuromorphicCard, Quantity
+    from hpml_sim.cost.result import Estimate
+    from hpml_sim.counting import Census, LayerCount
+
+SYNAPSE_BITS = 8
+"""Memory for one synapse where the card says nothing."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """The synapses and neurons that share cores: one matrix and the neurons it drives.
+
+    Attributes:
+        name: of the matrix's layer. neurons: on the cores. fan_in: inputs of one neuron. synapses: stored.
+        sops, updates, spikes: in one inference. steps: time steps.
+    """
+
+    name: str
+    neurons: int
+    fan_in: int
+    synapses: int
+    sops: float
+    updates: float
+    spikes: float
+    steps: int
+
+
+def populations(census: Census) -> list[Population]:
+    """Matrices paired with the neurons that follow them, in order of execution.
+
+    A matrix without neurons behind it (a readout that only sums up) occupies one neuron for each output; neurons
+    without a matrix before them (an encoder, or behind a pooling layer) stand alone, without synapses.
+    """
+    found: list[Population] = []
+    matrix: LayerCount | None = None
+
+    def close(neurons: LayerCount | None) -> None:
+        nonlocal matrix
+        if matrix is None:
+            if neurons is not None:
+                alone = Population(
+                    neurons.name, neurons.neurons, 0, 0, 0.0, neurons.updates, neurons.spikes, max(neurons.steps, 1)
+                )
+                found.append(alone)
+            return
+        steps = max(matrix.steps, 1)
+        outputs = neurons.neurons if neurons else round(matrix.output_elements / steps)
+        found.append(
+            Population(
+                matrix.name,
+                neurons=outputs,
+                fan_in=matrix.rows,
+                synapses=matrix.weight_count or matrix.rows * matrix.cols * matrix.groups,
+                sops=_sops(matrix, census.samples),
+                updates=neurons.updates if neurons else float(outputs * steps),
+                spikes=neurons.spikes if neurons else 0.0,
+                steps=steps,
+            )
+        )
+        matrix = None
+
+    for layer in census.layers:
+        if layer.rows > 0 and layer.cols > 0:
+            close(None)
+            matrix = layer
+        elif layer.neurons > 0:
+            close(layer)
+    close(None)
+    return found
+
+
+def _sops(layer: LayerCount, samples: int) -> float:
+    """Synaptic operations; without data every input is taken as active, the upper bound."""
+    return layer.sops if samples or layer.sops else layer.macs
+
+
+def cores_for(population: Population, card: NeuromorphicCard) -> int:
+    """Cores that a population takes: by neurons, by synapse memory, and by inputs where a core holds too few.
+
+    cores = max(ceil(N / neurons) x ceil(fan-in / most inputs of a core), ceil(synapse bytes / memory))
+
+    Source: docs/equations.md, section 3 (mapping).
+    """
+    core = card.core
+    by_neurons = math.ceil(population.neurons / int(core.neurons))
+    inputs = min(si(core.fan_in, math.inf), si(core.axons, math.inf))
+    by_inputs = 1 if math.isinf(inputs) else math.ceil(population.fan_in / inputs)
+    by_memory = 1
+    if core.synapse_memory is not None:
+        stored = population.synapses * si(core.synapse_bits, SYNAPSE_BITS) / 8
+        by_memory = math.ceil(stored / core.synapse_memory.si)
+    return max(1, by_neurons * by_inputs, by_memory)
+
+
+def estimate_neuromorphic(
+    census: Census, card: NeuromorphicCard, *, batch: int | Literal["best"] = 1, chips: int | None = None
+) -> Estimate:
+    """Energy and time of a spiking network on a spiking machine.
+
+    E = SOP e_sop + active updates e_a + idle updates e_i + spikes e_spike + packets hops e_hop
+        + (P_static chips + P_core cores + P_host chips) T + e_reset chips,
+    t_step = max(tick, max over cores (SOP t_sop + N t_update + spikes t_spike) + t_barrier), T = steps t_step.
+
+    Args:
+        census: of a spiking network.
+        card: the machine.
+        batch: inferences at once, each on its own copy of the network as long as the powered chips have cores free,
+            then one after the other; "best": as many copies as fit.
+        chips: chips that are powered, over whose cores the network is spread; None takes as few as hold it.
+
+    Raises:
+        HpmlError: the network has no spiking neurons, or `chips` are too few.
+
+    Source: docs/equations.md, section 3.
+    """
+    if census.kind != "spiking":
+        raise HpmlError(
+            f"card {card.name!r} runs spiking networks only, and this census has no spiking neurons; convert the "
+            f"network first: hs.convert(net, hs.Spiking({card.name!r}))"
+        )
+    groups = populations(census)
+    if not groups:
+        raise HpmlError(
+            f"card {card.name!r}: the census has no layer with weights, so there is nothing to map on cores"
+        )
+    ledger, events = Ledger(card), card.events
+    cores = [cores_for(group, card) for group in groups]
+    for quantity in (card.core.neurons, card.core.cores_per_chip, card.core.fan_in, card.core.axons):
+        if quantity is not None:
+            ledger.use(quantity)
+    if card.core.synapse_memory is not None:
+        ledger.use(card.core.synapse_memory)
+        if card.core.synapse_bits is None:
+            ledger.assume(f"{SYNAPSE_BITS} bits of memory for a synapse")
+    per_chip = int(card.core.cores_per_chip)
+    used = sum(cores)
+    fewest = math.ceil(used / per_chip)
+    if chips is not None and chips < fewest:
+        raise HpmlError(f"chips={chips}: {used} cores need {fewest} chips of {per_chip} cores")
+    if chips is not None:  # spread over all cores of the chips that were asked for
+        cores = [max(own, own * chips * per_chip // used) for own in cores]
+        used = sum(cores)
+    chips = chips or fewest
+    copies = max(1, chips * per_chip // used)
+    if batch == "best":
+        batch = copies
+
+    for group, receivers in zip(groups, [*cores[1:], 0], strict=True):
+        _events(ledger, card, group)
+        _hops(ledger, card, group, receivers, used)
+    step = _step_time(ledger, card, groups, cores, chips)
+    steps = max(group.steps for group in groups)
+    latency = step * float(steps)
+    latency = Band(latency.low, latency.nominal, latency.high + step.high * (len(groups) - 1))
+    rounds = math.ceil(batch / copies)
+    latency = latency * float(rounds)
+
+    share = latency / batch
+    ledger.add("", "static", share * ledger.use(card.power_static, SAME_CLASS) * float(chips), card.power_static)
+    if card.power_core is not None:
+        running = min(batch, copies) * used
+        ledger.add("", "cores", share * ledger.use(card.power_core, SAME_CLASS) * float(running), card.power_core)
+    if card.power_host is not None:
+        ledger.add("", "host", share * ledger.use(card.power_host, SAME_CLASS) * float(chips), card.power_host)
+    else:
+        ledger.miss("the host or management processor: the card has no figure")
+    if events.reset_energy is not None:
+        reset = ledger.use(events.reset_energy, OTHER_WORKLOAD) * (chips * rounds / batch)
+        ledger.add("", "reset", reset, events.reset_energy)
+    _remarks(ledger, census, card, groups, batch, copies)
+    dynamic = {"sop", "update", "spike", "hop"}
+    return ledger.close(
+        batch=batch,
+        latency_s=latency,
+        throughput_hz=latency.inverse() * float(batch),
+        area_mm2=None if card.area is None else ledger.use(card.area) * (chips * 1e6),
+        mapping={
+            "cores": float(used),
+            "chips": float(chips),
+            "copies": float(min(batch, copies)),
+            "core_utilisation": sum(g.neurons for g in groups) / (used * int(card.core.neurons)),
+            "neurons": float(sum(g.neurons for g in groups)),
+            "synapses": float(sum(g.synapses for g in groups)),
+            "sops": sum(g.sops for g in groups),
+            "updates": sum(g.updates for g in groups),
+            "spikes": sum(g.spikes for g in groups),
+            "steps": float(steps),
+            "step_time_s": step.nominal,
+        },
+        apart={
+            "dynamic_j": sum((t.energy_j for t in ledger.terms if t.component in dynamic), ZERO),
+            "arithmetic_only_j": Band.exact(arithmetic_only_j(census)),
+        },
+    )
+
+
+def _band_factor(quantity: Quantity) -> float:
+    """A measured figure carries the band of its class; a published model's, that of another workload."""
+    return SAME_CLASS if quantity.status in ("measured", "derived") else OTHER_WORKLOAD
+
+
+def _events(ledger: Ledger, card: NeuromorphicCard, group: Population) -> None:
+    events = card.events
+    sop = ledger.use(events.sop_energy, _band_factor(events.sop_energy))
+    ledger.add(group.name, "sop", sop * group.sops, events.sop_energy)
+    fired = min(group.spikes, group.updates)
+    active = ledger.use(events.update_energy, _band_factor(events.update_energy))
+    quantities = [events.update_energy]
+    update = active * group.updates
+    if events.idle_update_energy is not None:
+        idle = ledger.use(events.idle_update_energy, _band_factor(events.idle_update_energy))
+        quantities.append(events.idle_update_energy)
+        # a neuron that fires is active, but one that only receives may be as well: the high bound takes all as active
+        split = active * fired + idle * (group.updates - fired)
+        update = Band(min(split.low, update.low), split.nominal, max(split.high, update.high))
+    ledger.add(group.name, "update", update, *quantities)
+    if events.spike_energy is not None:
+        spike = ledger.use(events.spike_energy, _band_factor(events.spike_energy))
+        ledger.add(group.name, "spike", spike * group.spikes, events.spike_energy)
+
+
+def _hops(ledger: Ledger, card: NeuromorphicCard, group: Population, receivers: int, used: int) -> None:
+    """A packet to each core of the next layer, over the mean distance of two cores of a square mesh, 2/3 sqrt(n)."""
+    hop = card.events.hop_energy
+    if hop is None:
+        return
+    side = math.sqrt(used)
+    packets = group.spikes * receivers
+    energy = ledger.use(hop, _band_factor(hop))
+    band = Band(0.0, energy.nominal * 2 / 3 * side, energy.high * 2 * side) * packets
+    if packets:
+        ledger.assume("a spike travels 2/3 sqrt(cores) hops, the mean distance in a square mesh of the cores in use")
+    ledger.add(group.name, "hop", band, hop)
+
+
+def _step_time(ledger: Ledger, card: NeuromorphicCard, groups: list[Population], cores: list[int], chips: int) -> Band:
+    events = card.events
+
+    def seconds(quantity: Quantity | None) -> Band:
+        return ZERO if quantity is None else ledger.use(quantity, _band_factor(quantity))
+
+    sop, update, spike = seconds(events.sop_time), seconds(events.update_time), seconds(events.spike_time)
+    slowest = ZERO
+    for group, own in zip(groups, cores, strict=True):
+        share = 1.0 / (group.steps * own)
+        busy = sop * (group.sops * share) + update * (group.updates * share) + spike * (group.spikes * share)
+        slowest = slowest.maximum(busy)
+    step = slowest + _barrier(ledger, card, chips)
+    if events.tick_time is not None:
+        step = step.maximum(ledger.use(events.tick_time))
+    if step.nominal == 0:
+        ledger.miss("time: the card has neither event times nor a tick")
+    return step
+
+
+def _barrier(ledger: Ledger, card: NeuromorphicCard, chips: int) -> Band:
+    """End of a time step: one chip's barrier, or that of several, which grows with the side of their mesh."""
+    events = card.events
+    one = ZERO if events.barrier_time is None else ledger.use(events.barrier_time, _band_factor(events.barrier_time))
+    if chips == 1 or events.barrier_time_chips is None:
+        return one
+    many = ledger.use(events.barrier_time_chips, _band_factor(events.barrier_time_chips))
+    if events.barrier_chips is None:
+        return many
+    ledger.use(events.barrier_chips)
+    scale = math.sqrt(chips / int(events.barrier_chips))
+    longest = events.barrier_time_chips.band().high
+    nominal = max(one.nominal, min(many.nominal * scale, longest))
+    return Band(min(one.low, nominal), nominal, max(many.high, nominal))
+
+
+def _remarks(
+    ledger: Ledger, census: Census, card: NeuromorphicCard, groups: list[Population], batch: int, copies: int
+) -> None:
+    for name in census.not_counted:
+        ledger.miss(f"{name}: a layer that the census does not know")
+    others = [y.name for y in census.layers if not (y.rows > 0 or y.neurons > 0) and (y.macs or y.output_elements)]
+    if others:
+        ledger.miss(f"layers without weights or neurons ({', '.join(others)}): they have no event energy on this chip")
+    graded = [y.name for y in census.layers if y.rows > 0 and not y.binary_input]
+    if graded:
+        ledger.assume(
+            f"{', '.join(graded)}: inputs are not spikes; each value that is not zero counts as one synaptic operation"
+        )
+    if any(not y.sops and y.macs and not census.samples for y in census.layers if y.rows > 0):
+        ledger.assume("no data was counted: every input is taken as active at every step, an upper bound")
+    if convolutions := [y.name for y in census.layers if y.op == "conv"]:
+        ledger.assume(
+            f"{', '.join(convolutions)}: a core stores the weights of a convolution once, not once a position"
+        )
+    limit = min(si(card.core.fan_in, math.inf), si(card.core.axons, math.inf))
+    wide = [group.name for group in groups if group.fan_in > limit]
+    if wide:
+        ledger.assume(f"{', '.join(wide)}: more than {limit:.0f} inputs, split over cores; neurons that merge are free")
+    if card.events.hop_energy is None:
+        ledger.miss("transport of spikes between cores: the card has no figure")
+    if card.events.spike_energy is None:
+        ledger.miss("generating a spike: the card has no figure of its own for it")
+    if batch > 1:
+        ledger.assume(f"{min(batch, copies)} copies of the network on the cores left over, sharing static power")
+    ledger.miss("loading the weights, and moving inputs and results between the host and the chip")

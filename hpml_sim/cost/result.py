@@ -1,0 +1,245 @@
+"""`Estimate`: what a machine would spend on one inference, by component and layer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from hpml_sim.errors import HpmlError, ScopeError
+from hpml_sim.units.bands import ZERO, Band
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pandas as pd
+
+    from hpml_sim.cards import Scope
+
+
+@dataclass(frozen=True)
+class Term:
+    """One share of the energy of one inference.
+
+    Attributes:
+        layer: name of the layer in the network, or "" for what belongs to the whole machine.
+        component: what spends it ("adc", "array", "static", "sop", "launch", ...).
+        energy_j: joules an inference.
+        sources: keys of the card's sources that the figure rests on.
+    """
+
+    layer: str
+    component: str
+    energy_j: Band
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """What one layer asks of a processor for a whole batch, and how long the roofline gives it.
+
+    Attributes:
+        layer: name in the network.
+        operations: arithmetic operations (a MAC is two). traffic_bytes: to and from DRAM.
+        time_s: nominal seconds. limit: what takes them: "compute", "memory", "launch" or "power".
+    """
+
+    layer: str
+    operations: float
+    traffic_bytes: float
+    time_s: float
+    limit: str
+
+
+@dataclass(frozen=True)
+class Roof:
+    """The ceilings of a processor and the layers of one network under them: what a roofline plot shows.
+
+    Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52(4):65, 2009.
+
+    Attributes:
+        operations_hz: operations a second that matrix products reach. bandwidth: bytes a second that DRAM delivers.
+        layers: in the order of the network.
+    """
+
+    operations_hz: Band
+    bandwidth: Band
+    layers: tuple[LayerWork, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the equations give for one network on one card.
+
+    Attributes:
+        card: name of the card. scope: what the figures include; figures of different scope are never compared.
+        batch: samples processed together.
+        energy_j: joules an inference, the sum of `terms`.
+        latency_s: from the input of one batch to its output.
+        throughput_hz: inferences a second, sustained.
+        area_mm2: silicon of all chips used, or None where the card has none.
+        terms: the parts of the energy.
+        mapping: how the network lies on the machine (tiles, utilisation, cores, chips, ...), numbers by name.
+        not_counted: what the figures leave out, one sentence each: layers, movements, overheads.
+        sources: source key -> citation, for every source used.
+        assumptions: what was taken for granted, one sentence each; weak figures of the card are named here.
+        apart: figures that are not part of `energy_j`, by name with the unit in the name: `energy_without_idle_j`,
+            `programming_j` (writing all weights once), `recalibration_j` (one drift calibration), `dynamic_j` (events
+            of a spiking machine), `arithmetic_only_j` (fp32 additions at 45 nm: a bound that leaves out the rest), ...
+        roof: ceilings and layers of a CPU or GPU; None for machines that keep their weights in place.
+    """
+
+    card: str
+    scope: Scope
+    batch: int
+    energy_j: Band
+    latency_s: Band
+    throughput_hz: Band
+    area_mm2: Band | None
+    terms: tuple[Term, ...]
+    mapping: dict[str, float] = field(default_factory=dict)
+    not_counted: tuple[str, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
+    apart: dict[str, Band] = field(default_factory=dict)
+    roof: Roof | None = None
+
+    @property
+    def how(self) -> str:
+        """`estimated:<card>`, the mark that stands beside each figure."""
+        return f"estimated:{self.card}"
+
+    def by_component(self) -> dict[str, Band]:
+        """Joules an inference for each component, largest first."""
+        return self._grouped("component")
+
+    def by_layer(self) -> dict[str, Band]:
+        """Joules an inference for each layer, largest first."""
+        return self._grouped("layer")
+
+    def _grouped(self, attribute: str) -> dict[str, Band]:
+        sums: dict[str, Band] = {}
+        for term in self.terms:
+            key = getattr(term, attribute)
+            sums[key] = sums.get(key, ZERO) + term.energy_j
+        return dict(sorted(sums.items(), key=lambda item: -item[1].nominal))
+
+    def table(self) -> pd.DataFrame:
+        """One row a term: layer, component, low, nominal, high (joules an inference), sources."""
+        import pandas as pd
+
+        rows = [
+            {
+                "layer": t.layer,
+                "component": t.component,
+                "low_j": t.energy_j.low,
+                "nominal_j": t.energy_j.nominal,
+                "high_j": t.energy_j.high,
+                "sources": ", ".join(t.sources),
+            }
+            for t in self.terms
+        ]
+        frame = pd.DataFrame(rows, columns=["layer", "component", "low_j", "nominal_j", "high_j", "sources"])
+        frame.attrs["scope"] = self.scope
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and floats, ready for JSON; `from_dict` reads it back."""
+        return {
+            "card": self.card,
+            "scope": self.scope,
+            "batch": self.batch,
+            "energy_j": _plain(self.energy_j),
+            "latency_s": _plain(self.latency_s),
+            "throughput_hz": _plain(self.throughput_hz),
+            "area_mm2": None if self.area_mm2 is None else _plain(self.area_mm2),
+            "terms": [
+                {"layer": t.layer, "component": t.component, "energy_j": _plain(t.energy_j), "sources": list(t.sources)}
+                for t in self.terms
+            ],
+            "mapping": {name: float(value) for name, value in self.mapping.items()},
+            "not_counted": list(self.not_counted),
+            "sources": dict(self.sources),
+            "assumptions": list(self.assumptions),
+            "apart": {name: _plain(band) for name, band in self.apart.items()},
+            "roof": None if self.roof is None else asdict(self.roof),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
+        """The estimate that `to_dict` wrote.
+
+        Raises:
+            HpmlError: a field is missing, or unknown.
+        """
+        known = {f.name for f in fields(cls)}
+        if set(data) != known:
+            raise HpmlError(
+                f"not an estimate: missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}; "
+                "it was written by another version of hpml_sim"
+            )
+        area = data["area_mm2"]
+        return cls(
+            card=data["card"],
+            scope=data["scope"],
+            batch=data["batch"],
+            energy_j=_band(data["energy_j"]),
+            latency_s=_band(data["latency_s"]),
+            throughput_hz=_band(data["throughput_hz"]),
+            area_mm2=None if area is None else _band(area),
+            terms=tuple(
+                Term(t["layer"], t["component"], _band(t["energy_j"]), tuple(t["sources"])) for t in data["terms"]
+            ),
+            mapping=dict(data["mapping"]),
+            not_counted=tuple(data["not_counted"]),
+            sources=dict(data["sources"]),
+            assumptions=tuple(data["assumptions"]),
+            apart={name: _band(band) for name, band in data["apart"].items()},
+            roof=None if data["roof"] is None else _roof(data["roof"]),
+        )
+
+
+def _plain(band: Band) -> dict[str, float]:
+    return {"low": float(band.low), "nominal": float(band.nominal), "high": float(band.high)}
+
+
+def _band(data: Mapping[str, float]) -> Band:
+    return Band(data["low"], data["nominal"], data["high"])
+
+
+def _roof(data: Mapping[str, Any]) -> Roof:
+    return Roof(
+        _band(data["operations_hz"]), _band(data["bandwidth"]), tuple(LayerWork(**layer) for layer in data["layers"])
+    )
+
+
+def _same_scope(estimates: Sequence[Estimate]) -> None:
+    by_scope: dict[str, list[str]] = {}
+    for estimate in estimates:
+        by_scope.setdefault(estimate.scope, []).append(estimate.card)
+    if len(by_scope) > 1:
+        listing = "; ".join(f"{scope}: {', '.join(dict.fromkeys(cards))}" for scope, cards in by_scope.items())
+        raise ScopeError(
+            f"energies of different scope are not divided or ranked ({listing}); "
+            "compare cards of one scope (`hpml-sim cards` shows it)"
+        )
+
+
+def rank(estimates: Iterable[Estimate]) -> list[Estimate]:
+    """The estimates, least nominal energy first.
+
+    Raises:
+        ScopeError: they have different scopes.
+    """
+    estimates = list(estimates)
+    _same_scope(estimates)
+    return sorted(estimates, key=lambda estimate: estimate.energy_j.nominal)
+
+
+def energy_ratio(a: Estimate, b: Estimate) -> float:
+    """Nominal energy of `a` over that of `b`.
+
+    Raises:
+        ScopeError: the two have different scopes.
+    """
+    _same_scope([a, b])
+    return a.energy_j.nominal / b.energy_j.nominal

@@ -1,0 +1,153 @@
+"""One hardware-independent pass over a network and data: what there is to do, counted, nothing estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.conversion.modes import observed
+from hpml_sim.counting.counts import Census
+from hpml_sim.counting.rules import tensors_in
+from hpml_sim.counting.tracing import Recorder
+from hpml_sim.errors import HpmlError
+
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+
+
+def census(
+    model: nn.Module,
+    *,
+    input_shape: Sequence[int] | None = None,
+    data: Inputs | None = None,
+    dtype: torch.dtype | None = None,
+    batch_dim: int = 0,
+    batch_size: int | None = None,
+    forward: Callable[..., Any] | None = None,
+    seed: int = 0,
+    extra: Mapping[str, float] | None = None,
+) -> Census:
+    """Count what a network does for one inference, layer by layer.
+
+    Linear, convolutional, recurrent, attention, embedding, norm, activation, pooling and spiking layers are counted by
+    kind (`register_counter` adds one); tensor operations outside them are watched as they happen, so that a product of
+    a bare parameter or of two activations is counted where it is done. What cannot be counted is in `not_counted`.
+
+    The model runs in evaluation mode, without gradients and from rest; its modes, a state that it keeps from call to
+    call, and torch's random numbers are afterwards what they were.
+
+    Args:
+        model: any module. On `torch.device("meta")` nothing is allocated; only shapes are followed.
+        input_shape: shape of one sample, without the batch: shapes only. A model with real weights runs one sample of
+            zeros.
+        data: a batch: a tensor, a sequence of arguments, or a mapping of keyword arguments. Spikes, sparsity and
+            synaptic operations are then means over its samples. Tensors on the meta device count as shapes.
+        dtype: of the input made from `input_shape`; None takes that of the first floating-point parameter.
+        batch_dim: dimension of the samples in the input; 1 for networks that take (steps, batch, ...).
+        batch_size: samples run together; None: all. Saves memory; counts stay the same.
+        forward: called as forward(model, ...) instead of model(...), for a time loop outside the model, say.
+        seed: for whatever the model draws.
+        extra: figures of your own, put into `Census.extra`.
+
+    Raises:
+        HpmlError: neither or both of `input_shape` and `data`; no sample in `data`; lazy layers without sizes; or the
+            network fails on this input.
+
+    Example:
+        >>> census(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), input_shape=(4,)).total("macs")
+        12.0
+    """
+    if (input_shape is None) == (data is None):
+        raise HpmlError(
+            "census: give one of input_shape= (one sample, without the batch) or data= (a batch of samples)"
+        )
+    for name, parameter in model.named_parameters():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise HpmlError(
+                f"census: layer {name.rpartition('.')[0]!r} has no sizes yet (lazy); run the model once, then count"
+            )
+    args, kwargs = _arguments(data if input_shape is None else _sample(model, input_shape, dtype, batch_dim))
+    tensors = list(tensors_in((args, kwargs)))
+    samples = _samples(tensors, batch_dim)
+    measured = input_shape is None and not any(t.is_meta for t in tensors)
+    recorder = Recorder(model)
+    output, count = None, samples
+    devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
+    try:
+        with torch.inference_mode(False), observed(model), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
+                with recorder.watching(count):
+                    output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
+    except HpmlError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
+        raise HpmlError(
+            f"census: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: {error}"
+        ) from error
+    rows = recorder.tallies.rows(measured=measured)
+    figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
+    caches = [row for row in rows if row.op == "kv_cache"]
+    if caches:
+        figures["kv_cache_elements"] = sum(row.state_elements for row in caches)
+        figures["kv_cache_bytes"] = sum(row.state_elements * row.activation_bits / 8 for row in caches)
+    last = sum(t.numel() for t in tensors_in(output)) / count
+    return Census(
+        layers=tuple(rows),
+        samples=samples if measured else 0,
+        not_counted=recorder.not_counted(),
+        input_elements=sum(t.numel() for t in tensors) / samples,
+        output_elements=float(last),
+        kind="spiking" if any(row.op == "neuron" for row in rows) else "static",
+        extra=figures | dict(extra or {}),
+    )
+
+
+def _sample(model: nn.Module, shape: Sequence[int], dtype: torch.dtype | None, batch_dim: int) -> Tensor:
+    first = next((p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), torch.empty(0))
+    sizes = list(shape)
+    if any(not isinstance(size, int) or size < 1 for size in sizes) or not 0 <= batch_dim <= len(sizes):
+        raise HpmlError(f"census: input_shape={tuple(shape)!r}: sizes of one sample, each >= 1, without the batch")
+    sizes.insert(batch_dim, 1)
+    return torch.zeros(sizes, dtype=dtype or first.dtype, device=first.device)
+
+
+def _arguments(data: Inputs | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(data, Mapping):
+        return (), dict(data)
+    return (data,) if isinstance(data, Tensor) or data is None else tuple(data), {}
+
+
+def _samples(tensors: list[Tensor], batch_dim: int) -> int:
+    if not tensors or tensors[0].dim() <= batch_dim or tensors[0].shape[batch_dim] < 1:
+        shape = tuple(tensors[0].shape) if tensors else "no tensor"
+        raise HpmlError(
+            f"census: data has no samples in dimension {batch_dim} (batch_dim=): {shape}; give a batch of tensors"
+        )
+    return tensors[0].shape[batch_dim]
+
+
+def _parts(
+    args: tuple[Any, ...], kwargs: dict[str, Any], samples: int, batch_dim: int, batch_size: int | None
+) -> Iterator[tuple[int, tuple[Any, ...], dict[str, Any]]]:
+    """The arguments in parts of at most `batch_size` samples; what does not hold samples goes into each."""
+    size = samples if batch_size is None else batch_size
+    if size < 1:
+        raise HpmlError(f"census: batch_size={batch_size!r} must be >= 1")
+    for start in range(0, samples, size):
+        stop = min(start + size, samples)
+
+        def cut(value: Any, start: int = start, stop: int = stop) -> Any:
+            if (
+                stop - start < samples
+                and isinstance(value, Tensor)
+                and value.dim() > batch_dim
+                and value.shape[batch_dim] == samples
+            ):
+                return value.narrow(batch_dim, start, stop - start)
+            return value
+
+        yield stop - start, tuple(map(cut, args)), {name: cut(value) for name, value in kwargs.items()}

@@ -1,0 +1,119 @@
+"""Where tensors come from: what does not depend on the input, and which parameters a row of the census has already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from hpml_sim.counting.operations import storage_of
+
+
+@dataclass
+class Constant:
+    """A tensor that does not depend on the input: `root` and `name` of the parameter or buffer it was made of, if any.
+
+    `weight`: made of parameters alone.
+    """
+
+    name: str
+    root: Tensor | None
+    weight: bool
+
+
+class Origins:
+    """Follows tensors by their storage through the forward passes of one model."""
+
+    def __init__(self, model: nn.Module):
+        """`model`: whose parameters and buffers are known from the start."""
+        self._model = model
+        self._held = {storage_of(t): Constant(name, t, False) for name, t in model.named_buffers()}
+        self._held |= {storage_of(t): Constant(name, t, True) for name, t in model.named_parameters()}
+        self._claimed: set[int] = set()
+        self.used: set[int] = set()
+        """Storages that counted work has read."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all but what the model holds: tensors of a pass end with it."""
+        self._constants = dict(self._held)
+        self._made: set[int] = set()
+        # a weak reference keeps the identity of a storage (not its memory) from being given to another
+        self._references: dict[int, StorageWeakRef] = {}
+
+    def constant(self, x: Tensor) -> Constant | None:
+        """What a tensor was made of; None if it depends on the input."""
+        return self._constants.get(storage_of(x))
+
+    def is_weight(self, x: Tensor) -> bool:
+        """Whether a tensor was made of parameters alone."""
+        constant = self.constant(x)
+        return constant is not None and constant.weight
+
+    def is_known(self, x: Tensor) -> bool:
+        """Whether a tensor was made by counted work, or does not depend on the input."""
+        return self.constant(x) is not None or storage_of(x) in self._made
+
+    def saw(self, outputs: Sequence[Tensor]) -> None:
+        """These tensors were made by work that is counted."""
+        for t in outputs:
+            self._made.add(self._remember(t))
+
+    def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """What is made of weights, buffers and new tensors alone does not depend on the input either."""
+        sources = [self.constant(t) for t in inputs]
+        if all(source is not None for source in sources):
+            by_rank = sorted((s for s in sources if s is not None and s.name), key=lambda s: not s.weight)
+            named = by_rank[0] if by_rank else None
+            weight = bool(sources) and all(s is not None and s.weight for s in sources)
+            for t in outputs:
+                name, root = (named.name, named.root) if named else ("", None)
+                self._constants.setdefault(self._remember(t), Constant(name, root, weight))
+        else:
+            for t in outputs:  # written in place
+                self._constants.pop(storage_of(t), None)
+
+    def share(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], samples: int) -> float:
+        """How often work of a pass of `samples` samples counts, divided by them later.
+
+        Work on weights is done once for all samples, so each inference bears all of it; work on the input is shared. A
+        tensor that came from nowhere (zeros, arange) may be either: a state has the batch among its first dimensions.
+        """
+        sources = [self.constant(t) for t in inputs]
+        if not sources or any(source is None for source in sources):
+            return 1.0
+        if not all(source is not None and source.weight for source in sources):
+            sizes = [size for t in outputs for size in t.shape[:2]]
+            if any(size % samples == 0 for size in sizes):
+                return 1.0
+        return float(samples)
+
+    def claim(self, tensors: Sequence[Tensor], *, buffers: bool = False) -> int:
+        """Stored parameters behind these tensors that no row has yet; from now on one has."""
+        total = 0
+        for t in tensors:
+            constant = self._held.get(storage_of(t)) or self.constant(t)
+            root = t if isinstance(t, nn.Parameter) else constant.root if constant else None
+            if root is None or id(root) in self._claimed or not (buffers or isinstance(root, nn.Parameter)):
+                continue
+            self._claimed.add(id(root))
+            total += root.numel()
+        return total
+
+    def claim_once(self, module: nn.Module) -> bool:
+        """Whether a module whose weights are no parameters is asked for the first time."""
+        first = id(module) not in self._claimed
+        self._claimed.add(id(module))
+        return first
+
+    def unclaimed(self) -> int:
+        """Stored parameters that no row has: of layers that did not run or are not counted."""
+        return sum(p.numel() for p in self._model.parameters() if id(p) not in self._claimed)
+
+    def _remember(self, x: Tensor) -> int:
+        key = storage_of(x)
+        if key not in self._references and key != id(x):
+            self._references[key] = StorageWeakRef(x.untyped_storage())
+        return key

@@ -1,0 +1,360 @@
+"""The kinds of layers that the census knows: a table {class: how to count one call of it}."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from hpml_sim.counting.counts import LayerCount
+from hpml_sim.counting.fan_out import Convolution, activity, has_values, product
+
+Counter = Callable[[Any, tuple[Any, ...], Any], Iterable[LayerCount]]
+"""(module, inputs, output) -> what this call did, all samples of the batch together.
+
+`LayerCount.name` stays "" or names a part of the module ("ih_l0": weight_ih_l0 and bias_ih_l0 belong to it)."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a class is counted.
+
+    Attributes:
+        counter: counts one call; None looks inside instead. sub_layers: layers called inside count themselves
+            (otherwise the counter speaks for all that happens inside).
+    """
+
+    counter: Counter | None
+    sub_layers: bool = False
+
+
+def register_counter(cls: type[nn.Module], *, sub_layers: bool = False) -> Callable[[Counter], Counter]:
+    """Teach the census a layer (and its subclasses): a decorator for the function that counts one call of it.
+
+    Args:
+        cls: the layer's class. sub_layers: known layers that it calls count themselves.
+
+    Example:
+        >>> @register_counter(MyLinear)
+        ... def count_my_linear(module, inputs, output):
+        ...     return [product(inputs[0].reshape(1, -1, module.fan_in), module.fan_out, module.weight.t()[None])]
+    """
+
+    def bind(counter: Counter) -> Counter:
+        _RULES[cls] = Rule(counter, sub_layers)
+        return counter
+
+    return bind
+
+
+def rule_for(cls: type[nn.Module]) -> tuple[Rule, type] | None:
+    """The rule of the nearest known base class, and that class; None for a class that is not known."""
+    for base in cls.__mro__:
+        for key in (base, f"{base.__module__}.{base.__qualname__}", base.__module__):
+            if key in _RULES:
+                return _RULES[key], base
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------ layers of torch
+
+
+def weight_of(module: nn.Module) -> Tensor | None:
+    """The layer's weight where it is a dense tensor; some layers keep theirs elsewhere."""
+    weight = getattr(module, "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.layout is torch.strided else None
+
+
+def count_linear(module: nn.Linear, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Every last-dimension vector of the input times one matrix."""
+    weight = weight_of(module)
+    x = inputs[0].reshape(1, math.prod(inputs[0].shape[:-1]), module.in_features)
+    return [product(x, module.out_features, None if weight is None else weight.t()[None])]
+
+
+def count_conv(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """All of torch's convolutions: 1 to 3 dimensions, grouped, dilated, transposed, every padding mode."""
+    n = len(module.kernel_size)
+    x = inputs[0] if inputs[0].dim() == n + 2 else inputs[0][None]
+    if isinstance(module.padding, str):  # "same" puts the odd one behind, as torch does
+        totals = [
+            d * (k - 1) * (module.padding == "same") for d, k in zip(module.dilation, module.kernel_size, strict=True)
+        ]
+        padding = tuple((t // 2, t - t // 2) for t in totals)
+    else:
+        padding = tuple((p, p) for p in module.padding)
+    shape = Convolution(
+        module.in_channels,
+        module.out_channels,
+        tuple(module.kernel_size),
+        tuple(module.stride),
+        padding,
+        tuple(module.dilation),
+        module.groups,
+        module.transposed,
+        module.padding_mode,
+    )
+    return [shape.count(x, output.shape[-n:], weight_of(module))]
+
+
+def in_tiles(counter: Counter) -> Counter:
+    """The same count for a layer of aihwkit, whose parameters show its weights never, once, or twice."""
+
+    def count(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+        bias = sum(p.numel() for name, p in module.named_parameters() if name.endswith("bias"))
+        counts = counter(module, inputs, output)
+        return [replace(c, weight_count=c.rows * c.cols * c.groups + bias) for c in counts]
+
+    return count
+
+
+def _unmeasured(like: Tensor, groups: int, vectors: int, rows: int) -> Tensor:
+    """A stand-in of the right shape for an input that is not seen from outside; it counts as active everywhere."""
+    return torch.empty(groups, vectors, rows, dtype=like.dtype, device="meta")
+
+
+def _matrix(module: nn.Module, name: str) -> Tensor | None:
+    weight = getattr(module, name, None)
+    return weight.t()[None] if isinstance(weight, Tensor) else None
+
+
+def count_recurrent(module: nn.RNNBase, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """RNN, LSTM, GRU: two matrices a layer and direction (and an LSTM's projection), at every step.
+
+    MACs of one step and direction = gates x hidden x (inputs + state) + hidden x projection; 1, 3 or 4 gates.
+    The state is inside torch's kernel: it counts as active everywhere.
+    """
+    x = inputs[0].data if isinstance(inputs[0], PackedSequence) else inputs[0]
+    x = x.reshape(1, -1, module.input_size)
+    vectors, hidden = x.shape[1], module.hidden_size
+    state = module.proj_size or hidden
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    counts = []
+    for layer in range(module.num_layers):
+        for suffix in ("", "_reverse")[: 2 if module.bidirectional else 1]:
+            part = f"l{layer}{suffix}"
+            fan_in = module.input_size if layer == 0 else state * (2 if module.bidirectional else 1)
+            source = x if layer == 0 else _unmeasured(x, 1, vectors, fan_in)
+            for name, values, cols in (
+                (f"ih_{part}", source, gates * hidden),
+                (f"hh_{part}", _unmeasured(x, 1, vectors, state), gates * hidden),
+                *([(f"hr_{part}", _unmeasured(x, 1, vectors, hidden), state)] if module.proj_size else []),
+            ):
+                counts.append(product(values, cols, _matrix(module, f"weight_{name}"), op="recurrent", name=name))
+    return counts
+
+
+def count_cell(module: nn.RNNCellBase, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """One step of an RNN, LSTM or GRU; a state that was not given is zero."""
+    x = inputs[0].reshape(1, -1, module.input_size)
+    state = inputs[1] if len(inputs) > 1 else None
+    if isinstance(state, tuple):
+        state = state[0]
+    state = (
+        x.new_zeros(1, x.shape[1], module.hidden_size) if state is None else state.reshape(1, -1, module.hidden_size)
+    )
+    cols = module.weight_ih.shape[0]
+    return [
+        product(values, cols, _matrix(module, f"weight_{part}"), op="recurrent", name=part)
+        for part, values in (("ih", x), ("hh", state))
+    ]
+
+
+def count_attention(module: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Projections of query, key and value, scaled dot-product attention, and the output projection."""
+    query, key, value = inputs[:3]
+    batch_dim = None if query.dim() == 2 else (0 if module.batch_first else 1)
+    batch = 1 if batch_dim is None else query.shape[batch_dim]
+    q, k, v = (x.reshape(1, -1, x.shape[-1]) for x in (query, key, value))
+    width, added = module.embed_dim, int(module.bias_k is not None) + int(module.add_zero_attn)
+    if query is key and key is value and module.in_proj_weight is not None:
+        counts = [product(q, 3 * width, module.in_proj_weight.t()[None], name="in_proj")]
+    else:
+        packed = module.in_proj_weight
+        parts = (
+            (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight) if packed is None else packed.chunk(3)
+        )
+        counts = [
+            product(x, width, weight.t()[None], name=f"{letter}_proj")
+            for letter, x, weight in zip("qkv", (q, k, v), parts, strict=True)
+        ]
+    queries, keys = q.shape[1] // batch, k.shape[1] // batch + added
+    counts.append(dot_product_attention(batch * module.num_heads, queries, keys, width // module.num_heads, like=q))
+    out = _unmeasured(q, 1, q.shape[1], width)
+    return [*counts, product(out, width, module.out_proj.weight.t()[None], name="out_proj")]
+
+
+def dot_product_attention(
+    heads: int, queries: int, keys: int, width: int, *, like: Tensor, value_width: int | None = None, kv_heads: int = 0
+) -> LayerCount:
+    """softmax(Q K^T) V of `heads` heads (batch included): heads x queries x keys x (width + value width) MACs.
+
+    A causal mask saves nothing here: the full square is counted, as in `torch.utils.flop_counter`. Keys and values are
+    read once for each of the `kv_heads` (grouped-query attention); scores stay on the chip, as in a fused kernel.
+    """
+    values = width if value_width is None else value_width
+    macs = float(heads * queries * keys * (width + values))
+    read = heads * queries * width + (kv_heads or heads) * keys * (width + values)
+    return LayerCount(
+        "",
+        "attention",
+        macs=macs,
+        input_elements=float(read),
+        output_elements=float(heads * queries * values),
+        activation_bits=like.element_size() * 8,
+    )
+
+
+def count_embedding(module: nn.Embedding, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """One row of the table for each index."""
+    bits = {"weight_bits": module.weight.element_size() * 8, "activation_bits": output.element_size() * 8}
+    return [
+        LayerCount(
+            "", "embedding", input_elements=float(inputs[0].numel()), output_elements=float(output.numel()), **bits
+        )
+    ]
+
+
+def count_values(op: str, *, zeros: bool = False) -> Counter:
+    """Counter of a layer without products: values in and out, and how many outputs are zero if `zeros`."""
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+        out = first_tensor(output)
+        silent = out.numel() - int(torch.count_nonzero(out)) if zeros and has_values(out) else 0
+        return [
+            LayerCount(
+                "", op, output_elements=float(out.numel()), zero_outputs=float(silent), **activity(first_tensor(inputs))
+            )
+        ]
+
+    return count
+
+
+def count_nothing(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Layers without work in inference."""
+    return []
+
+
+# ------------------------------------------------------------------------------------------------------ spiking neurons
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors in an input or output, in order, however nested."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, PackedSequence):
+        yield values.data
+    elif isinstance(values, (tuple, list)):
+        for value in values:
+            yield from tensors_in(value)
+    elif isinstance(values, dict):
+        yield from tensors_in(list(values.values()))
+
+
+def first_tensor(values: Any) -> Tensor:
+    """The first tensor of an input or output: neurons give (spikes, membrane, ...)."""
+    return next(tensors_in(values))
+
+
+def _neurons(out: Tensor, steps: int, x: Tensor, *, fires: bool = True) -> list[LayerCount]:
+    active = float(torch.count_nonzero(out)) if has_values(out) else 0.0
+    elements = float(out.numel())
+    return [
+        LayerCount(
+            "",
+            "neuron",
+            updates=elements,
+            spikes=active if fires else 0.0,
+            steps=steps,
+            output_elements=elements,
+            zero_outputs=elements - active,
+            **activity(x),
+        )
+    ]
+
+
+def count_step_neurons(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Neurons called once a time step (snnTorch): calls add up."""
+    return _neurons(first_tensor(output), 1, first_tensor(inputs))
+
+
+def count_sequence_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """snnTorch's neurons called with (steps, batch, ...); `StateLeaky(output=False)` gives membranes, no spikes."""
+    out = first_tensor(output)
+    return _neurons(out, out.shape[0], first_tensor(inputs), fires=getattr(module, "output", True))
+
+
+def count_folded_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Neurons called once with all steps folded into the batch (ours)."""
+    return _neurons(first_tensor(output), module.steps, first_tensor(inputs))
+
+
+def count_recurrent_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Ours with recurrent connections: the spikes of the step before, times the recurrent weights, at every step."""
+    counts = count_folded_neurons(module, inputs, output)
+    if module.recurrent is None:
+        return counts  # one weight a neuron, part of its update
+    out = module.unfold(first_tensor(output))
+    before = torch.cat([torch.zeros_like(out[:, :1]), out[:, :-1]], dim=1).flatten(0, 2)
+    counter = count_linear if isinstance(module.recurrent, nn.Linear) else count_conv
+    return [*counts, *(replace(count, name="recurrent") for count in counter(module.recurrent, (before,), before))]
+
+
+def count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Membranes without spikes, called once with all steps folded into the batch (ours)."""
+    return _neurons(first_tensor(output), module.steps, first_tensor(inputs), fires=False)
+
+
+_TIMED = Rule(count_step_neurons, sub_layers=True)
+_SEQUENCE = Rule(count_sequence_neurons, sub_layers=True)
+_CONV = Rule(count_conv)
+_LINEAR = Rule(count_linear)
+
+# A string stands for a class, or for all classes of a file, that need not be imported to be known.
+_RULES: dict[type | str, Rule] = {
+    nn.Linear: _LINEAR,
+    "torch.nn.modules.conv._ConvNd": _CONV,
+    nn.RNNBase: Rule(count_recurrent),
+    nn.RNNCellBase: Rule(count_cell),
+    nn.MultiheadAttention: Rule(count_attention),
+    nn.Embedding: Rule(count_embedding),
+    nn.Softmax: Rule(count_values("softmax")),
+    nn.Softmax2d: Rule(count_values("softmax")),
+    nn.Softmin: Rule(count_values("softmax")),
+    nn.LogSoftmax: Rule(count_values("softmax")),
+    nn.Flatten: Rule(count_nothing),
+    nn.Unflatten: Rule(count_nothing),
+    nn.Identity: Rule(count_nothing),
+    "torch.nn.modules.activation": Rule(count_values("activation", zeros=True)),
+    "torch.nn.modules.batchnorm": Rule(count_values("norm")),
+    "torch.nn.modules.instancenorm": Rule(count_values("norm")),
+    "torch.nn.modules.normalization": Rule(count_values("norm")),
+    "torch.nn.modules.pooling": Rule(count_values("pool")),
+    "torch.nn.modules.dropout": Rule(count_nothing),
+    "torch.nn.modules.padding": Rule(count_values("copy")),
+    "torch.nn.modules.pixelshuffle": Rule(count_values("copy")),
+    "torch.nn.modules.channelshuffle": Rule(count_values("copy")),
+    "torch.nn.modules.upsampling": Rule(count_values("copy")),
+    "torch.nn.modules.fold": Rule(count_values("copy")),
+    "snntorch._neurons.neurons.SpikingNeuron": _TIMED,
+    "snntorch._neurons.stateleaky.StateLeaky": _SEQUENCE,
+    "snntorch._neurons.associative.AssociativeLeaky": Rule(None),  # linear attention, not neurons
+    "snntorch._neurons.leakyparallel.LeakyParallel": _SEQUENCE,
+    "hpml_sim.spiking.neurons.LeakyNeurons": Rule(count_folded_neurons),
+    "hpml_sim.spiking.multistep_neurons.RecurrentNeurons": Rule(count_recurrent_neurons),
+    "hpml_sim.spiking.neurons.LeakyIntegrators": Rule(count_integrators),
+    "hpml_sim.spiking.time_folding.MaxPoolInTime": Rule(count_values("pool")),
+    "hpml_sim.spiking.time_folding.DropoutInTime": Rule(count_nothing),
+    "hpml_sim.spiking.encoders": Rule(count_values("encoder")),
+    "hpml_sim.analog.layers.AnalogLinear": _LINEAR,
+    "hpml_sim.analog.layers._AnalogConv": _CONV,
+    "aihwkit.nn.modules.linear": Rule(in_tiles(count_linear)),
+    "aihwkit.nn.modules.linear_mapped": Rule(in_tiles(count_linear)),
+    "aihwkit.nn.modules.conv": Rule(in_tiles(count_conv)),
+    "aihwkit.nn.modules.conv_mapped": Rule(in_tiles(count_conv)),
+}

@@ -1,0 +1,315 @@
+"""The work behind a row: train, then three passes that never mix: accuracy, estimate, measurement.
+
+`Work` says what to compute with and can be sent to another process; `train` and `rows` compute. They depend on nothing
+but their arguments, so a row is the same wherever it is computed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from hpml_sim.analog import has_analog_layers, program
+from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
+from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
+from hpml_sim.conversion import Converted, convert
+from hpml_sim.cost import Estimate, estimate, followed_bits
+from hpml_sim.counting import Census, census
+from hpml_sim.data import Data, load_data
+from hpml_sim.data.batches import first
+from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
+from hpml_sim.experiments.plan import Plan, Point, configuration, resolve_model
+from hpml_sim.measurement import Measurement, measure_in_own_process
+from hpml_sim.measurement.machine import machine, versions
+from hpml_sim.results import AccuracyRow, CardInfo, EstimateRow, MeasurementRow, Row
+from hpml_sim.targets import Analog, Digital, Spiking, Target, analog_part, in_memory
+from hpml_sim.training import fit
+from hpml_sim.training.evaluation import Accuracy, evaluate
+from hpml_sim.units.times import format_time
+
+_log = logging.getLogger(__name__)
+
+CENSUS_SAMPLES = 100
+"""Test samples over which activity (spikes, zeros) is averaged."""
+MEASURED_BATCH = 256
+"""Test samples of the larger of the two batches that are timed; the other one is 1."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all rows of a run are computed from.
+
+    Attributes:
+        plan: the run. model: a name, code of the user's, or a network. data: likewise.
+    """
+
+    plan: Plan
+    model: str | nn.Module
+    data: str | Data
+
+    @property
+    def task(self) -> Data:
+        """The data; where a name was sent to another process, loaded there once."""
+        return self.data if isinstance(self.data, Data) else _loaded(self.data, self.plan.fingerprint)
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, _fingerprint: str) -> Data:
+    """The fingerprint is there to load anew what has changed since another run."""
+    return load_data(name)
+
+
+def train(work: Work, network: Mapping[str, Any], seed: int) -> dict[str, Tensor] | str:
+    """Make and train the digital network.
+
+    Args:
+        work: what to train, and on what. network: arguments of the network. seed: of weights and training.
+
+    Returns:
+        Its state, or why there is none: the loss was not finite.
+    """
+    plan = work.plan
+    model, _ = resolve_model(work.model, work.task, seed=seed, **network)
+    _log.info("training %s on %s (seed %d, %d epochs)", plan.model, plan.data, seed, plan.epochs)
+    try:
+        fit(model, work.task, epochs=plan.epochs, lr=plan.lr, seed=seed, title=f"training {plan.model}")
+    except NotFiniteError as error:
+        return str(error)
+    return {name: value.detach().cpu() for name, value in model.state_dict().items()}
+
+
+def rows(
+    work: Work, point: Point, seed: int, times: Sequence[float | None], trained: Mapping[str, Tensor] | str
+) -> Iterator[Row]:
+    """Compute the rows of a point, one a time, each as soon as it is known.
+
+    Where training or outputs are not finite there is a row all the same: without an accuracy, and with the reason.
+
+    Args:
+        work: what the run computes with. point: the machine. seed: of everything random.
+        times: seconds since programming, or None where nothing drifts. trained: what `train` gave.
+    """
+    plan, target, task = work.plan, point.target, work.task
+    if isinstance(trained, str):
+        yield from (_row(work, point, seed, time_s, notes=[f"no accuracy: {trained}"]) for time_s in times)
+        return
+    network, _ = resolve_model(work.model, task, seed=seed, **point.network)
+    network.load_state_dict(trained)
+    _log.info("%s: %s", point.label, load_card(target.card).title)
+    model = convert(network, target)
+    layers = [asdict(layer) for layer in model.layers]
+    wrote: list[str] = []
+    try:
+        if not isinstance(target, Digital):
+            lr = None if in_memory(target) else plan.lr  # pulsed devices have learning rates of their own
+            title = f"tuning for {point.label}"
+            history = fit(model, task, epochs=plan.tune_epochs, lr=lr, seed=seed, title=title)
+            wrote = [] if history.writes is None else [str(history.writes)]
+    except NotFiniteError as error:
+        notes = [f"no accuracy: {error}"]
+        yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
+        return
+    estimates, missing = _estimates(target, model, task)
+    measurements, unmeasured = _measurements(target, model, task) if plan.timed else ([], [])
+    for time_s, accuracy, notes in _accuracies(plan, model, task, seed, times):
+        yield _row(
+            work, point, seed, time_s, accuracy=accuracy, estimates=estimates, measurements=measurements, layers=layers,
+            notes=[*notes, *wrote, *missing, *unmeasured, *_mode_notes(target)],
+        )  # fmt: skip
+
+
+def _row(
+    work: Work,
+    point: Point,
+    seed: int,
+    time_s: float | None,
+    *,
+    accuracy: Accuracy | None = None,
+    estimates: Sequence[Estimate] = (),
+    measurements: Sequence[Measurement] = (),
+    layers: Sequence[dict[str, Any]] = (),
+    notes: Sequence[str] = (),
+) -> Row:
+    plan, card = work.plan, load_card(point.target.card)
+    try:
+        return Row(
+            run=plan.hash,
+            model=plan.model,
+            data=plan.data,
+            target=point.label,
+            config=configuration(point.target),
+            options=dict(point.options),
+            card=CardInfo(name=card.name, title=card.title, kind=card.kind, version=card.version, scope=card.scope),
+            seed=seed,
+            time_s=time_s,
+            accuracy=None if accuracy is None else _accuracy_row(accuracy),
+            accuracy_model=_simulated(point.target),
+            estimates=[_estimate_row(e) for e in estimates],
+            measurements=[_measurement_row(m) for m in measurements],
+            layers=list(layers),
+            notes=list(notes),
+            versions=versions(),
+            machine=machine(),
+        )
+    except ValidationError as error:  # a figure that is NaN or out of order: better no row than that one
+        raise HpmlError(
+            f"{point.label}, seed {seed}, time {time_s}: a figure makes no sense and is not written down: {error}; the "
+            "rows before it are safe. Leave this machine out, or report it with what `hpml-sim doctor` prints"
+        ) from error
+
+
+def _accuracies(
+    plan: Plan, model: Converted, task: Data, seed: int, times: Sequence[float | None]
+) -> Iterator[tuple[float | None, Accuracy | None, list[str]]]:
+    """First pass: (time, accuracy or None, notes). The chips of one time are gone before those of the next are made."""
+    chips = program(model, chips=plan.chips, seed=seed) if has_analog_layers(model) else None
+    for time_s in times:
+        try:
+            at_time = model if chips is None or time_s is None else chips.at(time_s)
+            found, notes = evaluate(at_time, task), []
+        except UnsupportedTimeError as error:
+            found, notes = None, [str(error)]
+        except NotFiniteError as error:
+            found, notes = None, [f"no accuracy: {error}"]
+        if notes:
+            _log.warning("no accuracy at %s: %s", "any time" if time_s is None else format_time(time_s), notes[0])
+        at_time = None
+        yield time_s, found, notes
+
+
+def _simulated(target: Target) -> str:
+    """What stands behind the accuracy, with its source."""
+    words = []
+    if isinstance(target, Digital):
+        words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
+    if isinstance(target, Spiking):
+        words.append(f"{target.neuron} spiking neurons in floating point, with the equations of hpml_sim/kernels")
+    if (analog := analog_part(target)) is not None and analog.device is not None:
+        words.append(f"{analog.device} devices trained in memory by aihwkit's model of them; {IN_MEMORY_NOTE}")
+    elif analog is not None:
+        card = _crossbar(analog)
+        noise = card.noise
+        source = f"{noise.where}; {card.sources[noise.source].reference}"
+        words.append(f"device noise and drift by aihwkit's model {noise.model!r} with the settings of {source}")
+    return "; ".join(words)
+
+
+def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
+    """Second pass: what the card's equations give, from counts on real samples; and why there is nothing, if so."""
+    counts = census(model, data=first(task.test, CENSUS_SAMPLES)[0])
+    try:
+        return _estimated(target, model, counts), []
+    except HpmlError as error:  # a card without energy, or a network that does not fit: the accuracy still holds
+        _log.warning("no estimate: %s", error)
+        return [], [f"no estimate: {error}"]
+
+
+def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimate]:
+    if isinstance(target, Digital):
+        return [
+            estimate(counts, target.card, batch=batch, precision=target.precision, engine=target.engine)
+            for batch in (1, "best")
+        ]
+    analog = analog_part(target)
+    if analog is None:
+        return [estimate(counts, target.card)]
+    card = _with_slices(_crossbar(analog), analog.slices)
+    into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
+    digital = digital_layers(model, counts)
+    return [estimate(counts, card, digital_layers=digital, input_bits=into, output_bits=out)]
+
+
+def digital_layers(model: Converted, counts: Census) -> list[str]:
+    """Layers with weights that lie on no crossbar, by their names in the counts."""
+    left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
+    return [
+        counted.name
+        for counted in counts.layers
+        # a parameter "weight" of forward()'s own is counted under the name of its module
+        if counted.rows
+        and any(counted.name == name.removesuffix(".weight") or counted.name.startswith(f"{name}.") for name in left)
+    ]
+
+
+def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:
+    """The card with that many times the columns for a weight, so that tiles, energy and area count every slice."""
+    cells = card.array.cells_per_weight
+    array = card.array.model_copy(update={"cells_per_weight": cells.model_copy(update={"value": cells.value * slices})})
+    return card.model_copy(update={"array": array})
+
+
+def _mode_notes(target: Target) -> list[str]:
+    """Where the target has other converters than its card: energy scaled to them, or not of one mode with accuracy."""
+    analog = analog_part(target)
+    if analog is None:
+        return []
+    card = _crossbar(analog)
+    if card.preset is None and card.component is None:  # no figures at all
+        return []
+    into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
+    asked = {
+        "dac_bits": (analog.dac_bits, card.io.dac_bits, into),
+        "adc_bits": (analog.adc_bits, card.io.adc_bits, out),
+    }
+    return [
+        f"accuracy is with {name}={bits}; energy, time and area are the card's, with {int(own)}"
+        if followed is None
+        else f"energy and time with {name}={bits} are scaled from the card's {int(own)}: see its assumptions"
+        for name, (bits, own, followed) in asked.items()
+        if bits is not None and bits != int(own)
+    ]
+
+
+def _measurements(target: Target, model: Converted, task: Data) -> tuple[list[Measurement], list[str]]:
+    """Third pass: the clock, in a process of its own, where the card's device is the machine at hand; or why not."""
+    device = _device_at_hand(load_card(target.card))
+    if not isinstance(target, Digital) or device is None:
+        return [], []
+    samples, _ = first(task.test, MEASURED_BATCH)
+    try:
+        return measure_in_own_process(model, [samples[:1], samples], device=device), []
+    except HpmlError as error:  # accuracy and estimate still hold
+        _log.warning("not measured: %s", error)
+        return [], [f"not measured: {error}"]
+
+
+def _device_at_hand(card: Card) -> torch.device | None:
+    """The device of this machine that the card may be held against: any CPU, or the GPU of the card's name."""
+    if not isinstance(card, DigitalCard):
+        return None
+    if card.device == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available() and card.name.split("-")[0].upper() in torch.cuda.get_device_name().upper():
+        return torch.device("cuda")
+    return None
+
+
+def _crossbar(analog: Analog) -> CrossbarCard:
+    card = load_card(analog.card)
+    assert isinstance(card, CrossbarCard)  # as_target checked it
+    return card
+
+
+# -------------------------------------------------------------------------------------------------- rows from figures
+
+
+def _accuracy_row(a: Accuracy) -> AccuracyRow:
+    over = "chips" if a.n > 1 else "test samples"
+    return AccuracyRow(values=list(a.values), mean=a.mean, std=a.std, n=a.n, samples=a.samples, ci95=a.ci95, over=over)
+
+
+def _estimate_row(e: Estimate) -> EstimateRow:
+    fields = {name: value for name, value in asdict(e).items() if name in EstimateRow.model_fields}
+    return EstimateRow.model_validate({**fields, "how": e.how})
+
+
+def _measurement_row(m: Measurement) -> MeasurementRow:
+    fields = {name: value for name, value in asdict(m).items() if name in MeasurementRow.model_fields}
+    return MeasurementRow.model_validate(fields)

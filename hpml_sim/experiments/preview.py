@@ -1,0 +1,185 @@
+"""`dry_run`: what a run would do and for how long, from short probes on this machine; nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from torch.utils.data import Subset
+
+from hpml_sim.analog import has_analog_layers, program
+from hpml_sim.conversion import convert
+from hpml_sim.counting import census
+from hpml_sim.data import Data, load_data
+from hpml_sim.data.batches import first
+from hpml_sim.experiments.comparison import targets_of, workers_of
+from hpml_sim.experiments.config import RunFile
+from hpml_sim.experiments.config_files import read_runfile
+from hpml_sim.experiments.execution import workers_at
+from hpml_sim.experiments.pipeline import CENSUS_SAMPLES
+from hpml_sim.experiments.plan import Plan, Point, make_plan, resolve_model
+from hpml_sim.experiments.run_folder import rows_held
+from hpml_sim.experiments.sweeping import points_of
+from hpml_sim.targets import Digital, in_memory
+from hpml_sim.training import fit
+from hpml_sim.training.evaluation import evaluate
+from hpml_sim.training.progress import progress, quiet
+
+TRAIN_SAMPLES, TEST_SAMPLES, CHIPS = 640, 100, 2
+"""What a probe trains on, tests with, and programs."""
+MOST_PROBES = 6
+"""Points that are probed; the others are taken to cost the mean of these."""
+CLOCK_S = 7.0
+"""Seconds of the measurement of both batches: three windows of 0.7 s each, and a process of their own to start."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a run would do.
+
+    Attributes:
+        model, data: what runs. targets: labels. rows: how many it has in the end. rows_done: those in the folder.
+        networks: trainings before conversion. workers: processes. seconds: expected, with so many workers.
+        how: where `seconds` comes from.
+    """
+
+    model: str
+    data: str
+    targets: tuple[str, ...]
+    rows: int
+    rows_done: int
+    networks: int
+    workers: int
+    seconds: float
+    how: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The same in words."""
+        shown = ", ".join(self.targets[:12]) + (
+            f", and {len(self.targets) - 12} more" if len(self.targets) > 12 else ""
+        )
+        done = f", {self.rows_done} of them there already" if self.rows_done else ""
+        trainings = f"{self.networks} training" + ("" if self.networks == 1 else "s")
+        return (
+            f"{self.model} on {self.data}: {self.rows} rows{done}, {trainings}, {self.workers} "
+            f"process{'es' if self.workers > 1 else ''}\nOn: {shown}\nAbout {_duration(self.seconds)}: {self.how}"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def dry_run(asked: str | Path | RunFile) -> DryRun:
+    """Say what a run would do and for how long.
+
+    Args:
+        asked: path of a TOML file, or its contents as read.
+
+    Raises:
+        HpmlError: whatever `run` would refuse.
+    """
+    asked = asked if isinstance(asked, RunFile) else read_runfile(asked)
+    setup = asked.compare
+    if asked.sweep is not None:
+        points = points_of(asked)
+    else:
+        points = [Point(label, target) for label, target in targets_of(setup).items()]
+    alone = asked.sweep is None and asked.search is None
+    workers = workers_of(asked.run, default_jobs=1 if alone else joblib.cpu_count())
+    task = load_data(setup.data)
+    plan = make_plan(setup, setup.model, task, points, timed=alone and workers.here)
+    repeats = 1 if asked.search is None else asked.search.trials + 1
+    done = rows_held(asked.run.out, plan) if asked.run.resume and asked.run.out else 0
+    rows = repeats * sum(len(point.times(plan)) for point in points) * len(plan.seeds)
+    networks = {repr(point.network): point for point in points}
+    count, seconds = workers_at(workers), 0.0
+    chosen = _spread(points)
+    with progress("probing", len(networks) + len(chosen)) as step, quiet():
+        probes = _Probes(plan, setup.model, task)
+        for point in _spread(list(networks.values())):
+            seconds += probes.training_s(point) * len(networks) / min(len(networks), MOST_PROBES)
+            step()
+        for point in chosen:
+            seconds += probes.point_s(point) * len(points) / len(chosen)
+            step()
+    total = seconds * len(plan.seeds) * repeats * (1 - done / rows)
+    how = (
+        f"measured here on {len(chosen)} of {len(points)} machines with {probes.train_samples} training samples, "
+        f"{probes.test_samples} test samples and {CHIPS} chips, and scaled up; other work on the machine comes on top"
+    )
+    return DryRun(
+        model=plan.model, data=plan.data, targets=tuple(plan.targets), rows=rows, rows_done=done,
+        networks=len(networks) * len(plan.seeds) * repeats, workers=count, seconds=total / count, how=how,
+    )  # fmt: skip
+
+
+def _spread(points: Sequence[Point]) -> list[Point]:
+    """At most `MOST_PROBES` of them, evenly from first to last."""
+    if len(points) <= MOST_PROBES:
+        return list(points)
+    return [points[round(i * (len(points) - 1) / (MOST_PROBES - 1))] for i in range(MOST_PROBES)]
+
+
+class _Probes:
+    """Runs a little of everything, and scales it up."""
+
+    def __init__(self, plan: Plan, model: str, task: Data):
+        self.plan, self.model, self.task = plan, model, task
+        self.train_samples = min(TRAIN_SAMPLES, len(task.train))  # type: ignore[arg-type]
+        self.test_samples = min(TEST_SAMPLES, len(task.test))  # type: ignore[arg-type]
+        self.small = replace(
+            task,
+            train=Subset(task.train, range(self.train_samples)),
+            test=Subset(task.test, range(self.test_samples)),
+        )
+
+    def training_s(self, point: Point) -> float:
+        """Of the digital network, all epochs."""
+        network, _ = resolve_model(self.model, self.task, **point.network)
+        return self.plan.epochs * self._epoch_s(network, point)
+
+    def point_s(self, point: Point) -> float:
+        """Of everything after it: tuning, counting, programming, evaluating at all times, the clock."""
+        model = convert(resolve_model(self.model, self.task, **point.network)[0], point.target)
+        tuned = not isinstance(point.target, Digital)
+        total = self.plan.tune_epochs * self._epoch_s(model, point) if tuned and self.plan.tune_epochs else 0.0
+        x, _ = first(self.small.test, CENSUS_SAMPLES)
+        total += _seconds(lambda: census(model, data=x))
+        share = len(self.task.test) / self.test_samples  # type: ignore[arg-type]
+        if not has_analog_layers(model):
+            clock = CLOCK_S if self.plan.timed and point.target.card == "cpu" else 0.0
+            return total + clock + share * _seconds(lambda: evaluate(model, self.small))
+        programmed: list[Any] = []
+        total += self.plan.chips / CHIPS * _seconds(lambda: programmed.append(program(model, chips=CHIPS, seed=0)))
+        times = point.times(self.plan)
+        aged: list[Any] = []
+        at_s = _seconds(lambda: aged.append(programmed[0].at(1.0 if times[0] is None else times[0])))
+        evaluate_s = _seconds(lambda: evaluate(aged[0], self.small))
+        return total + len(times) * self.plan.chips / CHIPS * (at_s + share * evaluate_s)
+
+    def _epoch_s(self, model: torch.nn.Module, point: Point) -> float:
+        lr = None if in_memory(point.target) else self.plan.lr
+
+        def epoch() -> None:
+            fit(model, self.small, epochs=1, lr=lr, show_progress=False)
+
+        epoch()  # compiles, and fills caches
+        return _seconds(epoch) * len(self.task.train) / self.train_samples  # type: ignore[arg-type]
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

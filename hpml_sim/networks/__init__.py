@@ -1,0 +1,1 @@
+"""Networks by name: built in, known architectures without weights, and code of your own."""

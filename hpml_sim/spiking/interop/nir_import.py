@@ -1,0 +1,151 @@
+"""A graph of NIR as a network over all time steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.spiking.fusion import FusedNetwork
+from hpml_sim.spiking.interop.nir_nodes import layer_of, nir
+
+Edges = list[tuple[str, str]]
+
+
+class NirNetwork(nn.Module):
+    """Layers and the edges between them; a layer that several edges reach takes their sum.
+
+    Attributes:
+        layers: by the names of the nodes, in an order in which they can run. sources: whose outputs each layer takes;
+            "" is the input. output: whose outputs the network gives.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], sources: dict[str, tuple[str, ...]], output: tuple[str, ...]):
+        super().__init__()
+        self.layers = nn.ModuleDict(layers)
+        self.sources = sources
+        self.output = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, ...) -> (batch, ...), time folded into the batch."""
+        values = {"": x}
+        for name, layer in self.layers.items():
+            values[name] = layer(_total(values, self.sources[name]))
+        return _total(values, self.output)
+
+
+def _total(values: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
+    total = values[names[0]]
+    for name in names[1:]:
+        total = total + values[name]
+    return total
+
+
+def from_nir(graph: Any, *, dt: float | None = None) -> FusedNetwork:
+    """A NIR graph as a network over all steps: (steps, batch, ...) -> spikes (or values) of its output.
+
+    Args:
+        graph: a `nir.NIRGraph`, or the path of a file; one input, one output, any edges between, neurons whose spikes
+            come back through a weight, graphs inside graphs.
+        dt: seconds of a step; None: what the metadata say.
+
+    Raises:
+        ConversionError: a node, a loop or a value that would be run otherwise than it means. HpmlError: no dt, or
+            another than the metadata's.
+    """
+    package = nir()
+    if not isinstance(graph, package.NIRGraph):
+        if not Path(graph).is_file():
+            raise HpmlError(f"from_nir: no file {str(graph)!r}")
+        graph = package.read(str(graph))
+    dt = _step(graph, dt)
+    nodes, edges = _flat(package, graph, "")
+    inputs = [name for name, node in nodes.items() if isinstance(node, package.Input)]
+    outputs = [name for name, node in nodes.items() if isinstance(node, package.Output)]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ConversionError(f"from_nir: {len(inputs)} inputs and {len(outputs)} outputs; one of each can be run")
+    feedback = _feedback(package, nodes, edges)
+    edges = [edge for edge in edges if not set(edge) & set(feedback.values())]
+    names = {name: _key(name) for name in nodes}
+    names[inputs[0]] = ""
+    layers: dict[str, nn.Module] = {}
+    sources: dict[str, tuple[str, ...]] = {}
+    waiting = [name for name in nodes if name != inputs[0] and name not in feedback.values()]
+    done = {inputs[0]}
+    while waiting:
+        ready = next((n for n in waiting if all(a in done for a, b in edges if b == n)), None)
+        if ready is None:
+            raise ConversionError(
+                f"from_nir: nodes {', '.join(map(repr, waiting))} are in a loop; only neurons whose spikes come back "
+                "through one weight can be run"
+            )
+        waiting.remove(ready)
+        done.add(ready)
+        above = tuple(names[a] for a, b in edges if b == ready)
+        if not above:
+            raise ConversionError(f"from_nir: nothing reaches node {ready!r}")
+        sources[names[ready]] = above
+        if ready not in outputs:
+            back = nodes[feedback[ready]] if ready in feedback else None
+            layers[names[ready]] = layer_of(f"from_nir: node {ready!r}", nodes[ready], dt, back)
+    return FusedNetwork(NirNetwork(layers, sources, sources.pop(names[outputs[0]]))).eval()
+
+
+def _step(graph: Any, dt: float | None) -> float:
+    said = graph.metadata.get("dt") if graph.metadata else None
+    if dt is None:
+        if said is None:
+            raise HpmlError("from_nir: the graph does not say how long a step is; give dt= in seconds")
+        dt = float(said)
+    step = float(dt)
+    if not step > 0:
+        raise HpmlError(f"from_nir: dt={dt!r} must be > 0 seconds")
+    if said is not None and abs(step - float(said)) > 1e-9 * step:
+        raise HpmlError(f"from_nir: dt={dt!r}, but the graph was made for steps of {float(said):g} s; leave dt out")
+    return step
+
+
+def _flat(package: Any, graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]:
+    """Nodes and edges with the graphs inside it laid open, their inputs and outputs passed over."""
+    nodes: dict[str, Any] = {}
+    edges: Edges = [(prefix + a, prefix + b) for a, b in dict.fromkeys(map(tuple, graph.edges))]
+    for name, node in graph.nodes.items():
+        if not isinstance(node, package.NIRGraph):
+            nodes[prefix + name] = node
+            continue
+        inner, inside = _flat(package, node, f"{prefix}{name}.")
+        doors = {key: part for key, part in inner.items() if isinstance(part, (package.Input, package.Output))}
+        entries = [key for key, part in doors.items() if isinstance(part, package.Input)]
+        exits = [key for key, part in doors.items() if isinstance(part, package.Output)]
+        edges = [(a, door) for a, b in edges if b == prefix + name for door in entries] + [
+            edge for edge in edges if edge[1] != prefix + name
+        ]
+        edges = [(door, b) for a, b in edges if a == prefix + name for door in exits] + [
+            edge for edge in edges if edge[0] != prefix + name
+        ]
+        edges += inside
+        for door in doors:
+            through = [(a, b) for a, d in edges if d == door for e, b in edges if e == door]
+            edges = [edge for edge in edges if door not in edge] + through
+        nodes |= {key: part for key, part in inner.items() if key not in doors}
+    return nodes, edges
+
+
+def _feedback(package: Any, nodes: dict[str, Any], edges: Edges) -> dict[str, str]:
+    """{neurons: the weight through which their spikes come back, and nothing else passes}."""
+    found = {}
+    for name, node in nodes.items():
+        if isinstance(node, (package.Linear, package.Affine, package.Conv2d)):
+            into = [a for a, b in edges if b == name]
+            out = [b for a, b in edges if a == name]
+            if into == out and len(into) == 1 and isinstance(nodes[into[0]], (package.LIF, package.CubaLIF)):
+                found[into[0]] = name
+    return found
+
+
+def _key(name: str) -> str:
+    """A name that `nn.ModuleDict` takes."""
+    key = name.replace(".", "_")
+    return f"{key}_" if key in dir(nn.ModuleDict) or not key else key

@@ -1,0 +1,66 @@
+"""What training makes small: cross-entropy with the labels, and with a teacher's softened outputs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.conversion.modes import observed
+from hpml_sim.errors import HpmlError
+
+_TEACHER_BATCH = 500
+
+
+class Objective:
+    """The loss of a batch: (1 - share) CE(labels) + share temperature^2 KL(teacher || model).
+
+    Source: G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
+
+    Args:
+        teacher: (batch, ...) -> logits, left as it was found; None: cross-entropy alone.
+        temperature: of both distributions of KL, > 0. share: of the teacher, in [0, 1].
+
+    Raises:
+        HpmlError: a number out of range.
+    """
+
+    def __init__(self, teacher: nn.Module | None, temperature: float, share: float):
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise HpmlError(f"fit: temperature={temperature!r} must be a finite number > 0; try 4")
+        if not 0 <= share <= 1:
+            raise HpmlError(f"fit: teacher_share={share!r} must lie in [0, 1]; try 0.5")
+        self._teacher, self._temperature, self._share = teacher, temperature, share
+
+    def taught(self, inputs: Tensor) -> Tensor | None:
+        """The teacher's log-probabilities at the temperature, (samples, classes); None without a teacher.
+
+        Raises:
+            HpmlError: its output is no finite logits.
+        """
+        if self._teacher is None:
+            return None
+        with observed(self._teacher):
+            logits = torch.cat([self._teacher(x) for x in inputs.split(_TEACHER_BATCH)])
+        if logits.dim() != 2 or len(logits) != len(inputs) or not torch.isfinite(logits).all():
+            raise HpmlError(
+                f"fit: the teacher's output for {len(inputs)} inputs has shape {tuple(logits.shape)}; it must be "
+                "finite logits (batch, classes). For programmed chips, take the model that they were programmed from"
+            )
+        return (logits / self._temperature).log_softmax(-1)
+
+    def __call__(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
+        """The loss of logits (batch, classes) for labels (batch,) and what `taught` gave for the same inputs."""
+        loss = nn.functional.cross_entropy(logits, labels)
+        if taught is None:
+            return loss
+        if logits.shape != taught.shape:
+            raise HpmlError(
+                f"fit: the teacher's output {tuple(taught.shape)} and the model's {tuple(logits.shape)} must have the "
+                "same shape"
+            )
+        soft = nn.functional.kl_div(
+            (logits / self._temperature).log_softmax(-1), taught, reduction="batchmean", log_target=True
+        )
+        return (1 - self._share) * loss + self._share * self._temperature**2 * soft

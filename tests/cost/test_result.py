@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
+from hpml_sim.counting import Census
+from hpml_sim.errors import HpmlError, ScopeError
+
+from .machines import crossbar, digital, mlp, neuromorphic, snn
+
+
+def test_json_round_trip():
+    for census, card in ((mlp(64, 128, 10), crossbar()), (mlp(64, 10), digital()), (snn(64, 10), neuromorphic())):
+        result = estimate(census, card)
+        assert Estimate.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_from_dict_refuses_other_versions():
+    data = estimate(mlp(4, 4), digital()).to_dict()
+    del data["terms"]
+    with pytest.raises(HpmlError, match=r"missing.*terms"):
+        Estimate.from_dict(data | {"colour": 1})
+
+
+def test_ranking_within_a_scope():
+    small, large = estimate(mlp(10, 10), crossbar()), estimate(mlp(500, 500), crossbar())
+    assert rank([large, small]) == [small, large]
+    assert energy_ratio(large, small) > 1
+
+
+def test_ranking_across_scopes_raises_and_names_the_cards():
+    chip, core = estimate(mlp(10, 10), crossbar()), estimate(mlp(10, 10), crossbar(scope="core"))
+    with pytest.raises(ScopeError, match="chip: made-up; core: made-up"):
+        rank([chip, core])
+    with pytest.raises(ScopeError):
+        energy_ratio(chip, core)
+
+
+def test_sources_and_weak_figures_are_named():
+    from .machines import q
+
+    result = estimate(mlp(10, 10), digital(call_time=q(1, "us", "unverified")))
+    assert result.sources == {"paper": "A paper"}
+    assert any("call_time = 1 us (not verified" in sentence for sentence in result.assumptions)
+
+
+def test_options_of_another_kind_of_card_are_refused():
+    with pytest.raises(HpmlError, match="mode: not for card 'made-up' of kind 'digital'"):
+        estimate(mlp(10, 10), digital(), mode="preset")
+    with pytest.raises(HpmlError, match="precision: not for"):
+        estimate(mlp(10, 10), crossbar(), precision="fp32")
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "most"])
+def test_batch_must_be_a_number_or_best(batch):
+    with pytest.raises(HpmlError, match="batch="):
+        estimate(mlp(10, 10), digital(), batch=batch)
+
+
+def test_empty_census_is_refused():
+    with pytest.raises(HpmlError, match="no layers"):
+        estimate(Census(()), digital())
+
+
+def test_layers_unknown_to_the_census_are_named():
+    census = Census(mlp(10, 10).layers, not_counted=("weird (Foo)",))
+    for card in (digital(), crossbar()):
+        assert any("weird (Foo)" in sentence for sentence in estimate(census, card).not_counted)
+
+
+def test_a_network_in_place_of_its_census_is_said():
+    with pytest.raises(HpmlError, match=r"takes a census, not Linear: hs\.estimate\(hs\.census"):
+        estimate(torch.nn.Linear(4, 4), digital())

@@ -1,0 +1,134 @@
+"""The model is left as it was, and what the result says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from tests.counting.networks import NETWORKS
+from torch import nn
+
+from hpml_sim.counting import Census, census
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.networks import models
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    model[2].eval()
+    before = copy.deepcopy(model.state_dict())
+    torch.manual_seed(3)
+    census(model, data=torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    state = torch.get_rng_state()
+    torch.manual_seed(3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert [module.training for module in model.modules()] == [True, True, True, False]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_the_seed_rules_what_is_drawn() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.bernoulli(x)
+
+    model, x = nn.Sequential(Noisy(), nn.Linear(50, 3)), torch.full((4, 50), 0.5)
+    one, same, other = (census(model, data=x, seed=seed).total("sops") for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_an_exception_caught_inside_does_not_confuse_the_names() -> None:
+    class Breaks(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError
+
+    class Tries(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.breaks, self.fc = Breaks(), nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            try:
+                return self.breaks(x)
+            except RuntimeError:
+                return self.fc(x) + 1
+
+    counts = census(Tries(), data=torch.randn(2, 4))
+    assert [(layer.name, layer.op) for layer in counts.layers] == [("fc", "linear"), ("Tries", "elementwise")]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gpu_counts_the_same(name: str) -> None:
+    build, size = NETWORKS[name]
+    torch.manual_seed(0)
+    model, x = build(), torch.relu(torch.randn(size))
+    one, other = census(model, data=x), census(copy.deepcopy(model).cuda(), data=x.cuda())
+    for field in ("macs", "sops", "dense_sops", "effective_macs", "output_elements", "weight_count"):
+        assert other.total(field) == pytest.approx(one.total(field), rel=1e-3)  # a value near zero may round to it
+    lstm = nn.LSTM(4, 6, 2, batch_first=True).cuda()  # cuDNN keeps its weights in one block
+    counts = census(lstm, data=torch.randn(3, 5, 4, device="cuda"))
+    assert counts.total("weight_count") == sum(p.numel() for p in lstm.parameters())
+
+
+# ----------------------------------------------------------------------------------------------------- the result
+
+
+def test_table_totals_and_json() -> None:
+    counts = census(models.cnn((1, 8, 8), 10), data=torch.rand(3, 1, 8, 8))
+    table = counts.table()
+    assert list(table["name"]) == [layer.name for layer in counts.layers]
+    for name in ("macs", "weights_read"):
+        assert sum(table[name].tolist()) == counts.total(name)
+    assert Census.from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
+    assert (counts.samples, counts.input_elements, counts.output_elements) == (3, 64, 10)
+    assert Census(()).table().empty
+    with pytest.raises(HpmlError, match="not what"):
+        Census.from_dict({"layers": [{"nome": "x"}], "not_counted": []})
+
+
+def test_shapes_only_measures_nothing() -> None:
+    counts = census(models.cnn((1, 8, 8), 10), input_shape=(1, 8, 8))
+    assert (counts.samples, counts.activation_sparsity) == (0, None)
+    assert all(not layer.binary_input and layer.active_fraction == 1 for layer in counts.layers)
+    assert counts.total("sops") == counts.total("dense_sops") == counts.synaptic_operations("neurobench").effective_macs
+    assert census(models.mlp(3, 2), data=torch.zeros(2, 3)).total("sops") == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: census(m), "one of input_shape= .* or data="),
+        (lambda m: census(m, input_shape=(4,), data=torch.ones(1, 4)), "one of input_shape= .* or data="),
+        (lambda m: census(m, data=torch.ones(0, 4)), r"no samples in dimension 0 .*\(0, 4\)"),
+        (lambda m: census(m, data=()), "no tensor"),
+        (lambda m: census(m, data=torch.ones(3, 4), batch_dim=5), "no samples in dimension 5"),
+        (lambda m: census(m, data=torch.ones(3, 4), batch_size=0), "batch_size=0 must be >= 1"),
+        (lambda m: census(m, input_shape=(0,)), r"input_shape=\(0,\)"),
+        (lambda m: census(m, data=torch.ones(3, 7)), r"Linear failed on an input of shape \(3, 7\)"),
+        (lambda m: census(nn.LazyLinear(3), input_shape=(4,)), "lazy"),
+        (lambda m: census(m, input_shape=(4,)).total("mac"), "unknown count 'mac'. Did you mean 'macs'"),
+        (lambda m: census(m, input_shape=(4,)).synaptic_operations("neurobunch"), "Did you mean 'neurobench'"),
+    ],
+)
+def test_bad_input(call, message: str) -> None:
+    with pytest.raises(HpmlError, match=message):
+        call(nn.Linear(4, 3))
+
+
+def test_unknown_names_are_hpml_errors() -> None:
+    assert issubclass(UnknownNameError, HpmlError)
+
+
+def test_import_stays_cheap() -> None:
+    code = (
+        "import sys, hpml_sim.counting, hpml_sim.networks.architectures;"
+        "print([m for m in ('pandas', 'snntorch', 'aihwkit', 'numba') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

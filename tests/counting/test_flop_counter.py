@@ -1,0 +1,70 @@
+"""The census against torch's flop counter."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tests.counting.networks import NETWORKS, encoder, flop_counter_macs
+from torch import nn
+from torch.nn import functional as F
+
+from hpml_sim.counting import census
+from hpml_sim.networks.architectures import SHAPES, shape
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_macs_equal_the_flop_counter(name: str) -> None:
+    build, size = NETWORKS[name]
+    torch.manual_seed(0)
+    model, x = build(), torch.randn(size)
+    expected = flop_counter_macs(model, x)
+    assert expected > 0
+    for counts in (
+        census(model, data=x),
+        census(model, data=x, batch_size=3),
+        census(model, input_shape=size[1:]),
+        census(copy.deepcopy(model).to("meta"), input_shape=size[1:]),
+    ):
+        assert counts.total("macs") * size[0] == expected
+        assert counts.not_counted == ()
+        assert counts.total("weight_count") == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES.keys() - {"llama-3-70b"}))  # the 8b, only larger
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_macs_of_known_networks_equal_the_flop_counter(name: str, phase: str) -> None:
+    if phase == "decode" and not SHAPES[name].decodes:
+        return
+    module, example = shape(name, phase=phase)
+    assert census(module, data=example).total("macs") == flop_counter_macs(module, *example)
+
+
+def test_encoder_and_decoder_with_two_inputs() -> None:
+    model = nn.Transformer(8, 2, 2, 2, 16, batch_first=True)
+    source, target = torch.randn(3, 4, 8), torch.randn(3, 5, 8)
+    counts = census(model, data=(source, target))
+    assert counts.total("macs") * 3 == flop_counter_macs(model, source, target)
+    assert counts.total("weight_count") == sum(p.numel() for p in model.parameters())
+
+
+def test_the_fast_path_hides_nothing() -> None:
+    model = encoder().eval()
+    x = torch.randn(2, 5, 16)
+    before = torch.backends.mha.get_fastpath_enabled()
+    with torch.no_grad():  # the setting in which torch takes its fused kernels
+        counts = census(model, data=x)
+    assert counts.total("macs") * 2 == flop_counter_macs(model, x)
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
+def test_a_subclass_that_pads_on_its_own() -> None:
+    class Same(nn.Conv1d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - nn.Conv1d's name
+            return F.conv1d(F.pad(input, (1, 1)), self.weight, self.bias)
+
+    model, x = Same(2, 3, 3), torch.ones(1, 2, 5)
+    (count,) = census(model, data=x).layers
+    assert count.macs == flop_counter_macs(model, x)
+    assert count.sops == count.macs  # its borders are not known: padding counts as input

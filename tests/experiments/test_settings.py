@@ -1,0 +1,42 @@
+"""The settings classes check files and build the command line; the functions that people call must say the same."""
+
+import inspect
+from dataclasses import MISSING, fields
+
+import docstring_parser
+import pytest
+
+import hpml_sim as hs
+from hpml_sim.experiments.config import Running, Search, Setup, Sweep
+
+CALLS = {
+    "compare": (hs.compare, (Setup, Running)),
+    "sweep": (hs.sweep, (Setup, Sweep, Running)),
+    "search": (hs.search, (Setup, Search, Running)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_arguments_and_defaults_are_the_settings(name):
+    call, classes = CALLS[name]
+    settings = {f.name: f.default for kind in classes for f in fields(kind)}
+    del settings["targets"]  # a call names them in `on`, as a mapping
+    arguments = {p.name: p.default for p in inspect.signature(call).parameters.values()}
+    assert arguments.keys() == settings.keys()
+    for argument, default in arguments.items():
+        if argument in ("model", "data", "on", "over"):
+            assert default is inspect.Parameter.empty, f"a call must say {argument}"
+        else:
+            assert default is not MISSING
+            assert default == settings[argument], argument
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_argument_is_described(name):
+    call, classes = CALLS[name]
+    described = inspect.getdoc(call) or ""
+    for argument in inspect.signature(call).parameters:
+        assert f"{argument}: " in described, argument
+    for kind in classes:
+        meanings = docstring_parser.parse(kind.__doc__ or "").params
+        assert {meaning.arg_name for meaning in meanings} == {f.name for f in fields(kind)}
