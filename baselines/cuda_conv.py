@@ -45,7 +45,7 @@ def conv2d_kernel(x, weight, bias, has_bias, relu, stride_h, stride_w, pad_h, pa
     channels, height, width = x.shape[1], x.shape[2], x.shape[3]
     outputs, out_height, out_width = y.shape[1], y.shape[2], y.shape[3]
     for index in range(cuda.grid(1), y.size, cuda.gridsize(1)):
-        w = index % out_width  # neighbours in a warp are neighbours in a row of the image: coalesced, and they share x
+        w = index % out_width  # neighbors in a warp are neighbors in a row of the image: coalesced, and they share x
         h = index // out_width % out_height
         o = index // (out_width * out_height) % outputs
         n = index // (out_width * out_height * outputs)

@@ -1,4 +1,4 @@
-"""Step 1: element by element. One thread an element, neighbours in a warp read neighbours in memory.
+"""Step 1: element by element. One thread an element, neighbors in a warp read neighbors in memory.
 
 These kernels do almost nothing with what they read, so the memory decides: their arithmetic intensity is 0 to 0.2 FLOP
 a byte, where a GPU needs 5 to 25 to be busy computing (its ridge point: peak FLOP/s over bytes/s; H200 in fp32:
@@ -24,7 +24,7 @@ from hpml_sim.errors import HpmlError
 cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 
 THREADS = 32 if cuda_backend() == "simulator" else 256  # the simulator starts a Python thread for each
-MOST_GRID = 4 if cuda_backend() == "simulator" else 4096  # enough to fill any GPU; each thread takes several elements
+MAX_GRID = 4 if cuda_backend() == "simulator" else 4096  # enough to fill any GPU; each thread takes several elements
 AT_ONCE = 4  # elements that a thread of the copy has on their way
 
 zero = np.float32(0)  # a plain 0.0 is float64: numba would then compute the whole line in double precision
@@ -32,7 +32,7 @@ zero = np.float32(0)  # a plain 0.0 is float64: numba would then compute the who
 
 def blocks_for(elements: int) -> int:
     """Blocks of a grid-stride kernel over so many elements."""
-    return min(ceil_div(elements, THREADS), MOST_GRID)
+    return min(ceil_div(elements, THREADS), MAX_GRID)
 
 
 @cuda.jit

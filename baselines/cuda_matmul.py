@@ -151,7 +151,7 @@ def register_tiled_kernel(
     From global memory a number is used 128 times: 32 FLOP a byte, above H200's ridge point (14).
 
     Args:
-        tiling: sizes. a_by_rows, b_by_rows: neighbours in memory are in one row (True) or in one column (False): the
+        tiling: sizes. a_by_rows, b_by_rows: neighbors in memory are in one row (True) or in one column (False): the
             order in which the threads fetch a slice, so that a warp reads in a row either way.
         bias, relu: add a bias (columns,) and clip at 0 before C is written (`cuda_linear`): no traffic at all.
 
@@ -161,7 +161,7 @@ def register_tiled_kernel(
     rows, columns, depth, side = tiling.rows, tiling.columns, tiling.depth, tiling.side
     threads_x, threads_y, threads = tiling.threads_x, tiling.threads_y, tiling.threads
     parts_a, parts_b = rows * depth // threads, columns * depth // threads  # numbers that a thread fetches of a slice
-    group = 4  # a thread's numbers lie in groups of 4 side by side (16 bytes); neighbouring threads take the next group
+    group = 4  # a thread's numbers lie in groups of 4 side by side (16 bytes); neighboring threads take the next group
     # Four more than needed shift the rows against each other: 8 threads that store a column would meet in one bank.
     slice_a_shape, slice_b_shape = (depth, rows + 4), (depth, columns + 4)
 
@@ -176,7 +176,7 @@ def register_tiled_kernel(
         next_b = cuda.local.array(parts_b, float32)
 
         # The masks change nothing but tell the compiler that the numbers are not negative. It would otherwise provide
-        # for Python's negative indices, and could not see that four loads are neighbours.
+        # for Python's negative indices, and could not see that four loads are neighbors.
         tx = cuda.threadIdx.x & (threads_x - 1)
         ty = cuda.threadIdx.y & (threads_y - 1)
         thread = ty * threads_x + tx

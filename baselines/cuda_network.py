@@ -1,7 +1,7 @@
 """Step 7: a whole network on the kernels: layers that are torch's in everything but the arithmetic.
 
 `onto_kernels` exchanges the layers of a model for these. They share the parameters and the names of the layers they
-replace, so `state_dict`, optimisers, hooks and counts go on as before, and the model trains by `loss.backward()`.
+replace, so `state_dict`, optimizers, hooks and counts go on as before, and the model trains by `loss.backward()`.
 A ReLU right behind a linear or convolution layer is fused into it; its place is taken by an `nn.Identity`.
 """
 

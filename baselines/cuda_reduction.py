@@ -26,8 +26,8 @@ cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, n
 _SIMULATED = cuda_backend() == "simulator"
 THREADS = 8 if _SIMULATED else 256  # of a block; a power of two, so that the tree halves evenly
 AT_ONCE = 2 if _SIMULATED else 8  # sums of one thread
-MOST_BLOCKS = 4 if _SIMULATED else 2048  # partial sums that the second kernel adds up
-COLUMNS = 4 if _SIMULATED else 32  # columns of a block: 32 neighbours make one 128-byte access
+MAX_BLOCKS = 4 if _SIMULATED else 2048  # partial sums that the second kernel adds up
+COLUMNS = 4 if _SIMULATED else 32  # columns of a block: 32 neighbors make one 128-byte access
 ROWS = 2 if _SIMULATED else 8
 
 zero = np.float32(0)
@@ -116,7 +116,7 @@ def total(x: Tensor, *, scale: float = 1.0) -> Tensor:
     flat = x.contiguous().view(-1)
     if flat.numel() == 0:
         return x.new_zeros(())
-    blocks = min(ceil_div(flat.numel(), THREADS), MOST_BLOCKS)
+    blocks = min(ceil_div(flat.numel(), THREADS), MAX_BLOCKS)
     partial = x.new_empty(blocks)
     result = x.new_empty(1)
     launch(total_kernel, blocks, THREADS, flat, np.float32(1), partial)

@@ -1,6 +1,6 @@
 """Step 8: training without torch's autograd: every number of a training step comes from one of the kernels.
 
-What `loss.backward()` and `optimiser.step()` do is written out here: layer by layer forward, keeping what the way back
+What `loss.backward()` and `optimizer.step()` do is written out here: layer by layer forward, keeping what the way back
 needs; the loss; layer by layer back; the update. torch only holds the memory. For L layers that is 3 L + 3 kernels and
 more: at small sizes the launches (4 to 6 us each) cost more than the work. CUDA graphs are the way out.
 """

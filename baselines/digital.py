@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hpml_sim.baselines.cuda_launch import cuda_backend
 from hpml_sim.baselines.graph import Graphs
-from hpml_sim.baselines.int8 import quantise
+from hpml_sim.baselines.int8 import quantize
 from hpml_sim.conversion import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Digital
@@ -40,7 +40,7 @@ class DigitalNetwork(Converted):
     - bf16, fp16: weights and buffers are cast once, here, not in every call as autocast does; that is what an inference
       server does and what the estimate counts (2 bytes a weight). Training on such weights would lose small updates,
       so they do not require gradients: train in float32, then convert.
-    - int8: torchao's dynamic quantisation of linear layers: weights once, with a scale an output channel; activations
+    - int8: torchao's dynamic quantization of linear layers: weights once, with a scale an output channel; activations
       in every call, with a scale a sample. Other layers stay float32.
     """
 
@@ -122,7 +122,7 @@ def to_digital(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetw
             "engine='numba-cuda'"
         )
     if target.precision == "int8":
-        return _finish(model, target, quantise(model.float(), chosen))
+        return _finish(model, target, quantize(model.float(), chosen))
     if stored is None:
         model.float()  # does nothing to a float32 network
     else:

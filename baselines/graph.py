@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError
 
-MOST_GRAPHS = 16
+MAX_GRAPHS = 16
 """Graphs kept of one network; each holds its activations on the GPU."""
 _WARM_UP = 3  # libraries choose their algorithms and allocate in the first calls, which a graph must not record
 
@@ -50,7 +50,7 @@ class Graphs:
         found = self._recorded.get(key)
         if found is None:
             found = self._recorded[key] = self._record(x)
-            if len(self._recorded) > MOST_GRAPHS:
+            if len(self._recorded) > MAX_GRAPHS:
                 self._recorded.popitem(last=False)
         graph, given, result = found
         given.copy_(x)

@@ -21,8 +21,8 @@ from hpml_sim.conversion import LayerReport
 from hpml_sim.errors import ConversionError, needs
 
 
-def quantise(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> tuple[LayerReport, ...]:
-    """Quantise the chosen linear layers of a float32 model in place; no parameter requires gradients afterwards.
+def quantize(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> tuple[LayerReport, ...]:
+    """Quantize the chosen linear layers of a float32 model in place; no parameter requires gradients afterwards.
 
     Returns:
         What became of each layer.
@@ -34,7 +34,7 @@ def quantise(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> tupl
     linear = {name for name, layer in leaves if type(layer) is nn.Linear and chosen(name, layer)}
     if not linear:
         raise ConversionError(
-            "Digital(precision='int8'): torchao quantises nn.Linear, and the network has none that only= and skip= "
+            "Digital(precision='int8'): torchao quantizes nn.Linear, and the network has none that only= and skip= "
             "leave; take precision='bf16'"
         )
     with _quiet_torchao():

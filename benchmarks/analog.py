@@ -60,14 +60,14 @@ def seconds(work: Callable[[], object]) -> float:
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def trainer(model: nn.Module, optimiser: Any) -> Step:
+def trainer(model: nn.Module, optimizer: Any) -> Step:
     model.train()
 
     def step(x: Tensor, y: Tensor) -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return loss.detach()
 
     return step
@@ -126,9 +126,9 @@ def training(net: nn.Module, x: Tensor, y: Tensor, batch: int, repeats: int) -> 
     steps["plain torch code"] = trainer(plain, torch.optim.SGD(plain.parameters(), lr=0.01))
     for kind in ("TorchInferenceRPUConfig", "InferenceRPUConfig"):
         model = aihwkit_model(net, kind)
-        optimiser = AnalogSGD(model.parameters(), lr=0.01)
-        optimiser.regroup_param_groups()
-        steps[f"aihwkit {'torch' if 'Torch' in kind else 'compiled'} tile"] = trainer(model, optimiser)
+        optimizer = AnalogSGD(model.parameters(), lr=0.01)
+        optimizer.regroup_param_groups()
+        steps[f"aihwkit {'torch' if 'Torch' in kind else 'compiled'} tile"] = trainer(model, optimizer)
 
     batches = list(zip(x.split(batch), y.split(batch), strict=True))
     losses: dict[str, list[float]] = {name: [] for name in steps}
@@ -211,7 +211,7 @@ def chips(net: nn.Module, x: Tensor, batch: int, count: int, repeats: int) -> No
     kept = sum(t.numel() * t.element_size() for t in tensors)
     from hpml_sim.analog.layers import crossbars
 
-    instances = [c.instance for c in crossbars(programmed.at("1 h")).values()]
+    instances = [c.programmed for c in crossbars(programmed.at("1 h")).values()]
     run = sum(t.numel() * t.element_size() for i in instances if i is not None for t in (i.weight, i.scale))
     print(
         f"\nMemory, in sizes of the weights x chips: programmed {kept / weights:.2f}, and each time {run / weights:.2f}"

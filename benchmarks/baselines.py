@@ -8,7 +8,7 @@ our numba-CUDA kernels against cuBLAS, cuDNN and torch, TF32 off; the crossbar's
 Goals: the register-tiled product reaches 50 % of cuBLAS, the converters 80 % of torch's copy of 1 GB.
 
 A ratio is (peer's time) / (our time), above 1 where ours is faster: the median over rounds in which the two take turns,
-with the 10th and 90th percentile. Times are wall-clock of calls in a row, launches included, synchronised at the end.
+with the 10th and 90th percentile. Times are wall-clock of calls in a row, launches included, synchronized at the end.
 """
 
 from __future__ import annotations
@@ -185,11 +185,11 @@ def network_cases(window_s: float, device: str) -> Iterator[Case]:
 
 def copy_cases(elements: int, device: str) -> Iterator[Case]:
     """The yardstick of everything that memory decides: 8 bytes an element."""
-    from hpml_sim.baselines.cuda_elementwise import copy as copied
+    from hpml_sim.baselines.cuda_elementwise import copy as clone
     from hpml_sim.baselines.cuda_reduction import total
 
     x = torch.rand(elements, device=device)
-    yield Case("copy", "torch.clone", lambda: copied(x), lambda: x.clone(), 0.0, bytes=8 * elements)
+    yield Case("copy", "torch.clone", lambda: clone(x), lambda: x.clone(), 0.0, bytes=8 * elements)
     yield Case("total", "torch.sum", lambda: total(x), lambda: x.sum(), 1e-5, flop=elements, bytes=4 * elements)
 
 
@@ -289,16 +289,16 @@ def training_cases(batch: int, width: int, device: str) -> Iterator[Case]:
         ours = mlp(width, width, width, 10).to(device)
         theirs = copy.deepcopy(ours)
         trainer = MlpTrainer(ours, lr=1e-6, momentum=0.9)  # type: ignore[arg-type]
-        optimiser = torch.optim.SGD(theirs.parameters(), lr=1e-6, momentum=0.9)
+        optimizer = torch.optim.SGD(theirs.parameters(), lr=1e-6, momentum=0.9)
 
         def train(trainer: MlpTrainer = trainer) -> Tensor:
             return trainer.step(x, labels)
 
-        def step(theirs: nn.Module = theirs, optimiser: torch.optim.Optimizer = optimiser) -> Tensor:
+        def step(theirs: nn.Module = theirs, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
             loss = F.cross_entropy(theirs(x), labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             return loss
 
         if graph:
@@ -406,13 +406,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def goals(kernels: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What was to be reached, and whether it was."""
-    copied = next(
+    clone = next(
         r["bytes_per_s"] * r["ours_s"] / r["theirs_s"] for r in kernels if r["name"] == "copy" and "ratio" in r
     )
     product = max(r["ratio"] for r in kernels if r["name"].endswith("register-tiled") and "ratio" in r)
     reached = [("register-tiled product, of cuBLAS without tensor cores, at best", product, GOAL)]
     reached += [
-        (f"{r['name']}, of torch's copy", r["bytes_per_s"] / copied, GOAL_BANDWIDTH)
+        (f"{r['name']}, of torch's copy", r["bytes_per_s"] / clone, GOAL_BANDWIDTH)
         for r in kernels
         if r["name"].startswith("crossbar") and "ratio" in r
     ]

@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from hpml_sim.measurement.machine import machine, versions
 from hpml_sim.networks.models import mlp
-from hpml_sim.training.distributed import Team
+from hpml_sim.training.distributed import ProcessGroup
 
 SIZES = tuple(4**k for k in range(4, 13))  # bytes: 256 B to 64 MiB
 REPEATS = 15
@@ -57,17 +57,17 @@ def worker(width: int, batch: int) -> None:
     if gpu:
         torch.cuda.set_device(device)
     torch.set_num_threads(1)
-    team = Team.join(device)
+    team = ProcessGroup.join(device)
     torch.manual_seed(0)
     model = team.wrap(mlp(width, width, width, 10).to(device))
-    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     x, labels = torch.rand(batch, width, device=device), torch.arange(batch, device=device) % 10
     part, weight = team.part(torch.arange(batch, device=device))
 
     def step() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (cross_entropy(model(x[part]), labels[part]) * weight).backward()
-        optimiser.step()
+        optimizer.step()
 
     found: dict[str, Any] = {"processes": team.size, "device": str(device), "step_s": seconds(step), "all_reduce": []}
     if team.size > 1:

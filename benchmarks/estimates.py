@@ -27,7 +27,7 @@ from torch import nn
 from hpml_sim.cards import Card, load_card
 from hpml_sim.conversion import convert
 from hpml_sim.cost import estimate
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.measurement import Measurement, measure_batches
 from hpml_sim.measurement import clocks as measure
 from hpml_sim.measurement.ceilings import Ceilings, measure_ceilings
@@ -108,7 +108,7 @@ def hold_against(path: Path, card: str | None) -> int:
     print("|---" * (3 + 2 * len(cards)) + "|")
     for row in record["rows"]:
         network, shape = networks(ceilings.device)[row["network"]]
-        counts = census(network, input_shape=shape)
+        counts = workload(network, input_shape=shape)
         own = "measured" in row
         for m in [row["measured"]] if own else row["batches"]:
             cells = []
@@ -141,7 +141,7 @@ def main() -> int:
     print(f"{ceilings.name}: copy {ceilings.bandwidth.nominal / 1e9:,.1f} GB/s; ", end="")
     print(", ".join(f"{p} {r.nominal / 1e12:,.3f} TOP/s" for p, r in ceilings.rates.items()), end="; ")
     print(f"launch {1e6 * ceilings.launch_s.nominal:.2f} us, call {1e6 * ceilings.call_s.nominal:.2f} us; ", end="")
-    print(f"idle {ceilings.idle_w}, active {ceilings.active_w}, most {ceilings.most_w} W ({ceilings.power_how})")
+    print(f"idle {ceilings.idle_w}, active {ceilings.active_w}, most {ceilings.max_w} W ({ceilings.power_how})")
     cards = [measured_card(ceilings)]
     published = given.card or published_card(ceilings.name)
     if published:
@@ -151,7 +151,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     ratios: list[float] = []
     for name, (network, shape) in networks(given.device).items():
-        counts = census(network, input_shape=shape)
+        counts = workload(network, input_shape=shape)
         model = convert(network, Digital()).to(given.device)
         sample = torch.rand(*shape, device=given.device)
         sweep = measure_batches(model, sample)

@@ -23,7 +23,7 @@ import torch
 from hpml_sim.measurement.machine import machine, versions
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_S = 300  # of a step; one that hangs must not cost the others
+MAX_S = 300  # of a step; one that hangs must not cost the others
 
 
 def steps(name: str, gpus: int) -> dict[str, list[str]]:
@@ -63,9 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"== {step}", flush=True)
         start = time.perf_counter()
         try:
-            status: int | str = subprocess.run(commands[step], cwd=ROOT, check=False, timeout=MOST_S).returncode
+            status: int | str = subprocess.run(commands[step], cwd=ROOT, check=False, timeout=MAX_S).returncode
         except subprocess.TimeoutExpired:
-            status = f"ended after {MOST_S} s"
+            status = f"ended after {MAX_S} s"
         ran.append({"step": step, "seconds": round(time.perf_counter() - start, 1), "status": status})
         verdict = "met" if status == 0 else f"MISSED or failed ({status})"
         print(f"== {step}: {ran[-1]['seconds']} s, {verdict}", flush=True)

@@ -27,7 +27,7 @@ import hpml_sim as hs
 import hpml_sim.experiments.pipeline as passes
 
 comparing: Any = importlib.import_module("hpml_sim.experiments.comparison")  # the name `hs.compare` is the function
-WORK = ("fit", "convert", "program", "evaluate", "census", "estimate", "measure_in_own_process")
+WORK = ("fit", "convert", "program", "evaluate", "workload", "estimate", "measure_in_own_process")
 ON = ["h200", "pcm-hermes", "loihi"]
 
 
@@ -89,7 +89,7 @@ def search() -> None:
         over={"steps": hs.Range(2, 25), "model.width": hs.Range(16, 256, log=True)},
         trials=30,
         epochs=15,
-        tune_epochs=8,
+        finetune_epochs=8,
         jobs=1,
     )
     given = found.trials.iloc[0]

@@ -26,7 +26,7 @@ from hpml_sim.report.html import write_report
 
 TARGETS = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
 TIMES = ["1 s", "1 h", "1 day", "1 year"]
-MOST_BYTES, MOST_S = 1_000_000, 1.0
+MAX_BYTES, MAX_S = 1_000_000, 1.0
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 LOAD = "performance.getEntriesByType('navigation')[0].loadEventEnd"
 
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
     arguments = parser.parse_args()
     network = hs.models.mlp(64, 128, 10)
-    result = hs.compare(network, "digits", TARGETS, seeds=5, times=TIMES, epochs=1, tune_epochs=1)
+    result = hs.compare(network, "digits", TARGETS, seeds=5, times=TIMES, epochs=1, finetune_epochs=1)
     combinations = {(row.target, row.seed) for row in result.rows}
     assert len(combinations) == 25, combinations
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -74,7 +74,7 @@ def main() -> int:
     said("written", writing)
     said("load event", loads)
     said("first contentful paint", paints)
-    return int(size >= MOST_BYTES or sum(fetched) > 0 or statistics.median(loads) >= MOST_S)
+    return int(size >= MAX_BYTES or sum(fetched) > 0 or statistics.median(loads) >= MAX_S)
 
 
 if __name__ == "__main__":

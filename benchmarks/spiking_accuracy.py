@@ -7,7 +7,7 @@ with WHAT one or more of
 fashion     784-1000-10 leaky neurons, 25 steps, direct input, on Fashion-MNIST: 84 % within 5 epochs is asked. Then the
             same network in a chip's integers (8-bit weights, 12-bit decay): what the arithmetic costs.
 population  one step, 784-128-10 and 784-128-500 with 50 neurons a class: snnTorch's tutorial "Population Coding" (its
-            network, loss and optimiser), fused. The tutorial prints, after 1 and 2 epochs, 59.4 and 61.9 % without and
+            network, loss and optimizer), fused. The tutorial prints, after 1 and 2 epochs, 59.4 and 61.9 % without and
             80.5 and 82.7 % with.
 converted-digits, converted-mlp, converted-average, converted-max
             ReLU networks converted without training: an MLP and CNNs with average and max pooling on digits; each of
@@ -95,12 +95,12 @@ def population(seed: int) -> list[Row]:
         net = hs.spiking.fuse(nn.Sequential(*layers))
         pooled: dict[str, Any] = {"population_code": True, "num_classes": 10} if outputs > 10 else {}
         loss = functional.mse_count_loss(correct_rate=1, incorrect_rate=0, **pooled)
-        optimiser = torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.9, 0.999))
+        optimizer = torch.optim.Adam(net.parameters(), lr=2e-3, betas=(0.9, 0.999))
         for epoch in (1, 2):
             for chosen in torch.randperm(len(inputs)).split(128):
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss(net(inputs[chosen][None]), labels[chosen]).backward()
-                optimiser.step()
+                optimizer.step()
 
             class Counts(nn.Module):
                 def forward(self, x: torch.Tensor) -> torch.Tensor:

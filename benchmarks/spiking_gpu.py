@@ -31,7 +31,7 @@ from hpml_sim.kernels.lif import leaky
 from hpml_sim.kernels.surrogates import surrogate
 from hpml_sim.measurement.machine import machine, versions
 
-SHAPES = [(25, 128, 256), (100, 128, 1024), (32, 64, 65536)]
+ARCHITECTURES = [(25, 128, 256), (100, 128, 1024), (32, 64, 65536)]
 BETA, THRESHOLD = 0.5, 1.0
 ALPHA = surrogate("atan", 2.0)
 BYTES = 12  # a neuron and step, each way
@@ -138,11 +138,11 @@ def spread(values: np.ndarray) -> list[float]:
 
 def results(shape: tuple[int, ...], times: dict[str, np.ndarray]) -> dict[str, Any]:
     """Times, and the ratios that the goals name: median, 10th and 90th percentile of the rounds."""
-    copied = 8 * (1 << 28) / times["copy"]
+    clone = 8 * (1 << 28) / times["copy"]
     moved = BYTES * int(np.prod(shape))
-    made: dict[str, Any] = {"shape": shape, "copy_bytes_per_s": spread(copied)}
+    made: dict[str, Any] = {"shape": shape, "copy_bytes_per_s": spread(clone)}
     made |= {f"{name.replace(' ', '_')}_s": spread(taken) for name, taken in times.items()}
-    made |= {f"{name}_of_copy_bandwidth": spread(moved / times[name] / copied) for name in ("forward", "backward")}
+    made |= {f"{name}_of_copy_bandwidth": spread(moved / times[name] / clone) for name in ("forward", "backward")}
     if "peer step" in times:
         made["peer_forward_over_ours"] = spread(times["peer forward"] / times["forward"])
         made["peer_step_over_ours"] = spread(times["peer step"] / times["step"])
@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     print(f"{record['gpu']}; peer: {why}")
     equal = True
-    for shape in SHAPES:
+    for shape in ARCHITECTURES:
         checked = check(shape, "cuda", peer)
         equal = equal and checked["equals_cpu_zero"] and checked["equals_cpu_subtract"]
         made = {**results(shape, measure(shape, peer, given.rounds, given.window)), **checked}

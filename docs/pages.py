@@ -28,7 +28,6 @@ REFERENCE = {
     "hpml_sim.counting": "What there is to do, counted",
     "hpml_sim.cost": "Energy, time and area from counts and a card",
     "hpml_sim.measurement": "What this machine can measure",
-    "hpml_sim.measurement": "Ceilings of this machine, measured, and layers under them",
     "hpml_sim.measurement.profiling": "Where a network's time goes, layer by layer",
     "hpml_sim.training.distributed": "Training on several processes",
     "hpml_sim.results": "Rows on disk",

@@ -13,46 +13,79 @@ Example:
 import importlib.metadata as _metadata
 import logging as _logging
 
-from hpml_sim import baselines as baselines
-from hpml_sim import nn as nn
-from hpml_sim import spiking as spiking
-from hpml_sim.analog import Chips as Chips
-from hpml_sim.analog import calibrate as calibrate
-from hpml_sim.analog import load_chips as load_chips
-from hpml_sim.analog import program as program
-from hpml_sim.analog import save_chips as save_chips
-from hpml_sim.cards import list_cards as list_cards
-from hpml_sim.cards import load_card as load_card
-from hpml_sim.conversion import Converted as Converted
-from hpml_sim.conversion import convert as convert
-from hpml_sim.conversion import register_target as register_target
-from hpml_sim.cost import Estimate as Estimate
-from hpml_sim.cost import estimate as estimate
-from hpml_sim.counting import Census as Census
-from hpml_sim.counting import census as census
-from hpml_sim.data import Data as Data
-from hpml_sim.data import load_data as load_data
-from hpml_sim.data.image_files import download_data as download_data
-from hpml_sim.errors import HpmlError as HpmlError
-from hpml_sim.experiments.comparison import Comparison as Comparison
-from hpml_sim.experiments.comparison import compare as compare
-from hpml_sim.experiments.config import Range as Range
-from hpml_sim.experiments.preview import dry_run as dry_run
-from hpml_sim.experiments.running import run as run
-from hpml_sim.experiments.searching import search as search
-from hpml_sim.experiments.sweeping import sweep as sweep
-from hpml_sim.measurement import Measurement as Measurement
-from hpml_sim.measurement import measure
-from hpml_sim.measurement.diagnosis import doctor as doctor
-from hpml_sim.networks import models as models
-from hpml_sim.results import load_results as load_results
-from hpml_sim.targets import Analog as Analog
-from hpml_sim.targets import Digital as Digital
-from hpml_sim.targets import Spiking as Spiking
-from hpml_sim.training import fit as fit
-from hpml_sim.training.evaluation import Accuracy as Accuracy
-from hpml_sim.training.evaluation import evaluate as evaluate
-from hpml_sim.units.bands import Band as Band
+from hpml_sim import baselines, nn, spiking
+from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips
+from hpml_sim.cards import list_cards, load_card
+from hpml_sim.conversion import Converted, convert, register_target
+from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
+from hpml_sim.counting import Workload, workload
+from hpml_sim.data import Data, load_data
+from hpml_sim.data.image_files import download_data
+from hpml_sim.errors import HpmlError
+from hpml_sim.experiments.comparison import Comparison, compare
+from hpml_sim.experiments.config import Range
+from hpml_sim.experiments.preview import dry_run
+from hpml_sim.experiments.running import run
+from hpml_sim.experiments.searching import search
+from hpml_sim.experiments.sweeping import sweep
+from hpml_sim.measurement import Measurement, measure
+from hpml_sim.measurement.diagnosis import doctor
+from hpml_sim.networks import models
+from hpml_sim.results import load_results
+from hpml_sim.targets import Analog, Digital, Spiking
+from hpml_sim.training import evaluate, fit
+from hpml_sim.training.evaluation import Accuracy
+from hpml_sim.units.bands import Band
+
+__all__ = [
+    "Accuracy",
+    "Analog",
+    "Band",
+    "Chips",
+    "Comparison",
+    "Converted",
+    "Data",
+    "Digital",
+    "Estimate",
+    "HpmlError",
+    "Measurement",
+    "Range",
+    "Spiking",
+    "Workload",
+    "baselines",
+    "calibrate",
+    "compare",
+    "convert",
+    "doctor",
+    "download_data",
+    "dry_run",
+    "energy_ratio",
+    "estimate",
+    "evaluate",
+    "fit",
+    "list_cards",
+    "load_card",
+    "load_chips",
+    "load_data",
+    "load_results",
+    "measure",
+    "models",
+    "nn",
+    "program",
+    "rank",
+    "register_target",
+    "run",
+    "save_chips",
+    "search",
+    "spiking",
+    "sweep",
+    "workload",
+]
 
 __version__ = _metadata.version("hpml_sim")
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
+
+
+def __dir__() -> list[str]:
+    """The public names, and nothing that was imported on the way to them."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])

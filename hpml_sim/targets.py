@@ -214,7 +214,7 @@ class Spiking:
             snnTorch's default does.
         reset_delay: False lets the reset of a leaky neuron act in the step of the spike, and be differentiated.
         surrogate, slope: gradient of the spike in training, and its first parameter (None: snnTorch's default).
-        encoder: "rate" draws Bernoulli spikes with the (normalised) input as probability; "direct" feeds the values
+        encoder: "rate" draws Bernoulli spikes with the (normalized) input as probability; "direct" feeds the values
             themselves as a current at every step; "latency" gives one spike, the earlier the larger the value;
             "population" codes a value by 8 neurons, so the network must take 8 times the channels; "frames" takes
             (batch, steps, ...) as it is, "delta" its changes; None takes the card's.

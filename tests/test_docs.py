@@ -48,7 +48,7 @@ def test_snippets_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     """Each page is one session. Trainings are cut to one epoch: what is tested is that the code works."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hs, "fit", with_defaults(hs.fit, epochs=1))
-    few = {"epochs": 1, "tune_epochs": 1, "chips": 2, "times": ["1 s"], "seeds": 1, "jobs": 1}
+    few = {"epochs": 1, "finetune_epochs": 1, "chips": 2, "times": ["1 s"], "seeds": 1, "jobs": 1}
     monkeypatch.setattr(hs, "compare", with_defaults(hs.compare, **few))
     monkeypatch.setattr(hs, "sweep", with_defaults(hs.sweep, **few))
     monkeypatch.setattr(hs, "measure", with_defaults(hs.measure, min_window_s=0.02, warmup_s=0.02))

@@ -24,7 +24,7 @@ def test_stamp_key_changes_with_everything_it_depends_on():
         stamp.stamp_key(files | {"another": b""}, "3.11.7", "/home/ada/clone"),
         stamp.stamp_key(files, "3.12.1", "/home/ada/clone"),
         stamp.stamp_key(files, "3.11.7", "/home/ada/moved"),
-        # bytes that move from one file to its neighbour
+        # bytes that move from one file to its neighbor
         stamp.stamp_key({"pyproject.toml": b"", "tools/setup_env/stamp.py": b"ab"}, "3.11.7", "/home/ada/clone"),
     }
     assert key not in others

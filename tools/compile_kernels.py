@@ -46,7 +46,7 @@ from hpml_sim.kernels import _cuda
 ROOT = Path(__file__).resolve().parent.parent
 CAPABILITIES = ("8.0", "9.0", "10.0")
 """Ampere (A100), Hopper (H100, H200), Blackwell (B200)."""
-REGISTERS, MOST_THREADS = 65536, 2048  # of a multiprocessor; the same for all of these
+REGISTERS, MAX_THREADS = 65536, 2048  # of a multiprocessor; the same for all of these
 STREAMING = ("adc", "backward", "copy_kernel", "dac", "forward", "total_kernel")
 """Kernels that read everything once and do little with it."""
 IN_FLIGHT = {"9.0": 24e3}
@@ -66,7 +66,7 @@ class Compiled:
     name: str
     library: Any
     threads: int
-    most_registers: int | None
+    max_registers: int | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Assembled:
     def resident(self) -> int:
         """Threads of a multiprocessor, as far as registers decide (they are given out by 8 a thread)."""
         blocks = REGISTERS // (-(-self.registers // 8) * 8 * self.kernel.threads)
-        return min(blocks * self.kernel.threads, MOST_THREADS)
+        return min(blocks * self.kernel.threads, MAX_THREADS)
 
     @property
     def in_flight(self) -> int:
@@ -287,7 +287,7 @@ def assemble(kernel: Compiled, capability: str, folder: Path, *, listed: bool) -
     path = folder / f"{re.sub('[^a-z0-9]+', '-', kernel.name.lower())}-{arch}"
     ptx, cubin = path.with_suffix(".ptx"), path.with_suffix(".cubin")
     ptx.write_text(kernel.library.get_asm_str(cc=architecture))
-    limit = [] if kernel.most_registers is None else [f"-maxrregcount={kernel.most_registers}"]
+    limit = [] if kernel.max_registers is None else [f"-maxrregcount={kernel.max_registers}"]
     said = _run(tool("ptxas"), f"-arch={arch}", "-v", *limit, str(ptx), "-o", str(cubin), what=f"{kernel.name}, {arch}")
     registers = max(map(int, re.findall(r"Used (\d+) registers", said)))
     local_bytes = sum(map(int, re.findall(r"(\d+) bytes (?:stack frame|spill stores|spill loads)", said)))

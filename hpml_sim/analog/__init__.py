@@ -16,7 +16,7 @@ from hpml_sim.analog.layers import AnalogConv2d as AnalogConv2d
 from hpml_sim.analog.layers import AnalogConv3d as AnalogConv3d
 from hpml_sim.analog.layers import AnalogLinear as AnalogLinear
 from hpml_sim.analog.layers import has_analog_layers as has_analog_layers
-from hpml_sim.analog.pulsed.training import in_memory_optimiser as in_memory_optimiser
+from hpml_sim.analog.pulsed.training import in_memory_optimizer as in_memory_optimizer
 from hpml_sim.analog.recurrent import AnalogGRU as AnalogGRU
 from hpml_sim.analog.recurrent import AnalogLSTM as AnalogLSTM
 from hpml_sim.analog.recurrent import AnalogRNN as AnalogRNN

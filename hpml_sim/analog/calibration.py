@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hpml_sim.analog.crossbar import Crossbar, one_pass
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import in_order
 from hpml_sim.errors import HpmlError
@@ -55,7 +55,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     batches: Iterable[Any] = [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs
     any_batch = False
     try:
-        with observed(model):
+        with eval_mode(model):
             for batch in batches:
                 any_batch = True
                 with one_pass(layers.values()):
@@ -92,6 +92,6 @@ def analog_layers(model: nn.Module) -> dict[str, Crossbar]:
             f"{type(model).__name__} has no analog layers; make them with hs.convert(model, 'pcm-hermes') "
             "or hs.Spiking(..., synapses=hs.Analog('pcm-hermes'))"
         )
-    if any(crossbar.instance is not None for crossbar in layers.values()):
+    if any(crossbar.programmed is not None for crossbar in layers.values()):
         raise HpmlError("these are programmed chips; use the model that they were programmed from")
     return layers

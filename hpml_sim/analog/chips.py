@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hpml_sim.analog.calibration import analog_layers
-from hpml_sim.analog.crossbar import Crossbar, Instance
+from hpml_sim.analog.crossbar import Crossbar, ProgrammedTiles
 from hpml_sim.analog.devices import DeviceModel, ProgrammedDevices
-from hpml_sim.analog.interop.aihwkit import GenuineChips
+from hpml_sim.analog.interop.aihwkit import AihwkitBackend
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.seeds import Purpose, checked_seed, derive
-from hpml_sim.analog.unmapped import ProductsBeside
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.analog.unmapped import UnmappedMatmulGuard
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import HpmlError
 from hpml_sim.kernels._memory import BLOCKS
 from hpml_sim.units.times import parse_time
@@ -105,8 +105,8 @@ class ProgrammedModel(nn.Module):
                     "network: wrap it in a module that holds it, and convert that"
                 )
         for crossbar in crossbars(self.network).values():
-            if crossbar.instance is not None:
-                crossbar.instance.batch = max(1, samples)
+            if crossbar.programmed is not None:
+                crossbar.programmed.batch = max(1, samples)
         folded_args, folded_kwargs = tree_map(self._fold, (args, kwargs))
         cuda = [device] if device.type == "cuda" else []
         # encoders and the like draw from the global generator: they get a seed of this call
@@ -117,7 +117,7 @@ class ProgrammedModel(nn.Module):
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
             first = self._calls == 0 and not torch.compiler.is_compiling()
-            with ProductsBeside(self.network) if first else nullcontext():
+            with UnmappedMatmulGuard(self.network) if first else nullcontext():
                 y = self.network(*folded_args, **folded_kwargs)
         self._calls += 1
         return tree_map(lambda value: self._unfold(value, samples), y)
@@ -177,11 +177,11 @@ class _FusedChips:
         """A network for (chips * batch, ...), chip-major."""
         network = _copy(self.network, share=True)
         for index, (name, crossbar) in enumerate(crossbars(network).items()):
-            crossbar.instance = self._instance(crossbar, self.layers[name], index, time_s)
+            crossbar.programmed = self._instance(crossbar, self.layers[name], index, time_s)
         _tell_chips(network, self.count)
         return network
 
-    def _instance(self, crossbar: Crossbar, layer: _ProgrammedLayer, index: int, time_s: float) -> Instance:
+    def _instance(self, crossbar: Crossbar, layer: _ProgrammedLayer, index: int, time_s: float) -> ProgrammedTiles:
         device, dtype = crossbar.input_range.device, crossbar.input_range.dtype
 
         def seed(purpose: Purpose, chip: int) -> int:
@@ -199,7 +199,7 @@ class _FusedChips:
                 now = _readout(crossbar, weight[chip], seed(Purpose.READOUT, chip))
                 scale[chip] = layer.scale * (layer.baseline[chip] / now)
         seeds = [derive(self.seed, Purpose.OUTPUT, layer=index, chip=chip, time_s=time_s) for chip in range(self.count)]
-        return Instance(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), seeds)
+        return ProgrammedTiles(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), seeds)
 
     def content(self) -> dict[str, Any]:
         """What a file of chips holds: tensors and plain values."""
@@ -222,7 +222,7 @@ class Chips:
         count: how many. seed: what all their randomness comes from.
     """
 
-    def __init__(self, chips: _FusedChips | GenuineChips, count: int, seed: int):
+    def __init__(self, chips: _FusedChips | AihwkitBackend, count: int, seed: int):
         self._chips = chips
         self.count = count
         self.seed = seed
@@ -338,7 +338,7 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
             raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
     engines = {crossbar.target.engine for crossbar in crossbars(network).values()}
     if engines == {"aihwkit"}:
-        return Chips(GenuineChips(network, chips, seed), chips, seed)
+        return Chips(AihwkitBackend(network, chips, seed), chips, seed)
     if len(engines) > 1:
         raise HpmlError(
             "layers of engine='fused' and of engine='aihwkit' cannot be programmed together; take one engine"
@@ -367,7 +367,7 @@ def _program_layer(crossbar: Crossbar, weight: Tensor, chips: int, seed: int, in
 
 def _stick(crossbar: Crossbar, model: DeviceModel, g_us: Tensor, seed: int) -> None:
     """Put the stuck devices of one chip where they are at any time; in place."""
-    model.stick(g_us, crossbar.target.stuck_at_g_min, crossbar.target.stuck_at_g_max, seed)
+    model.apply_stuck_faults(g_us, crossbar.target.stuck_at_g_min, crossbar.target.stuck_at_g_max, seed)
 
 
 @torch.no_grad()
@@ -394,7 +394,7 @@ def _tell_chips(network: nn.Module, chips: int) -> None:
     spiking = sys.modules.get("hpml_sim.spiking.state")  # where it was never imported, no such network exists
     if spiking is not None:
         for module in network.modules():
-            if isinstance(module, (spiking.InTime, spiking.Stateful)):
+            if isinstance(module, (spiking.TimeFolded, spiking.StatefulNetwork)):
                 module.chips = chips  # pyright: ignore[reportArgumentType] - a property or a number, not a submodule
 
 
@@ -424,7 +424,7 @@ def _frozen(model: nn.Module) -> nn.Module:
 def _copy(model: nn.Module, *, share: bool) -> nn.Module:
     """A copy of the modules; with `share` its parameters and buffers are the same tensors."""
     memo = {id(t): t for t in (*model.parameters(), *model.buffers())} if share else {}
-    return copied(model, memo)
+    return clone(model, memo)
 
 
 def load_chips(path: str | Path, model: nn.Module) -> Chips:

@@ -177,7 +177,7 @@ def _plan(
         new = _ANALOG.get(base, AnalogConv1D).from_digital(module, own)
         shapes = [crossbar.shape for crossbar in crossbars(new).values()]
         tiles = sum(shape.tiles for shape in shapes)
-        used = sum(shape.utilisation * shape.tiles for shape in shapes) / tiles
+        used = sum(shape.utilization * shape.tiles for shape in shapes) / tiles
         pieces = max(shape.row_tiles for shape in shapes)
         note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
     new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})

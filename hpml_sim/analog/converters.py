@@ -39,7 +39,7 @@ def levels(bits: int | None) -> int | None:
     return None if bits is None else 2 ** (bits - 1) - 1
 
 
-class _Quantise(torch.autograd.Function):
+class _Quantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, top: int, noise: Tensor | None) -> Tensor:
         y = x * gain
@@ -55,7 +55,7 @@ class _Quantise(torch.autograd.Function):
         return passed * gain, None if x is None else (passed * x).sum_to_size(gain.shape), None, None
 
 
-def quantise(x: Tensor, gain: Tensor, top: int | None, noise: Tensor | None = None) -> Tensor:
+def quantize(x: Tensor, gain: Tensor, top: int | None, noise: Tensor | None = None) -> Tensor:
     """Codes of a converter: clip(round(x gain + noise), -top, top); without rounding and clipping if `top` is None.
 
     Args:
@@ -71,7 +71,7 @@ def quantise(x: Tensor, gain: Tensor, top: int | None, noise: Tensor | None = No
         y = x * gain
         return y if noise is None else y + noise
     if torch.is_grad_enabled() and (x.requires_grad or gain.requires_grad):
-        return _Quantise.apply(x, gain, top, noise)  # type: ignore[no-any-return]
+        return _Quantize.apply(x, gain, top, noise)  # type: ignore[no-any-return]
     y = x * gain
     if noise is not None:
         y = y.add_(noise)
@@ -94,10 +94,10 @@ class _Clip(torch.autograd.Function):
 
 
 def clip(weight: Tensor, limit: Tensor) -> Tensor:
-    """Clip to [-limit, limit], for any optimiser.
+    """Clip to [-limit, limit], for any optimizer.
 
     The gradient passes, except where a descent step would push a clipped weight further out: so the weight that the
-    optimiser holds can always come back, as with clipping after each step.
+    optimizer holds can always come back, as with clipping after each step.
     """
     return _Clip.apply(weight, limit)  # type: ignore[no-any-return]
 
@@ -182,30 +182,30 @@ class _Product(torch.autograd.Function):
         from hpml_sim.kernels import mvm as kernel
 
         groups, vectors, tiles, height = x.shape
-        (dac_top, adc_top), cols, lsb = tops, matrix.shape[2], bound / tops[1]
+        (dac_qmax, adc_qmax), cols, lsb = tops, matrix.shape[2], bound / tops[1]
         x = x.detach().contiguous()
         codes = x.new_empty((groups, tiles, vectors, height))
-        kernel.dac_training(x, dac_top / full, dac_top, codes)
+        kernel.dac_training(x, dac_qmax / full, dac_qmax, codes)
         y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
         if watch is not None:
             watch(y)
         noise = _normal(y) if sigma > 0 else y
         z, inside = x.new_empty((groups, vectors, cols)), torch.empty(y.shape, dtype=torch.bool)
         real = np.float64 if y.dtype == torch.float64 else np.float32
-        gain = (1 / (dac_top * lsb)) / scale
+        gain = (1 / (dac_qmax * lsb)) / scale
         kernel.adc_training(
             y.numpy(),
             noise.numpy(),
             sigma > 0,
             real(sigma / lsb),
             gain.numpy(),
-            real(adc_top),
+            real(adc_qmax),
             (scale * (full * lsb)).numpy(),
             z.numpy(),
             inside.numpy(),
         )
         ctx.save_for_backward(x, matrix, codes, inside, None if log2_range is None else z)
-        ctx.full, ctx.dac_top, ctx.real = full, dac_top, real
+        ctx.full, ctx.dac_qmax, ctx.real = full, dac_qmax, real
         return z
 
     @staticmethod
@@ -214,7 +214,7 @@ class _Product(torch.autograd.Function):
         from hpml_sim.kernels import mvm as kernel
 
         x, matrix, codes, inside, z = ctx.saved_tensors
-        real, full, top = ctx.real, ctx.full, ctx.dac_top
+        real, full, top = ctx.real, ctx.full, ctx.dac_qmax
         grad_y = torch.empty(inside.shape, dtype=x.dtype)
         # the column's gain and what its codes count cancel but for the DAC's
         kernel.adc_backward(grads[0].contiguous().numpy(), real(full / top), inside.numpy(), grad_y.numpy())

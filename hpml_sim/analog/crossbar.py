@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.converters import clip, fits, levels, noisy_tiles, product, quantise
+from hpml_sim.analog.converters import clip, fits, levels, noisy_tiles, product, quantize
 from hpml_sim.analog.devices import DeviceModel, significance
 from hpml_sim.cards import CrossbarCard, load_card
 from hpml_sim.errors import HpmlError
@@ -25,7 +25,7 @@ _WARM_UP, _MOMENTUM, _EVERY = 50, 0.05, 10
 
 
 @dataclass(frozen=True)
-class Shape:
+class Tiling:
     """How `groups` matrices of `rows` x `cols` weights lie on tiles of `tile_rows` x `tile_cols` weights.
 
     Rows are cut evenly into `row_tiles` pieces of at most `height`, columns into pieces of at most `tile_cols`.
@@ -58,13 +58,13 @@ class Shape:
         return self.groups * self.row_tiles * self.col_tiles
 
     @property
-    def utilisation(self) -> float:
+    def utilization(self) -> float:
         """Share of the cells in use, in (0, 1]."""
         return self.groups * self.rows * self.cols / (self.tiles * self.tile_rows * self.tile_cols)
 
 
 @dataclass
-class Instance:
+class ProgrammedTiles:
     """What a crossbar needs to run as programmed chips at one time.
 
     Where a weight is cut into slices, `cols` here is slices x cols, the columns of each slice together.
@@ -104,7 +104,7 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Mapped:
+class EffectiveWeights:
     """A matrix as the tiles hold it in one forward pass.
 
     Attributes:
@@ -120,7 +120,7 @@ class Mapped:
 
 
 @dataclass
-class _Pass:
+class CalibrationStep:
     """What one pass of the network has shown of a crossbar so far.
 
     Attributes:
@@ -142,7 +142,7 @@ def one_pass(crossbars: Iterable[Crossbar]) -> Iterator[None]:
     """
     opened = [crossbar for crossbar in crossbars if crossbar.current is None]
     for crossbar in opened:
-        crossbar.current = _Pass()
+        crossbar.current = CalibrationStep()
     try:
         yield
     finally:
@@ -198,13 +198,13 @@ class Crossbar(nn.Module):
                 f"slices={target.slices}: one weight takes {cells} columns, a tile of card {target.card!r} has "
                 f"{int(array.cols)}; take fewer slices with more levels"
             )
-        self.shape = Shape(groups, rows, cols, int(array.rows), max(1, int(array.cols) // cells))
-        self.dac_top = levels(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits)
-        self.adc_top = levels(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits)
+        self.shape = Tiling(groups, rows, cols, int(array.rows), max(1, int(array.cols) // cells))
+        self.dac_qmax = levels(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits)
+        self.adc_qmax = levels(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits)
         self.noise = card.noise
-        self.instance: Instance | None = None
+        self.programmed: ProgrammedTiles | None = None
         self.observing = False
-        self.current: _Pass | None = None
+        self.current: CalibrationStep | None = None
         for name, value in (("input_range", 0.0), ("output_range", 0.0), ("weight_limit", math.inf)):
             self.register_buffer(name, torch.tensor(value, device=device, dtype=dtype))
         self.register_buffer("observations", torch.tensor(0, device=device))
@@ -215,14 +215,14 @@ class Crossbar(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Crossbar:
         """What `.to(...)` and its like do; what is programmed goes along."""
         super()._apply(fn, recurse)
-        if (chips := self.instance) is not None:
-            self.instance = replace(chips, weight=fn(chips.weight), scale=fn(chips.scale), generators={})
+        if (chips := self.programmed) is not None:
+            self.programmed = replace(chips, weight=fn(chips.weight), scale=fn(chips.scale), generators={})
         return self
 
     @property
     def chips(self) -> int:
         """How many chips lie in the batch; 1 where nothing is programmed."""
-        return 1 if self.instance is None else len(self.instance.weight)
+        return 1 if self.programmed is None else len(self.programmed.weight)
 
     @property
     def calibrated(self) -> bool:
@@ -284,7 +284,7 @@ class Crossbar(nn.Module):
         target = self.target
         if target.levels is None:
             return weight
-        return torch.cat(self.devices().digits(weight, target.levels, target.slices), -2)
+        return torch.cat(self.devices().bit_slices(weight, target.levels, target.slices), -2)
 
     def cell_scale(self, scale: Tensor) -> Tensor:
         """Digital factors of the columns of all slices: (..., cols) -> (..., slices * cols)."""
@@ -294,14 +294,14 @@ class Crossbar(nn.Module):
 
     # ------------------------------------------------------------------------------------------------------- product
 
-    def mapped(self, weight: Tensor) -> Mapped:
+    def effective_weights(self, weight: Tensor) -> EffectiveWeights:
         """The matrix as the tiles hold it: of the programmed chips, or of `weight`, in training with noise.
 
         Args:
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
         """
-        if self.instance is not None:
-            return Mapped(self.instance.weight, None, self.instance.scale)
+        if self.programmed is not None:
+            return EffectiveWeights(self.programmed.weight, None, self.programmed.scale)
         target, s = self.target, self.shape
         if self.training and fits(weight):
             if target.weight_clip is not None:
@@ -311,7 +311,7 @@ class Crossbar(nn.Module):
             shape = (s.groups, s.row_tiles, s.cols, s.height)
             matrix, scale = noisy_tiles(weight, float(self.weight_limit), target.training_noise, shape)
             scale = scale.unsqueeze(0).unsqueeze(-2)
-            return Mapped(self._dropped(matrix.unsqueeze(0)), scale, scale)
+            return EffectiveWeights(self._dropped(matrix.unsqueeze(0)), scale, scale)
         matrix = self.blocks(self.effective(weight)).unsqueeze(0)
         scale = self.full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
         if self.training and target.training_noise > 0:
@@ -319,7 +319,7 @@ class Crossbar(nn.Module):
             # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
             normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
             matrix = torch.addcmul(matrix, sigma, normal)
-        return Mapped(self._dropped(matrix), scale, scale)
+        return EffectiveWeights(self._dropped(matrix), scale, scale)
 
     def _dropped(self, matrix: Tensor) -> Tensor:
         """The matrix with some weights taken as zero, in training."""
@@ -328,13 +328,13 @@ class Crossbar(nn.Module):
             return matrix
         return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
-    def forward(self, x: Tensor, weight: Tensor, mapped: Mapped | None = None) -> Tensor:
+    def forward(self, x: Tensor, weight: Tensor, effective_weights: EffectiveWeights | None = None) -> Tensor:
         """Multiply vectors with the matrix.
 
         Args:
             x: shape (chips, groups, vectors, rows).
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
-            mapped: what `mapped(weight)` gave, for several products with the same devices.
+            mapped: what `effective_weights(weight)` gave, for several products with the same devices.
 
         Returns:
             shape (chips, groups, vectors, cols), without bias.
@@ -345,30 +345,30 @@ class Crossbar(nn.Module):
         x = x.unflatten(-1, (s.row_tiles, s.height))
         if self._fuses(x):
             return self._fused(x)
-        if mapped is None:
-            mapped = self.mapped(weight)
+        if effective_weights is None:
+            effective_weights = self.effective_weights(weight)
         if self._trains_in_one_pass(x):
             learns = self._learns()
             if learns:
                 self._observe_input(x.transpose(2, 3))
             if self.calibrated:
-                return self._trained(x, mapped, learns)
+                return self._trained(x, effective_weights, learns)
         x = x.transpose(2, 3)  # (chips, groups, row tiles, vectors, height)
         if self.observing:
-            y = x @ mapped.matrix.mT
+            y = x @ effective_weights.matrix.mT
             self._observe_input(x)
-            self._observe_output(self._sliced(x, mapped, y / mapped.scale))
+            self._observe_output(self._sliced(x, effective_weights, y / effective_weights.scale))
             return y.sum(2)
-        return self._convert(x, mapped)
+        return self._convert(x, effective_weights)
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
         return (
-            self.instance is not None
+            self.programmed is not None
             and not self.observing
             and self.calibrated
-            and self.dac_top is not None
-            and self.adc_top is not None
+            and self.dac_qmax is not None
+            and self.adc_qmax is not None
             and not self._disturbed
             and fits(x)
             and not (torch.is_grad_enabled() and x.requires_grad)
@@ -378,22 +378,22 @@ class Crossbar(nn.Module):
         """`_convert` of programmed chips in one pass. x: (chips, groups, vectors, row tiles, height)."""
         from hpml_sim.kernels.mvm import mvm
 
-        instance, dac_top, adc_top = self.instance, self.dac_top, self.adc_top
-        assert instance is not None
-        assert dac_top is not None
-        assert adc_top is not None
+        programmed, dac_qmax, adc_qmax = self.programmed, self.dac_qmax, self.adc_qmax
+        assert programmed is not None
+        assert dac_qmax is not None
+        assert adc_qmax is not None
         full = self.full_range().detach()
-        lsb = self.target.adc_bound / adc_top
+        lsb = self.target.adc_bound / adc_qmax
         return mvm(
             x,
-            instance.weight,
-            (instance.scale * (full * lsb)).squeeze(-2),
-            dac_gain=float(dac_top / full),
-            dac_top=dac_top,
-            adc_gain=1 / (dac_top * lsb),
-            adc_top=adc_top,
+            programmed.weight,
+            (programmed.scale * (full * lsb)).squeeze(-2),
+            dac_gain=float(dac_qmax / full),
+            dac_qmax=dac_qmax,
+            adc_gain=1 / (dac_qmax * lsb),
+            adc_qmax=adc_qmax,
             sigma=self.target.output_noise / lsb,
-            normal=instance.fill,
+            normal=programmed.fill,
             slices=self.target.slices,
         )
 
@@ -401,34 +401,34 @@ class Crossbar(nn.Module):
         """Whether this is a step of training that the compiled passes take."""
         return (
             self.training
-            and self.instance is None
+            and self.programmed is None
             and not self.observing
-            and self.dac_top is not None
-            and self.adc_top is not None
+            and self.dac_qmax is not None
+            and self.adc_qmax is not None
             and not self._disturbed
             and fits(x)
         )
 
-    def _trained(self, x: Tensor, mapped: Mapped, learns: bool) -> Tensor:
+    def _trained(self, x: Tensor, effective_weights: EffectiveWeights, learns: bool) -> Tensor:
         """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
-        dac_top, adc_top = self.dac_top, self.adc_top
-        assert dac_top is not None
-        assert adc_top is not None
+        dac_qmax, adc_qmax = self.dac_qmax, self.adc_qmax
+        assert dac_qmax is not None
+        assert adc_qmax is not None
         full = float(self.full_range().detach())
 
         def watch(y: Tensor) -> None:
-            unit = mapped.scale * (dac_top / full)
-            self._observe_output(self._sliced(x.transpose(2, 3), mapped, y.unsqueeze(0) / unit))
+            unit = effective_weights.scale * (dac_qmax / full)
+            self._observe_output(self._sliced(x.transpose(2, 3), effective_weights, y.unsqueeze(0) / unit))
 
         if not learns:
             self._count()
         return product(
             x.squeeze(0),  # not x[0]: its gradient would first be filled with zeros
-            mapped.matrix.squeeze(0),
-            mapped.scale.squeeze(-2).squeeze(0),
+            effective_weights.matrix.squeeze(0),
+            effective_weights.scale.squeeze(-2).squeeze(0),
             full=full,
             watch=watch if learns else None,
-            tops=(dac_top, adc_top),
+            tops=(dac_qmax, adc_qmax),
             bound=self.target.adc_bound,
             sigma=self.target.output_noise,
             log2_range=None if learns else self.range_shift,
@@ -444,17 +444,22 @@ class Crossbar(nn.Module):
             self.current.learns = learns
         return learns
 
-    def _sliced(self, x: Tensor, mapped: Mapped, y: Tensor) -> Tensor:
+    def _sliced(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
         """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
         if self.target.slices == 1:
             return y
         with torch.no_grad():
-            return x @ self.cells(mapped.matrix / mapped.scale.mT).mT
+            return x @ self.cells(effective_weights.matrix / effective_weights.scale.mT).mT
 
-    def _convert(self, x: Tensor, mapped: Mapped) -> Tensor:
+    def _convert(self, x: Tensor, effective_weights: EffectiveWeights) -> Tensor:
         """DAC, product, noise, ADC, and the digital sum over slices and row tiles. All shapes as in `forward`."""
-        target, matrix, unit, scale = self.target, mapped.matrix, mapped.unit, mapped.scale
-        learning = self.training and self.instance is None
+        target, matrix, unit, scale = (
+            self.target,
+            effective_weights.matrix,
+            effective_weights.unit,
+            effective_weights.scale,
+        )
+        learning = self.training and self.programmed is None
         learns = learning and self._learns()
         if learns:
             self._observe_input(x)
@@ -467,33 +472,33 @@ class Crossbar(nn.Module):
         else:
             full = x.detach().abs().amax((2, 4), keepdim=True)  # one for each vector, over all its row tiles
             full = torch.where(full > 0, full, torch.ones_like(full))
-        dac_top, adc_top, bound = self.dac_top, self.adc_top, target.adc_bound
-        codes = quantise(x, (dac_top or 1) / full, dac_top)
+        dac_qmax, adc_qmax, bound = self.dac_qmax, self.adc_qmax, target.adc_bound
+        codes = quantize(x, (dac_qmax or 1) / full, dac_qmax)
         y = codes @ matrix.mT  # (chips, groups, row tiles, vectors, cols)
 
-        lsb = bound / (adc_top or bound)
-        gain = torch.as_tensor(1 / ((dac_top or 1) * lsb), dtype=y.dtype, device=y.device)
+        lsb = bound / (adc_qmax or bound)
+        gain = torch.as_tensor(1 / ((dac_qmax or 1) * lsb), dtype=y.dtype, device=y.device)
         if unit is not None:
             gain = gain / unit
         if learns:
-            self._observe_output(self._sliced(x, mapped, y.detach() * (gain * lsb * full)))
+            self._observe_output(self._sliced(x, effective_weights, y.detach() * (gain * lsb * full)))
         extra: Tensor | float = 1.0
-        if not calibrated and adc_top is not None:
+        if not calibrated and adc_qmax is not None:
             # as aihwkit's bound management: halve the input until the output fits
-            over = (y.detach() * gain).abs().amax(-1, keepdim=True) / adc_top
+            over = (y.detach() * gain).abs().amax(-1, keepdim=True) / adc_qmax
             extra = torch.exp2(torch.log2(over.clamp(min=1)).ceil())
             gain, full = gain / extra, full * extra
         sigma: Tensor | float = target.output_noise
         if self._disturbed:
-            drive = codes / (extra * (dac_top or 1))  # in full-scale inputs
+            drive = codes / (extra * (dac_qmax or 1))  # in full-scale inputs
             y = y - self._ir_drop(codes, drive, matrix, unit)
             sigma = self._noise(drive, matrix, unit)
         noise = None
-        if (self._disturbed or target.output_noise > 0) and (self.training or self.instance is not None):
+        if (self._disturbed or target.output_noise > 0) and (self.training or self.programmed is not None):
             noise = self._normal(y).mul_(sigma / lsb)
-        read = quantise(y, gain, adc_top, noise)
+        read = quantize(y, gain, adc_qmax, noise)
         read = read * (scale * (full * lsb)) if calibrated else read * (full * lsb) * scale
-        if self.instance is not None and target.slices > 1:
+        if self.programmed is not None and target.slices > 1:
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)
         return read.sum(2) if self.shape.row_tiles > 1 else read.squeeze(2)
 
@@ -517,7 +522,7 @@ class Crossbar(nn.Module):
         return (self.target.output_noise**2 + read).sqrt()
 
     def _normal(self, like: Tensor) -> Tensor:
-        return torch.randn_like(like) if self.instance is None else self.instance.normal(like)
+        return torch.randn_like(like) if self.programmed is None else self.programmed.normal(like)
 
     def readout(self, weight: Tensor, seed: int) -> Tensor:
         """Mean magnitude that the ADCs read in each column when each row in turn gets a full-scale input.
@@ -533,8 +538,8 @@ class Crossbar(nn.Module):
 
         s = self.shape
         used = [s.height] * (s.row_tiles - 1) + [s.rows - (s.row_tiles - 1) * s.height]
-        lsb = self.target.adc_bound / (self.adc_top or self.target.adc_bound)
-        codes = readout(weight, seed, sigma=self.target.output_noise, gain=1 / lsb, top=self.adc_top or 0, used=used)
+        lsb = self.target.adc_bound / (self.adc_qmax or self.target.adc_bound)
+        codes = readout(weight, seed, sigma=self.target.output_noise, gain=1 / lsb, top=self.adc_qmax or 0, used=used)
         return codes * (lsb / torch.tensor(used).unsqueeze(-1))
 
     # --------------------------------------------------------------------------------------------------- calibration

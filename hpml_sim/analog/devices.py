@@ -280,7 +280,7 @@ class DeviceModel:
             return torch.sub(g_us[0], self.g_min_us, out=out).mul_(2 / span).sub_(1)
         return torch.sub(g_us[0], g_us[1], out=out).div_(span)
 
-    def stick(self, g_us: Tensor, low: float, high: float, seed: int) -> None:
+    def apply_stuck_faults(self, g_us: Tensor, low: float, high: float, seed: int) -> None:
         """Put some devices of one chip to the ends of their range, in place.
 
         Args:
@@ -293,7 +293,7 @@ class DeviceModel:
             g_us[draw < low] = self.g_min_us
             g_us[draw >= 1 - high] = self.g_max_us
 
-    def digits(self, weight: Tensor, levels: int, slices: int) -> list[Tensor]:
+    def bit_slices(self, weight: Tensor, levels: int, slices: int) -> list[Tensor]:
         """Weights as digits to the base `levels`, most significant first, each again a weight in [-1, 1].
 
         A differential pair holds the sign and the digits of |w| (B^k - 1), rounded half to even; a single device, read

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.crossbar import Crossbar, Mapped
-from hpml_sim.conversion.exporting import refuse_export
+from hpml_sim.analog.crossbar import Crossbar, EffectiveWeights
+from hpml_sim.conversion.exporting import check_not_exporting
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -77,24 +77,24 @@ class AnalogLinear(nn.Linear):
         """The weights as the crossbar takes them, (out_features, in_features)."""
         return self.weight
 
-    def mapped(self) -> Mapped:
+    def effective_weights(self) -> EffectiveWeights:
         """The devices of one forward pass, for several calls of `multiply`."""
-        return self.crossbar.mapped(self.matrix())
+        return self.crossbar.effective_weights(self.matrix())
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's name
         """(batch, ..., in_features) -> (batch, ..., out_features)."""
         return self.multiply(input, None)
 
-    def multiply(self, input: Tensor, mapped: Mapped | None) -> Tensor:  # noqa: A002 - as in forward
+    def multiply(self, input: Tensor, effective_weights: EffectiveWeights | None) -> Tensor:  # noqa: A002 - as in forward
         """The forward pass with devices that are given."""
         if self.batch_dim and input.dim() > 2:
-            first = self._batch_first(input.transpose(0, self.batch_dim), mapped)
+            first = self._batch_first(input.transpose(0, self.batch_dim), effective_weights)
             return first.transpose(0, self.batch_dim)
-        return self._batch_first(input, mapped)
+        return self._batch_first(input, effective_weights)
 
-    def _batch_first(self, input: Tensor, mapped: Mapped | None) -> Tensor:  # noqa: A002 - as in forward
+    def _batch_first(self, input: Tensor, effective_weights: EffectiveWeights | None) -> Tensor:  # noqa: A002 - as in forward
         chips = chips_in(self.crossbar, input, self.in_features, -1)
-        y = self.crossbar(input.reshape(chips, 1, -1, self.in_features), self.matrix(), mapped)
+        y = self.crossbar(input.reshape(chips, 1, -1, self.in_features), self.matrix(), effective_weights)
         y = y.reshape(*input.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 
@@ -130,13 +130,13 @@ def chips_in(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> int:
         HpmlError: `x` has another number of channels, or a batch that is not a multiple of the chips; or an exporter is
             recording.
     """
-    refuse_export("a layer on crossbars", "Export the digital network that it was made from")
+    check_not_exporting("a layer on crossbars", "Export the digital network that it was made from")
     if x.shape[dim] != channels:
         raise HpmlError(f"analog layer: input of shape {tuple(x.shape)} must have {channels} values in dimension {dim}")
-    if crossbar.instance is not None and x.shape[0] % (crossbar.chips * crossbar.instance.batch):
+    if crossbar.programmed is not None and x.shape[0] % (crossbar.chips * crossbar.programmed.batch):
         raise HpmlError(
             f"analog layer: the first dimension of {tuple(x.shape)} must hold {crossbar.chips} chips x "
-            f"{crossbar.instance.batch} samples; keep the batch first in every layer of the network"
+            f"{crossbar.programmed.batch} samples; keep the batch first in every layer of the network"
         )
     return crossbar.chips
 
@@ -174,7 +174,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
         """(batch, in_channels, *sizes) -> (batch, out_channels, *sizes)."""
         n = len(self.kernel_size)
-        if input.dim() == n + 1 and self.crossbar.instance is None:
+        if input.dim() == n + 1 and self.crossbar.programmed is None:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         if input.dim() != n + 2:
             raise HpmlError(f"analog convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}")
@@ -197,7 +197,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             return 1
         vectors = _product(_places(x, self.kernel_size, self.stride, self.dilation))
         values = len(x) * vectors * (self.in_channels * _product(self.kernel_size))
-        most = _MOST_VALUES if x.device.type == "cpu" else _MOST_ELSEWHERE
+        most = _MAX_VALUES if x.device.type == "cpu" else _MAX_ELSEWHERE
         return max(1, min(len(x) // chips, math.ceil(values / most)))
 
     def _products(self, x: Tensor, chips: int) -> Tensor:
@@ -210,9 +210,9 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         return y.unflatten(2, (batch, -1)).permute(0, 2, 1, 4, 3).reshape(len(x), self.out_channels, *sizes)
 
 
-_MOST_VALUES = 1 << 22
+_MAX_VALUES = 1 << 22
 """Values of input vectors that one piece of an evaluation may hold: 16 MiB in float32, which caches like."""
-_MOST_ELSEWHERE = 1 << 28
+_MAX_ELSEWHERE = 1 << 28
 """The same on a GPU, which likes large products: 1 GiB."""
 _CONV_SETTINGS = (
     "in_channels",

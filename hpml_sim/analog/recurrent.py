@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hpml_sim.analog.crossbar import Mapped, one_pass
+from hpml_sim.analog.crossbar import EffectiveWeights, one_pass
 from hpml_sim.analog.layers import AnalogLinear, as_analog, crossbars
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
@@ -54,16 +54,18 @@ class AnalogCell(nn.Module):
         assert hidden is not None
         return cls(hidden_size, source, hidden, part("hr"), relu)
 
-    def mapped(self) -> tuple[Mapped, Mapped | None]:
+    def effective_weights(self) -> tuple[EffectiveWeights, EffectiveWeights | None]:
         """The matrices that act on the state, as all steps of one sequence see them."""
-        return self.hidden.mapped(), None if self.projection is None else self.projection.mapped()
+        return self.hidden.effective_weights(), None if self.projection is None else self.projection.effective_weights()
 
     def start(self, like: Tensor) -> State:
         """The state before the first step: zeros. like: inputs (batch, ...)."""
         outputs = self.hidden.in_features
         return (like.new_zeros(len(like), outputs),)
 
-    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+    def advance(
+        self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
+    ) -> State:
         """One step. source: the input's product (batch, gates * hidden)."""
         raise NotImplementedError
 
@@ -74,9 +76,9 @@ class AnalogCell(nn.Module):
         """
         found = []
         with one_pass(crossbars(self).values()):
-            mapped, steps = self.mapped(), self.input(x).unbind(1)
+            effective_weights, steps = self.effective_weights(), self.input(x).unbind(1)
             for source in reversed(steps) if backwards else steps:
-                state = self.advance(source, state, mapped)
+                state = self.advance(source, state, effective_weights)
                 found.append(state[0])
         return torch.stack(found[::-1] if backwards else found, 1), state
 
@@ -89,7 +91,7 @@ class AnalogCell(nn.Module):
         if input.dim() != 2:
             raise HpmlError(f"analog recurrent cell: input must be (batch, features), got {tuple(input.shape)}")
         state = self.start(input) if hx is None else hx if isinstance(hx, tuple) else (hx,)
-        new = self.advance(self.input(input), state, self.mapped())
+        new = self.advance(self.input(input), state, self.effective_weights())
         h, *more = new
         return new if more else h
 
@@ -97,18 +99,22 @@ class AnalogCell(nn.Module):
 class AnalogRNNCell(AnalogCell):
     """`nn.RNNCell` on crossbar tiles: h' = tanh(W x + b + U h + c), or with a ReLU."""
 
-    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+    def advance(
+        self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
+    ) -> State:
         """See `AnalogCell`."""
-        total = source + self.hidden.multiply(state[0], mapped[0])
+        total = source + self.hidden.multiply(state[0], effective_weights[0])
         return (total.relu() if self.relu else total.tanh(),)
 
 
 class AnalogGRUCell(AnalogCell):
     """`nn.GRUCell` on crossbar tiles: r, z, n stacked in this order; h' = (1 - z) n + z h."""
 
-    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+    def advance(
+        self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
+    ) -> State:
         """See `AnalogCell`."""
-        own = self.hidden.multiply(state[0], mapped[0])
+        own = self.hidden.multiply(state[0], effective_weights[0])
         reset, update, new = source.chunk(3, -1)
         own_reset, own_update, own_new = own.chunk(3, -1)
         z = (update + own_update).sigmoid()
@@ -123,12 +129,14 @@ class AnalogLSTMCell(AnalogCell):
         """See `AnalogCell`."""
         return (*super().start(like), like.new_zeros(len(like), self.hidden_size))
 
-    def advance(self, source: Tensor, state: State, mapped: tuple[Mapped, Mapped | None]) -> State:
+    def advance(
+        self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
+    ) -> State:
         """See `AnalogCell`."""
-        i, f, g, o = (source + self.hidden.multiply(state[0], mapped[0])).chunk(4, -1)
+        i, f, g, o = (source + self.hidden.multiply(state[0], effective_weights[0])).chunk(4, -1)
         c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
-        return (h if self.projection is None else self.projection.multiply(h, mapped[1]), c)
+        return (h if self.projection is None else self.projection.multiply(h, effective_weights[1]), c)
 
 
 class AnalogRecurrent(nn.Module):
@@ -216,16 +224,16 @@ class AnalogRecurrent(nn.Module):
     def _check_fold(self, x: Tensor, alone: bool) -> None:
         """Chips lie in the batch: refuse a first dimension that may hold them where this layer takes it for steps."""
         cell: Any = self.cells[0]
-        instance = cell.input.crossbar.instance
-        if instance is None:
+        programmed = cell.input.crossbar.programmed
+        if programmed is None:
             return
         if alone:
             raise HpmlError(f"{type(self).__name__}: programmed chips need a batch dimension, got {tuple(x.shape)}")
-        chips = len(instance.weight)
-        if not self.batch_first and chips > 1 and x.shape[0] == chips * instance.batch:
+        chips = len(programmed.weight)
+        if not self.batch_first and chips > 1 and x.shape[0] == chips * programmed.batch:
             raise HpmlError(
                 f"{type(self).__name__} with batch_first=False: in an input of shape {tuple(x.shape)} the first "
-                f"dimension is taken for steps, but is as long as {chips} chips x {instance.batch} samples, which lie "
+                f"dimension is taken for steps, but is as long as {chips} chips x {programmed.batch} samples, which lie "
                 "in the batch. Networks on chips take the batch first: build the layer with batch_first=True (or "
                 "transpose inside the network; if it does so already, give another number of samples at a time)"
             )

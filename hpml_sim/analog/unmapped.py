@@ -26,7 +26,7 @@ _DIGITAL = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.M
 """Layers that compute products; where they stayed digital, the report says so."""
 
 
-class ProductsBeside(TorchFunctionMode):
+class UnmappedMatmulGuard(TorchFunctionMode):
     """Warns, at its end, of products inside with weights that lie on crossbars or in tables of embeddings.
 
     For a forward pass of programmed chips: they hold conductances and never touch the weights, so whoever multiplies
@@ -35,12 +35,12 @@ class ProductsBeside(TorchFunctionMode):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        mapped = {id(network.get_submodule(name)) for name in crossbars(network)}
+        effective_weights = {id(network.get_submodule(name)) for name in crossbars(network)}
         names: dict[int, str] = {}
         told: set[int] = set()
         for name, module in network.named_modules():
             for parameter in module.parameters(recurse=False):
-                if id(module) in mapped or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+                if id(module) in effective_weights or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
                     names[storage_of(parameter)] = name
                 elif isinstance(module, _DIGITAL):
                     told.add(storage_of(parameter))

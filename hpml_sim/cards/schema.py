@@ -140,7 +140,7 @@ class Preset(CardModel):
     time_per_mvm: Time
     area_per_tile: Area
     static_fraction: Share | None = Field(
-        default=None, description="share of the MVM's energy spent at zero utilisation"
+        default=None, description="share of the MVM's energy spent at zero utilization"
     )
     adc_share: Share | None = Field(default=None, description="share of the MVM's energy spent by its converters")
     adc_step_time: Time | None = Field(

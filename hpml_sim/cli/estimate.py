@@ -12,11 +12,11 @@ from hpml_sim.cards import DigitalCard, NeuromorphicCard, Precision, load_card
 from hpml_sim.cli.networks import named_network
 from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
-from hpml_sim.counting import Census, census
+from hpml_sim.counting import Workload, workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.networks.architectures import SHAPES, shape
+from hpml_sim.networks.architectures import ARCHITECTURES, shape
 from hpml_sim.report._format import DASH, digits, si, span
 from hpml_sim.targets import Engine
 
@@ -48,11 +48,11 @@ def estimates(
     """
     cards = [load_card(name) for name in on]
     network: nn.Module | None = None
-    if model in SHAPES:
+    if model in ARCHITECTURES:
         if data is not None or input_shape is not None:
             raise HpmlError(f"{model}: comes with its own input and no weights; leave out --data and --input-shape")
         module, example = shape(model, sequence=sequence, phase=phase, context=context)
-        counts = census(module, data=example)
+        counts = workload(module, data=example)
     else:
         if sequence is not None or context is not None or phase != "prefill":
             raise HpmlError(f"{model}: --phase, --sequence and --context are for networks that generate text")
@@ -70,27 +70,27 @@ def estimates(
 
 def _stored(model: str, card: DigitalCard) -> Precision:
     """The precision that the published network is stored in, where the card computes in it; otherwise fp32."""
-    if model in SHAPES and SHAPES[model].dtype is torch.bfloat16 and "bf16" in card.peak:
+    if model in ARCHITECTURES and ARCHITECTURES[model].dtype is torch.bfloat16 and "bf16" in card.peak:
         return "bf16"
     return "fp32"
 
 
-def _counted(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, Census]:
+def _counted(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, Workload]:
     hint = "Or give package.module:callable or file.py:callable with --input-shape."
-    network, input_shape = named_network(model, data, input_shape, others=SHAPES, hint=hint)
+    network, input_shape = named_network(model, data, input_shape, others=ARCHITECTURES, hint=hint)
     if data is not None:
-        return network, census(network, data=first(load_data(data).test, SAMPLES)[0])
-    return network, census(network, input_shape=input_shape)
+        return network, workload(network, data=first(load_data(data).test, SAMPLES)[0])
+    return network, workload(network, input_shape=input_shape)
 
 
-def _spiking_counts(model: str, network: nn.Module | None, card: str, data: str | None) -> Census:
+def _spiking_counts(model: str, network: nn.Module | None, card: str, data: str | None) -> Workload:
     """Spikes cannot be known from shapes: the network is converted and run on samples."""
     if network is None or data is None:
         raise HpmlError(
             f"{model} on {card}: a spiking machine's energy depends on how often neurons fire, which shapes do not "
             "tell; give a network with weights (mlp, cnn, package.module:callable) and --data, or leave this card out"
         )
-    return census(convert(network, card), data=first(load_data(data).test, SAMPLES)[0])
+    return workload(convert(network, card), data=first(load_data(data).test, SAMPLES)[0])
 
 
 def estimates_table(model: str, found: Sequence[Estimate]) -> Group:
@@ -113,7 +113,7 @@ def estimates_table(model: str, found: Sequence[Estimate]) -> Group:
         low_high = f"{digits(rate.low)}{DASH}{digits(rate.high)}"
         figures.append(f"{digits(rate.nominal)} ({low_high})" if slow else f"{si(rate.nominal, '')} ({span(rate)})")
         table.add_row(e.card, e.scope, f"{e.batch:,}", *figures, area, _needs(e))
-        notes += [f"{e.card}: not counted: {sentence}" for sentence in e.not_counted]
+        notes += [f"{e.card}: excluded: {sentence}" for sentence in e.excluded]
         notes += [f"{e.card}: assumed: {sentence}" for sentence in e.assumptions]
     scopes = {e.scope for e in found}
     if len(scopes) > 1:

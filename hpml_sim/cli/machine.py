@@ -13,7 +13,7 @@ from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precisio
 from hpml_sim.cli.networks import named_network
 from hpml_sim.cost import estimate
 from hpml_sim.cost.roofline_points import Point, Roof, core_point, layer_points, measured_points, roof_of, tile_point
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
@@ -116,7 +116,7 @@ def under_the_roofs(
     points: list[Point] = []
     counted = None
     if network is not None:
-        counted = census(network[0], input_shape=tuple(network[1].shape[1:]))
+        counted = workload(network[0], input_shape=tuple(network[1].shape[1:]))
     for name in on:
         card = load_card(name)
         if isinstance(card, DigitalCard):

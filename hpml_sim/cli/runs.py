@@ -11,29 +11,35 @@ import tyro
 
 from hpml_sim.cli.output import Json, columns, print_lines, say, show
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.config import RunFile, Running, Search, Setup, Sweep, checked
+from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig, checked
 from hpml_sim.experiments.config_files import read_runfile, template
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hpml_sim.experiments.searching import Found
+    from hpml_sim.experiments.searching import SearchResult
 
 Flat = tyro.conf.OmitArgPrefixes
 
 
-def compare(setup: Flat[Setup], running: Flat[Running], dry_run: bool = False, json_output: Json = False) -> int:
+def compare(
+    setup: Flat[ExperimentConfig], running: Flat[ExecutionConfig], dry_run: bool = False, json_output: Json = False
+) -> int:
     """Run one network on several machines: accuracy, energy, latency, throughput, area.
 
     Args:
         dry_run: say what would run, and for how long, and stop.
         json_output: print the rows as JSON Lines instead of the table.
     """
-    return _carry_out(RunFile(compare=setup, run=running), dry_run=dry_run, as_json=json_output)
+    return _carry_out(RunConfig(compare=setup, run=running), dry_run=dry_run, as_json=json_output)
 
 
 def sweep(
-    setup: Flat[Setup], vary: Flat[Sweep], running: Flat[Running], dry_run: bool = False, json_output: Json = False
+    setup: Flat[ExperimentConfig],
+    vary: Flat[SweepConfig],
+    running: Flat[ExecutionConfig],
+    dry_run: bool = False,
+    json_output: Json = False,
 ) -> int:
     """Run one network on machines whose options take many values, in parallel.
 
@@ -41,11 +47,15 @@ def sweep(
         dry_run: say what would run, and for how long, and stop.
         json_output: print the rows as JSON Lines instead of the table.
     """
-    return _carry_out(RunFile(compare=setup, sweep=vary, run=running), dry_run=dry_run, as_json=json_output)
+    return _carry_out(RunConfig(compare=setup, sweep=vary, run=running), dry_run=dry_run, as_json=json_output)
 
 
 def search(
-    setup: Flat[Setup], wanted: Flat[Search], running: Flat[Running], dry_run: bool = False, json_output: Json = False
+    setup: Flat[ExperimentConfig],
+    wanted: Flat[SearchConfig],
+    running: Flat[ExecutionConfig],
+    dry_run: bool = False,
+    json_output: Json = False,
 ) -> int:
     """Search the options of one machine, and of the network, for the best trade-offs.
 
@@ -53,17 +63,17 @@ def search(
         dry_run: say what would run, and for how long, and stop.
         json_output: print the trials as JSON Lines instead of the table.
     """
-    return _carry_out(RunFile(compare=setup, search=wanted, run=running), dry_run=dry_run, as_json=json_output)
+    return _carry_out(RunConfig(compare=setup, search=wanted, run=running), dry_run=dry_run, as_json=json_output)
 
 
 def run_verb(arguments: list[str]) -> Callable[..., int]:
     """The verb `run`: its flags have the values of the file among the arguments as their defaults."""
     file = next((a for a in arguments if not a.startswith("-")), None)
-    defaults = read_runfile(file) if file is not None and "-h" not in arguments else RunFile()
+    defaults = read_runfile(file) if file is not None and "-h" not in arguments else RunConfig()
 
     def run(
         file: tyro.conf.Positional[Path],
-        asked: Annotated[RunFile, tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands] = defaults,
+        asked: Annotated[RunConfig, tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands] = defaults,
         dry_run: bool = False,
         json_output: Json = False,
     ) -> int:
@@ -101,13 +111,13 @@ def init(file: tyro.conf.Positional[Path] = Path("run.toml"), force: bool = Fals
     return 0
 
 
-def _carry_out(asked: RunFile, *, dry_run: bool, as_json: bool) -> int:
+def _carry_out(asked: RunConfig, *, dry_run: bool, as_json: bool) -> int:
     from hpml_sim.experiments.preview import dry_run as ask
     from hpml_sim.experiments.running import run
-    from hpml_sim.experiments.searching import Found
+    from hpml_sim.experiments.searching import SearchResult
     from hpml_sim.report.table import comparison_table
 
-    asked = checked(RunFile, asked)
+    asked = checked(RunConfig, asked)
     if dry_run:
         said = ask(asked)
         if as_json:
@@ -116,7 +126,7 @@ def _carry_out(asked: RunFile, *, dry_run: bool, as_json: bool) -> int:
             show(said.text())
         return 0
     result = run(asked)
-    if isinstance(result, Found):
+    if isinstance(result, SearchResult):
         records = json.loads(result.trials.to_json(orient="records") or "[]")
         if as_json:
             print_lines(records)
@@ -132,7 +142,7 @@ def _carry_out(asked: RunFile, *, dry_run: bool, as_json: bool) -> int:
     return 0
 
 
-def _front_table(found: Found) -> Table:
+def _front_table(found: SearchResult) -> Table:
     """The configuration as given, and those that no other beats."""
     import pandas as pd
     from rich.table import Table

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 from hpml_sim.errors import HpmlError
 
 
-def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy of a network.
 
-    What a module computed and kept with its graph (a pruned or normalised weight, the state of a spiking neuron) is
+    What a module computed and kept with its graph (a pruned or normalized weight, the state of a spiking neuron) is
     copied as a value, which `copy.deepcopy` alone refuses.
 
     Args:

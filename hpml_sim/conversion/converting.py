@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import ConversionError, UnknownNameError
 from hpml_sim.targets import Analog, PerLayer, Target, as_target
 
@@ -33,7 +33,7 @@ class LayerReport:
 
     Attributes:
         layer: dotted name. was: class before. became: class after, or "digital".
-        tiles: crossbar tiles, and utilisation: share of their cells in use; None off crossbars.
+        tiles: crossbar tiles, and utilization: share of their cells in use; None off crossbars.
         why: the reason when the layer was left as it is.
     """
 
@@ -41,7 +41,7 @@ class LayerReport:
     was: str
     became: str
     tiles: int | None = None
-    utilisation: float | None = None
+    utilization: float | None = None
     why: str = ""
 
 
@@ -60,7 +60,7 @@ class Converted(nn.Module):
 
     @property
     def report(self) -> pd.DataFrame:
-        """One row a layer: what it was, what it became, tiles and utilisation, or why it stayed digital."""
+        """One row a layer: what it was, what it became, tiles and utilization, or why it stayed digital."""
         import pandas as pd
 
         return pd.DataFrame([asdict(layer) for layer in self.layers])
@@ -119,7 +119,7 @@ def convert(
     if isinstance(model, Converted):
         raise ConversionError(f"model is already converted for {model.target!r}; convert the original network instead")
     chosen = _chooser(model, only, skip)
-    return _CONVERTERS[type(config)](copied(model), config, chosen)
+    return _CONVERTERS[type(config)](clone(model), config, chosen)
 
 
 def _written_in_python(model: nn.Module) -> nn.Module:

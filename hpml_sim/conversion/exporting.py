@@ -7,7 +7,7 @@ import torch
 from hpml_sim.errors import HpmlError
 
 
-def refuse_export(what: str, instead: str) -> None:
+def check_not_exporting(what: str, instead: str) -> None:
     """Raise while `torch.export`, an ONNX exporter or `torch.jit.trace` records a network.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 
-class KeepsState(nn.Module):
+class Stateful(nn.Module):
     """A model that can go on, in its next call, where its last one ended.
 
     Attributes:
@@ -22,9 +22,9 @@ class KeepsState(nn.Module):
 
 
 @contextmanager
-def from_rest(model: nn.Module) -> Iterator[None]:
+def stateless(model: nn.Module) -> Iterator[None]:
     """Let each call start at rest meanwhile; states that the model, or one inside it, has kept stay as they are."""
-    keeping = [module for module in model.modules() if isinstance(module, KeepsState) and module.keep_state]
+    keeping = [module for module in model.modules() if isinstance(module, Stateful) and module.keep_state]
     for module in keeping:
         module.keep_state = False
     try:
@@ -35,12 +35,12 @@ def from_rest(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def observed(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients, each call from rest; afterwards every module is in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        with torch.no_grad(), from_rest(model):
+        with torch.no_grad(), stateless(model):
             yield
     finally:
         if modes[0][1]:

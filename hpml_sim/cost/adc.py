@@ -6,7 +6,7 @@ import math
 
 from hpml_sim.units.bands import Band
 
-FEWEST_BITS, MOST_BITS = 4, 10
+MIN_BITS, MAX_BITS = 4, 10
 """What the regression was made for."""
 SCALED_SAR_J = {4: 0.79e-12, 5: 0.99e-12, 6: 1.20e-12, 7: 1.42e-12, 8: 1.67e-12, 9: 1.97e-12, 10: 2.38e-12}
 """One conversion of ISAAC's converter, scaled to other resolutions (32 nm, 1.2 GS/s).
@@ -33,8 +33,8 @@ def adc_energy_j(bits: float, node_m: float, rate_hz: float) -> float:
     Source: T. Andrulis et al., "Modeling Analog-Digital-Converter Energy and Area for Compute-In-Memory Accelerator
     Design", arXiv 2404.06553 (2024), as coded in hwcomponents-adc.
     """
-    if not FEWEST_BITS <= bits <= MOST_BITS:
-        raise ValueError(f"bits={bits!r}: the regression holds for {FEWEST_BITS} to {MOST_BITS} effective bits")
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"bits={bits!r}: the regression holds for {MIN_BITS} to {MAX_BITS} effective bits")
     sndr = 20 * math.log10(2) * bits + 10 * math.log10(1.5)
     fom = min(213.7807 - 2.8719 * math.log(rate_hz), 128.307 + 3.2205 * math.ceil(bits))
     minimum_j = 1 / (2 * 10 ** ((fom - sndr) / 10))

@@ -6,13 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpml_sim.counting import Census
+    from hpml_sim.counting import Workload
 
 MAC_J = 4.6e-12
 ACCUMULATE_J = 0.9e-12
 
 
-def arithmetic_only_j(census: Census) -> float:
+def arithmetic_only_j(workload: Workload) -> float:
     """Joules of the additions and multiplications alone, in fp32 at 45 nm: 4.6 pJ a MAC, 0.9 pJ an accumulate.
 
     A layer whose inputs are spikes pays an accumulate for each synaptic operation, any other a MAC for each product.
@@ -21,8 +21,8 @@ def arithmetic_only_j(census: Census) -> float:
     Source: M. Horowitz, "Computing's energy problem", ISSCC 2014 (3.7 pJ multiply + 0.9 pJ add); the convention is the
     SNN literature's.
     """
-    spikes = sum(layer.sops for layer in census.layers if layer.binary_input)
-    products = sum(layer.macs for layer in census.layers if not layer.binary_input)
+    spikes = sum(layer.sops for layer in workload.layers if layer.binary_input)
+    products = sum(layer.macs for layer in workload.layers if not layer.binary_input)
     return ACCUMULATE_J * spikes + MAC_J * products
 
 

@@ -52,12 +52,12 @@ def si(quantity: Quantity | None, default: float) -> float:
 
 
 @dataclass
-class Ledger:
+class CostBreakdown:
     """Collects the parts of one estimate on one card."""
 
     card: Card
     terms: list[Term] = field(default_factory=list)
-    not_counted: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
     used: dict[str, str] = field(default_factory=dict)
 
@@ -87,10 +87,10 @@ class Ledger:
         if sentence not in self.assumptions:
             self.assumptions.append(sentence)
 
-    def miss(self, sentence: str) -> None:
+    def exclude(self, sentence: str) -> None:
         """Something that the figures leave out."""
-        if sentence not in self.not_counted:
-            self.not_counted.append(sentence)
+        if sentence not in self.excluded:
+            self.excluded.append(sentence)
 
     def total(self) -> Band:
         """Sum of the terms so far."""
@@ -104,7 +104,7 @@ class Ledger:
         throughput_hz: Band,
         area_mm2: Band | None,
         mapping: dict[str, float],
-        apart: dict[str, Band] | None = None,
+        reported_separately: dict[str, Band] | None = None,
         roof: Roof | None = None,
     ) -> Estimate:
         """The finished estimate; the limits that the card states are added to what is not counted."""
@@ -118,9 +118,9 @@ class Ledger:
             area_mm2=area_mm2,
             terms=tuple(self.terms),
             mapping=mapping,
-            not_counted=tuple(dict.fromkeys([*self.not_counted, *self.card.limits])),
+            excluded=tuple(dict.fromkeys([*self.excluded, *self.card.limits])),
             sources=dict(sorted(self.used.items())),
             assumptions=tuple(self.assumptions),
-            apart=apart or {},
+            reported_separately=reported_separately or {},
             roof=roof,
         )

@@ -12,15 +12,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hpml_sim.cost.adc import FEWEST_BITS, MOST_BITS, adc_energy_j, adc_ratio
-from hpml_sim.cost.breakdown import COMPONENT, OTHER_WORKLOAD, SAME_CLASS, UNMATCHED_ADC, Ledger, si, spread
+from hpml_sim.cost.adc import MAX_BITS, MIN_BITS, adc_energy_j, adc_ratio
+from hpml_sim.cost.breakdown import COMPONENT, OTHER_WORKLOAD, SAME_CLASS, UNMATCHED_ADC, CostBreakdown, si, spread
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Component, CrossbarCard, Preset, Quantity
     from hpml_sim.cost.result import Estimate
-    from hpml_sim.counting import Census, LayerCount
+    from hpml_sim.counting import LayerCount, Workload
 
 Mode = Literal["preset", "component"]
 
@@ -127,7 +127,7 @@ class _Cost:
 class _PresetTile:
     """A tile whose MVM is one published figure; with other output bits, its converters' share of it is scaled."""
 
-    def __init__(self, ledger: Ledger, card: CrossbarCard, preset: Preset, output_bits: int | None):
+    def __init__(self, ledger: CostBreakdown, card: CrossbarCard, preset: Preset, output_bits: int | None):
         self._ledger, self._preset, self._cols = ledger, preset, int(card.array.cols)
         self._own_bits = int(card.io.adc_bits)
         self._bits = output_bits or self._own_bits
@@ -211,7 +211,12 @@ class _ComponentTile:
     """A tile as the sum of its components."""
 
     def __init__(
-        self, ledger: Ledger, card: CrossbarCard, part: Component, input_bits: int | None, output_bits: int | None
+        self,
+        ledger: CostBreakdown,
+        card: CrossbarCard,
+        part: Component,
+        input_bits: int | None,
+        output_bits: int | None,
     ):
         self._ledger, self._card, self._part = ledger, card, part
         self._own_bits = int(part.input_bits), int(part.output_bits)
@@ -314,7 +319,7 @@ class _ComponentTile:
 class _ScaledTile:
     """A preset for other bits than its own: what was published, times what the card's components say of the change."""
 
-    def __init__(self, preset: _PresetTile, own: _ComponentTile, asked: _ComponentTile, ledger: Ledger):
+    def __init__(self, preset: _PresetTile, own: _ComponentTile, asked: _ComponentTile, ledger: CostBreakdown):
         self._preset, self._own, self._asked = preset, own, asked
         ledger.assume(
             "the published MVM is for the card's own bits; for those asked for it is multiplied by the ratio of the "
@@ -334,7 +339,9 @@ class _ScaledTile:
 _Tile = _PresetTile | _ComponentTile | _ScaledTile
 
 
-def _tile(ledger: Ledger, card: CrossbarCard, mode: Mode, input_bits: int | None, output_bits: int | None) -> _Tile:
+def _tile(
+    ledger: CostBreakdown, card: CrossbarCard, mode: Mode, input_bits: int | None, output_bits: int | None
+) -> _Tile:
     part = card.component
     if mode == "component":
         assert part is not None
@@ -347,7 +354,7 @@ def _tile(ledger: Ledger, card: CrossbarCard, mode: Mode, input_bits: int | None
 
 
 def estimate_crossbar(
-    census: Census,
+    workload: Workload,
     card: CrossbarCard,
     *,
     batch: int | Literal["best"] = 1,
@@ -365,7 +372,7 @@ def estimate_crossbar(
     waiting for the whole of the one before (low bound: perfectly overlapped).
 
     Args:
-        census: what there is to do.
+        workload: what there is to do.
         card: the machine.
         batch: inferences that follow each other through the pipeline; "best": 95 % of the pipelined throughput.
         mode: "preset" or "component"; None takes the preset where the card has one.
@@ -384,16 +391,16 @@ def estimate_crossbar(
     Source: docs/equations.md, section 2.
     """
     mode = _mode(card, mode, input_bits, output_bits)
-    ledger = Ledger(card)
+    ledger = CostBreakdown(card)
     rows, cols = int(card.array.rows), int(card.array.cols)
     per_weight, per_chip = int(card.array.cells_per_weight), int(card.array.tiles_per_chip)
     for quantity in (card.array.rows, card.array.cols, card.array.cells_per_weight, card.array.tiles_per_chip):
         ledger.use(quantity)
-    unknown = set(digital_layers) - {layer.name for layer in census.layers}
+    unknown = set(digital_layers) - {layer.name for layer in workload.layers}
     if unknown:
-        raise HpmlError(f"digital_layers={sorted(unknown)}: no such layers in the census")
-    analog = [y for y in census.layers if y.rows > 0 and y.cols > 0 and y.name not in digital_layers]
-    digital = [y for y in census.layers if not (y.rows > 0 and y.cols > 0) or y.name in digital_layers]
+        raise HpmlError(f"digital_layers={sorted(unknown)}: no such layers in the workload")
+    analog = [y for y in workload.layers if y.rows > 0 and y.cols > 0 and y.name not in digital_layers]
+    digital = [y for y in workload.layers if not (y.rows > 0 and y.cols > 0) or y.name in digital_layers]
 
     placements = [place(layer, rows, cols, per_weight) for layer in analog]
     needed = sum(p.tiles for p in placements)
@@ -431,22 +438,22 @@ def estimate_crossbar(
     tiles = sum(p.tiles * p.copies for p in placements)
     macs = sum(p.layer.macs for p in placements)
     calibrated = _full_mvm(tile, rows, cols) * float(tiles * rows)
-    apart = {"recalibration_j": calibrated}
+    reported_separately = {"recalibration_j": calibrated}
     if card.recalibration_time is not None:
-        apart["recalibration_w"] = calibrated / ledger.use(card.recalibration_time).nominal
+        reported_separately["recalibration_w"] = calibrated / ledger.use(card.recalibration_time).nominal
     else:
-        ledger.miss("how often drift is calibrated: the card has no figure; one calibration is beside the total")
-    _programming(ledger, card, placements, per_weight, apart)
-    for name in census.not_counted:
-        ledger.miss(f"{name}: a layer that the census does not know")
+        ledger.exclude("how often drift is calibrated: the card has no figure; one calibration is beside the total")
+    _programming(ledger, card, placements, per_weight, reported_separately)
+    for name in workload.not_counted:
+        ledger.exclude(f"{name}: a layer that the workload does not know")
     if not placements:
-        ledger.miss("no layer of this network has weights that could lie on a crossbar")
+        ledger.exclude("no layer of this network has weights that could lie on a crossbar")
     mapping = {
         "tiles": float(needed),
         "tiles_with_copies": float(tiles),
         "chips": float(chips),
-        "utilisation": sum(p.cells * p.copies for p in placements) / max(tiles * rows * cols, 1),
-        "chip_utilisation": tiles / (chips * per_chip),
+        "utilization": sum(p.cells * p.copies for p in placements) / max(tiles * rows * cols, 1),
+        "chip_utilization": tiles / (chips * per_chip),
         "most_copies": float(max((p.copies for p in placements), default=0)),
         "analog_macs": macs,
         "digital_macs": sum(layer.macs for layer in digital),
@@ -459,7 +466,7 @@ def estimate_crossbar(
         throughput_hz=throughput,
         area_mm2=_area(ledger, card, mode, chips, tiles, per_chip),
         mapping=mapping,
-        apart=apart,
+        reported_separately=reported_separately,
     )
 
 
@@ -499,24 +506,24 @@ def _fixed(card: CrossbarCard, name: str) -> str:
 
 def _choosable_bits(card: CrossbarCard) -> dict[str, tuple[int, int]]:
     """Which of `input_bits` and `output_bits` energy and time follow, with the fewest and the most."""
-    regression = (FEWEST_BITS, MOST_BITS)
+    regression = (MIN_BITS, MAX_BITS)
     part = card.component
     if part is None:
         known = (
             card.preset is not None
             and card.preset.adc_share is not None
-            and FEWEST_BITS <= int(card.io.adc_bits) <= MOST_BITS
+            and MIN_BITS <= int(card.io.adc_bits) <= MAX_BITS
         )
         return {"output_bits": regression} if known else {}
     found: dict[str, tuple[int, int]] = {"input_bits": _ANY_BITS}
     own = int(part.output_bits)
     if part.step_energy is not None:
         found["output_bits"] = _ANY_BITS
-    elif part.conversion_energy is not None and FEWEST_BITS <= own <= MOST_BITS:
+    elif part.conversion_energy is not None and MIN_BITS <= own <= MAX_BITS:
         found["output_bits"] = regression
     elif part.adc is not None:
         shift = own - part.adc.bits.si
-        found["output_bits"] = (math.ceil(FEWEST_BITS + shift), math.floor(MOST_BITS + shift))
+        found["output_bits"] = (math.ceil(MIN_BITS + shift), math.floor(MAX_BITS + shift))
     return found
 
 
@@ -602,7 +609,7 @@ def digital_operations(layer: LayerCount, row_blocks: int = 0) -> float:
 
 
 def _surroundings(
-    ledger: Ledger,
+    ledger: CostBreakdown,
     card: CrossbarCard,
     placements: list[Placement],
     digital: list[LayerCount],
@@ -628,36 +635,42 @@ def _surroundings(
             energy = ledger.use(around.energy_per_op, OTHER_WORKLOAD) * n
             ledger.add(layer.name, "digital", energy, around.energy_per_op)
     elif operations and not parts:
-        ledger.miss(
+        ledger.exclude(
             f"{operations:,.0f} digital operations an inference (bias, partial sums, activations, attention): "
             "the card has no energy for them"
         )
     dynamic, every = sum(y.macs for y in digital), sum(y.macs for y, _ in work)
     if dynamic and around.energy_per_op is None:
-        ledger.miss(f"{dynamic / every:.1%} of the MACs, of layers that lie on no crossbar (attention, digital layers)")
+        ledger.exclude(
+            f"{dynamic / every:.1%} of the MACs, of layers that lie on no crossbar (attention, digital layers)"
+        )
     if around.energy_per_byte_buffer is not None:
         for layer, n in moved:
             energy = ledger.use(around.energy_per_byte_buffer, OTHER_WORKLOAD) * n
             ledger.add(layer.name, "buffer", energy, around.energy_per_byte_buffer)
     elif not parts:
-        ledger.miss(f"buffers for {sum(n for _, n in moved):.3g} bytes an inference: the card has no energy for them")
+        ledger.exclude(
+            f"buffers for {sum(n for _, n in moved):.3g} bytes an inference: the card has no energy for them"
+        )
     sent = [(p.layer, p.layer.output_elements * bits * p.row_blocks) for p in placements]
     if around.energy_per_bit_link is not None:
         for layer, n in sent:
             energy = ledger.use(around.energy_per_bit_link, OTHER_WORKLOAD) * n
             ledger.add(layer.name, "link", energy, around.energy_per_bit_link)
     elif sent and not parts:
-        ledger.miss(f"{sum(n for _, n in sent) / 8:.3g} bytes an inference from tile to tile: the card has no energy")
+        ledger.exclude(
+            f"{sum(n for _, n in sent) / 8:.3g} bytes an inference from tile to tile: the card has no energy"
+        )
     crossing = _crossing_bits(placements, per_chip, bits)
     if crossing and around.energy_per_bit_off_chip is not None:
         energy = ledger.use(around.energy_per_bit_off_chip, OTHER_WORKLOAD) * crossing
         ledger.add("", "off-chip", energy, around.energy_per_bit_off_chip)
     elif crossing:
-        ledger.miss(f"{crossing / 8:.3g} bytes an inference from chip to chip: the card has no energy for them")
-    ledger.miss("getting the input to the chip and the result out of it")
+        ledger.exclude(f"{crossing / 8:.3g} bytes an inference from chip to chip: the card has no energy for them")
+    ledger.exclude("getting the input to the chip and the result out of it")
     if around.ops_rate is None:
         if operations:
-            ledger.miss("time of the digital operations: the card has no rate")
+            ledger.exclude("time of the digital operations: the card has no rate")
         return ZERO
     seconds = operations / around.ops_rate.si
     ledger.use(around.ops_rate)
@@ -675,12 +688,12 @@ def _crossing_bits(placements: list[Placement], per_chip: int, bits: int) -> flo
     return total
 
 
-def _static(ledger: Ledger, card: CrossbarCard, mode: Mode, chips: int, per_chip: int, seconds: Band) -> None:
+def _static(ledger: CostBreakdown, card: CrossbarCard, mode: Mode, chips: int, per_chip: int, seconds: Band) -> None:
     if card.digital.power_static is not None:
         power = ledger.use(card.digital.power_static, SAME_CLASS)
         ledger.add("", "static", seconds * power * float(chips), card.digital.power_static)
     else:
-        ledger.miss("static power of the chip outside its working tiles: the card has no figure")
+        ledger.exclude("static power of the chip outside its working tiles: the card has no figure")
     if mode == "component" and card.component is not None:
         for name, part in card.component.parts.items():
             if part.scales == "constant":
@@ -688,7 +701,7 @@ def _static(ledger: Ledger, card: CrossbarCard, mode: Mode, chips: int, per_chip
                 ledger.add("", name, seconds * power, part.power)
 
 
-def _area(ledger: Ledger, card: CrossbarCard, mode: Mode, chips: int, tiles: int, per_chip: int) -> Band | None:
+def _area(ledger: CostBreakdown, card: CrossbarCard, mode: Mode, chips: int, tiles: int, per_chip: int) -> Band | None:
     if card.area is not None:
         return ledger.use(card.area) * (chips * 1e6)
     count = tiles if card.scope == "core" else chips * per_chip  # a chip cannot be bought by the tile
@@ -706,12 +719,16 @@ def _area(ledger: Ledger, card: CrossbarCard, mode: Mode, chips: int, tiles: int
 
 
 def _programming(
-    ledger: Ledger, card: CrossbarCard, placements: list[Placement], per_weight: int, apart: dict[str, Band]
+    ledger: CostBreakdown,
+    card: CrossbarCard,
+    placements: list[Placement],
+    per_weight: int,
+    reported_separately: dict[str, Band],
 ) -> None:
     write = card.programming
     cells = sum(p.layer.rows * p.layer.cols * p.layer.groups * p.copies for p in placements) * per_weight
     if write.iterations is None or write.energy_per_pulse is None:
-        ledger.miss("programming the weights: the card lacks the energy of a pulse or the number of iterations")
+        ledger.exclude("programming the weights: the card lacks the energy of a pulse or the number of iterations")
         return
     pulses = ledger.use(write.iterations) * float(cells)
-    apart["programming_j"] = pulses * ledger.use(write.energy_per_pulse, OTHER_WORKLOAD)
+    reported_separately["programming_j"] = pulses * ledger.use(write.energy_per_pulse, OTHER_WORKLOAD)

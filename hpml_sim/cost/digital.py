@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hpml_sim.cost.breakdown import PROCESSOR, Ledger, at_least
+from hpml_sim.cost.breakdown import PROCESSOR, CostBreakdown, at_least
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
@@ -20,7 +20,7 @@ from hpml_sim.units.bands import ZERO, Band
 if TYPE_CHECKING:
     from hpml_sim.cards import DigitalCard, Precision, Quantity
     from hpml_sim.cost.result import Estimate
-    from hpml_sim.counting import Census
+    from hpml_sim.counting import Workload
     from hpml_sim.targets import Engine
 
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
@@ -143,7 +143,7 @@ def _started(card: DigitalCard, engine: Engine) -> Quantity:
 
 @dataclass(frozen=True)
 class _Work:
-    """The census as arrays, a value a layer; activations and operations are for one sample.
+    """The workload as arrays, a value a layer; activations and operations are for one sample.
 
     `stored_bytes` are all weights, `weight_bytes` those that a call touches (of an embedding, the rows looked up).
     """
@@ -157,8 +157,8 @@ class _Work:
     state_bytes: float
 
     @classmethod
-    def of(cls, census: Census, width: int) -> _Work:
-        layers = census.layers
+    def of(cls, workload: Workload, width: int) -> _Work:
+        layers = workload.layers
         return cls(
             operations=np.array(
                 [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
@@ -168,7 +168,7 @@ class _Work:
             weight_bytes=np.array([y.weights_read * width for y in layers], float),
             moved_bytes=np.array([(y.input_elements + y.output_elements) * width for y in layers], float),
             launches=np.array([y.calls for y in layers], float),
-            state_bytes=width * census.extra.get("kv_cache_elements", 0.0),
+            state_bytes=width * workload.extra.get("kv_cache_elements", 0.0),
         )
 
     def needed(self, batch: int) -> float:
@@ -186,7 +186,7 @@ class _Work:
 
 
 def estimate_digital(
-    census: Census,
+    workload: Workload,
     card: DigitalCard,
     *,
     batch: int | Literal["best"] = 1,
@@ -203,7 +203,7 @@ def estimate_digital(
     operators more, which copy the input in and the result out.
 
     Args:
-        census: what there is to do.
+        workload: what there is to do.
         card: the machine.
         batch: samples a call, or "best": the smallest that reaches 95 % of the best throughput within the memory.
         precision: of weights, activations and arithmetic.
@@ -218,7 +218,7 @@ def estimate_digital(
         raise HpmlError(f"precision={precision!r}: card {card.name!r} has a peak for {', '.join(card.peak)} only")
     if engine in ("cuda-graph", "numba-cuda") and card.device != "cuda":
         raise HpmlError(f"engine={engine!r}: card {card.name!r} is a CPU; take 'torch' or 'torch-compile'")
-    work = _Work.of(census, BYTES[precision])
+    work = _Work.of(workload, BYTES[precision])
     cache = 0.0 if card.cache is None else card.cache.si
     room = MEMORY_SHARE * card.memory.si
     if batch == "best":  # as many devices as one sample needs, filled
@@ -232,7 +232,7 @@ def estimate_digital(
     times = np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in zip(corners, paced, strict=True)])
     dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
 
-    ledger = Ledger(card)
+    ledger = CostBreakdown(card)
     for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, _started(card, engine)):
         ledger.use(quantity)
     if card.convolution_efficiency is not None and work.convolves.any():
@@ -245,14 +245,14 @@ def estimate_digital(
     active = ZERO if card.power_active is None else ledger.use(card.power_active)
 
     # A layer waits less where the one before took longer, so that the corners of one layer need not be in order.
-    spans = [("", call), *((y.name, _ordered(t)) for y, t in zip(census.layers, times.T, strict=True))]
+    spans = [("", call), *((y.name, _ordered(t)) for y, t in zip(workload.layers, times.T, strict=True))]
     for name, span in spans:
         ledger.add(name, "idle", at_least(span * idle, PROCESSOR) / batch, card.power_idle)
         if card.power_active is not None:
             ledger.add(name, "clocks", at_least(span * active, PROCESSOR) / batch, card.power_active)
     without_idle = ZERO
     nominal = corners[1]
-    for k, layer in enumerate(census.layers):
+    for k, layer in enumerate(workload.layers):
         memory_bound = nominal.byte_j * traffic[k] > nominal.operation_j * paced[1][k]
         quantities = [card.power_max, card.peak[precision]]
         if memory_bound and card.energy_per_byte is not None:
@@ -265,7 +265,7 @@ def estimate_digital(
             without_idle = without_idle + term.energy_j
 
     latency = at_least(call + Band(*map(float, times.sum(axis=1))), PROCESSOR)
-    _remarks(ledger, census, card, work, batch, cache, devices)
+    _remarks(ledger, workload, card, work, batch, cache, devices)
     overheads = call.nominal + float((work.launches * nominal.start_s).sum())
     if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
         ledger.assume("the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less")
@@ -288,8 +288,8 @@ def estimate_digital(
             "mean_power_w": ledger.total().nominal * batch / latency.nominal,
             "energy_without_idle_j": without_idle.nominal,
         },
-        apart={"energy_without_idle_j": without_idle},
-        roof=_roof(corners, census, work, batch, traffic, times[1]),
+        reported_separately={"energy_without_idle_j": without_idle},
+        roof=_roof(corners, workload, work, batch, traffic, times[1]),
     )
 
 
@@ -299,7 +299,7 @@ def _ordered(corners: np.ndarray) -> Band:
 
 
 def _roof(
-    corners: list[Roofline], census: Census, work: _Work, batch: int, traffic: np.ndarray, spans: np.ndarray
+    corners: list[Roofline], workload: Workload, work: _Work, batch: int, traffic: np.ndarray, spans: np.ndarray
 ) -> Roof:
     """The layers under the ceilings; "launch" limits one that waits for its start for most of its time.
 
@@ -317,7 +317,7 @@ def _roof(
         bandwidth=Band(slow.bandwidth, nominal.bandwidth, fast.bandwidth),
         layers=tuple(
             LayerWork(y.name, float(operations[k]), float(traffic[k]), float(spans[k]), names[i])
-            for k, (y, i) in enumerate(zip(census.layers, longest, strict=True))
+            for k, (y, i) in enumerate(zip(workload.layers, longest, strict=True))
         ),
     )
 
@@ -335,14 +335,14 @@ def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
 
 
 def _remarks(
-    ledger: Ledger, census: Census, card: DigitalCard, work: _Work, batch: int, cache: float, devices: int
+    ledger: CostBreakdown, workload: Workload, card: DigitalCard, work: _Work, batch: int, cache: float, devices: int
 ) -> None:
-    for name in census.not_counted:
-        ledger.miss(f"{name}: a layer that the census does not know")
+    for name in workload.not_counted:
+        ledger.exclude(f"{name}: a layer that the workload does not know")
     if card.power_active is None:
-        ledger.miss("power of running clocks at light load, above idle: the card has no figure")
+        ledger.exclude("power of running clocks at light load, above idle: the card has no figure")
     if card.energy_per_byte is None:
-        ledger.miss("energy of DRAM traffic as a term of its own: the card has no figure")
+        ledger.exclude("energy of DRAM traffic as a term of its own: the card has no figure")
     if work.needed(batch) <= cache:
         ledger.assume("all weights and activations stay in the last-level cache between calls")
     if devices > 1:
@@ -350,8 +350,8 @@ def _remarks(
             f"{work.needed(batch) / 1e9:.3g} GB for weights and activations take {devices} devices of "
             f"{card.memory.si / 1e9:.3g} GB (90 % usable), one working at a time, all powered"
         )
-        ledger.miss("traffic between the devices")
-    if any(layer.calls > 1 for layer in census.layers):
+        ledger.exclude("traffic between the devices")
+    if any(layer.calls > 1 for layer in workload.layers):
         ledger.assume("a launch for each call of a layer, as an eager framework has it; fused kernels need fewer")
-    if census.kind == "spiking":
+    if workload.kind == "spiking":
         ledger.assume("spikes are computed densely: zeros save neither time nor energy")

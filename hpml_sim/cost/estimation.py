@@ -1,4 +1,4 @@
-"""Energy, latency, throughput and area from a census and a card; every figure with its band, scope and sources.
+"""Energy, latency, throughput and area from a workload and a card; every figure with its band, scope and sources.
 
 The equations, where they come from and what they leave out: docs/equations.md.
 """
@@ -14,13 +14,13 @@ from hpml_sim.cost.crossbar import estimate_crossbar
 from hpml_sim.cost.digital import estimate_digital
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
-from hpml_sim.counting import Census
+from hpml_sim.counting import Workload
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Engine
 
 
 def estimate(
-    census: Census,
+    workload: Workload,
     card: Card | str | Path,
     *,
     batch: int | Literal["best"] = 1,
@@ -36,7 +36,7 @@ def estimate(
     """What one inference costs on the machine that the card describes.
 
     Args:
-        census: what there is to do.
+        workload: what there is to do.
         card: a card, or its name or path.
         batch: samples handed over together. "best" takes the smallest batch that reaches 95 % of the best throughput
             within the machine's memory.
@@ -62,13 +62,13 @@ def estimate(
         raise HpmlError(f"batch={batch!r}: must be a whole number >= 1, or 'best'")
     if chips is not None and chips < 1:
         raise HpmlError(f"chips={chips!r}: must be >= 1")
-    if not isinstance(census, Census):
+    if not isinstance(workload, Workload):
         raise HpmlError(
-            f"estimate takes a census, not {type(census).__name__}: hs.estimate(hs.census(network, data=samples), "
+            f"estimate takes a workload, not {type(workload).__name__}: hs.estimate(hs.workload(network, data=samples), "
             "card), or input_shape= in place of data="
         )
-    if not census.layers:
-        raise HpmlError("the census has no layers: nothing to estimate; pass the census of a network (hs.census)")
+    if not workload.layers:
+        raise HpmlError("the workload has no layers: nothing to estimate; pass the workload of a network (hs.workload)")
     given = {
         "precision": precision,
         "engine": engine,
@@ -81,10 +81,12 @@ def estimate(
     _refuse_foreign(card, {name for name, value in given.items() if value is not None})
     match card:
         case DigitalCard():
-            return estimate_digital(census, card, batch=batch, precision=precision or "fp32", engine=engine or "torch")
+            return estimate_digital(
+                workload, card, batch=batch, precision=precision or "fp32", engine=engine or "torch"
+            )
         case CrossbarCard():
             return estimate_crossbar(
-                census,
+                workload,
                 card,
                 batch=batch,
                 mode=mode,
@@ -95,7 +97,7 @@ def estimate(
                 chips=chips,
             )
         case NeuromorphicCard():
-            return estimate_neuromorphic(census, card, batch=batch, chips=chips)
+            return estimate_neuromorphic(workload, card, batch=batch, chips=chips)
 
 
 _OPTIONS = {

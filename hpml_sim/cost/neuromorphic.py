@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hpml_sim.cost.arithmetic import arithmetic_only_j
-from hpml_sim.cost.breakdown import OTHER_WORKLOAD, SAME_CLASS, Ledger, si
+from hpml_sim.cost.breakdown import OTHER_WORKLOAD, SAME_CLASS, CostBreakdown, si
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
 
 if TYPE_CHECKING:
     from hpml_sim.cards import NeuromorphicCard, Quantity
     from hpml_sim.cost.result import Estimate
-    from hpml_sim.counting import Census, LayerCount
+    from hpml_sim.counting import LayerCount, Workload
 
 SYNAPSE_BITS = 8
 """Memory for one synapse where the card says nothing."""
@@ -42,7 +42,7 @@ class Population:
     steps: int
 
 
-def populations(census: Census) -> list[Population]:
+def populations(workload: Workload) -> list[Population]:
     """Matrices paired with the neurons that follow them, in order of execution.
 
     A matrix without neurons behind it (a readout that only sums up) occupies one neuron for each output; neurons
@@ -68,7 +68,7 @@ def populations(census: Census) -> list[Population]:
                 neurons=outputs,
                 fan_in=matrix.rows,
                 synapses=matrix.weight_count or matrix.rows * matrix.cols * matrix.groups,
-                sops=_sops(matrix, census.samples),
+                sops=_sops(matrix, workload.samples),
                 updates=neurons.updates if neurons else float(outputs * steps),
                 spikes=neurons.spikes if neurons else 0.0,
                 steps=steps,
@@ -76,7 +76,7 @@ def populations(census: Census) -> list[Population]:
         )
         matrix = None
 
-    for layer in census.layers:
+    for layer in workload.layers:
         if layer.rows > 0 and layer.cols > 0:
             close(None)
             matrix = layer
@@ -110,7 +110,7 @@ def cores_for(population: Population, card: NeuromorphicCard) -> int:
 
 
 def estimate_neuromorphic(
-    census: Census, card: NeuromorphicCard, *, batch: int | Literal["best"] = 1, chips: int | None = None
+    workload: Workload, card: NeuromorphicCard, *, batch: int | Literal["best"] = 1, chips: int | None = None
 ) -> Estimate:
     """Energy and time of a spiking network on a spiking machine.
 
@@ -119,7 +119,7 @@ def estimate_neuromorphic(
     t_step = max(tick, max over cores (SOP t_sop + N t_update + spikes t_spike) + t_barrier), T = steps t_step.
 
     Args:
-        census: of a spiking network.
+        workload: of a spiking network.
         card: the machine.
         batch: inferences at once, each on its own copy of the network as long as the powered chips have cores free,
             then one after the other; "best": as many copies as fit.
@@ -130,17 +130,17 @@ def estimate_neuromorphic(
 
     Source: docs/equations.md, section 3.
     """
-    if census.kind != "spiking":
+    if workload.kind != "spiking":
         raise HpmlError(
-            f"card {card.name!r} runs spiking networks only, and this census has no spiking neurons; convert the "
+            f"card {card.name!r} runs spiking networks only, and this workload has no spiking neurons; convert the "
             f"network first: hs.convert(net, hs.Spiking({card.name!r}))"
         )
-    groups = populations(census)
+    groups = populations(workload)
     if not groups:
         raise HpmlError(
-            f"card {card.name!r}: the census has no layer with weights, so there is nothing to map on cores"
+            f"card {card.name!r}: the workload has no layer with weights, so there is nothing to map on cores"
         )
-    ledger, events = Ledger(card), card.events
+    ledger, events = CostBreakdown(card), card.events
     cores = [cores_for(group, card) for group in groups]
     for quantity in (card.core.neurons, card.core.cores_per_chip, card.core.fan_in, card.core.axons):
         if quantity is not None:
@@ -180,11 +180,11 @@ def estimate_neuromorphic(
     if card.power_host is not None:
         ledger.add("", "host", share * ledger.use(card.power_host, SAME_CLASS) * float(chips), card.power_host)
     else:
-        ledger.miss("the host or management processor: the card has no figure")
+        ledger.exclude("the host or management processor: the card has no figure")
     if events.reset_energy is not None:
         reset = ledger.use(events.reset_energy, OTHER_WORKLOAD) * (chips * rounds / batch)
         ledger.add("", "reset", reset, events.reset_energy)
-    _remarks(ledger, census, card, groups, batch, copies)
+    _remarks(ledger, workload, card, groups, batch, copies)
     dynamic = {"sop", "update", "spike", "hop"}
     return ledger.close(
         batch=batch,
@@ -195,7 +195,7 @@ def estimate_neuromorphic(
             "cores": float(used),
             "chips": float(chips),
             "copies": float(min(batch, copies)),
-            "core_utilisation": sum(g.neurons for g in groups) / (used * int(card.core.neurons)),
+            "core_utilization": sum(g.neurons for g in groups) / (used * int(card.core.neurons)),
             "neurons": float(sum(g.neurons for g in groups)),
             "synapses": float(sum(g.synapses for g in groups)),
             "sops": sum(g.sops for g in groups),
@@ -204,9 +204,9 @@ def estimate_neuromorphic(
             "steps": float(steps),
             "step_time_s": step.nominal,
         },
-        apart={
+        reported_separately={
             "dynamic_j": sum((t.energy_j for t in ledger.terms if t.component in dynamic), ZERO),
-            "arithmetic_only_j": Band.exact(arithmetic_only_j(census)),
+            "arithmetic_only_j": Band.exact(arithmetic_only_j(workload)),
         },
     )
 
@@ -216,7 +216,7 @@ def _band_factor(quantity: Quantity) -> float:
     return SAME_CLASS if quantity.status in ("measured", "derived") else OTHER_WORKLOAD
 
 
-def _events(ledger: Ledger, card: NeuromorphicCard, group: Population) -> None:
+def _events(ledger: CostBreakdown, card: NeuromorphicCard, group: Population) -> None:
     events = card.events
     sop = ledger.use(events.sop_energy, _band_factor(events.sop_energy))
     ledger.add(group.name, "sop", sop * group.sops, events.sop_energy)
@@ -236,7 +236,7 @@ def _events(ledger: Ledger, card: NeuromorphicCard, group: Population) -> None:
         ledger.add(group.name, "spike", spike * group.spikes, events.spike_energy)
 
 
-def _hops(ledger: Ledger, card: NeuromorphicCard, group: Population, receivers: int, used: int) -> None:
+def _hops(ledger: CostBreakdown, card: NeuromorphicCard, group: Population, receivers: int, used: int) -> None:
     """A packet to each core of the next layer, over the mean distance of two cores of a square mesh, 2/3 sqrt(n)."""
     hop = card.events.hop_energy
     if hop is None:
@@ -250,7 +250,9 @@ def _hops(ledger: Ledger, card: NeuromorphicCard, group: Population, receivers: 
     ledger.add(group.name, "hop", band, hop)
 
 
-def _step_time(ledger: Ledger, card: NeuromorphicCard, groups: list[Population], cores: list[int], chips: int) -> Band:
+def _step_time(
+    ledger: CostBreakdown, card: NeuromorphicCard, groups: list[Population], cores: list[int], chips: int
+) -> Band:
     events = card.events
 
     def seconds(quantity: Quantity | None) -> Band:
@@ -266,11 +268,11 @@ def _step_time(ledger: Ledger, card: NeuromorphicCard, groups: list[Population],
     if events.tick_time is not None:
         step = step.maximum(ledger.use(events.tick_time))
     if step.nominal == 0:
-        ledger.miss("time: the card has neither event times nor a tick")
+        ledger.exclude("time: the card has neither event times nor a tick")
     return step
 
 
-def _barrier(ledger: Ledger, card: NeuromorphicCard, chips: int) -> Band:
+def _barrier(ledger: CostBreakdown, card: NeuromorphicCard, chips: int) -> Band:
     """End of a time step: one chip's barrier, or that of several, which grows with the side of their mesh."""
     events = card.events
     one = ZERO if events.barrier_time is None else ledger.use(events.barrier_time, _band_factor(events.barrier_time))
@@ -287,21 +289,23 @@ def _barrier(ledger: Ledger, card: NeuromorphicCard, chips: int) -> Band:
 
 
 def _remarks(
-    ledger: Ledger, census: Census, card: NeuromorphicCard, groups: list[Population], batch: int, copies: int
+    ledger: CostBreakdown, workload: Workload, card: NeuromorphicCard, groups: list[Population], batch: int, copies: int
 ) -> None:
-    for name in census.not_counted:
-        ledger.miss(f"{name}: a layer that the census does not know")
-    others = [y.name for y in census.layers if not (y.rows > 0 or y.neurons > 0) and (y.macs or y.output_elements)]
+    for name in workload.not_counted:
+        ledger.exclude(f"{name}: a layer that the workload does not know")
+    others = [y.name for y in workload.layers if not (y.rows > 0 or y.neurons > 0) and (y.macs or y.output_elements)]
     if others:
-        ledger.miss(f"layers without weights or neurons ({', '.join(others)}): they have no event energy on this chip")
-    graded = [y.name for y in census.layers if y.rows > 0 and not y.binary_input]
+        ledger.exclude(
+            f"layers without weights or neurons ({', '.join(others)}): they have no event energy on this chip"
+        )
+    graded = [y.name for y in workload.layers if y.rows > 0 and not y.binary_input]
     if graded:
         ledger.assume(
             f"{', '.join(graded)}: inputs are not spikes; each value that is not zero counts as one synaptic operation"
         )
-    if any(not y.sops and y.macs and not census.samples for y in census.layers if y.rows > 0):
+    if any(not y.sops and y.macs and not workload.samples for y in workload.layers if y.rows > 0):
         ledger.assume("no data was counted: every input is taken as active at every step, an upper bound")
-    if convolutions := [y.name for y in census.layers if y.op == "conv"]:
+    if convolutions := [y.name for y in workload.layers if y.op == "conv"]:
         ledger.assume(
             f"{', '.join(convolutions)}: a core stores the weights of a convolution once, not once a position"
         )
@@ -310,9 +314,9 @@ def _remarks(
     if wide:
         ledger.assume(f"{', '.join(wide)}: more than {limit:.0f} inputs, split over cores; neurons that merge are free")
     if card.events.hop_energy is None:
-        ledger.miss("transport of spikes between cores: the card has no figure")
+        ledger.exclude("transport of spikes between cores: the card has no figure")
     if card.events.spike_energy is None:
-        ledger.miss("generating a spike: the card has no figure of its own for it")
+        ledger.exclude("generating a spike: the card has no figure of its own for it")
     if batch > 1:
         ledger.assume(f"{min(batch, copies)} copies of the network on the cores left over, sharing static power")
-    ledger.miss("loading the weights, and moving inputs and results between the host and the chip")
+    ledger.exclude("loading the weights, and moving inputs and results between the host and the chip")

@@ -78,8 +78,8 @@ class Estimate:
         throughput_hz: inferences a second, sustained.
         area_mm2: silicon of all chips used, or None where the card has none.
         terms: the parts of the energy.
-        mapping: how the network lies on the machine (tiles, utilisation, cores, chips, ...), numbers by name.
-        not_counted: what the figures leave out, one sentence each: layers, movements, overheads.
+        mapping: how the network lies on the machine (tiles, utilization, cores, chips, ...), numbers by name.
+        excluded: what the figures leave out, one sentence each: layers, movements, overheads.
         sources: source key -> citation, for every source used.
         assumptions: what was taken for granted, one sentence each; weak figures of the card are named here.
         apart: figures that are not part of `energy_j`, by name with the unit in the name: `energy_without_idle_j`,
@@ -97,14 +97,14 @@ class Estimate:
     area_mm2: Band | None
     terms: tuple[Term, ...]
     mapping: dict[str, float] = field(default_factory=dict)
-    not_counted: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
-    apart: dict[str, Band] = field(default_factory=dict)
+    reported_separately: dict[str, Band] = field(default_factory=dict)
     roof: Roof | None = None
 
     @property
-    def how(self) -> str:
+    def provenance(self) -> str:
         """`estimated:<card>`, the mark that stands beside each figure."""
         return f"estimated:{self.card}"
 
@@ -157,10 +157,10 @@ class Estimate:
                 for t in self.terms
             ],
             "mapping": {name: float(value) for name, value in self.mapping.items()},
-            "not_counted": list(self.not_counted),
+            "excluded": list(self.excluded),
             "sources": dict(self.sources),
             "assumptions": list(self.assumptions),
-            "apart": {name: _plain(band) for name, band in self.apart.items()},
+            "reported_separately": {name: _plain(band) for name, band in self.reported_separately.items()},
             "roof": None if self.roof is None else asdict(self.roof),
         }
 
@@ -190,10 +190,10 @@ class Estimate:
                 Term(t["layer"], t["component"], _band(t["energy_j"]), tuple(t["sources"])) for t in data["terms"]
             ),
             mapping=dict(data["mapping"]),
-            not_counted=tuple(data["not_counted"]),
+            excluded=tuple(data["excluded"]),
             sources=dict(data["sources"]),
             assumptions=tuple(data["assumptions"]),
-            apart={name: _band(band) for name, band in data["apart"].items()},
+            reported_separately={name: _band(band) for name, band in data["reported_separately"].items()},
             roof=None if data["roof"] is None else _roof(data["roof"]),
         )
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard
 from hpml_sim.cost import Estimate, estimate
-from hpml_sim.counting import Census, census
+from hpml_sim.counting import Workload, workload
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import Band
 
@@ -111,8 +111,8 @@ def tile_point(card: CrossbarCard) -> Point:
     return Point(f"{card.name} tile", "tile", operations / crossing, operations / one.latency_s.nominal, "", card.name)
 
 
-def _full(rows: int, cols: int) -> Census:
-    return census(nn.Linear(rows, cols, bias=False), input_shape=(rows,))
+def _full(rows: int, cols: int) -> Workload:
+    return workload(nn.Linear(rows, cols, bias=False), input_shape=(rows,))
 
 
 def core_point(card: NeuromorphicCard) -> Point | None:

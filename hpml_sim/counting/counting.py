@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.conversion.modes import observed
-from hpml_sim.counting.counts import Census
+from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.counting.counts import Workload
 from hpml_sim.counting.rules import tensors_in
 from hpml_sim.counting.tracing import Recorder
 from hpml_sim.errors import HpmlError
@@ -17,7 +17,7 @@ from hpml_sim.errors import HpmlError
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 
-def census(
+def workload(
     model: nn.Module,
     *,
     input_shape: Sequence[int] | None = None,
@@ -28,7 +28,7 @@ def census(
     forward: Callable[..., Any] | None = None,
     seed: int = 0,
     extra: Mapping[str, float] | None = None,
-) -> Census:
+) -> Workload:
     """Count what a network does for one inference, layer by layer.
 
     Linear, convolutional, recurrent, attention, embedding, norm, activation, pooling and spiking layers are counted by
@@ -49,24 +49,24 @@ def census(
         batch_size: samples run together; None: all. Saves memory; counts stay the same.
         forward: called as forward(model, ...) instead of model(...), for a time loop outside the model, say.
         seed: for whatever the model draws.
-        extra: figures of your own, put into `Census.extra`.
+        extra: figures of your own, put into `Workload.extra`.
 
     Raises:
         HpmlError: neither or both of `input_shape` and `data`; no sample in `data`; lazy layers without sizes; or the
             network fails on this input.
 
     Example:
-        >>> census(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), input_shape=(4,)).total("macs")
+        >>> workload(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), input_shape=(4,)).total("macs")
         12.0
     """
     if (input_shape is None) == (data is None):
         raise HpmlError(
-            "census: give one of input_shape= (one sample, without the batch) or data= (a batch of samples)"
+            "workload: give one of input_shape= (one sample, without the batch) or data= (a batch of samples)"
         )
     for name, parameter in model.named_parameters():
         if torch.nn.parameter.is_lazy(parameter):
             raise HpmlError(
-                f"census: layer {name.rpartition('.')[0]!r} has no sizes yet (lazy); run the model once, then count"
+                f"workload: layer {name.rpartition('.')[0]!r} has no sizes yet (lazy); run the model once, then count"
             )
     args, kwargs = _arguments(data if input_shape is None else _sample(model, input_shape, dtype, batch_dim))
     tensors = list(tensors_in((args, kwargs)))
@@ -76,7 +76,7 @@ def census(
     output, count = None, samples
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
     try:
-        with torch.inference_mode(False), observed(model), torch.random.fork_rng(devices=devices):
+        with torch.inference_mode(False), eval_mode(model), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
                 with recorder.watching(count):
@@ -86,7 +86,7 @@ def census(
     except Exception as error:
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
         raise HpmlError(
-            f"census: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: {error}"
+            f"workload: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: {error}"
         ) from error
     rows = recorder.tallies.rows(measured=measured)
     figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
@@ -95,7 +95,7 @@ def census(
         figures["kv_cache_elements"] = sum(row.state_elements for row in caches)
         figures["kv_cache_bytes"] = sum(row.state_elements * row.activation_bits / 8 for row in caches)
     last = sum(t.numel() for t in tensors_in(output)) / count
-    return Census(
+    return Workload(
         layers=tuple(rows),
         samples=samples if measured else 0,
         not_counted=recorder.not_counted(),
@@ -110,7 +110,7 @@ def _sample(model: nn.Module, shape: Sequence[int], dtype: torch.dtype | None, b
     first = next((p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), torch.empty(0))
     sizes = list(shape)
     if any(not isinstance(size, int) or size < 1 for size in sizes) or not 0 <= batch_dim <= len(sizes):
-        raise HpmlError(f"census: input_shape={tuple(shape)!r}: sizes of one sample, each >= 1, without the batch")
+        raise HpmlError(f"workload: input_shape={tuple(shape)!r}: sizes of one sample, each >= 1, without the batch")
     sizes.insert(batch_dim, 1)
     return torch.zeros(sizes, dtype=dtype or first.dtype, device=first.device)
 
@@ -125,7 +125,7 @@ def _samples(tensors: list[Tensor], batch_dim: int) -> int:
     if not tensors or tensors[0].dim() <= batch_dim or tensors[0].shape[batch_dim] < 1:
         shape = tuple(tensors[0].shape) if tensors else "no tensor"
         raise HpmlError(
-            f"census: data has no samples in dimension {batch_dim} (batch_dim=): {shape}; give a batch of tensors"
+            f"workload: data has no samples in dimension {batch_dim} (batch_dim=): {shape}; give a batch of tensors"
         )
     return tensors[0].shape[batch_dim]
 
@@ -136,7 +136,7 @@ def _parts(
     """The arguments in parts of at most `batch_size` samples; what does not hold samples goes into each."""
     size = samples if batch_size is None else batch_size
     if size < 1:
-        raise HpmlError(f"census: batch_size={batch_size!r} must be >= 1")
+        raise HpmlError(f"workload: batch_size={batch_size!r} must be >= 1")
     for start in range(0, samples, size):
         stop = min(start + size, samples)
 

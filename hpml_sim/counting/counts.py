@@ -1,4 +1,4 @@
-"""What a census holds: a row a layer, and sums over the network."""
+"""What a workload holds: a row a layer, and sums over the network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LayerCount:
     """What one layer does for ONE inference (one sample, all its time steps).
 
     Everything from `sops` to `spikes`, and the fractions, are means over the samples; where nothing was measured
-    (`Census.samples` is 0) every input is taken as active, an upper bound.
+    (`Workload.samples` is 0) every input is taken as active, an upper bound.
 
     Attributes:
         name: dotted name in the network. A product of a parameter outside a layer bears the parameter's name.
@@ -139,12 +139,12 @@ _NEUROBENCH_ACTIVATIONS = ("ReLU", "Sigmoid")
 
 
 @dataclass(frozen=True)
-class Census:
+class Workload:
     """Counts for a network: a row a layer, in order of execution, all for one inference.
 
     Attributes:
         layers: the layers. samples: how many samples the spike and sparsity means rest on (0: shapes only).
-        not_counted: layers that the census does not know, by name and class; never silently zero.
+        not_counted: layers that the workload does not know, by name and class; never silently zero.
         input_elements: values in one sample. output_elements: values in one output.
         kind: "spiking" where there are spiking neurons.
         extra: `parameters` of the whole network, used or not; `kv_cache_elements` and `kv_cache_bytes` where there is a
@@ -241,19 +241,19 @@ class Census:
         return frame
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings, lists and dicts, for JSON; `Census.from_dict` reads it."""
+        """Plain numbers, strings, lists and dicts, for JSON; `Workload.from_dict` reads it."""
         plain = asdict(self)
         return {**plain, "layers": [dict(row) for row in plain["layers"]], "not_counted": list(self.not_counted)}
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Census:
-        """The census that `to_dict` wrote.
+    def from_dict(cls, plain: dict[str, Any]) -> Workload:
+        """The workload that `to_dict` wrote.
 
         Raises:
-            HpmlError: a field that a census does not have.
+            HpmlError: a field that a workload does not have.
         """
         try:
             layers = tuple(LayerCount(**row) for row in plain["layers"])
             return cls(**{**plain, "layers": layers, "not_counted": tuple(plain["not_counted"])})
         except (KeyError, TypeError) as error:
-            raise HpmlError(f"census: not what Census.to_dict writes: {error}") from error
+            raise HpmlError(f"workload: not what Workload.to_dict writes: {error}") from error

@@ -1,4 +1,4 @@
-"""Where tensors come from: what does not depend on the input, and which parameters a row of the census has already."""
+"""Where tensors come from: what does not depend on the input, and which parameters a row of the workload has already."""
 
 from __future__ import annotations
 

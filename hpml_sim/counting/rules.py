@@ -1,4 +1,4 @@
-"""The kinds of layers that the census knows: a table {class: how to count one call of it}."""
+"""The kinds of layers that the workload knows: a table {class: how to count one call of it}."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Rule:
 
 
 def register_counter(cls: type[nn.Module], *, sub_layers: bool = False) -> Callable[[Counter], Counter]:
-    """Teach the census a layer (and its subclasses): a decorator for the function that counts one call of it.
+    """Teach the workload a layer (and its subclasses): a decorator for the function that counts one call of it.
 
     Args:
         cls: the layer's class. sub_layers: known layers that it calls count themselves.

@@ -1,4 +1,4 @@
-"""Sums over all calls and passes, and the rows of the census that they make for one inference."""
+"""Sums over all calls and passes, and the rows of the workload that they make for one inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hpml_sim.counting.counts import ADDITIVE, LayerCount
 
 @dataclass
 class _Tally:
-    """Sums for one row of the census over all calls and forward passes."""
+    """Sums for one row of the workload over all calls and forward passes."""
 
     first: LayerCount
     sums: dict[str, float] = field(default_factory=dict)

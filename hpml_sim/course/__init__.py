@@ -9,5 +9,5 @@ from hpml_sim.course.checks import Answer as Answer
 from hpml_sim.course.checks import CheckError as CheckError
 from hpml_sim.course.checks import answer as answer
 from hpml_sim.course.checks import check as check
-from hpml_sim.course.style import COLOURS as COLOURS
+from hpml_sim.course.style import COLORS as COLORS
 from hpml_sim.course.style import start as start

@@ -24,11 +24,11 @@ import torch
 from hpml_sim.analog import program
 from hpml_sim.conversion import Converted
 from hpml_sim.cost import estimate
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.pipeline import CENSUS_SAMPLES, digital_layers
+from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES, digital_layers
 from hpml_sim.targets import Analog
 from hpml_sim.training.evaluation import Accuracy, evaluate
 from hpml_sim.units.bands import Band
@@ -73,7 +73,7 @@ def score(
         name: for the table.
         data: a set by name, or a `Data` whose test split nobody has seen.
         budget_j: joules of one inference, > 0.
-        seed: of the chips; the organiser keeps it to themselves.
+        seed: of the chips; the organizer keeps it to themselves.
 
     Raises:
         HpmlError: no network on a crossbar, or a budget that is not positive.
@@ -85,7 +85,7 @@ def score(
     if not budget_j > 0:
         raise HpmlError(f"contest: budget_j={budget_j!r} must be > 0")
     task, target = load_data(data), model.target
-    counts = census(model, data=first(task.test, CENSUS_SAMPLES)[0])
+    counts = workload(model, data=first(task.test, WORKLOAD_SAMPLES)[0])
     digital = digital_layers(model, counts)
     cost = estimate(counts, target.card, digital_layers=digital)
     broken = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.report.plots import COLOURS, INK, PAPER
+from hpml_sim.report.plots import COLORS, INK, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _GREEN = COLOURS[:3]
+_BLUE, _ORANGE, _GREEN = COLORS[:3]
 
 
 def memory_and_crossbar() -> Figure:
@@ -70,12 +70,12 @@ def _grid_of_weights(ax: Axes, x: float, y: float, side: float, cells: int) -> N
             ax.add_patch(Rectangle((x + i * step, y + j * step), step, step, fc=_GREEN, ec=PAPER, alpha=0.75))
 
 
-def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str, **options: Any) -> None:
+def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, color: str, **options: Any) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     ax.add_patch(
         FancyBboxPatch(
-            (x, y), width, height, boxstyle="round,pad=0,rounding_size=0.08", fc="none", ec=colour, lw=1.6, **options
+            (x, y), width, height, boxstyle="round,pad=0,rounding_size=0.08", fc="none", ec=color, lw=1.6, **options
         )
     )
     ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", color=INK, fontsize=9)
@@ -97,10 +97,10 @@ def phase_change_cell() -> Figure:
 
     figure, axes = _panels(3, (8.6, 2.9))
     titles = ("large conductance", "small conductance", "the same, a year later")
-    for ax, title, radius, colour in zip(axes, titles, (0.55, 1.15, 1.15), (_ORANGE, _ORANGE, COLOURS[4]), strict=True):
+    for ax, title, radius, color in zip(axes, titles, (0.55, 1.15, 1.15), (_ORANGE, _ORANGE, COLORS[4]), strict=True):
         ax.set_title(title)
         _fill(ax, 0, 0, 4, 2, _BLUE, 0.35)
-        ax.add_patch(Wedge((2, 0), radius, 0, 180, fc=colour, ec=PAPER))
+        ax.add_patch(Wedge((2, 0), radius, 0, 180, fc=color, ec=PAPER))
         _fill(ax, 1.75, -1.1, 0.5, 1.1, INK, 0.7)
         _fill(ax, 0, 2, 4, 0.3, INK, 0.7)
         ax.set(xlim=(-0.1, 4.1), ylim=(-1.2, 2.5), aspect="equal")
@@ -111,10 +111,10 @@ def phase_change_cell() -> Figure:
     return figure
 
 
-def _fill(ax: Axes, x: float, y: float, width: float, height: float, colour: str, alpha: float) -> None:
+def _fill(ax: Axes, x: float, y: float, width: float, height: float, color: str, alpha: float) -> None:
     from matplotlib.patches import Rectangle
 
-    ax.add_patch(Rectangle((x, y), width, height, fc=colour, ec="none", alpha=alpha))
+    ax.add_patch(Rectangle((x, y), width, height, fc=color, ec="none", alpha=alpha))
 
 
 def two_tiles() -> Figure:
@@ -163,7 +163,5 @@ def converter(bits: int = 3) -> Figure:
     return figure
 
 
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = INK) -> None:
-    ax.annotate(
-        "", end, start, arrowprops={"arrowstyle": "-|>", "lw": 1.4, "color": colour, "shrinkA": 0, "shrinkB": 0}
-    )
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str = INK) -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "lw": 1.4, "color": color, "shrinkA": 0, "shrinkB": 0})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 
-from hpml_sim.report.plots import COLOURS, GRID, INK
+from hpml_sim.report.plots import COLORS, GRID, INK
 
-__all__ = ["COLOURS", "start"]
+__all__ = ["COLORS", "start"]
 
 
 def start() -> str:
@@ -26,7 +26,7 @@ def start() -> str:
             "axes.edgecolor": INK,
             "axes.grid": True,
             "axes.labelcolor": INK,
-            "axes.prop_cycle": cycler(color=COLOURS),
+            "axes.prop_cycle": cycler(color=COLORS),
             "axes.spines.right": False,
             "axes.spines.top": False,
             "axes.titlecolor": INK,

@@ -18,7 +18,15 @@ from torch import nn
 
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.config import TIMES, RunFile, Running, Search, Setup, Sweep, checked
+from hpml_sim.experiments.config import (
+    TIMES,
+    ExecutionConfig,
+    ExperimentConfig,
+    RunConfig,
+    SearchConfig,
+    SweepConfig,
+    checked,
+)
 from hpml_sim.experiments.config_files import to_toml
 from hpml_sim.experiments.execution import Workers, execute
 from hpml_sim.experiments.pipeline import Work
@@ -68,7 +76,7 @@ def compare(
     chips: int = 25,
     times: Sequence[str | float] = TIMES,
     epochs: int | None = None,
-    tune_epochs: int | None = None,
+    finetune_epochs: int | None = None,
     lr: float = 5e-3,
     out: str | Path | None = None,
     resume: bool = False,
@@ -89,7 +97,7 @@ def compare(
         times: since programming, seconds or strings such as "1 h"; machines without drift ignore them.
         epochs: of the digital training; by default chosen from the size of the data (40 for digits), 0 keeps the
             network as it comes.
-        tune_epochs: of the training after conversion; by default `epochs` if that is given and not 0, otherwise half
+        finetune_epochs: of the training after conversion; by default `epochs` if that is given and not 0, otherwise half
             as many as chosen from the size of the data.
         lr: first learning rate of both.
         out: folder for rows, table, report, log and trained networks; None keeps the rows in memory.
@@ -104,7 +112,7 @@ def compare(
             before anything is computed or written.
     """
     asked = asked_of(
-        model, data, on, seeds=seeds, chips=chips, times=times, epochs=epochs, tune_epochs=tune_epochs, lr=lr, out=out,
+        model, data, on, seeds=seeds, chips=chips, times=times, epochs=epochs, finetune_epochs=finetune_epochs, lr=lr, out=out,
         resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
     )  # fmt: skip
     return compared(asked, model, data)
@@ -115,26 +123,28 @@ def asked_of(
     data: object,
     on: Sequence[str | Target] | Mapping[str, str | Target],
     *,
-    sweep: Sweep | None = None,
-    search: Search | None = None,
+    sweep: SweepConfig | None = None,
+    search: SearchConfig | None = None,
     **options: Any,
-) -> RunFile:
+) -> RunConfig:
     """The settings of a call; a network or data set that is no name is named by its class.
 
     Raises:
         HpmlError: a value out of range.
     """
-    running = {f.name: options.pop(f.name) for f in fields(Running)}
+    running = {f.name: options.pop(f.name) for f in fields(ExecutionConfig)}
     setup = {
         "model": model if isinstance(model, str) else type(model).__name__,
         "data": data if isinstance(data, str) else getattr(data, "name", "custom"),
         "targets": labelled_targets(on),
         **{name: tuple(value) if isinstance(value, (list, range)) else value for name, value in options.items()},
     }
-    return RunFile(compare=checked(Setup, setup), sweep=sweep, search=search, run=checked(Running, running))
+    return RunConfig(
+        compare=checked(ExperimentConfig, setup), sweep=sweep, search=search, run=checked(ExecutionConfig, running)
+    )
 
 
-def targets_of(setup: Setup) -> dict[str, Target]:
+def targets_of(setup: ExperimentConfig) -> dict[str, Target]:
     """All targets of the settings by label: the cards of `on`, then the tables of `targets`.
 
     Raises:
@@ -146,7 +156,7 @@ def targets_of(setup: Setup) -> dict[str, Target]:
     return {**cards, **setup.targets}
 
 
-def compared(asked: RunFile, model: str | nn.Module | None = None, data: Any = None) -> Comparison:
+def compared(asked: RunConfig, model: str | nn.Module | None = None, data: Any = None) -> Comparison:
     """Carry out a comparison; `model` and `data` stand in where they are not names.
 
     Raises:
@@ -157,13 +167,13 @@ def compared(asked: RunFile, model: str | nn.Module | None = None, data: Any = N
     return carried_out(asked, points, workers, model, data, timed=workers.here)
 
 
-def workers_of(running: Running, *, default_jobs: int) -> Workers:
+def workers_of(running: ExecutionConfig, *, default_jobs: int) -> Workers:
     """Who computes, as the settings say."""
     return Workers(jobs=running.jobs or (1 if running.dask else default_jobs), dask=running.dask)
 
 
 def carried_out(
-    asked: RunFile,
+    asked: RunConfig,
     points: Sequence[Point],
     workers: Workers,
     model: str | nn.Module | None,
@@ -188,7 +198,7 @@ def carried_out(
 
 @contextmanager
 def started(
-    asked: RunFile,
+    asked: RunConfig,
     points: Sequence[Point],
     workers: Workers,
     model: str | nn.Module | None,
@@ -214,7 +224,7 @@ def started(
         yield work, folder
 
 
-def finished(asked: RunFile, comparison: Comparison, folder: RunFolder | None) -> None:
+def finished(asked: RunConfig, comparison: Comparison, folder: RunFolder | None) -> None:
     """Write table.csv and report.html, and log to MLflow, as asked.
 
     Raises:

@@ -150,7 +150,7 @@ NotNegative = Annotated[int, Field(ge=0, strict=True)]
 
 
 @dataclass(frozen=True)
-class Setup:
+class ExperimentConfig:
     """Which network on which machines, and how often.
 
     Attributes:
@@ -162,7 +162,7 @@ class Setup:
         chips: programmed chips of each analog machine.
         times: times since programming, such as "1 s", "1 h", "1 day", "1 year".
         epochs: passes over the training data before conversion (default: by the size of the data).
-        tune_epochs: passes after conversion (default: as epochs if given and not 0, or by the size of the data).
+        finetune_epochs: passes after conversion (default: as epochs if given and not 0, or by the size of the data).
         lr: first learning rate of both.
     """
 
@@ -176,12 +176,12 @@ class Setup:
     chips: Count = 25
     times: tuple[str | float, ...] = TIMES
     epochs: NotNegative | None = None
-    tune_epochs: NotNegative | None = None
+    finetune_epochs: NotNegative | None = None
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-3
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepConfig:
     """Which options to vary.
 
     Attributes:
@@ -200,7 +200,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchConfig:
     """Which options to search, for what.
 
     Attributes:
@@ -219,7 +219,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Running:
+class ExecutionConfig:
     """Where the rows go, and what computes them.
 
     Attributes:
@@ -243,15 +243,15 @@ class Running:
 
 
 @dataclass(frozen=True)
-class RunFile:
+class RunConfig:
     """A whole run: `compare` alone, or with `sweep` or `search`."""
 
     __pydantic_config__ = _CONFIG
 
-    compare: Setup = field(default_factory=Setup)
-    sweep: Sweep | None = None
-    search: Search | None = None
-    run: Running = field(default_factory=Running)
+    compare: ExperimentConfig = field(default_factory=ExperimentConfig)
+    sweep: SweepConfig | None = None
+    search: SearchConfig | None = None
+    run: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def __post_init__(self) -> None:
         if self.sweep is not None and self.search is not None:
@@ -299,7 +299,7 @@ _BRANCHES = frozenset({"int", "float", "str", "tuple", "Range"})
 
 
 def _fields_below(kind: Any, path: list[str]) -> list[str]:
-    hints = {"compare": Setup, "sweep": Sweep, "search": Search, "run": Running}
+    hints = {"compare": ExperimentConfig, "sweep": SweepConfig, "search": SearchConfig, "run": ExecutionConfig}
     return [f.name for f in fields(hints.get(path[0], kind))]
 
 

@@ -13,10 +13,18 @@ from typing import Any
 import docstring_parser
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.config import RunFile, Running, Search, Setup, Sweep, as_table, checked
+from hpml_sim.experiments.config import (
+    ExecutionConfig,
+    ExperimentConfig,
+    RunConfig,
+    SearchConfig,
+    SweepConfig,
+    as_table,
+    checked,
+)
 
 
-def read_runfile(path: str | Path) -> RunFile:
+def read_runfile(path: str | Path) -> RunConfig:
     """Read and check the file of a run.
 
     Raises:
@@ -29,10 +37,10 @@ def read_runfile(path: str | Path) -> RunFile:
         raise HpmlError(f"{path}: cannot be read ({error}); `hpml-sim init {path}` writes one") from None
     except tomllib.TOMLDecodeError as error:
         raise HpmlError(f"{path}: not valid TOML: {error}") from None
-    return checked(RunFile, raw, where=str(path))
+    return checked(RunConfig, raw, where=str(path))
 
 
-def to_toml(asked: RunFile) -> str:
+def to_toml(asked: RunConfig) -> str:
     """The same as a file; `read_runfile` gives it back. What is unset, and `resume` and `force`, are left out."""
     tables = as_table(replace(asked, run=replace(asked.run, resume=False, force=False)))
     for name in ("resume", "force"):
@@ -80,16 +88,16 @@ _HEAD = """\
 
 def template(name: str = "run.toml") -> str:
     """A commented file: every setting, what it means, and its default; it runs a small comparison as it is."""
-    example = Setup(on=("cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"))
+    example = ExperimentConfig(on=("cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"))
     sections = [
         _HEAD.format(name=name),
         *_commented("compare", example, shown={"on", "model", "data", "seeds", "chips", "times"}),
         _EXAMPLE,
         "# ---- to vary options, take the # from these lines\n",
-        *_commented("sweep", Sweep(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)}), shown=set()),
+        *_commented("sweep", SweepConfig(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)}), shown=set()),
         "# ---- to search for the best trade-offs instead (not both)\n",
-        *_commented("search", Search(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)}), shown=set()),
-        *_commented("run", Running(out=Path("runs") / Path(name).stem), shown={"out"}),
+        *_commented("search", SearchConfig(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)}), shown=set()),
+        *_commented("run", ExecutionConfig(out=Path("runs") / Path(name).stem), shown={"out"}),
     ]
     return "\n".join(sections)
 

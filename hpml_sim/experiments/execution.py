@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MOST_DEATHS = 3
+MAX_DEATHS = 3
 """Deaths of worker processes, without a new row between them, after which a run gives up."""
 
 _ONE_TASK = threading.Lock()
@@ -96,7 +96,7 @@ def execute(
             except BrokenProcessPool as error:
                 deaths += 1
                 _log.warning("a worker process died (killed, or out of memory); its rows are computed again")
-                if deaths == MOST_DEATHS:
+                if deaths == MAX_DEATHS:
                     raise HpmlError(
                         f"worker processes died {deaths} times in a row (killed, or out of memory); finished rows are "
                         "safe. Run again with --resume and a smaller --jobs"

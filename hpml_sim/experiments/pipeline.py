@@ -21,7 +21,7 @@ from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.conversion import Converted, convert
 from hpml_sim.cost import Estimate, estimate, followed_bits
-from hpml_sim.counting import Census, census
+from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
@@ -36,7 +36,7 @@ from hpml_sim.units.times import format_time
 
 _log = logging.getLogger(__name__)
 
-CENSUS_SAMPLES = 100
+WORKLOAD_SAMPLES = 100
 """Test samples over which activity (spikes, zeros) is averaged."""
 MEASURED_BATCH = 256
 """Test samples of the larger of the two batches that are timed; the other one is 1."""
@@ -110,7 +110,7 @@ def rows(
         if not isinstance(target, Digital):
             lr = None if in_memory(target) else plan.lr  # pulsed devices have learning rates of their own
             title = f"tuning for {point.label}"
-            history = fit(model, task, epochs=plan.tune_epochs, lr=lr, seed=seed, title=title)
+            history = fit(model, task, epochs=plan.finetune_epochs, lr=lr, seed=seed, title=title)
             wrote = [] if history.writes is None else [str(history.writes)]
     except NotFiniteError as error:
         notes = [f"no accuracy: {error}"]
@@ -203,7 +203,7 @@ def _simulated(target: Target) -> str:
 
 def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
     """Second pass: what the card's equations give, from counts on real samples; and why there is nothing, if so."""
-    counts = census(model, data=first(task.test, CENSUS_SAMPLES)[0])
+    counts = workload(model, data=first(task.test, WORKLOAD_SAMPLES)[0])
     try:
         return _estimated(target, model, counts), []
     except HpmlError as error:  # a card without energy, or a network that does not fit: the accuracy still holds
@@ -211,7 +211,7 @@ def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estim
         return [], [f"no estimate: {error}"]
 
 
-def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimate]:
+def _estimated(target: Target, model: Converted, counts: Workload) -> list[Estimate]:
     if isinstance(target, Digital):
         return [
             estimate(counts, target.card, batch=batch, precision=target.precision, engine=target.engine)
@@ -226,7 +226,7 @@ def _estimated(target: Target, model: Converted, counts: Census) -> list[Estimat
     return [estimate(counts, card, digital_layers=digital, input_bits=into, output_bits=out)]
 
 
-def digital_layers(model: Converted, counts: Census) -> list[str]:
+def digital_layers(model: Converted, counts: Workload) -> list[str]:
     """Layers with weights that lie on no crossbar, by their names in the counts."""
     left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
     return [
@@ -307,7 +307,7 @@ def _accuracy_row(a: Accuracy) -> AccuracyRow:
 
 def _estimate_row(e: Estimate) -> EstimateRow:
     fields = {name: value for name, value in asdict(e).items() if name in EstimateRow.model_fields}
-    return EstimateRow.model_validate({**fields, "how": e.how})
+    return EstimateRow.model_validate({**fields, "provenance": e.provenance})
 
 
 def _measurement_row(m: Measurement) -> MeasurementRow:

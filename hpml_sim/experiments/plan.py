@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from hpml_sim.cards import load_card
 from hpml_sim.conversion import convert
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.experiments.config import DEFAULT, Choices, Setup, checked
+from hpml_sim.experiments.config import DEFAULT, Choices, ExperimentConfig, checked
 from hpml_sim.measurement.machine import versions
 from hpml_sim.networks import models
 from hpml_sim.networks.importing import imported, names_code
@@ -61,7 +61,7 @@ class Plan:
             of the data.
         data: the data set's name. targets: label -> configuration. options: label -> what a sweep changed in it.
         seeds: one full repetition each. chips: programmed for each analog target. times_s: seconds since programming.
-        epochs: of the digital training. tune_epochs: of the training after conversion. lr: first learning rate.
+        epochs: of the digital training. finetune_epochs: of the training after conversion. lr: first learning rate.
         timed: whether the clock is read; only where one process computes.
         card_versions: card -> its version.
         search: what a search looks through, and for what; empty otherwise.
@@ -77,7 +77,7 @@ class Plan:
     chips: int
     times_s: tuple[float, ...]
     epochs: int
-    tune_epochs: int
+    finetune_epochs: int
     lr: float
     timed: bool
     card_versions: dict[str, int]
@@ -90,7 +90,7 @@ class Plan:
 
 
 def make_plan(
-    setup: Setup,
+    setup: ExperimentConfig,
     model: str | nn.Module,
     task: Data,
     points: Sequence[Point],
@@ -126,7 +126,7 @@ def make_plan(
         chips=setup.chips,
         times_s=tuple(sorted(times)),
         epochs=default if setup.epochs is None else setup.epochs,
-        tune_epochs=tuning if setup.tune_epochs is None else setup.tune_epochs,
+        finetune_epochs=tuning if setup.finetune_epochs is None else setup.finetune_epochs,
         lr=setup.lr,
         timed=timed,
         card_versions={name: load_card(name).version for name in sorted(_cards_of(point.target for point in points))},
@@ -143,7 +143,7 @@ def _check_samples(network: nn.Module, name: str, task: Data) -> None:
     """Two samples through a copy of the network: their shape and the number of classes must be what it is made for."""
     x = torch.stack([torch.as_tensor(task.test[i % len(task.test)][0]) for i in range(2)])  # type: ignore[arg-type]
     where = f"model {name!r} on data {task.name!r}"
-    tried = copied(network).eval()
+    tried = clone(network).eval()
     device = next((tensor.device for tensor in [*tried.parameters(), *tried.buffers()]), x.device)
     devices = [device] if device.type == "cuda" else []
     try:
@@ -216,7 +216,7 @@ def resolve_model(model: str | nn.Module, task: Data, *, seed: int = 0, **option
                 f"{NETWORK}{next(iter(options))}: the network is made already; give model= as a name or "
                 "'package.module:callable', which takes it as an argument"
             )
-        return copied(model), type(model).__name__
+        return clone(model), type(model).__name__
     if names_code(model):
         return models.imported(model, seed=seed, **options), model
     return models.build(model, task.input_shape, task.classes, seed=seed, **options), model

@@ -14,14 +14,14 @@ from torch.utils.data import Subset
 
 from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.conversion import convert
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.experiments.comparison import targets_of, workers_of
-from hpml_sim.experiments.config import RunFile
+from hpml_sim.experiments.config import RunConfig
 from hpml_sim.experiments.config_files import read_runfile
 from hpml_sim.experiments.execution import workers_at
-from hpml_sim.experiments.pipeline import CENSUS_SAMPLES
+from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES
 from hpml_sim.experiments.plan import Plan, Point, make_plan, resolve_model
 from hpml_sim.experiments.run_folder import rows_held
 from hpml_sim.experiments.sweeping import points_of
@@ -32,7 +32,7 @@ from hpml_sim.training.progress import progress, quiet
 
 TRAIN_SAMPLES, TEST_SAMPLES, CHIPS = 640, 100, 2
 """What a probe trains on, tests with, and programs."""
-MOST_PROBES = 6
+MAX_PROBES = 6
 """Points that are probed; the others are taken to cost the mean of these."""
 CLOCK_S = 7.0
 """Seconds of the measurement of both batches: three windows of 0.7 s each, and a process of their own to start."""
@@ -56,7 +56,7 @@ class DryRun:
     networks: int
     workers: int
     seconds: float
-    how: str
+    provenance: str
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -71,7 +71,7 @@ class DryRun:
         trainings = f"{self.networks} training" + ("" if self.networks == 1 else "s")
         return (
             f"{self.model} on {self.data}: {self.rows} rows{done}, {trainings}, {self.workers} "
-            f"process{'es' if self.workers > 1 else ''}\nOn: {shown}\nAbout {_duration(self.seconds)}: {self.how}"
+            f"process{'es' if self.workers > 1 else ''}\nOn: {shown}\nAbout {_duration(self.seconds)}: {self.provenance}"
         )
 
 
@@ -81,7 +81,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def dry_run(asked: str | Path | RunFile) -> DryRun:
+def dry_run(asked: str | Path | RunConfig) -> DryRun:
     """Say what a run would do and for how long.
 
     Args:
@@ -90,7 +90,7 @@ def dry_run(asked: str | Path | RunFile) -> DryRun:
     Raises:
         HpmlError: whatever `run` would refuse.
     """
-    asked = asked if isinstance(asked, RunFile) else read_runfile(asked)
+    asked = asked if isinstance(asked, RunConfig) else read_runfile(asked)
     setup = asked.compare
     if asked.sweep is not None:
         points = points_of(asked)
@@ -109,27 +109,27 @@ def dry_run(asked: str | Path | RunFile) -> DryRun:
     with progress("probing", len(networks) + len(chosen)) as step, quiet():
         probes = _Probes(plan, setup.model, task)
         for point in _spread(list(networks.values())):
-            seconds += probes.training_s(point) * len(networks) / min(len(networks), MOST_PROBES)
+            seconds += probes.training_s(point) * len(networks) / min(len(networks), MAX_PROBES)
             step()
         for point in chosen:
             seconds += probes.point_s(point) * len(points) / len(chosen)
             step()
     total = seconds * len(plan.seeds) * repeats * (1 - done / rows)
-    how = (
+    provenance = (
         f"measured here on {len(chosen)} of {len(points)} machines with {probes.train_samples} training samples, "
         f"{probes.test_samples} test samples and {CHIPS} chips, and scaled up; other work on the machine comes on top"
     )
     return DryRun(
         model=plan.model, data=plan.data, targets=tuple(plan.targets), rows=rows, rows_done=done,
-        networks=len(networks) * len(plan.seeds) * repeats, workers=count, seconds=total / count, how=how,
+        networks=len(networks) * len(plan.seeds) * repeats, workers=count, seconds=total / count, provenance=provenance,
     )  # fmt: skip
 
 
 def _spread(points: Sequence[Point]) -> list[Point]:
-    """At most `MOST_PROBES` of them, evenly from first to last."""
-    if len(points) <= MOST_PROBES:
+    """At most `MAX_PROBES` of them, evenly from first to last."""
+    if len(points) <= MAX_PROBES:
         return list(points)
-    return [points[round(i * (len(points) - 1) / (MOST_PROBES - 1))] for i in range(MOST_PROBES)]
+    return [points[round(i * (len(points) - 1) / (MAX_PROBES - 1))] for i in range(MAX_PROBES)]
 
 
 class _Probes:
@@ -154,9 +154,9 @@ class _Probes:
         """Of everything after it: tuning, counting, programming, evaluating at all times, the clock."""
         model = convert(resolve_model(self.model, self.task, **point.network)[0], point.target)
         tuned = not isinstance(point.target, Digital)
-        total = self.plan.tune_epochs * self._epoch_s(model, point) if tuned and self.plan.tune_epochs else 0.0
-        x, _ = first(self.small.test, CENSUS_SAMPLES)
-        total += _seconds(lambda: census(model, data=x))
+        total = self.plan.finetune_epochs * self._epoch_s(model, point) if tuned and self.plan.finetune_epochs else 0.0
+        x, _ = first(self.small.test, WORKLOAD_SAMPLES)
+        total += _seconds(lambda: workload(model, data=x))
         share = len(self.task.test) / self.test_samples  # type: ignore[arg-type]
         if not has_analog_layers(model):
             clock = CLOCK_S if self.plan.timed and point.target.card == "cpu" else 0.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpml_sim.experiments.comparison import Comparison, compared
-from hpml_sim.experiments.config import RunFile
+from hpml_sim.experiments.config import RunConfig
 from hpml_sim.experiments.config_files import read_runfile
-from hpml_sim.experiments.searching import Found, searched
+from hpml_sim.experiments.searching import SearchResult, searched
 from hpml_sim.experiments.sweeping import swept
 
 
-def run(asked: str | Path | RunFile) -> Comparison | Found:
+def run(asked: str | Path | RunConfig) -> Comparison | SearchResult:
     """Carry out the run that a file describes (`hpml-sim init` writes one with comments).
 
     Args:
@@ -23,7 +23,7 @@ def run(asked: str | Path | RunFile) -> Comparison | Found:
     Raises:
         HpmlError: a mistake in the file, or in what it asks for; raised before anything is computed.
     """
-    asked = asked if isinstance(asked, RunFile) else read_runfile(asked)
+    asked = asked if isinstance(asked, RunConfig) else read_runfile(asked)
     if asked.search is not None:
         return searched(asked)
     if asked.sweep is not None:

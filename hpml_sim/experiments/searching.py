@@ -20,7 +20,7 @@ from torch import nn
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError, needs
 from hpml_sim.experiments.comparison import Comparison, asked_of, finished, in_order, started, targets_of, workers_of
-from hpml_sim.experiments.config import TIMES, Choices, Objective, Range, RunFile, Search, as_texts, checked
+from hpml_sim.experiments.config import TIMES, Choices, Objective, Range, RunConfig, SearchConfig, as_texts, checked
 from hpml_sim.experiments.execution import Workers, execute
 from hpml_sim.experiments.pipeline import Work
 from hpml_sim.experiments.plan import Point, check_over, with_options
@@ -42,7 +42,7 @@ STARTUP_TRIALS = 10
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search found.
 
     Attributes:
@@ -84,7 +84,7 @@ def search(
     chips: int = 25,
     times: Sequence[str | float] = TIMES,
     epochs: int | None = None,
-    tune_epochs: int | None = None,
+    finetune_epochs: int | None = None,
     lr: float = 5e-3,
     out: str | Path | None = None,
     resume: bool = False,
@@ -92,7 +92,7 @@ def search(
     jobs: int | None = None,
     dask: str | None = None,
     mlflow: str | None = None,
-) -> Found:
+) -> SearchResult:
     """Search the options of a machine and a network for the best trade-offs (needs Optuna, extra `tune`).
 
     The configuration as it was given comes first and is no trial; the rest are drawn by Optuna's multi-objective TPE.
@@ -106,7 +106,7 @@ def search(
         objectives: at least one of "accuracy" (mean over chips and seeds at the last of the times), "energy" and
             "latency" (estimated, nominal, batch 1).
         search_seed: of the sampler.
-        seeds: as for `sweep`. chips: likewise. times: likewise. epochs: likewise. tune_epochs: likewise. lr: likewise.
+        seeds: as for `sweep`. chips: likewise. times: likewise. epochs: likewise. finetune_epochs: likewise. lr: likewise.
         out: likewise; trials.csv, front.csv and the journal lie there as well. resume: likewise. force: likewise.
         jobs: likewise; so many trials are asked for at a time, so the trials depend on it. dask: likewise (with
             `jobs` for how many trials at a time). mlflow: likewise.
@@ -115,23 +115,23 @@ def search(
         HpmlError: as `sweep`; Optuna is missing.
     """
     wanted = checked(
-        Search, {"over": over, "trials": trials, "objectives": tuple(objectives), "search_seed": search_seed}
+        SearchConfig, {"over": over, "trials": trials, "objectives": tuple(objectives), "search_seed": search_seed}
     )
     asked = asked_of(
         model, data, on if isinstance(on, Mapping) else [on], search=wanted, seeds=seeds, chips=chips, times=times,
-        epochs=epochs, tune_epochs=tune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
+        epochs=epochs, finetune_epochs=finetune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
         mlflow=mlflow,
     )  # fmt: skip
     return searched(asked, model, data)
 
 
-def searched(asked: RunFile, model: str | nn.Module | None = None, data: Any = None) -> Found:
+def searched(asked: RunConfig, model: str | nn.Module | None = None, data: Any = None) -> SearchResult:
     """Carry out a search; `model` and `data` stand in where they are not names.
 
     Raises:
         HpmlError: see `search`.
     """
-    wanted = asked.search or Search()
+    wanted = asked.search or SearchConfig()
     label, target = _one_target(asked)
     check_over(wanted.over, [target], asked.compare.model if model is None else model)
     if not wanted.objectives or len(set(wanted.objectives)) != len(wanted.objectives):
@@ -153,7 +153,7 @@ def searched(asked: RunFile, model: str | nn.Module | None = None, data: Any = N
     return found
 
 
-def _one_target(asked: RunFile) -> tuple[str, Target]:
+def _one_target(asked: RunConfig) -> tuple[str, Target]:
     targets = targets_of(asked.compare)
     if len(targets) != 1:
         raise HpmlError(
@@ -166,14 +166,14 @@ def _one_target(asked: RunFile) -> tuple[str, Target]:
 class _Trials:
     """Asks Optuna for options, computes their rows, tells it the objectives."""
 
-    def __init__(self, work: Work, base: Point, wanted: Search, workers: Workers, folder: RunFolder | None):
+    def __init__(self, work: Work, base: Point, wanted: SearchConfig, workers: Workers, folder: RunFolder | None):
         self.work, self.base, self.wanted, self.workers, self.folder = work, base, wanted, workers, folder
         self.rows: dict[str, list[Row]] = {}
         for row in folder.known if folder is not None else ():
             self.rows.setdefault(row.target, []).append(row)
         self.study = _study(folder, wanted)
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Go on to the number of trials that was asked for."""
         import optuna
 
@@ -258,7 +258,7 @@ class _Trials:
             found.append(math.fsum(band.nominal for band in bands) / len(bands))
         return found
 
-    def _found(self, points: Mapping[int, Point]) -> Found:
+    def _found(self, points: Mapping[int, Point]) -> SearchResult:
         import pandas as pd
 
         columns = [_COLUMNS[name] for name in self.wanted.objectives]
@@ -276,7 +276,7 @@ class _Trials:
         labels = list(dict.fromkeys(point.label for point in points.values()))
         rows = in_order((row for label in labels for row in self.rows[label]), labels)
         folder = None if self.folder is None else self.folder.path
-        return Found(table, self.wanted.objectives, Comparison(rows, self.work.plan, folder))
+        return SearchResult(table, self.wanted.objectives, Comparison(rows, self.work.plan, folder))
 
 
 def on_front(values: np.ndarray, larger_is_better: Sequence[bool]) -> np.ndarray:
@@ -288,7 +288,7 @@ def on_front(values: np.ndarray, larger_is_better: Sequence[bool]) -> np.ndarray
 
 
 def _suggested(trial: optuna.Trial, name: str, choices: Choices) -> Any:
-    """A value of a range, or a place in a list: there, numbers in order are neighbours, anything else is not."""
+    """A value of a range, or a place in a list: there, numbers in order are neighbors, anything else is not."""
     if isinstance(choices, Range):
         if choices.whole:
             return trial.suggest_int(name, int(choices.low), int(choices.high), log=choices.log)
@@ -298,7 +298,7 @@ def _suggested(trial: optuna.Trial, name: str, choices: Choices) -> Any:
     return trial.suggest_categorical(name, range(len(choices)))
 
 
-def _study(folder: RunFolder | None, wanted: Search) -> optuna.Study:
+def _study(folder: RunFolder | None, wanted: SearchConfig) -> optuna.Study:
     with needs("search", "hpml_sim[tune]"):
         import optuna
         from optuna.storages import JournalStorage

@@ -15,7 +15,7 @@ from torch import nn
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.comparison import Comparison, asked_of, carried_out, targets_of, workers_of
-from hpml_sim.experiments.config import TIMES, Choices, Range, RunFile, Sweep, checked
+from hpml_sim.experiments.config import TIMES, Choices, Range, RunConfig, SweepConfig, checked
 from hpml_sim.experiments.plan import Point, applicable, check_over, with_options
 from hpml_sim.targets import Target
 
@@ -32,7 +32,7 @@ def sweep(
     chips: int = 25,
     times: Sequence[str | float] = TIMES,
     epochs: int | None = None,
-    tune_epochs: int | None = None,
+    finetune_epochs: int | None = None,
     lr: float = 5e-3,
     out: str | Path | None = None,
     resume: bool = False,
@@ -55,7 +55,7 @@ def sweep(
             The value "default" leaves an option as it is; `Range(low, high, log=False)` is for random draws.
         draws: this many random draws for each target, in place of every combination.
         draw_seed: of the draws.
-        seeds: as for `compare`. chips: likewise. times: likewise. epochs: likewise. tune_epochs: likewise.
+        seeds: as for `compare`. chips: likewise. times: likewise. epochs: likewise. finetune_epochs: likewise.
         lr: likewise. out: likewise. resume: likewise. force: likewise. mlflow: likewise.
         jobs: processes of this machine; None takes one a core.
         dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute in their place;
@@ -64,15 +64,15 @@ def sweep(
     Raises:
         HpmlError: as `compare`; an option that no target has, or a value that a target refuses.
     """
-    vary = checked(Sweep, {"over": over, "draws": draws, "draw_seed": draw_seed})
+    vary = checked(SweepConfig, {"over": over, "draws": draws, "draw_seed": draw_seed})
     asked = asked_of(
-        model, data, on, sweep=vary, seeds=seeds, chips=chips, times=times, epochs=epochs, tune_epochs=tune_epochs,
+        model, data, on, sweep=vary, seeds=seeds, chips=chips, times=times, epochs=epochs, finetune_epochs=finetune_epochs,
         lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
     )  # fmt: skip
     return swept(asked, model, data)
 
 
-def swept(asked: RunFile, model: str | nn.Module | None = None, data: Any = None) -> Comparison:
+def swept(asked: RunConfig, model: str | nn.Module | None = None, data: Any = None) -> Comparison:
     """Carry out a sweep; `model` and `data` stand in where they are not names.
 
     Raises:
@@ -82,13 +82,13 @@ def swept(asked: RunFile, model: str | nn.Module | None = None, data: Any = None
     return carried_out(asked, points, workers_of(asked.run, default_jobs=joblib.cpu_count()), model, data, timed=False)
 
 
-def points_of(asked: RunFile, model: str | nn.Module | None = None) -> list[Point]:
+def points_of(asked: RunConfig, model: str | nn.Module | None = None) -> list[Point]:
     """Every point of a sweep, target by target.
 
     Raises:
         HpmlError: an option that no target has, a range without draws, or a value that a target refuses.
     """
-    vary, targets = asked.sweep or Sweep(), targets_of(asked.compare)
+    vary, targets = asked.sweep or SweepConfig(), targets_of(asked.compare)
     check_over(vary.over, targets.values(), asked.compare.model if model is None else model)
     found: dict[str, Point] = {}
     for label, target in targets.items():

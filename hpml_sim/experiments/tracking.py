@@ -71,7 +71,7 @@ def _log_rows(client: MlflowClient, comparison: Comparison, artifacts: str | Non
     if parent is None:
         name = f"{plan.model} on {plan.data} {plan.hash}"
         parent = client.create_run(experiment, run_name=name, tags={_RUN: plan.hash}).info.run_id
-        for key in ("model", "data", "version", "seeds", "chips", "epochs", "tune_epochs", "lr"):
+        for key in ("model", "data", "version", "seeds", "chips", "epochs", "finetune_epochs", "lr"):
             client.log_param(parent, key, getattr(plan, key))
     done = {run.data.tags[_ROW] for run in runs if _ROW in run.data.tags and run.info.status == "FINISHED"}
     logged = 0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hpml_sim.errors import HpmlError
 
-MOST_BLOCKS = (2**31 - 1, 65535, 65535)
+MAX_BLOCKS = (2**31 - 1, 65535, 65535)
 """Blocks of a grid in x, y, z. Source: CUDA C++ Programming Guide, table "Technical Specifications per Compute
 Capability", the same for compute capability 5.0 to 12.x."""
 
@@ -63,10 +63,10 @@ def launch(kernel: Any, blocks: tuple[int, ...], threads: tuple[int, ...], *argu
     """
     if 0 in blocks:
         return
-    if any(n > most for n, most in zip(blocks, MOST_BLOCKS, strict=False)):
+    if any(n > most for n, most in zip(blocks, MAX_BLOCKS, strict=False)):
         raise HpmlError(
             f"{kernel.py_func.__name__}: the shape needs a grid of {' x '.join(map(str, blocks))} blocks, CUDA allows "
-            f"{' x '.join(map(str, MOST_BLOCKS[: len(blocks)]))}; split the batch"
+            f"{' x '.join(map(str, MAX_BLOCKS[: len(blocks)]))}; split the batch"
         )
     if SIMULATED:
         _simulate(kernel, blocks, threads, arguments)

@@ -20,17 +20,17 @@ _SMALLEST = 1 << 20
 """Bytes below which the allocator keeps its pages anyway."""
 _ALIGNMENT = 64
 """Bytes of a cache line: a vector that lies across two of them costs two accesses."""
-_MOST_FREE = 1 << 29
+_MAX_FREE = 1 << 29
 """Bytes that may lie unused; beyond, the oldest blocks go back to the system."""
 
 
 class Blocks:
     """Blocks of memory by size; safe to use from several threads."""
 
-    def __init__(self, most_free: int = _MOST_FREE):
+    def __init__(self, max_free: int = _MAX_FREE):
         self._free: deque[np.ndarray] = deque()
-        self._most_free = most_free
-        self._lock = threading.RLock()  # a finaliser may run while this thread holds it
+        self._max_free = max_free
+        self._lock = threading.RLock()  # a finalizer may run while this thread holds it
 
     @property
     def free_bytes(self) -> int:
@@ -69,7 +69,7 @@ class Blocks:
         with self._lock:
             self._free.append(block)
             total = sum(other.nbytes for other in self._free)
-            while total > self._most_free and self._free:
+            while total > self._max_free and self._free:
                 total -= self._free.popleft().nbytes
 
 

@@ -1,6 +1,6 @@
 """Leaky neurons on a CUDA device, or on numba's simulator (NUMBA_ENABLE_CUDASIM=1); the equations stand in `lif.py`.
 
-One thread a neuron, time inside it: the threads of a warp read neighbours in memory at every step. Arithmetic
+One thread a neuron, time inside it: the threads of a warp read neighbors in memory at every step. Arithmetic
 intensity: forward 7 FLOP on 12 bytes (current in, spike and membrane out), 0.6 FLOP a byte; backward 14 on 12, 1.2.
 Limit: memory, where an H200 needs 14 (67 TFLOP/s over 4.8 TB/s).
 

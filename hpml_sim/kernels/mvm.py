@@ -45,9 +45,9 @@ def mvm(
     scale: Tensor,
     *,
     dac_gain: float,
-    dac_top: int,
+    dac_qmax: int,
     adc_gain: float,
-    adc_top: int,
+    adc_qmax: int,
     sigma: float = 0.0,
     normal: Normal | None = None,
     slices: int = 1,
@@ -99,12 +99,12 @@ def mvm(
         some = min(together, chips - begin)
         part = slice(begin * groups, (begin + some) * groups)
         c, w, n = codes[: some * groups], y[: some * groups], noise[: some * groups]
-        dac(x[part], dac_gain, dac_top, c)
+        dac(x[part], dac_gain, dac_qmax, c)
         torch.bmm(c.flatten(0, 1), weights[part.start * tiles : part.stop * tiles], out=w.flatten(0, 1))
         if draw is not None:
             for chip, buffer in enumerate(n.unflatten(0, (some, groups)), begin):
                 draw(chip, buffer)
-        adc(w, n, draw is not None, sigma, adc_gain, adc_top, scale[part], z_groups[part])
+        adc(w, n, draw is not None, sigma, adc_gain, adc_qmax, scale[part], z_groups[part])
     return z
 
 

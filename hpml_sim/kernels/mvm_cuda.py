@@ -9,7 +9,7 @@ H200 needs 14 (67 TFLOP/s over 4.8 TB/s).
 
 What a memory-bound kernel must do is keep enough on its way: bandwidth x latency, 4.8 TB/s x 0.7 us over 132
 multiprocessors, is 25 kB each. So a thread keeps to one column and goes down some vectors: the threads of a warp read
-neighbours in memory, and no thread divides to find its place in every value (four 64-bit divisions cost five times what
+neighbors in memory, and no thread divides to find its place in every value (four 64-bit divisions cost five times what
 the memory took on an H200). The DAC's loads stand before its stores, which none may overtake. The ADC adds up tiles and
 stores nothing until the end, and there the compiler moved each load down to its use: 5 at a time of 8, and 0.66 of a
 copy's bandwidth (H200). So it fetches the next tile's readings while it converts this one's: these cannot move.
@@ -83,7 +83,7 @@ def _adc_kernel(double: bool, noisy: bool) -> Any:
         place = cuda.local.array(_ADC_VECTORS, numba.uint64)
         tiles, slices, vectors, cols = unsigned(tiles), unsigned(slices), unsigned(vectors), unsigned(cols)
         columns, turns = slices * cols, tiles * slices
-        # Blocks that start together read one vector's neighbours, not the same columns of vectors far apart.
+        # Blocks that start together read one vector's neighbors, not the same columns of vectors far apart.
         across = (cols + side - one) // side
         block, g = unsigned(cuda.blockIdx.x), unsigned(cuda.blockIdx.y)
         first = block // across * down

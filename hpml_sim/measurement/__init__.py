@@ -1,7 +1,7 @@
 """What this machine can measure: time by a clock, energy by NVML or RAPL; what it cannot is None, with a reason.
 
 meters/energy.py    one class a power meter: NVML (NVIDIA GPUs), RAPL (Intel and AMD processors)
-meters/measure.py   `measure`: repeated, warmed-up, synchronised timing of a model, with the meters running, idle apart
+meters/measure.py   `measure`: repeated, warmed-up, synchronized timing of a model, with the meters running, idle apart
 meters/own_process.py  `measure_in_own_process`: the same in a fresh process, as `compare` measures
 meters/batches.py   `measure_batches`: the best batch, found by measuring
 """

@@ -47,7 +47,7 @@ def measure_batches(
     batches: Sequence[int] = BATCHES,
     min_window_s: float = 0.2,
     windows: int = 3,
-    most_call_s: float = 2.0,
+    max_call_s: float = 2.0,
 ) -> BatchSweep:
     """Measure a model at growing batches, until it is no longer worth it.
 
@@ -73,8 +73,8 @@ def measure_batches(
             measured.append(measure(model, sample + 1e-3 * noise, min_window_s=min_window_s, windows=windows))
         except torch.OutOfMemoryError:
             return BatchSweep(tuple(measured), f"batch {batch} does not fit the memory of {sample.device}")
-        if measured[-1].latency_s > most_call_s:
-            return BatchSweep(tuple(measured), f"a call of batch {batch} took more than {most_call_s:g} s")
+        if measured[-1].latency_s > max_call_s:
+            return BatchSweep(tuple(measured), f"a call of batch {batch} took more than {max_call_s:g} s")
         best = max(m.throughput_hz for m in measured)
         if len(measured) > 3 and all(m.throughput_hz < SATURATED * best for m in measured[-2:]):
             return BatchSweep(tuple(measured), f"throughput had fallen at two batches in a row, the last {batch}")

@@ -76,7 +76,7 @@ class Ceilings:
     cache_bandwidth: Band | None
     idle_w: float | None
     active_w: float | None
-    most_w: float | None
+    max_w: float | None
     byte_j: float | None
     power_how: str
 
@@ -112,11 +112,11 @@ def measure_ceilings(
         name: rate for name in _precisions(where) if (rate := _rate(where, name, size)) is not None
     }
     launch_s, call_s = _launches(where, size.window_s)
-    active_w = most_w = byte_j = None
+    active_w = max_w = byte_j = None
     if idle_w is not None:
         small, wait = torch.zeros(16, device=where), _wait(where)
         active_w = max(0.0, _watts(meter, lambda: (small.add_(1), wait()), 2 * size.window_s) - idle_w)
-        most_w = _most_w(where, meter, size)
+        max_w = _max_w(where, meter, size)
         byte_j = _byte_j(where, meter, size, idle_w + active_w)
     return Ceilings(
         device=where.type,
@@ -132,7 +132,7 @@ def measure_ceilings(
         cache_bandwidth=None if gpu else _cache_bandwidth(where, size),
         idle_w=idle_w,
         active_w=active_w,
-        most_w=most_w,
+        max_w=max_w,
         byte_j=byte_j,
         power_how=reason or f"measured:{meter.name}",
     )
@@ -252,7 +252,7 @@ def _watts(meter: Meter, work: Callable[[], object], seconds: float) -> float:
     return (meter.energy_j() - before) / (time.perf_counter() - start)
 
 
-def _most_w(device: torch.device, meter: Meter, size: Size) -> float:
+def _max_w(device: torch.device, meter: Meter, size: Size) -> float:
     if device.type == "cuda":
         import pynvml
 
@@ -265,12 +265,12 @@ def _most_w(device: torch.device, meter: Meter, size: Size) -> float:
 def _byte_j(device: torch.device, meter: Meter, size: Size, without_w: float) -> float:
     source = torch.rand(size.copy_bytes // 4, device=device)
     target, wait = torch.zeros_like(source), _wait(device)
-    copied, start, before = 0, time.perf_counter(), meter.energy_j()
+    clone, start, before = 0, time.perf_counter(), meter.energy_j()
     while time.perf_counter() - start < 4 * size.window_s:
         target.copy_(source)
         wait()
-        copied += 2 * size.copy_bytes
-    return max(0.0, (meter.energy_j() - before - without_w * (time.perf_counter() - start)) / copied)
+        clone += 2 * size.copy_bytes
+    return max(0.0, (meter.energy_j() - before - without_w * (time.perf_counter() - start)) / clone)
 
 
 # --------------------------------------------------------------------------------------------------------------- memory

@@ -70,7 +70,7 @@ def ceilings_card(ceilings: Ceilings, name: str) -> str:
     lines += _quantity("launch_time", ceilings.launch_s * 1e6, "us", "one more small layer in an eager chain")
     if ceilings.device == "cuda":
         lines += _quantity("dispatch_time", ceilings.launch_s * 1e6, "us", "the same: the host's time")
-    lines += _quantity("call_time", ceilings.call_s * 1e6, "us", "an eager call besides its layers, synchronised")
+    lines += _quantity("call_time", ceilings.call_s * 1e6, "us", "an eager call besides its layers, synchronized")
     lines += [
         "",
         "[sources.here]",
@@ -97,10 +97,10 @@ def _power_limits(ceilings: Ceilings) -> list[str]:
 
 
 def _power(ceilings: Ceilings) -> list[str]:
-    if ceilings.idle_w is not None and ceilings.active_w is not None and ceilings.most_w is not None:
+    if ceilings.idle_w is not None and ceilings.active_w is not None and ceilings.max_w is not None:
         most = "the board's limit" if ceilings.device == "cuda" else "a large product on all threads"
         return [
-            *_quantity("power_max", _exactly(ceilings.most_w), "W", f"{ceilings.power_how}: {most}"),
+            *_quantity("power_max", _exactly(ceilings.max_w), "W", f"{ceilings.power_how}: {most}"),
             *_quantity("power_idle", _exactly(ceilings.idle_w), "W", f"{ceilings.power_how}: nothing runs"),
             *_quantity("power_active", _exactly(ceilings.active_w), "W", f"{ceilings.power_how}: small operators only"),
             *_quantity(

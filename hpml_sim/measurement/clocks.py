@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement.machine import cpu_name
 from hpml_sim.measurement.power import Meter, meter_for
@@ -56,14 +56,14 @@ class Measurement:
     throughput_hz: float
     calls: int
     energy_j: float | None
-    energy_how: str | None
+    energy_provenance: str | None
     energy_reason: str
     window_s: float
     samples_s: tuple[float, ...] = field(repr=False)
     idle_power_w: float | None = None
     energy_without_idle_j: float | None = None
     windows: tuple[Window, ...] = field(default=(), repr=False)
-    how: str = "measured:clock"
+    provenance: str = "measured:clock"
 
 
 def measure(
@@ -107,7 +107,7 @@ def measure(
     read = meter.energy_j if available.ok else None
     length = min_window_s or (POWER_WINDOW_S if available.ok else CLOCK_WINDOW_S)
     call = _Call(model, example)
-    with observed(model):
+    with eval_mode(model):
         idle_w = None if read is None else _idle_power_w(read, length)
         warm = time.perf_counter() + warmup_s
         call.repeat(lambda: time.perf_counter() >= warm)
@@ -131,7 +131,7 @@ def measure(
         throughput_hz=batch / p50,
         calls=len(call.samples_s),
         energy_j=float(np.median(joules)) if joules else None,
-        energy_how=f"measured:{meter.name}" if available.ok else None,
+        energy_provenance=f"measured:{meter.name}" if available.ok else None,
         energy_reason=available.reason,
         window_s=sum(w.seconds for w in measured),
         samples_s=tuple(call.samples_s),
@@ -142,7 +142,7 @@ def measure(
 
 
 class _Call:
-    """Forward passes, each synchronised and timed."""
+    """Forward passes, each synchronized and timed."""
 
     def __init__(self, model: nn.Module, example: Tensor):
         self._model, self._example = model, example

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement.clocks import Measurement, measure
 from hpml_sim.networks.importing import sent_whole
@@ -56,7 +56,7 @@ def measure_in_own_process(
     try:
         cpu = [example.cpu() for example in examples]
         with sent_whole():
-            sent = cloudpickle.dumps((copied(model).cpu(), cpu, where, torch.get_num_threads(), options))
+            sent = cloudpickle.dumps((clone(model).cpu(), cpu, where, torch.get_num_threads(), options))
     except Exception as error:  # pickle raises whatever the object's own methods raise
         raise HpmlError(
             f"measure in a process of its own: {type(model).__name__} cannot be sent there "

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement.machine import cpu_name
 
@@ -79,7 +79,7 @@ def profile(model: nn.Module, example: Tensor, *, calls: int = 30, trace: str | 
     if not leaves or leaves.keys() == {""}:
         raise HpmlError(f"profile: {type(model).__name__} has no layers inside; profile a network that holds it")
     gpu = example.device.type == "cuda"
-    with observed(model):
+    with eval_mode(model):
         for _ in range(max(3, calls // 10)):
             model(example)
         call_s = float(np.median([_timed(model, example) for _ in range(calls)]))

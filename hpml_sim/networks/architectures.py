@@ -1,7 +1,7 @@
 """Known networks by name, built without weights on `torch.device("meta")`: for counting, never for running.
 
 module, example = shape("llama-3-70b", phase="decode", context=8192)
-census(module, data=example)
+workload(module, data=example)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 Phase = Literal["prefill", "decode"]
 
 
-class Shape(NamedTuple):
+class Architecture(NamedTuple):
     """A network without weights and one sample to count it with.
 
     Attributes:
@@ -54,11 +54,13 @@ class Known:
     dtype: torch.dtype = field(default=torch.float32)
 
 
-def shape(name: str, *, sequence: int | None = None, phase: Phase = "prefill", context: int | None = None) -> Shape:
+def shape(
+    name: str, *, sequence: int | None = None, phase: Phase = "prefill", context: int | None = None
+) -> Architecture:
     """A network by name, and a sample for it.
 
     Args:
-        name: one of `SHAPES`.
+        name: one of `ARCHITECTURES`.
         sequence: tokens of the sample (language models, prefill); None takes the usual number.
         phase: "prefill" reads `sequence` tokens at once and gives the logits of the last one; "decode" reads one new
             token against a key-value cache of `context` tokens, and attends to these and to itself.
@@ -72,11 +74,11 @@ def shape(name: str, *, sequence: int | None = None, phase: Phase = "prefill", c
         >>> sum(p.numel() for p in shape("resnet50").module.parameters())
         25557032
     """
-    if name not in SHAPES:
-        raise UnknownNameError("network", name, SHAPES)
+    if name not in ARCHITECTURES:
+        raise UnknownNameError("network", name, ARCHITECTURES)
     if phase not in ("prefill", "decode"):
         raise UnknownNameError("phase", phase, ("prefill", "decode"))
-    known = SHAPES[name]
+    known = ARCHITECTURES[name]
     decode = phase == "decode"
     if decode and not known.decodes:
         raise HpmlError(f"{name}: phase='decode' needs a network that generates text: {', '.join(_generating())}")
@@ -99,7 +101,7 @@ def shape(name: str, *, sequence: int | None = None, phase: Phase = "prefill", c
             example = torch.empty(1, tokens, dtype=torch.long)
         else:
             example = torch.empty(1, *known.image, dtype=known.dtype)
-    return Shape(module.to(known.dtype).eval().requires_grad_(False), (example,))
+    return Architecture(module.to(known.dtype).eval().requires_grad_(False), (example,))
 
 
 # ----------------------------------------------------------------------------------------------------- images and sound
@@ -359,7 +361,7 @@ _LLAMA_SOURCE = (
     "weights (128,256), context of Llama 3.1"
 )
 
-SHAPES: dict[str, Known] = {
+ARCHITECTURES: dict[str, Known] = {
     "resnet18": Known(
         partial(resnet, (2, 2, 2, 2), bottleneck=False),
         "K. He et al., 'Deep residual learning for image recognition', CVPR 2016, Table 1; torchvision's resnet18",
@@ -428,4 +430,4 @@ SHAPES: dict[str, Known] = {
 
 
 def _generating() -> list[str]:
-    return [name for name, known in SHAPES.items() if known.decodes]
+    return [name for name, known in ARCHITECTURES.items() if known.decodes]

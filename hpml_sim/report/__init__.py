@@ -4,7 +4,7 @@
 - `plots`: matplotlib figures; `plots.to_svg(figure)` gives the same bytes for the same figure
 - `html.write_report(rows, path)`: one offline HTML file; `_cells.py` makes its table, `_page_plots.py` its plots,
   `_sections.py` the rest, `report.html.j2`, `.css` and `.js` the page
-- `summary.summarise(rows)`: what all three are made from: one `TargetSummary` a target, aggregated over seeds
+- `summary.summarize(rows)`: what all three are made from: one `TargetSummary` a target, aggregated over seeds
 
 Nothing is imported here: matplotlib and jinja2 load only when they are needed.
 """

@@ -30,7 +30,7 @@ class Line:
     """One line of the table: a target at one batch, known in one way."""
 
     target: TargetSummary
-    how: str
+    provenance: str
     scope: str
     batch: int | None
     cells: tuple[Cell, ...]
@@ -60,9 +60,13 @@ def table_lines(
     accuracies = tuple(_accuracy_cell(target, time, notes) for time in times)
     costs: Sequence[Cost | None] = target.costs or [None]
     for cost in costs:
-        how, scope, batch = ("none", target.card.scope, None) if cost is None else (cost.how, cost.scope, cost.batch)
-        words = " ".join((target.name, target.card.name, target.card.title, target.card.kind, scope, how)).lower()
-        yield Line(target, how, scope, batch, (*accuracies, *_cost_cells(target, cost, notes, sources)), words)
+        provenance, scope, batch = (
+            ("none", target.card.scope, None) if cost is None else (cost.provenance, cost.scope, cost.batch)
+        )
+        words = " ".join(
+            (target.name, target.card.name, target.card.title, target.card.kind, scope, provenance)
+        ).lower()
+        yield Line(target, provenance, scope, batch, (*accuracies, *_cost_cells(target, cost, notes, sources)), words)
 
 
 def _accuracy_cell(target: TargetSummary, time: float | None, notes: Notes) -> Cell:
@@ -80,13 +84,13 @@ def _cost_cells(
     if cost is None:
         return (Cell("—"),) * 4
     cite: tuple[int, ...] = ()
-    if cost.how == "estimated":
+    if cost.provenance == "estimated":
         used = [e for e in target.estimates if e.batch == cost.batch]
         keys = {key for e in used for term in e.terms for key in term.sources}
         cite = tuple(sorted({sources[(k, t)].number for e in used for k, t in e.sources.items() if k in keys}))
     if cost.energy_j is None:
         reason = cost.energy_reason or "the card has no figure for it"
-        energy = Cell("—", note=notes.number(f"no energy {cost.how}: {reason}", target.name))
+        energy = Cell("—", note=notes.number(f"no energy {cost.provenance}: {reason}", target.name))
     else:
         energy = _banded(cost.energy_j, "J", cite)
     area = Cell("—")

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_MOST_DRAWN = 16
+_MAX_DRAWN = 16
 """Targets in the plots over time and by part: more would be neither seen nor light enough to send."""
-_MOST_POINTS = 32
-_MOST_ROOFS = 6
+_MAX_POINTS = 32
+_MAX_ROOFS = 6
 
 
 def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, dict[str, Any]]:
     """Name of the plot -> its two widths as SVG, its words, its legend, and which targets it leaves out."""
     roofed = [t for t in targets if any(True for _ in plots.layer_points(t))]
     costed = [t for t in targets if t.supported and any(c.energy_j for c in t.costs)]
-    points = set(plots.notable(costed, _MOST_POINTS))
-    drawn = set(plots.notable(targets, _MOST_DRAWN))
-    roofs = set(plots.notable(roofed, _MOST_ROOFS))
+    points = set(plots.notable(costed, _MAX_POINTS))
+    drawn = set(plots.notable(targets, _MAX_DRAWN))
+    roofs = set(plots.notable(roofed, _MAX_ROOFS))
     seen = [t for t in targets if t.name in drawn]
     alts = {
         "time": " ".join(["Accuracy over time.", *findings.accuracy(targets), *findings.drift(targets)]),
@@ -104,6 +104,6 @@ _SHAPES = {
 def swatch(target: TargetSummary) -> Markup:
     """The marker that stands for the target in the plots."""
     style = plots.style_of(target)
-    colour = style.colour.replace("#0072b2", "var(--plot-blue)")
+    color = style.color.replace("#0072b2", "var(--plot-blue)")
     shape = _SHAPES[style.marker]
-    return Markup(f'<svg class="swatch" viewBox="0 0 14 14" aria-hidden="true" style="fill:{colour}">{shape}</svg>')
+    return Markup(f'<svg class="swatch" viewBox="0 0 14 14" aria-hidden="true" style="fill:{color}">{shape}</svg>')

@@ -95,7 +95,7 @@ def said_once(pairs: Iterable[tuple[str, T]]) -> list[tuple[list[str], T]]:
 
 def limits(target: TargetSummary) -> list[str]:
     """What the figures of a target leave out, what they take for granted, and notes."""
-    left_out = [sentence for e in target.estimates for sentence in e.not_counted]
+    left_out = [sentence for e in target.estimates for sentence in e.excluded]
     assumed = [f"Assumed: {sentence}" for e in target.estimates for sentence in e.assumptions]
     return distinct([*left_out, *assumed, *target.notes])
 
@@ -108,7 +108,7 @@ def beside(targets: list[TargetSummary]) -> list[tuple[TargetSummary, str, BandR
         if first is None:
             continue
         total = first.energy_j.nominal if first.energy_j else 0.0
-        for name, band in first.apart.items():
+        for name, band in first.reported_separately.items():
             head, _, unit = name.rpartition("_")
             unit = _UNITS.get(unit, "")
             ratio = _ratio(band.nominal / total) if unit == "J" and total else "—"
@@ -163,7 +163,7 @@ def _named_value(name: str, value: float) -> tuple[str, str]:
         return "weights stay in the cache", "yes" if value else "no"
     if head and unit in _UNITS:
         return head.replace("_", " "), si_page(value, _UNITS[unit])
-    if unit in ("share", "utilisation"):
+    if unit in ("share", "utilization"):
         return name.replace("_", " "), f"{percent(value, 1)} %"
     return name.replace("_", " "), _value(name, value)
 
@@ -173,18 +173,18 @@ def _value(name: str, value: Any) -> str:
         return "—"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    if "utilisation" in name:
+    if "utilization" in name:
         return f"{percent(value, 1)} %"
     return f"{value:,.0f}" if float(value).is_integer() else digits(value)
 
 
 def origins(targets: list[TargetSummary]) -> dict[str, str]:
     """What stands behind each of the three passes in this run, in words."""
-    estimated = distinct(c.origin for t in targets for c in t.costs if c.how == "estimated")
-    measured = distinct(c.origin for t in targets for c in t.costs if c.how == "measured")
+    estimated = distinct(c.origin for t in targets for c in t.costs if c.provenance == "estimated")
+    measured = distinct(c.origin for t in targets for c in t.costs if c.provenance == "measured")
     devices = distinct(c.device for t in targets for c in t.costs if c.device)
     return {
-        "estimated": listing([how.removeprefix("estimated:") for how in estimated]),
+        "estimated": listing([provenance.removeprefix("estimated:") for provenance in estimated]),
         "measured": ", ".join(measured),
         "device": listing(devices),
     }

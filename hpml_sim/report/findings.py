@@ -101,7 +101,7 @@ def first_costs(targets: Sequence[TargetSummary]) -> dict[str, list[_Ranked]]:
     """Scope -> estimated costs at the smallest batch, lowest energy first; scopes from the smallest to the largest."""
     groups: dict[str, list[_Ranked]] = {}
     for target in targets:
-        estimated = [c for c in target.costs if c.how == "estimated"]
+        estimated = [c for c in target.costs if c.provenance == "estimated"]
         if estimated and estimated[0].energy_j is not None:
             groups.setdefault(estimated[0].scope, []).append((target, estimated[0], estimated[0].energy_j))
     ordered = sorted(groups.items(), key=lambda item: SCOPES.index(item[0]) if item[0] in SCOPES else len(SCOPES))
@@ -128,7 +128,7 @@ def energy(targets: Sequence[TargetSummary]) -> list[str]:
 
 
 def _step(lower: _Ranked, higher: _Ranked) -> str:
-    """How far apart two neighbours of one scope are, or that their bands leave it open."""
+    """How far apart two neighbors of one scope are, or that their bands leave it open."""
     if higher[2].low <= lower[2].high or lower[2].nominal <= 0:
         return f"the bands of {lower[0].name} and {higher[0].name} overlap, so no order between them"
     ratio = digits(higher[2].nominal / lower[2].nominal, 2)
@@ -139,7 +139,7 @@ def batches(targets: Sequence[TargetSummary]) -> list[str]:
     """What batching saves the targets that can batch, and whom they then overtake."""
     parts, overtaken = [], []
     for target in targets:
-        estimated = [c for c in target.costs if c.how == "estimated"]
+        estimated = [c for c in target.costs if c.provenance == "estimated"]
         if len(estimated) > 1 and estimated[0].energy_j and estimated[-1].energy_j:
             one, best = estimated[0].energy_j, estimated[-1].energy_j
             parts.append(
@@ -159,7 +159,7 @@ def batches(targets: Sequence[TargetSummary]) -> list[str]:
 def _overtaken(target: TargetSummary, targets: Sequence[TargetSummary]) -> list[str]:
     """Who takes less energy at batch 1, but more where each has its best batch, whatever the bands allow."""
     firsts = {t.name: band for found in first_costs(targets).values() for t, _, band in found}
-    bests = {t.name: [c for c in t.costs if c.how == "estimated"][-1] for t in targets if t.name in firsts}
+    bests = {t.name: [c for c in t.costs if c.provenance == "estimated"][-1] for t in targets if t.name in firsts}
     mine = bests[target.name]
     return [
         name
@@ -176,13 +176,13 @@ def measured(targets: Sequence[TargetSummary]) -> list[str]:
     """What the clock and the meter of this machine said, beside the estimate of the same target."""
     parts = []
     for target in targets:
-        found = [c for c in target.costs if c.how == "measured"]
+        found = [c for c in target.costs if c.provenance == "measured"]
         if not found:
             continue
         clock = found[0]
         what = "One inference" if clock.batch == 1 else f"One batch of {clock.batch:,}"
         text = f"{what} on {target.name} took {figure(clock.latency_s, 's')} on {clock.device}"
-        estimate = next((c for c in target.costs if c.how == "estimated" and c.batch == clock.batch), None)
+        estimate = next((c for c in target.costs if c.provenance == "estimated" and c.batch == clock.batch), None)
         if estimate is not None:
             inside = estimate.latency_s.low <= clock.latency_s.nominal <= estimate.latency_s.high
             where = "inside" if inside else "outside"

@@ -30,7 +30,7 @@ from hpml_sim.report._sections import (
     sources,
 )
 from hpml_sim.report.plots import layer_points
-from hpml_sim.report.summary import SCOPES, TargetSummary, summarise, times_of
+from hpml_sim.report.summary import SCOPES, TargetSummary, summarize, times_of
 from hpml_sim.results import Row
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def render_report(rows: Sequence[Row], *, title: str | None = None, run: dict[st
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    targets = summarise(rows)
+    targets = summarize(rows)
     environment = Environment(
         loader=PackageLoader("hpml_sim", "report"),
         autoescape=True,
@@ -120,7 +120,7 @@ def _context(
         "lines": lines,
         "notes": notes.texts,
         "scopes": sorted({line.scope for line in lines}, key=_scope_order),
-        "hows": distinct(line.how for line in lines),
+        "hows": distinct(line.provenance for line in lines),
         "plots": page_plots(rows, targets),
         "sources": cited.values(),
         "source_numbers": {key: source.number for key, source in cited.items()},
@@ -153,7 +153,7 @@ def _scope_order(scope: str) -> int:
 
 
 def _scopes_of(target: TargetSummary) -> set[str]:
-    return {c.scope for c in target.costs if c.how == "estimated"} or {target.card.scope}
+    return {c.scope for c in target.costs if c.provenance == "estimated"} or {target.card.scope}
 
 
 def _compared(rows: Sequence[Row], targets: list[TargetSummary], models: list[str], data: list[str]) -> str:

@@ -59,7 +59,7 @@ class Cost:
         energy_reason: why there is no energy.
     """
 
-    how: Literal["estimated", "measured"]
+    provenance: Literal["estimated", "measured"]
     origin: str
     scope: str
     batch: int
@@ -125,13 +125,13 @@ class TargetSummary:
         """Accuracy at a time; a target that does not drift has the same at all."""
         return self.accuracy.get(time_s) if self.drifts else self.accuracy.get(None)
 
-    def cost(self, how: str, batch: int | None = 1) -> Cost | None:
+    def cost(self, provenance: str, batch: int | None = 1) -> Cost | None:
         """The cost known in one way at a batch size (None: the best batch), or None."""
-        found = [c for c in self.costs if c.how == how and (batch is None or c.batch == batch)]
+        found = [c for c in self.costs if c.provenance == provenance and (batch is None or c.batch == batch)]
         return found[-1] if found else None
 
 
-def summarise(rows: Sequence[Row], only: Collection[str] | None = None) -> list[TargetSummary]:
+def summarize(rows: Sequence[Row], only: Collection[str] | None = None) -> list[TargetSummary]:
     """One summary a target, in the order in which the targets first appear.
 
     Args:
@@ -145,7 +145,7 @@ def summarise(rows: Sequence[Row], only: Collection[str] | None = None) -> list[
         raise HpmlError("no result rows to show: the run has not finished its first row; run it (again, with --resume)")
     names = list(dict.fromkeys(row.target for row in rows))
     return [
-        _summarise([r for r in rows if r.target == name], index)
+        _summarize([r for r in rows if r.target == name], index)
         for index, name in enumerate(names)
         if only is None or name in only
     ]
@@ -156,7 +156,7 @@ def times_of(targets: Sequence[TargetSummary]) -> list[float]:
     return sorted({time for target in targets for time in target.accuracy if time is not None})
 
 
-def _summarise(rows: list[Row], index: int) -> TargetSummary:
+def _summarize(rows: list[Row], index: int) -> TargetSummary:
     first = rows[0]
     times = sorted({r.time_s for r in rows}, key=lambda t: -1.0 if t is None else t)
     by_seed = {r.seed: r for r in reversed(rows) if r.estimates or r.measurements}  # the first such row of each seed
@@ -248,8 +248,8 @@ def _estimated(rows: list[Row]) -> list[Cost]:
     rates = {batch: _must(_band([e.throughput_hz for e in group])) for batch, group in groups.items()}
     return [
         Cost(
-            how="estimated",
-            origin=groups[batch][0].how,
+            provenance="estimated",
+            origin=groups[batch][0].provenance,
             scope=groups[batch][0].scope,
             batch=batch,
             energy_j=_band([e.energy_j for e in groups[batch]]),
@@ -279,10 +279,10 @@ def _measured(rows: list[Row]) -> list[Cost]:
             for m in group
         ]
         energy = [exact(m.energy_j) if m.energy_j is not None else None for m in group]
-        origins = _unique([group[0].how, *([group[0].energy_how] if group[0].energy_how else [])])
+        origins = _unique([group[0].provenance, *([group[0].energy_provenance] if group[0].energy_provenance else [])])
         costs.append(
             Cost(
-                how="measured",
+                provenance="measured",
                 origin=", ".join(origins),
                 scope="this machine",
                 batch=batch,

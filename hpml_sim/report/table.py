@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpml_sim.report._format import digits, listing, names, percent, si, span, time_label
-from hpml_sim.report.summary import Cost, TargetSummary, summarise, times_of
+from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
 from hpml_sim.results import Row
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def comparison_table(rows: Sequence[Row], *, width: int | None = None, all_notes
         HpmlError: there are no rows.
     """
     width = width or get_console().width
-    targets = summarise(rows)
+    targets = summarize(rows)
     times: list[float | None] = [*times_of(targets)] or [None]
     roomy, gap, words = True, 2, _WORDS
     columns, notes = _columns(targets, times, words, roomy)
@@ -116,7 +116,7 @@ def _columns(
         label = "accuracy %" if time is None else f"{time_label(time)} %" if roomy else time_label(time)
         head, _, unit = label.rpartition(" ")
         columns.append(_Column(_two(head, unit), f"accuracy at {label.removesuffix(' %')}", "right", []))
-    columns.append(_Column(_two("batch", "how"), "batch", "left", []))
+    columns.append(_Column(_two("batch", "provenance"), "batch", "left", []))
     columns += [_Column(_two(name, unit), name, "right", []) for name, unit in _COSTS]
     for target in targets:
         for position, cost in enumerate(target.costs or [None]):
@@ -164,15 +164,15 @@ def _accuracy(target: TargetSummary, time: float | None, notes: _Footnotes) -> T
 def _cost(target: TargetSummary, cost: Cost | None, words: dict[str, str], notes: _Footnotes) -> list[Text]:
     if cost is None:
         return [Text("—") for _ in range(5)]
-    how = words[cost.how]
+    provenance = words[cost.provenance]
     if cost.energy_j is None:
         reason = cost.energy_reason or "the card has no figure"
-        energy = Text(f"—{notes.mark(f'no energy {cost.how}: {reason}', target.name)}")
+        energy = Text(f"—{notes.mark(f'no energy {cost.provenance}: {reason}', target.name)}")
     else:
         energy = _banded(cost.energy_j, "J")
     area = Text("—") if cost.area_mm2 is None else _two(digits(cost.area_mm2.nominal), span(cost.area_mm2, figures=2))
     return [
-        _two(str(cost.batch), how, style="bold" if cost.how == "measured" else ""),
+        _two(str(cost.batch), provenance, style="bold" if cost.provenance == "measured" else ""),
         energy,
         _banded(cost.latency_s, "s"),
         _banded(cost.throughput_hz, ""),
@@ -199,7 +199,7 @@ def _caption(
     lines.append(f"{words['estimated']}: from the device card, low to high is its band; best batch = highest rate")
     if devices:
         lines.append(f"{words['measured']}: on {devices}, low to high is the 10th to 90th percentile")
-    scopes = list(dict.fromkeys(c.scope for t in targets for c in t.costs if c.how == "estimated"))
+    scopes = list(dict.fromkeys(c.scope for t in targets for c in t.costs if c.provenance == "estimated"))
     if len(scopes) > 1:
         lines.append(f"scopes here: {listing(scopes)}; figures of different scope are not ranked")
     lines += [f"{t.name}: {t.card.title}" for t in targets]

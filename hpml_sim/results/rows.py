@@ -114,9 +114,9 @@ class RoofRow(_Model):
 
 
 class EstimateRow(_Model):
-    """What the equations gave: see `hpml_sim.cost.Estimate`. `how` is `estimated:<card>`."""
+    """What the equations gave: see `hpml_sim.cost.Estimate`. `provenance` is `estimated:<card>`."""
 
-    how: str
+    provenance: str
     scope: str
     batch: int
     energy_j: BandRow | None
@@ -125,10 +125,10 @@ class EstimateRow(_Model):
     area_mm2: BandRow | None
     terms: list[TermRow]
     mapping: dict[str, float]
-    not_counted: list[str]
+    excluded: list[str]
     sources: dict[str, str]
     assumptions: list[str] = []
-    apart: dict[str, BandRow] = {}
+    reported_separately: dict[str, BandRow] = {}
     roof: RoofRow | None = None
 
 
@@ -138,7 +138,7 @@ class MeasurementRow(_Model):
     `energy_j` is None where there is no meter; `energy_reason` says why.
     """
 
-    how: str
+    provenance: str
     device: str
     batch: int
     latency_s: Finite
@@ -147,7 +147,7 @@ class MeasurementRow(_Model):
     throughput_hz: Finite
     calls: int
     energy_j: Finite | None
-    energy_how: str | None
+    energy_provenance: str | None
     energy_reason: str
     idle_power_w: float | None = None
     energy_without_idle_j: float | None = None
@@ -389,7 +389,7 @@ def _flat(row: Row) -> Iterator[dict[str, Any]]:
         # spikes on crossbars are estimated from the crossbar's card, whose scope may be another than the target's
         scope = estimate.scope if estimate else row.card.scope
         line: dict[str, Any] = {**head, "batch": batch, "scope": scope}
-        line["estimate_how"] = estimate.how if estimate else None
+        line["estimate_provenance"] = estimate.provenance if estimate else None
         for name in ("energy_j", "latency_s", "throughput_hz", "area_mm2"):
             band = getattr(estimate, name) if estimate else None
             for bound in ("low", "nominal", "high"):
@@ -397,7 +397,7 @@ def _flat(row: Row) -> Iterator[dict[str, Any]]:
         line["measured_latency_s"] = measurement.latency_s if measurement else None
         line["measured_throughput_hz"] = measurement.throughput_hz if measurement else None
         line["measured_energy_j"] = measurement.energy_j if measurement else None
-        line["measured_how"] = measurement.how if measurement else None
+        line["measured_provenance"] = measurement.provenance if measurement else None
         line["measured_on"] = measurement.device if measurement else None
         line["notes"] = " ".join(row.notes)
         yield line

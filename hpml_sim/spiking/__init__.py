@@ -50,10 +50,10 @@ from hpml_sim.spiking.neurons import LeakyIntegrators as LeakyIntegrators
 from hpml_sim.spiking.neurons import LeakyNeurons as LeakyNeurons
 from hpml_sim.spiking.relu_conversion import calibrated as calibrated
 from hpml_sim.spiking.state import State as State
-from hpml_sim.spiking.state import continued as continued
 from hpml_sim.spiking.state import detached as detached
 from hpml_sim.spiking.state import reset as reset
-from hpml_sim.spiking.time_folding import BatchNormInTime as BatchNormInTime
-from hpml_sim.spiking.time_folding import DropoutInTime as DropoutInTime
-from hpml_sim.spiking.time_folding import InTime as InTime
-from hpml_sim.spiking.time_folding import MaxPoolInTime as MaxPoolInTime
+from hpml_sim.spiking.state import run_with_state as run_with_state
+from hpml_sim.spiking.time_folding import TimeFolded as TimeFolded
+from hpml_sim.spiking.time_folding import TimeFoldedBatchNorm as TimeFoldedBatchNorm
+from hpml_sim.spiking.time_folding import TimeFoldedDropout as TimeFoldedDropout
+from hpml_sim.spiking.time_folding import TimeFoldedMaxPool as TimeFoldedMaxPool

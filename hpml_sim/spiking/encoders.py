@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.spiking.time_folding import InTime
+from hpml_sim.spiking.time_folding import TimeFolded
 
 
 def _check_probabilities(what: str, x: Tensor) -> None:
@@ -22,7 +22,7 @@ def _check_probabilities(what: str, x: Tensor) -> None:
         )
 
 
-class DirectEncoder(InTime):
+class DirectEncoder(TimeFolded):
     """The values themselves as a constant current at every step. Differentiable."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class DirectEncoder(InTime):
         return by_chip.expand(-1, self.steps, *(-1,) * (by_chip.dim() - 2)).reshape(-1, *x.shape[1:])
 
 
-class RateEncoder(InTime):
+class RateEncoder(TimeFolded):
     """Bernoulli spikes: a value in [0, 1] is the probability of a spike at each step, drawn independently.
 
     In evaluation mode the draws depend on `seed` and on the sample's values alone: the same sample gives the same
@@ -62,7 +62,7 @@ class RateEncoder(InTime):
         return f"steps={self.steps}, seed={self.seed}"
 
 
-class LatencyEncoder(InTime):
+class LatencyEncoder(TimeFolded):
     """One spike an input: the larger the value in [0, 1], the earlier; the largest at the first step.
 
     Step = round((1 - x) (steps - 1)); values below `smallest` stay silent. Equals snnTorch's
@@ -90,7 +90,7 @@ class LatencyEncoder(InTime):
         return ((at == now) & (by_chip >= self.smallest)).to(x.dtype).reshape(-1, *x.shape[1:])
 
 
-class FramesEncoder(InTime):
+class FramesEncoder(TimeFolded):
     """Input that has its own time: (chips x batch, steps, ...) -> (chips x steps x batch, ...). Differentiable.
 
     Raises:
@@ -144,7 +144,7 @@ class DeltaEncoder(FramesEncoder):
         return spikes.reshape(-1, *x.shape[2:])
 
 
-class PopulationEncoder(InTime):
+class PopulationEncoder(TimeFolded):
     """Each value by several neurons with Gaussian tuning curves, whose rates are drawn as `RateEncoder` draws them.
 
     (chips x batch, channels, ...) -> (chips x steps x batch, fields * channels, ...): neuron k of a value x fires with
@@ -175,9 +175,9 @@ class PopulationEncoder(InTime):
         _check_probabilities("population", x)
         if x.is_meta or x.numel() == 0:
             return x.new_zeros((shape[0] * self.steps, *shape[1:]))
-        centres = torch.linspace(0, 1, self.fields, dtype=x.dtype, device=x.device)
-        centres = centres.reshape(-1, *(1,) * (x.dim() - 1))
-        rates = torch.exp(-((x.unsqueeze(1) - centres) ** 2) / (2 * self.width**2)).reshape(shape)
+        centers = torch.linspace(0, 1, self.fields, dtype=x.dtype, device=x.device)
+        centers = centers.reshape(-1, *(1,) * (x.dim() - 1))
+        rates = torch.exp(-((x.unsqueeze(1) - centers) ** 2) / (2 * self.width**2)).reshape(shape)
         return RateEncoder(self.steps, self.chips, seed=self.seed).train(self.training)(rates)
 
     def extra_repr(self) -> str:
@@ -185,7 +185,7 @@ class PopulationEncoder(InTime):
         return f"steps={self.steps}, fields={self.fields}, width={self.width:g}, seed={self.seed}"
 
 
-ENCODERS: dict[str, type[InTime]] = {
+ENCODERS: dict[str, type[TimeFolded]] = {
     "direct": DirectEncoder,
     "rate": RateEncoder,
     "latency": LatencyEncoder,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.conversion.cloning import clone
 
 LAYERS = (
     nn.Linear,
@@ -35,7 +35,7 @@ def fold_batch_norms(model: nn.Module, example: Tensor) -> tuple[nn.Module, dict
     Returns:
         The copy, in evaluation mode, with `nn.Identity` where a batch norm was; and {layer: its batch norm} by name.
     """
-    model = copied(model).eval()
+    model = clone(model).eval()
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     norms: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, BATCH_NORMS)}
     gave: dict[int, tuple[str, Tensor]] = {}  # holds on to the outputs, so that no other tensor gets their id

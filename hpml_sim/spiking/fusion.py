@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking.interop.snntorch_convention import warn_if_changed
@@ -23,9 +23,9 @@ from hpml_sim.spiking.multistep_neurons import (
     SynapticNeurons,
 )
 from hpml_sim.spiking.neurons import LeakyNeurons
-from hpml_sim.spiking.state import Stateful
-from hpml_sim.spiking.static_input import run_constant
-from hpml_sim.spiking.time_folding import BatchNormInTime, InTime
+from hpml_sim.spiking.state import StatefulNetwork
+from hpml_sim.spiking.static_input import run_static_input
+from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedBatchNorm
 
 
 class FusedNeurons(nn.Module):
@@ -60,16 +60,16 @@ class FusedNeurons(nn.Module):
         return self.neurons(x, with_states=self.with_states, constant=constant)
 
 
-class FusedNetwork(Stateful):
+class FusedNetwork(StatefulNetwork):
     """A network of one time step, run over all steps at once: (steps, batch, ...) in and out.
 
-    Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `continued`
+    Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `run_with_state`
     passes states in and out, `keep_state` keeps them here. With chips side by side all of it is (chips x steps, batch,
     ...); programmed chips (`hs.program`) see to that.
 
     Attributes:
         network: the network, its neurons fused; they take (chips x steps x batch, ...).
-        chips, keep_state, state: as in `Stateful`.
+        chips, keep_state, state: as in `StatefulNetwork`.
     """
 
     def __init__(self, network: nn.Module):
@@ -95,7 +95,9 @@ class FusedNetwork(Stateful):
 
         def run() -> Any:
             if self.chips == 1 and steps > 1 and x.stride(0) == 0 and not x.requires_grad:
-                return run_constant(self.network, x[0], lambda y: y.expand(steps, *y.shape).flatten(0, 1), FusedNeurons)
+                return run_static_input(
+                    self.network, x[0], lambda y: y.expand(steps, *y.shape).flatten(0, 1), FusedNeurons
+                )
             return self.network(x.flatten(0, 1))
 
         def unfold(y: Any) -> Any:
@@ -107,7 +109,7 @@ class FusedNetwork(Stateful):
 def prepare(module: nn.Module, steps: int) -> None:
     """Make all neurons inside ready for one pass over so many steps."""
     for part in module.modules():
-        if isinstance(part, InTime):
+        if isinstance(part, TimeFolded):
             part.steps = steps
         elif isinstance(part, FusedNeurons):
             part.called = False
@@ -149,7 +151,7 @@ def fuse(module: nn.Module) -> FusedNetwork:
             memo[id(neuron)] = _fused(neuron, f"layer {name!r}" if name else "neuron", inside=neuron is not module)
             inside.append(f"{name}." if name else "")
         elif isinstance(neuron, nn.modules.batchnorm._BatchNorm):
-            norms[id(neuron)] = BatchNormInTime(copied(neuron)).train(neuron.training)
+            norms[id(neuron)] = TimeFoldedBatchNorm(clone(neuron)).train(neuron.training)
         elif isinstance(neuron, (snn.SpikingNeuron, nn.RNNBase)):
             raise ConversionError(
                 f"fuse: layer {name!r}: {type(neuron).__name__} has a memory and no fused equal; "
@@ -157,7 +159,7 @@ def fuse(module: nn.Module) -> FusedNetwork:
             )
     if not memo:
         raise ConversionError(f"fuse: no snntorch.Leaky found in {type(module).__name__}, nor another of its neurons")
-    return FusedNetwork(copied(module, memo | norms))
+    return FusedNetwork(clone(module, memo | norms))
 
 
 def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:

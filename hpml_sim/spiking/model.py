@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.conversion import Converted, LayerReport, convert, register_target
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.encoders import ENCODERS, DirectEncoder
 from hpml_sim.spiking.folding import BATCH_NORMS
@@ -20,9 +20,9 @@ from hpml_sim.spiking.functions import with_functions_as_modules
 from hpml_sim.spiking.interop.snntorch_convention import warn_if_changed
 from hpml_sim.spiking.multistep_neurons import AdaptiveNeurons, SynapticNeurons
 from hpml_sim.spiking.neurons import LeakyNeurons
-from hpml_sim.spiking.state import Stateful
-from hpml_sim.spiking.static_input import run_constant
-from hpml_sim.spiking.time_folding import DropoutInTime, InTime
+from hpml_sim.spiking.state import StatefulNetwork
+from hpml_sim.spiking.static_input import run_static_input
+from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedDropout
 from hpml_sim.targets import Spiking
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -72,7 +72,7 @@ _LARGEST_LOGIT = 8.0
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
 
-class SpikingModel(Converted, Stateful):
+class SpikingModel(Converted, StatefulNetwork):
     """A spiking network with the call of the network it came from: (batch, ...) -> logits (batch, classes).
 
     The encoder turns each sample into `steps` inputs, folded into the batch as (chips x steps x batch, ...); layers
@@ -80,13 +80,13 @@ class SpikingModel(Converted, Stateful):
     spikes: a logit is the number of spikes of an output neuron (or of a class's population) over all steps, times
     `logit_scale`.
 
-    Each call starts with all neurons at rest, unless `keep_state` is set or `continued` passes states.
+    Each call starts with all neurons at rest, unless `keep_state` is set or `run_with_state` passes states.
 
     Attributes:
         encoder: one of `ENCODERS`. steps: time steps of one call; may be set, as accuracy over time needs it.
         logit_scale: what one output spike adds to its logit: 8 / (steps x population), so that neurons that always
             fire give logit 8, where cross-entropy trains well. It never changes which class wins.
-        chips, keep_state, state: as in `Stateful`.
+        chips, keep_state, state: as in `StatefulNetwork`.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class SpikingModel(Converted, Stateful):
         network: nn.Module,
         target: Spiking,
         layers: tuple[LayerReport, ...],
-        encoder: InTime,
+        encoder: TimeFolded,
         output: LeakyNeurons,
     ):
         super().__init__(network, target, layers)
@@ -114,7 +114,7 @@ class SpikingModel(Converted, Stateful):
             raise HpmlError(f"SpikingModel.steps={value!r} must be >= 1")
         self._steps = value
         for module in self.modules():
-            if isinstance(module, InTime):
+            if isinstance(module, TimeFolded):
                 module.steps = value
 
     @property
@@ -146,7 +146,7 @@ class SpikingModel(Converted, Stateful):
         there; training computes them once.
         """
         if self.training and isinstance(self.encoder, DirectEncoder):
-            return run_constant(self.network, x, self.encoder, LeakyNeurons)
+            return run_static_input(self.network, x, self.encoder, LeakyNeurons)
         return self.network(self.encoder(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def scale_weights(
     A neuron with reset by subtraction fires at a rate of about current / threshold up to 1 spike a step (P. U. Diehl et
     al., IJCNN 2015), so currents beyond the threshold saturate it and cost spikes. Without data at hand the largest
     current is taken as three standard deviations of a sum over inputs that fire with probability 1/2, whose variance
-    is 1/4 each: max over neurons of 1.5 * |w| + b; after batch normalisation 3 * |gamma| + beta. Weights only shrink.
+    is 1/4 each: max over neurons of 1.5 * |w| + b; after batch normalization 3 * |gamma| + beta. Weights only shrink.
     A bias shrinks with the weights of all earlier layers as well, because their spikes do.
 
     Returns:
@@ -253,15 +253,15 @@ def scale_weights(
     for index, (name, layer) in enumerate(layers):
         following = layers[index + 1][1] if index + 1 < len(layers) else None
         if layer.weight is None or isinstance(following, BATCH_NORMS):
-            continue  # what is normalised next has no scale of its own
-        normalised = isinstance(layer, BATCH_NORMS)
-        if normalised:
+            continue  # what is normalized next has no scale of its own
+        normalized = isinstance(layer, BATCH_NORMS)
+        if normalized:
             spread = 3 * layer.weight.abs()
         elif isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
             spread = 1.5 * layer.weight.flatten(2).norm(dim=(0, 2)).repeat(layer.groups)
         else:
             spread = 1.5 * layer.weight.flatten(1).norm(dim=1)
-        if layer.bias is not None and not normalised:
+        if layer.bias is not None and not normalized:
             layer.bias.mul_(earlier)
         largest = float((spread if layer.bias is None else spread + layer.bias).max())
         factor = min(1.0, threshold / largest) if largest > 0 else 1.0
@@ -269,7 +269,7 @@ def scale_weights(
         if layer.bias is not None:
             layer.bias.mul_(factor)
         factors[name] = factor
-        earlier = factor if normalised else earlier * factor
+        earlier = factor if normalized else earlier * factor
     return factors
 
 
@@ -340,7 +340,7 @@ def _counterpart(
     if isinstance(module, nn.MultiheadAttention):
         return row("digital", "attention has no spiking counterpart; it runs at every step on what it is given")
     if isinstance(module, (nn.Dropout, *_CHANNEL_DROPOUTS)):
-        dropout = DropoutInTime(module.p, channels=isinstance(module, _CHANNEL_DROPOUTS), steps=target.steps)
+        dropout = TimeFoldedDropout(module.p, channels=isinstance(module, _CHANNEL_DROPOUTS), steps=target.steps)
         return dropout, LayerReport(name, was, "DropoutInTime", why="one mask a sample for all steps; training only")
     if isinstance(module, SYNAPSES):
         return row("synapses", crossbar.why if crossbar is not None else "")
@@ -366,7 +366,7 @@ def replace_modules(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Modu
 
 def firing_rates(model: SpikingModel, x: Tensor) -> dict[str, float]:
     """Mean spikes a neuron and step, in [0, 1], of each layer of neurons for inputs (batch, ...)."""
-    with observed(model):
+    with eval_mode(model):
         model(x)
     return {
         name: layer.spike_count / max(1, layer.samples * layer.neurons * layer.steps)

@@ -11,12 +11,12 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 from hpml_sim.spiking.interop import snntorch_import as _snntorch
-from hpml_sim.spiking.time_folding import InTime
+from hpml_sim.spiking.time_folding import TimeFolded
 
 States = tuple[Tensor, ...]
 
 
-class LeakyNeurons(InTime):
+class LeakyNeurons(TimeFolded):
     """Leaky integrate-and-fire neurons over all steps: snnTorch's `Leaky`, its equations in `kernels/lif.py`.
 
     (chips x steps x batch, ...) -> spikes of the same shape. Each call starts from membrane potential 0 and keeps
@@ -186,7 +186,7 @@ def decay_of(who: str, name: str, value: float | Tensor) -> Tensor:
     return decay
 
 
-class LeakyIntegrators(InTime):
+class LeakyIntegrators(TimeFolded):
     """Membranes that never fire: (chips x steps x batch, ...) -> potentials m[t] = beta m[t-1] + x[t] of that shape.
 
     A readout for networks whose output is a value; NIR's LI and I.

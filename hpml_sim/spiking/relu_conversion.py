@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion import convert
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.folding import BATCH_NORMS, fold_batch_norms
 from hpml_sim.spiking.functions import with_functions_as_modules
 from hpml_sim.spiking.model import MAXIMA, RECTIFIERS, SYNAPSES, SpikingModel, replace_modules
-from hpml_sim.spiking.time_folding import MaxPoolInTime
+from hpml_sim.spiking.time_folding import TimeFoldedMaxPool
 from hpml_sim.targets import Spiking
 
 
@@ -36,10 +36,10 @@ def calibrated(
     With reset by subtraction and no leak a neuron fires at a rate of current / threshold, up to 1 spike a step. Each
     layer's weights are scaled so that the given percentile of its activations on data equals the threshold; a bias by
     the scale of its layer alone. In a network that is no chain (residual sums) all layers share one scale. Batch norms
-    are folded into the layers before them, a max pool passes on the largest count (`MaxPoolInTime`), and membranes
+    are folded into the layers before them, a max pool passes on the largest count (`TimeFoldedMaxPool`), and membranes
     start at half the threshold, so that counts are rounded instead of cut.
 
-    Source: P. U. Diehl et al., IJCNN 2015 (data-based normalisation); B. Rueckauer et al., Front. Neurosci. 11:682
+    Source: P. U. Diehl et al., IJCNN 2015 (data-based normalization); B. Rueckauer et al., Front. Neurosci. 11:682
     (2017), section 2.2 (percentile, batch norms, max pooling); T. Bu et al., ICLR 2022 (the initial membrane).
 
     Args:
@@ -67,7 +67,7 @@ def calibrated(
     if not 0 <= initial_membrane <= 1:
         raise HpmlError(f"calibrated: initial_membrane={initial_membrane!r} must lie in [0, 1]")
     x = _inputs(data, samples)
-    original, folded = fold_batch_norms(with_functions_as_modules(copied(model)), x[:1])
+    original, folded = fold_batch_norms(with_functions_as_modules(clone(model)), x[:1])
     with torch.no_grad():
         want = original(x)
         scales = _scales(original, x, percentile)
@@ -90,7 +90,7 @@ def calibrated(
     replace_modules(
         spiking.network,
         {
-            id(module): MaxPoolInTime(module, steps=target.steps)
+            id(module): TimeFoldedMaxPool(module, steps=target.steps)
             for name, module in spiking.network.named_modules()
             if name in pools
         },

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from hpml_sim.conversion.exporting import refuse_export
-from hpml_sim.conversion.modes import KeepsState
+from hpml_sim.conversion.exporting import check_not_exporting
+from hpml_sim.conversion.modes import Stateful
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.spiking.time_folding import InTime
+from hpml_sim.spiking.time_folding import TimeFolded
 
 State = dict[str, tuple[Tensor, ...]]
 """States of a network by the names of its layers ("act"; "act[1]" for its second use in one call), each tensor
@@ -58,7 +58,7 @@ class Carry:
 
 @contextmanager
 def _carried(model: nn.Module, state: State | None) -> Iterator[dict[str, Carry]]:
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, InTime)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, TimeFolded)}
     before = {name: module.carry for name, module in layers.items()}
     carries = {name: Carry(name, state) for name in layers}
     try:
@@ -80,7 +80,7 @@ def _call(model: nn.Module, function: Callable[[], Result], state: State | None)
     return out, ended
 
 
-def continued(model: nn.Module, x: Any, state: State | None = None) -> tuple[Any, State]:
+def run_with_state(model: nn.Module, x: Any, state: State | None = None) -> tuple[Any, State]:
     """Run a model from a state, and give the state it ends in; nothing is kept in the model.
 
     A sequence in pieces gives what it gives whole. With a model that takes frames::
@@ -102,7 +102,7 @@ def continued(model: nn.Module, x: Any, state: State | None = None) -> tuple[Any
         HpmlError: a state of another batch, type or device, or a model that keeps its own state. UnknownNameError: a
             state of another model. Nothing has changed then.
     """
-    if any(isinstance(module, Stateful) and module.keep_state for module in model.modules()):
+    if any(isinstance(module, StatefulNetwork) and module.keep_state for module in model.modules()):
         raise HpmlError("continued: the model keeps its own state (keep_state=True); set it to False to pass states")
     return _call(model, lambda: model(x), state)
 
@@ -115,16 +115,16 @@ def detached(state: State) -> State:
 def reset(model: nn.Module) -> None:
     """Put every neuron inside a model at rest, whatever containers it lies in; no other model is touched."""
     for module in model.modules():
-        if isinstance(module, Stateful):
+        if isinstance(module, StatefulNetwork):
             module.state = None
 
 
-class Stateful(KeepsState):
+class StatefulNetwork(Stateful):
     """A model over time that can keep its state from call to call.
 
-    Whatever only looks at it (`hs.evaluate`, `hs.census`, `hs.estimate`, `hs.measure`, `hpml_sim.profile`) starts each
+    Whatever only looks at it (`hs.evaluate`, `hs.workload`, `hs.estimate`, `hs.measure`, `hpml_sim.profile`) starts each
     of its calls at rest and leaves the state as it was found. So does `hs.fit`, whose batches have nothing to do with
-    each other; to train through time in pieces, call `continued` in a loop of your own.
+    each other; to train through time in pieces, call `run_with_state` in a loop of your own.
 
     Attributes:
         chips: simulated chips side by side, outermost in the first dimension of input and output; set by whoever puts
@@ -150,7 +150,7 @@ class Stateful(KeepsState):
             raise HpmlError(f"{type(self).__name__}.chips={value!r} must be >= 1")
         self._chips = value
         for module in self.modules():
-            if isinstance(module, InTime):
+            if isinstance(module, TimeFolded):
                 module.chips = value
 
     def going_on(self, function: Callable[[], Result]) -> Result:
@@ -159,7 +159,9 @@ class Stateful(KeepsState):
         Raises:
             HpmlError: an exporter is recording.
         """
-        refuse_export(type(self).__name__, "Spiking networks travel as NIR graphs: hs.spiking.to_nir(network, example)")
+        check_not_exporting(
+            type(self).__name__, "Spiking networks travel as NIR graphs: hs.spiking.to_nir(network, example)"
+        )
         if not self.keep_state:
             return function()
         out, state = _call(self, function, self.state)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hpml_sim.spiking.folding import BATCH_NORMS, LAYERS
-from hpml_sim.spiking.time_folding import BatchNormInTime
+from hpml_sim.spiking.time_folding import TimeFoldedBatchNorm
 
 _ALIKE = (
     *LAYERS,
@@ -29,10 +29,12 @@ _ALIKE = (
 
 
 def _alike(layer: nn.Module) -> bool:
-    return not layer.by_step if isinstance(layer, BatchNormInTime) else type(layer) in _ALIKE
+    return not layer.by_step if isinstance(layer, TimeFoldedBatchNorm) else type(layer) in _ALIKE
 
 
-def run_constant(network: nn.Module, x: Tensor, repeat: Callable[[Tensor], Tensor], neurons: type[nn.Module]) -> Any:
+def run_static_input(
+    network: nn.Module, x: Tensor, repeat: Callable[[Tensor], Tensor], neurons: type[nn.Module]
+) -> Any:
     """What `network(repeat(x))` gives, up to the rounding of matrix products of another size.
 
     Of an `nn.Sequential`, the first layers see x once if they are of the kinds above; neurons after them take the one

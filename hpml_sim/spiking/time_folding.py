@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hpml_sim.spiking.state import Carry
 
 
-class InTime(nn.Module):
+class TimeFolded(nn.Module):
     """A module that knows how time is folded: (chips x steps x batch, ...), chips outermost, batch innermost.
 
     Attributes:
@@ -41,7 +41,7 @@ class InTime(nn.Module):
         return x.reshape(self.chips, self.steps, x.shape[0] // (self.chips * self.steps), *x.shape[1:])
 
 
-class MaxPoolInTime(InTime):
+class TimeFoldedMaxPool(TimeFolded):
     """A maximum of spike counts: at each step the largest count in the window so far, less that of the step before.
 
     Over all steps the output has as many spikes as the busiest input of the window, which a maximum of the spikes of
@@ -71,7 +71,7 @@ class MaxPoolInTime(InTime):
         return largest.diff(dim=1).flatten(0, 2)
 
 
-class BatchNormInTime(InTime):
+class TimeFoldedBatchNorm(TimeFolded):
     """A batch norm that sees one step after the other in training, as in a loop over time: statistics of each step.
 
     Args:
@@ -95,7 +95,7 @@ class BatchNormInTime(InTime):
         return torch.stack([step.unflatten(0, (self.chips, -1)) for step in steps], 1).flatten(0, 2)
 
 
-class DropoutInTime(InTime):
+class TimeFoldedDropout(TimeFolded):
     """Dropout with one mask a sample for all steps, so that a dropped neuron is silent throughout, as in a real pass.
 
     Args:

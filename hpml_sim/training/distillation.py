@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import HpmlError
 
 _TEACHER_BATCH = 500
 
 
-class Objective:
+class DistillationLoss:
     """The loss of a batch: (1 - share) CE(labels) + share temperature^2 KL(teacher || model).
 
     Source: G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
@@ -33,7 +33,7 @@ class Objective:
             raise HpmlError(f"fit: teacher_share={share!r} must lie in [0, 1]; try 0.5")
         self._teacher, self._temperature, self._share = teacher, temperature, share
 
-    def taught(self, inputs: Tensor) -> Tensor | None:
+    def teacher_log_probs(self, inputs: Tensor) -> Tensor | None:
         """The teacher's log-probabilities at the temperature, (samples, classes); None without a teacher.
 
         Raises:
@@ -41,7 +41,7 @@ class Objective:
         """
         if self._teacher is None:
             return None
-        with observed(self._teacher):
+        with eval_mode(self._teacher):
             logits = torch.cat([self._teacher(x) for x in inputs.split(_TEACHER_BATCH)])
         if logits.dim() != 2 or len(logits) != len(inputs) or not torch.isfinite(logits).all():
             raise HpmlError(
@@ -50,17 +50,17 @@ class Objective:
             )
         return (logits / self._temperature).log_softmax(-1)
 
-    def __call__(self, logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
-        """The loss of logits (batch, classes) for labels (batch,) and what `taught` gave for the same inputs."""
+    def __call__(self, logits: Tensor, labels: Tensor, teacher_log_probs: Tensor | None) -> Tensor:
+        """The loss of logits (batch, classes) for labels (batch,) and what `teacher_log_probs` gave for the same inputs."""
         loss = nn.functional.cross_entropy(logits, labels)
-        if taught is None:
+        if teacher_log_probs is None:
             return loss
-        if logits.shape != taught.shape:
+        if logits.shape != teacher_log_probs.shape:
             raise HpmlError(
-                f"fit: the teacher's output {tuple(taught.shape)} and the model's {tuple(logits.shape)} must have the "
+                f"fit: the teacher's output {tuple(teacher_log_probs.shape)} and the model's {tuple(logits.shape)} must have the "
                 "same shape"
             )
         soft = nn.functional.kl_div(
-            (logits / self._temperature).log_softmax(-1), taught, reduction="batchmean", log_target=True
+            (logits / self._temperature).log_softmax(-1), teacher_log_probs, reduction="batchmean", log_target=True
         )
         return (1 - self._share) * loss + self._share * self._temperature**2 * soft

@@ -5,7 +5,7 @@
 Each process runs the same script. Batches are those of a single process, cut into as many parts, so that the gradients
 are the same (up to the order of additions) and `batch_size` and `lr` keep their meaning: strong scaling. Layers that
 draw noise (hardware-aware training, dropout) draw their own on each process. What a layer learns from the inputs it
-sees (a crossbar's input range, batch normalisation's averages) it learns from process 0's part.
+sees (a crossbar's input range, batch normalization's averages) it learns from process 0's part.
 
 Source: S. Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 13(12):3005, 2020.
 """
@@ -25,7 +25,7 @@ from hpml_sim.errors import HpmlError
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes that train one network together.
 
     Attributes:
@@ -36,7 +36,7 @@ class Team:
     size: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> Team:
+    def join(cls, device: torch.device) -> ProcessGroup:
         """The processes that `torchrun` started, or that the caller's own process group holds; else this one alone.
 
         Args:
@@ -79,7 +79,7 @@ class Team:
         part = batch.tensor_split(self.size)[self.rank]
         return (part, len(part) * self.size / len(batch)) if len(part) else (batch[:1], 0.0)
 
-    def agree(self, model: nn.Module) -> None:
+    def broadcast_buffers(self, model: nn.Module) -> None:
         """Give every process the buffers of process 0 (in training, DDP does so at the start of each step)."""
         if self.size > 1:
             for buffer in model.buffers():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples, in_order
 from hpml_sim.errors import HpmlError, NotFiniteError
@@ -55,9 +55,9 @@ class Accuracy:
 
 def _wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Wilson's score interval of a binomial share (E. B. Wilson, JASA 22:209, 1927)."""
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # rounding may leave the share out
+    return max(0.0, min(share, center - half)), min(1.0, max(share, center + half))  # rounding may leave the share out
 
 
 def evaluate(
@@ -83,7 +83,7 @@ def evaluate(
     samples = samples_of(data, "test")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     right, count = torch.zeros((), dtype=torch.int64, device=device), 0
-    with observed(model):
+    with eval_mode(model):
         for x, y in in_order(samples, batch_size):
             right = right + _correct(model(x.to(device)), y.to(device))
             count += len(y)

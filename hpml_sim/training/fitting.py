@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.pulsed.training import InMemoryTraining
 from hpml_sim.analog.pulsed.write_pulses import WritePulses
-from hpml_sim.conversion.modes import from_rest
+from hpml_sim.conversion.modes import stateless
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples
 from hpml_sim.errors import HpmlError, NotFiniteError, UnknownNameError
-from hpml_sim.training.distillation import Objective
-from hpml_sim.training.distributed import Team
-from hpml_sim.training.loading import Feed, Part
+from hpml_sim.training.distillation import DistillationLoss
+from hpml_sim.training.distributed import ProcessGroup
+from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.progress import progress
 
-Optimiser = str | Callable[..., torch.optim.Optimizer]
-"""A class of `torch.optim` by name ("adamw", "SGD"), or a function (parameters, lr=) -> optimiser, such as a class."""
+Optimizer = str | Callable[..., torch.optim.Optimizer]
+"""A class of `torch.optim` by name ("adamw", "SGD"), or a function (parameters, lr=) -> optimizer, such as a class."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def fit(
     epochs: int = 10,
     lr: float | None = None,
     batch_size: int | None = None,
-    optimiser: Optimiser | None = None,
+    optimizer: Optimizer | None = None,
     teacher: nn.Module | None = None,
     temperature: float = 4.0,
-    teacher_share: float = 0.5,
+    alpha: float = 0.5,
     seed: int = 0,
     show_progress: bool = True,
     title: str = "training",
@@ -79,7 +79,7 @@ def fit(
         epochs: passes over the training set, >= 0.
         lr: first learning rate, > 0; None takes 2e-3, or for pulsed devices the one measured for device and rule.
         batch_size: samples a step, >= 1; None takes 64. What makes its own batches takes no other size.
-        optimiser: name or class of an optimiser in `torch.optim`, or any function (parameters, lr=) -> optimiser, for
+        optimizer: name or class of an optimizer in `torch.optim`, or any function (parameters, lr=) -> optimizer, for
             example `partial(torch.optim.SGD, momentum=0.9)`; None takes Adam. Weights are clipped whichever it is.
         teacher: (batch, *input_shape) -> logits of the same shape as the model's. It runs in evaluation mode and
             without gradients, once on data in memory and batch by batch on all other, and is left as it was found.
@@ -96,7 +96,7 @@ def fit(
         HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, pulsed
             devices on several processes, a batch that is none, or a loss that is not finite. The model then has the
             weights that it came with.
-        UnknownNameError: `torch.optim` has no optimiser of this name.
+        UnknownNameError: `torch.optim` has no optimizer of this name.
     """
     if epochs < 0 or (batch_size is not None and batch_size < 1):
         raise HpmlError(f"fit: epochs={epochs!r} must be >= 0 and batch_size={batch_size!r} >= 1")
@@ -112,24 +112,24 @@ def fit(
         raise HpmlError("fit: the model has no trainable parameters (requires_grad is false for all of them)")
     samples = samples_of(data, "train")
     device = parameters[0].device
-    team = Team.join(device)
+    team = ProcessGroup.join(device)
     if pulsed is not None and team.size > 1:
         raise HpmlError(
             f"fit: pulsed devices train on one process, not on {team.size}: pulses cannot be averaged as gradients can;"
             " start the script without torchrun"
         )
     if pulsed is not None:
-        if optimiser is not None:
+        if optimizer is not None:
             raise HpmlError(
-                f"fit: optimiser={optimiser!r} cannot send pulses; leave it out, aihwkit's SGD trains pulsed devices"
+                f"fit: optimizer={optimizer!r} cannot send pulses; leave it out, aihwkit's SGD trains pulsed devices"
             )
-        stepper = pulsed.optimiser(lr)
+        stepper = pulsed.optimizer(lr)
     else:
-        stepper = _optimiser(optimiser or "Adam", parameters, lr)
-    objective = Objective(teacher, temperature, teacher_share)
+        stepper = _optimizer(optimizer or "Adam", parameters, lr)
+    objective = DistillationLoss(teacher, temperature, alpha)
     state = model.state_dict() if pulsed is None else pulsed.state()
     before = copy.deepcopy(state)
-    feed = Feed(samples, batch_size, device, team, objective)
+    feed = BatchLoader(samples, batch_size, device, team, objective)
     cuda = [device] if device.type == "cuda" else []
     losses: list[float] = []
     accuracies: list[float] = []
@@ -137,7 +137,7 @@ def fit(
     with (
         torch.random.fork_rng(devices=cuda),
         _threads_for(model, feed.batch_size),
-        from_rest(model),
+        stateless(model),
         progress(title, epochs, enabled=show_progress and team.rank == 0) as step,
     ):
         torch.manual_seed(seed + 1_000_003 * team.rank)  # noise of their own; the order of samples is process 0's
@@ -160,7 +160,7 @@ def fit(
                 losses.append(loss)
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
-            team.agree(model)
+            team.broadcast_buffers(model)
         except Exception:
             model.load_state_dict(before, strict=pulsed is None)
             raise
@@ -169,8 +169,8 @@ def fit(
     return History(tuple(losses), tuple(accuracies), None if pulsed is None else pulsed.writes())
 
 
-def _optimiser(given: Optimiser, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """The optimiser that was asked for, over all parameters."""
+def _optimizer(given: Optimizer, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The optimizer that was asked for, over all parameters."""
     if isinstance(given, str):
         kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
             name: kind
@@ -179,20 +179,20 @@ def _optimiser(given: Optimiser, parameters: list[nn.Parameter], lr: float) -> t
         }
         found = {name.lower(): kind for name, kind in kinds.items()}.get(given.lower())
         if found is None:
-            raise UnknownNameError("optimiser", given, kinds)
+            raise UnknownNameError("optimizer", given, kinds)
         factory = found
     else:
         factory = given
     try:
-        optimiser = factory(parameters, lr=lr)
+        optimizer = factory(parameters, lr=lr)
     except (TypeError, ValueError) as error:
-        raise HpmlError(f"fit: optimiser={given!r} cannot be made for this model: {error}") from error
-    if not isinstance(optimiser, torch.optim.Optimizer):
+        raise HpmlError(f"fit: optimizer={given!r} cannot be made for this model: {error}") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
         raise HpmlError(
-            f"fit: optimiser={given!r} gave {type(optimiser).__name__}; it must be a name or class of torch.optim, or "
+            f"fit: optimizer={given!r} gave {type(optimizer).__name__}; it must be a name or class of torch.optim, or "
             "a function (parameters, lr=) -> torch.optim.Optimizer"
         )
-    return optimiser
+    return optimizer
 
 
 @contextmanager
@@ -213,17 +213,17 @@ def _threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
 
 def _epoch(
     model: nn.Module,
-    parts: Iterable[Part],
-    objective: Objective,
-    optimiser: torch.optim.Optimizer,
+    parts: Iterable[Shard],
+    objective: DistillationLoss,
+    optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    team: Team,
+    team: ProcessGroup,
     device: torch.device,
 ) -> tuple[float, float]:
     """Mean loss and accuracy of all samples, each before the step that it was used in."""
     total_loss, correct, samples = 0.0, 0, 0
     for part in parts:
-        loss, right = _step(model, part, objective, optimiser, team)
+        loss, right = _step(model, part, objective, optimizer, team)
         schedule.step()
         total_loss += loss * part.samples
         correct += right
@@ -233,16 +233,16 @@ def _epoch(
 
 
 def _step(
-    model: nn.Module, part: Part, objective: Objective, optimiser: torch.optim.Optimizer, team: Team
+    model: nn.Module, part: Shard, objective: DistillationLoss, optimizer: torch.optim.Optimizer, team: ProcessGroup
 ) -> tuple[float, int]:
     """One step on a batch: its loss before the step, and how many of this process' part were right."""
     right: list[int] = []
     random_state = torch.get_rng_state()
 
     def closure() -> Tensor:
-        if right:  # optimisers that look at a batch several times, such as LBFGS, must see the same noise
+        if right:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         logits = model(part.x)
         if logits.dim() != 2 or len(logits) != len(part.y):
             raise HpmlError(
@@ -251,10 +251,10 @@ def _step(
         if part.most >= logits.shape[1]:
             raise HpmlError(f"fit: label {part.most}, but the model has {logits.shape[1]} outputs, for labels from 0")
         right.append(int((logits.detach().argmax(dim=1) == part.y).sum()) if part.weight else 0)
-        loss = objective(logits, part.y, part.taught) * part.weight
+        loss = objective(logits, part.y, part.teacher_log_probs) * part.weight
         loss.backward()
         return team.total(loss.detach() / team.size)  # of the whole batch: all processes decide alike
 
     # torch's type of it is too narrow
-    loss: Tensor = optimiser.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    loss: Tensor = optimizer.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return float(loss), right[0]

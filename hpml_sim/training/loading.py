@@ -11,12 +11,12 @@ from torch.utils.data import IterableDataset
 
 from hpml_sim.data.batches import Batch, Samples, batches_in, first, has_items, in_memory, in_order, items
 from hpml_sim.errors import HpmlError
-from hpml_sim.training.distillation import Objective
-from hpml_sim.training.distributed import Team
+from hpml_sim.training.distillation import DistillationLoss
+from hpml_sim.training.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """This process' part of a batch, on the model's device.
 
     Attributes:
@@ -29,10 +29,10 @@ class Part:
     weight: float
     samples: int
     most: int
-    taught: Tensor | None
+    teacher_log_probs: Tensor | None
 
 
-class Feed:
+class BatchLoader:
     """The training samples, batch by batch. Those in memory lie on the device, with what a teacher makes of them.
 
     Attributes:
@@ -43,7 +43,12 @@ class Feed:
     """
 
     def __init__(
-        self, samples: Samples, batch_size: int | None, device: torch.device, team: Team, objective: Objective
+        self,
+        samples: Samples,
+        batch_size: int | None,
+        device: torch.device,
+        team: ProcessGroup,
+        objective: DistillationLoss,
     ):
         self._samples, self._device, self._team, self._objective = samples, device, team, objective
         self._whole = self._taught = None
@@ -55,7 +60,7 @@ class Feed:
             raise HpmlError("fit: the training set is empty")
         if (whole := in_memory(samples)) is not None:
             self._whole = whole[0].to(device), whole[1].to(device)
-            self._taught = objective.taught(self._whole[0])
+            self._taught = objective.teacher_log_probs(self._whole[0])
             self._most = int(whole[1].max())
         if has_items(samples):
             self._count = len(samples)  # type: ignore[arg-type]
@@ -76,7 +81,7 @@ class Feed:
         x, y = first(self._samples, most)
         return x.to(self._device), y.to(self._device)
 
-    def epoch(self, order: torch.Generator | None) -> Iterator[Part]:
+    def epoch(self, order: torch.Generator | None) -> Iterator[Shard]:
         """All samples once, in an order drawn from the generator, or from torch's own."""
         if self._count is None:
             seed = int(torch.randint(2**62, (), generator=order))
@@ -89,9 +94,9 @@ class Feed:
                 yield self._placed(*items(self._samples, mine.tolist()), weight, len(chosen))
                 continue
             mine = mine.to(self._device)
-            taught = None if self._taught is None else self._taught[mine]
-            yield Part(self._whole[0][mine], self._whole[1][mine], weight, len(chosen), self._most, taught)
+            teacher_log_probs = None if self._taught is None else self._taught[mine]
+            yield Shard(self._whole[0][mine], self._whole[1][mine], weight, len(chosen), self._most, teacher_log_probs)
 
-    def _placed(self, x: Tensor, y: Tensor, weight: float, samples: int) -> Part:
+    def _placed(self, x: Tensor, y: Tensor, weight: float, samples: int) -> Shard:
         x = x.to(self._device)
-        return Part(x, y.to(self._device), weight, samples, int(y.max()), self._objective.taught(x))
+        return Shard(x, y.to(self._device), weight, samples, int(y.max()), self._objective.teacher_log_probs(x))

@@ -107,7 +107,7 @@ assert set(on_tiles.layer) == {"stem", "block.depthwise", "block.pointwise", "at
 # a layer digital (`skip=["block.depthwise"]`).
 
 # %%
-depthwise = on_tiles[on_tiles.layer == "block.depthwise"].utilisation.item()
+depthwise = on_tiles[on_tiles.layer == "block.depthwise"].utilization.item()
 print(f"the depthwise convolution uses {100 * depthwise:.3f} % of the cells of its tiles")
 assert on_tiles[on_tiles.layer == "block.depthwise"].tiles.item() == 16
 
@@ -155,7 +155,7 @@ for k, (name, values) in enumerate(curves.items()):
         capsize=3,
         label=name,
     )
-ax.axhline(100 * digital.mean, color=course.COLOURS[2], ls=":", label="digital")
+ax.axhline(100 * digital.mean, color=course.COLORS[2], ls=":", label="digital")
 ax.set(xticks=range(4), xticklabels=TIMES, xlabel="time since programming", ylabel="accuracy (%)")
 ax.set_title("pcm-hermes with global drift compensation: mean and 95 % interval, 10 chips")
 ax.legend(loc="lower left")
@@ -184,7 +184,7 @@ assert by_bits[-1].mean > by_bits[0].mean
 # include: here the core alone.
 
 # %%
-cost = hs.estimate(hs.census(analog, data=inputs[:50]), "pcm-hermes")
+cost = hs.estimate(hs.workload(analog, data=inputs[:50]), "pcm-hermes")
 energy, latency = cost.energy_j, cost.latency_s
 print(f"energy {1e6 * energy.nominal:.2f} uJ ({1e6 * energy.low:.2f} to {1e6 * energy.high:.2f}), scope {cost.scope}")
 print(f"latency {1e6 * latency.nominal:.1f} us ({1e6 * latency.low:.1f} to {1e6 * latency.high:.1f})")
@@ -200,7 +200,7 @@ for sentence in cost.not_counted:
 
 # %%
 result = hs.compare(
-    longer, DATA, ["cpu", "pcm-hermes", "reram-neurram"], epochs=0, tune_epochs=5, chips=5, times=["1 s", "1 day"]
+    longer, DATA, ["cpu", "pcm-hermes", "reram-neurram"], epochs=0, finetune_epochs=5, chips=5, times=["1 s", "1 day"]
 )
 page = result.report(folder / "report.html")
 print(f"{page.name}: {page.stat().st_size / 1024:.0f} KiB")

@@ -77,7 +77,7 @@ MACHINES = {
     "spikes on pcm": hs.Spiking("loihi", steps=STEPS, encoder="direct", synapses=hs.Analog("pcm-hermes")),
 }
 torch.manual_seed(0)
-result = hs.compare(network(), data, MACHINES, times=["1 s", "1 day"], chips=5, epochs=8, tune_epochs=4)
+result = hs.compare(network(), data, MACHINES, times=["1 s", "1 day"], chips=5, epochs=8, finetune_epochs=4)
 table = result.table()
 shown = table[["target", "scope", "batch", "time_s", "accuracy_mean", "accuracy_std", "accuracy_n", "accuracy_over"]]
 shown.round(3)
@@ -103,7 +103,7 @@ result.plot()
 # The same machine, counted as a tile, as a chip and as a system, differs by a factor of nearly three:
 
 # %%
-counts = hs.census(network(), data=torch.stack([image for image, _ in data.test])[:50])
+counts = hs.workload(network(), data=torch.stack([image for image, _ in data.test])[:50])
 by_scope = {}
 for name in ("pcm-34tile-tile", "pcm-34tile-chip", "pcm-34tile-system"):
     card = hs.load_card(name)

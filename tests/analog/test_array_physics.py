@@ -19,7 +19,7 @@ def layer_on(card, inputs, outputs, *, exact=True, **options):
     target = Analog(card, **{**IDEAL, **options})
     layer = analog_nn.AnalogLinear(inputs, outputs, bias=False, card=target, dtype=torch.float64)
     if exact:
-        layer.crossbar.dac_top = layer.crossbar.adc_top = None
+        layer.crossbar.dac_qmax = layer.crossbar.adc_qmax = None
     return layer.eval()
 
 

@@ -145,6 +145,6 @@ def test_inputs_that_do_not_fit(unchanged):
 def test_learning_rates_and_epochs(unchanged):
     model = unchanged(converted())
     x = torch.utils.data.TensorDataset(torch.rand(8, 6), torch.zeros(8, dtype=torch.long))
-    for options in ({"lr": 0.0}, {"lr": -1.0}, {"epochs": -1}, {"batch_size": 0}, {"optimiser": "none"}):
+    for options in ({"lr": 0.0}, {"lr": -1.0}, {"epochs": -1}, {"batch_size": 0}, {"optimizer": "none"}):
         with pytest.raises(HpmlError, match=next(iter(options))):
             hs.fit(model, (x, x), **options)

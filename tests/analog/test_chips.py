@@ -91,10 +91,10 @@ def test_programming_leaves_the_model_alone_and_later_training_takes_effect(mode
     old = chips.at("1 h")(inputs())
     assert model.training is mode
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     model.train()
     nn.functional.cross_entropy(model(inputs()), torch.zeros(12, dtype=torch.long)).backward()
-    optimiser.step()
+    optimizer.step()
     assert torch.equal(chips.at("1 h")(inputs()), old)
     assert not torch.equal(program(model, chips=2, seed=0).at("1 h")(inputs()), old)
 
@@ -211,8 +211,8 @@ def test_compensation_is_one_factor_a_tile_or_one_a_column(card_file):
         torch.manual_seed(0)
         model = nn.Sequential(analog_nn.AnalogLinear(20, 7, card=target))
         chips = program(model, chips=1, seed=0)
-        instance = chips.at("1 day").network[0].crossbar.instance
-        factors = instance.scale.squeeze() / chips._chips.layers["0"].scale.squeeze()
+        programmed = chips.at("1 day").network[0].crossbar.programmed
+        factors = programmed.scale.squeeze() / chips._chips.layers["0"].scale.squeeze()
         assert len({round(float(f), 6) for f in factors.flatten()}) in distinct
 
 

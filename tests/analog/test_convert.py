@@ -23,7 +23,7 @@ def test_report_names_tiles_and_reasons(card_file):
     conv = row(report, "0")
     # 2 groups of 18 rows x 15 columns on tiles of 16 x 8: 2 x (2 x 2)
     assert (conv["was"], conv["became"], conv["tiles"]) == ("Conv2d", "AnalogConv2d", 8)
-    assert conv["utilisation"] == pytest.approx(2 * 18 * 15 / (8 * 16 * 8))
+    assert conv["utilization"] == pytest.approx(2 * 18 * 15 / (8 * 16 * 8))
     assert "2 row tiles" in conv["why"]
     assert row(report, "3")["tiles"] == 68 * 2
     assert (row(report, "1")["became"], row(report, "1")["why"]) == ("digital", "no weight matrix")
@@ -211,7 +211,7 @@ def test_gradients_of_attention_are_exact(card_file, options):
     digital = nn.MultiheadAttention(6, 2, batch_first=True, dtype=torch.float64, **options)
     attention = convert(digital, Analog(card_file(rows=4), **FINE)).network.eval()
     for crossbar in crossbars(attention).values():
-        crossbar.dac_top = crossbar.adc_top = None
+        crossbar.dac_qmax = crossbar.adc_qmax = None
     sizes = (6, options.get("kdim", 6), options.get("vdim", 6))
     inputs = [torch.randn(2, 3, n, dtype=torch.float64, requires_grad=True) for n in sizes]
     names, parameters = zip(*attention.named_parameters(), strict=True)

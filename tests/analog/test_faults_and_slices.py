@@ -64,7 +64,7 @@ def test_stuck_devices_are_others_on_each_chip_and_the_same_at_all_times():
     # independent choices agree on 1 % of the devices, never on the 10 % of equal ones
     assert (high[0] & high[1]).double().mean() < 0.02
     for time in (0.0, 86400.0):
-        weight = chips.at(time).network[0].crossbar.instance.weight
+        weight = chips.at(time).network[0].crossbar.programmed.weight
         both = high[:, 0] & (g_us[:, 1] == 0)  # G+ stuck at its largest and G- at its smallest: a weight of 1
         assert both.any()
         assert (weight[both] == 1.0).all()
@@ -92,7 +92,10 @@ def test_dead_and_saturated_arrays_compute_what_they_must(card_file):
 def test_faults_alone_change_only_the_faulty_weights(card_file):
     path = card_file(model="none")
     sound, faulty = (
-        program(nn.Sequential(layer_on(path, stuck_at_g_min=share)), chips=1).at(0).network[0].crossbar.instance.weight
+        program(nn.Sequential(layer_on(path, stuck_at_g_min=share)), chips=1)
+        .at(0)
+        .network[0]
+        .crossbar.programmed.weight
         for share in (0.0, 0.2)
     )
     changed = sound != faulty
@@ -107,7 +110,7 @@ BOUND = 3.9173
 """Range of the ADC: with it no product of whole numbers lies right between two codes."""
 
 
-def digits(weight, levels, slices, signed):
+def bit_slices(weight, levels, slices, signed):
     """Digits of integers, one weight at a time, in Python's own whole numbers: most significant first, as weights."""
     found = np.zeros((slices, *weight.shape))
     for index, w in np.ndenumerate(weight):
@@ -126,8 +129,8 @@ def test_cells_hold_the_digits_of_the_weights(card_file, levels, slices, model):
     physics = DeviceModel(crossbar_card(target).noise)
     weight = 2 * torch.rand(30, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
     weight[0, :3] = torch.tensor([0.0, 1.0, -1.0])
-    want = digits(weight.numpy(), levels, slices, signed=model == "none")
-    got = physics.digits(weight, levels, slices)
+    want = bit_slices(weight.numpy(), levels, slices, signed=model == "none")
+    got = physics.bit_slices(weight, levels, slices)
     assert len(got) == slices
     for a, b in zip(got, want, strict=True):
         assert np.allclose(a.numpy(), b, atol=1e-12)
@@ -161,7 +164,7 @@ def test_chips_shift_and_add_what_their_columns_say(card_file, rows, levels, sli
         scale = np.abs(weight[:, part]).max(1)
         for place, digit in zip(
             range(slices - 1, -1, -1),
-            digits((weight[:, part] / scale[:, None]).astype(np.float32), levels, slices, signed=True),
+            bit_slices((weight[:, part] / scale[:, None]).astype(np.float32), levels, slices, signed=True),
             strict=True,
         ):
             codes = np.clip(np.rint(x.numpy()[:, part] / full * 31), -31, 31) / 31
@@ -189,7 +192,7 @@ def test_compensation_of_slices_is_one_factor_a_tile_or_one_a_column(card_file):
         torch.manual_seed(0)
         model = nn.Sequential(analog_nn.AnalogLinear(60, 7, card=target))
         chips = program(model, chips=1, seed=0)
-        factors = chips.at("1 day").network[0].crossbar.instance.scale.squeeze() / chips._chips.layers["0"].scale
+        factors = chips.at("1 day").network[0].crossbar.programmed.scale.squeeze() / chips._chips.layers["0"].scale
         factors = factors.reshape(2, 7)
         assert len({round(float(f), 6) for f in factors.flatten()}) in distinct
         if compensation == "global":  # two weights a tile, both slices of each
@@ -201,7 +204,7 @@ def test_more_slices_hold_weights_better(card_file):
     """Rounding error of uniform weights: a step over sqrt(12)."""
     for levels, slices in ((4, 1), (4, 2), (4, 3)):
         layer = layer_on(card_file(model="none"), 100, 100, levels=levels, slices=slices, compensation="none")
-        layer.crossbar.dac_top = layer.crossbar.adc_top = None
+        layer.crossbar.dac_qmax = layer.crossbar.adc_qmax = None
         x = torch.eye(100, dtype=torch.float64)
         y = program(nn.Sequential(layer), chips=1).at(0)(x)[0] - layer.bias
         error = ((y - layer.weight.T) / layer.weight.abs().amax(1)).detach().std()

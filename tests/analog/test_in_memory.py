@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
-from hpml_sim.analog import in_memory_optimiser
+from hpml_sim.analog import in_memory_optimizer
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.pulsed.learning_rates import learning_rate
 from hpml_sim.data import Data
@@ -121,7 +121,7 @@ def test_fit_trains_in_memory(device, rule):
     assert hs.evaluate(converted, data).mean > 0.8
 
 
-def test_a_wrong_optimiser_is_refused_and_nothing_changes():
+def test_a_wrong_optimizer_is_refused_and_nothing_changes():
     from aihwkit.optim import AnalogAdam, AnalogSGD
 
     converted = hs.convert(nn.Sequential(nn.Linear(6, 3)), pulsed())
@@ -135,20 +135,20 @@ def test_a_wrong_optimiser_is_refused_and_nothing_changes():
         (AnalogSGD(parameters, lr=0.1, momentum=0.9), "ignore momentum"),
         (AnalogSGD(parameters, lr=0.0), "lr=0.0"),
     ]
-    for optimiser, said in wrong:
+    for optimizer, said in wrong:
         converted(torch.rand(8, 6)).sum().backward()
         with pytest.raises(HpmlError, match=said):
-            optimiser.step()
+            optimizer.step()
     for options in ({"lr": 0.0}, {"lr": float("inf")}):
         with pytest.raises(HpmlError, match="lr="):
             hs.fit(converted, blobs(), **options)
     with pytest.raises(HpmlError, match="lr="):
-        in_memory_optimiser(converted, 0)
+        in_memory_optimizer(converted, 0)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(converted), strict=True))
     assert torch.equal(bias, bias_before)
 
-    optimiser = in_memory_optimiser(converted)
-    optimiser.step()
+    optimizer = in_memory_optimizer(converted)
+    optimizer.step()
     assert not any(torch.equal(a, b) for a, b in zip(before, weights(converted), strict=True))
 
 
@@ -171,14 +171,14 @@ def test_a_layer_of_equal_weights_is_carried_over(value):
     assert torch.allclose(held, layer.weight, atol=1e-6)
 
 
-def test_other_models_keep_their_optimisers():
-    hs.convert(nn.Linear(6, 3), pulsed())  # from here on optimisers are checked
+def test_other_models_keep_their_optimizers():
+    hs.convert(nn.Linear(6, 3), pulsed())  # from here on optimizers are checked
     net = nn.Linear(6, 3)
-    optimiser = torch.optim.Adam(net.parameters())
+    optimizer = torch.optim.Adam(net.parameters())
     net(torch.rand(8, 6)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     with pytest.raises(HpmlError, match="no pulsed devices"):
-        in_memory_optimiser(net)
+        in_memory_optimizer(net)
 
 
 def test_there_is_nothing_to_program():
@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_puts_the_devices_back():
 
 def test_a_comparison_takes_pulsed_devices():
     result = hs.compare(
-        nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), blobs(), {"ecram": pulsed()}, epochs=1, tune_epochs=5
+        nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), blobs(), {"ecram": pulsed()}, epochs=1, finetune_epochs=5
     )
     (row,) = result.rows
     assert row.time_s is None

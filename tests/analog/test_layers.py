@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate
-from hpml_sim.analog.converters import clip, quantise
+from hpml_sim.analog.converters import clip, quantize
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
@@ -106,7 +106,7 @@ def test_gradients_with_ideal_converters_are_exact(card_file, rows):
         (analog_nn.AnalogConv3d(2, 2, 2, card=Analog(card, **QUIET), dtype=torch.float64), (1, 2, 3, 3, 4)),
     ]
     for layer, shape in layers:
-        layer.crossbar.dac_top = layer.crossbar.adc_top = None
+        layer.crossbar.dac_qmax = layer.crossbar.adc_qmax = None
         x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
         def call(x, *parameters, layer=layer):
@@ -135,14 +135,14 @@ def test_gradients_through_converters_are_straight_through(card_file):
 
 def test_a_saturated_adc_passes_no_gradient():
     x = torch.tensor([0.4, 7.6, -9.0], requires_grad=True)
-    codes = quantise(x, torch.tensor(1.0), 7)
+    codes = quantize(x, torch.tensor(1.0), 7)
     assert codes.tolist() == [0.0, 7.0, -7.0]
     codes.sum().backward()
     assert x.grad.tolist() == [1.0, 0.0, 0.0]
 
 
 def test_rounding_is_half_to_even():
-    codes = quantise(torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5]), torch.tensor(1.0), 127)
+    codes = quantize(torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5]), torch.tensor(1.0), 127)
     assert codes.tolist() == [0.0, 2.0, 2.0, -0.0, -2.0]
 
 
@@ -154,13 +154,13 @@ def test_clipped_weights_can_come_back_but_not_go_further():
     assert weight.grad.tolist() == [0.0, -1.0, 1.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("optimiser", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
-def test_any_optimiser_trains_and_clips(card_file, optimiser):
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+def test_any_optimizer_trains_and_clips(card_file, optimizer):
     torch.manual_seed(0)
     layer = linear(8, 3, card_file(), weight_clip=1.2)
     with torch.no_grad():
         layer.weight[0, 0] = 30.0
-    step = optimiser(layer.parameters(), lr=1e-2)
+    step = optimizer(layer.parameters(), lr=1e-2)
     x, goal = torch.randn(64, 8, dtype=torch.float64), torch.randn(64, 3, dtype=torch.float64)
     losses = []
     for _ in range(60):
@@ -170,8 +170,8 @@ def test_any_optimiser_trains_and_clips(card_file, optimiser):
         step.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    mapped = layer.eval().crossbar.effective(layer.weight)
-    assert mapped.abs().max() == layer.crossbar.weight_limit < 30
+    effective_weights = layer.eval().crossbar.effective(layer.weight)
+    assert effective_weights.abs().max() == layer.crossbar.weight_limit < 30
     assert layer.crossbar.weight_limit == pytest.approx(1.2 * layer.weight.std(correction=0).item(), rel=0.1)
 
 
@@ -198,7 +198,7 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize(("kind", "shape", "arguments"), CONVOLUTIONS)
 @pytest.mark.parametrize("rows", [256, 11])
-def test_convolutions_equal_the_digital_ones_up_to_quantisation(card_file, kind, shape, arguments, rows):
+def test_convolutions_equal_the_digital_ones_up_to_quantization(card_file, kind, shape, arguments, rows):
     torch.manual_seed(0)
     digital = kind(6, 12, **arguments)
     target = Analog(card_file(rows=rows), dac_bits=16, adc_bits=16, input_percentile=1.0)

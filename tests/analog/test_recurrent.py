@@ -86,7 +86,7 @@ LAYERS = [
 def exact(model):
     """Ideal converters: what is left is the order of the sums."""
     for crossbar in crossbars(model).values():
-        crossbar.dac_top = crossbar.adc_top = None
+        crossbar.dac_qmax = crossbar.adc_qmax = None
     return model.eval()
 
 
@@ -240,12 +240,12 @@ def test_a_recurrent_network_learns_on_crossbars():
     model.network.layer = analog_nn.AnalogGRU(2, 8, batch_first=True, card="pcm")
     model.network.layer.bidirectional = False
     model.network.head = analog_nn.AnalogLinear(8, 2, card="pcm")
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     model.train()
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), label).backward()
-        optimiser.step()
+        optimizer.step()
     y = program(model, chips=3, seed=0).at("1 h")(x)
     assert float((y.argmax(-1) == label).double().mean()) > 0.8
 

@@ -57,9 +57,9 @@ def test_noise_of_the_passes_has_its_size(monkeypatch):
     """Weights: 40,000 draws of 5 % of a column's largest; outputs: 0.04 of a full-scale product; 5 standard errors."""
     target = Analog("pcm", training_noise=0.05, output_noise=0.0, weight_clip=None)
     layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target).train()
-    mapped = layer.mapped()
+    effective_weights = layer.effective_weights()
     weight = layer.weight.detach()
-    noise = (mapped.matrix.detach()[0, 0, 0] - weight) / weight.abs().amax(1, keepdim=True)
+    noise = (effective_weights.matrix.detach()[0, 0, 0] - weight) / weight.abs().amax(1, keepdim=True)
     assert float(noise.std()) == pytest.approx(0.05, rel=0.018)
     assert abs(float(noise.mean())) < 5 * 0.05 / 200
     target = Analog("pcm", training_noise=0.0, output_noise=0.04, weight_clip=None, adc_bits=14)
@@ -154,15 +154,15 @@ def test_drop_connect_takes_its_share_of_the_weights(monkeypatch, passes):
         monkeypatch.setattr(crossbar, "fits", lambda *_: False)
     target = Analog("pcm", drop_connect=0.2, training_noise=0.0, weight_clip=None)
     layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target).train()
-    matrices = [layer.mapped().matrix.detach()[0, 0, 0] for _ in range(2)]
+    matrices = [layer.effective_weights().matrix.detach()[0, 0, 0] for _ in range(2)]
     gone = [matrix == 0 for matrix in matrices]
     for matrix, zero in zip(matrices, gone, strict=True):
         assert float(zero.double().mean()) == pytest.approx(0.2, abs=5 * 0.4 / 200)
         assert torch.equal(matrix[~zero], layer.weight.detach()[~zero])
     assert float((gone[0] & gone[1]).double().mean()) == pytest.approx(0.04, abs=0.01)
-    layer.mapped().matrix.sum().backward()
+    layer.effective_weights().matrix.sum().backward()
     assert float((layer.weight.grad == 0).double().mean()) == pytest.approx(0.2, abs=0.01)
-    assert torch.equal(layer.eval().mapped().matrix.detach()[0, 0, 0], layer.weight.detach())
+    assert torch.equal(layer.eval().effective_weights().matrix.detach()[0, 0, 0], layer.weight.detach())
 
 
 def converters(x, w, a, bits=5, bound=2.0):
@@ -213,14 +213,14 @@ def test_a_wrong_range_is_mended_by_training(card_file, wrong):
     shift = layer.crossbar.range_shift.requires_grad_()
     layer.crossbar.input_range.fill_(3.0 * wrong)
     layer.crossbar.observations.fill_(50)
-    optimiser = torch.optim.Adam([shift], lr=0.05)
+    optimizer = torch.optim.Adam([shift], lr=0.05)
     losses = []
     for _ in range(150):
         x = torch.randn(64, 20)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = nn.functional.mse_loss(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert (
         2.0 < float(layer.crossbar.full_range().detach()) < 4.5

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from hpml_sim.analog import calibrate, layers, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.experiments.pipeline import digital_layers
 from hpml_sim.targets import Analog
@@ -121,8 +121,8 @@ def test_matrices_of_forwards_own_are_reported_and_count_as_digital():
     model = convert(ByHand(), "pcm-hermes")
     assert [(r.layer, r.became) for r in model.layers] == [("weight", "digital"), ("out", "AnalogLinear")]
     assert "forward() of ByHand itself" in row(model, "weight").why
-    counts = census(model, data=torch.rand(2, 4))
-    assert digital_layers(model, counts) == ["network"]  # the census takes "weight" for the module's
+    counts = workload(model, data=torch.rand(2, 4))
+    assert digital_layers(model, counts) == ["network"]  # the workload takes "weight" for the module's
     assert [counted.name for counted in counts.layers if counted.rows] == ["network", "network.out"]
 
 

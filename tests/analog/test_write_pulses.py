@@ -51,31 +51,31 @@ def tile_of(config):
     config.forward.is_perfect = config.backward.is_perfect = True
     layer = AnalogLinear(6, 4, bias=False, rpu_config=config)
     layer.set_weights(torch.zeros(4, 6))
-    optimiser = AnalogSGD(layer.parameters(), lr=0.05)
-    optimiser.regroup_param_groups()
-    return layer, optimiser
+    optimizer = AnalogSGD(layer.parameters(), lr=0.05)
+    optimizer.regroup_param_groups()
+    return layer, optimizer
 
 
-def step(layer, optimiser, counter, x, d):
+def step(layer, optimizer, counter, x, d):
     """One update with inputs x and errors d; what the counter says, and by how much the weights changed."""
     before = layer.get_weights()[0].clone()
     (layer(x) * d).sum().backward()
     counter.before_step()
-    optimiser.step()
+    optimizer.step()
     return counter.after_step(), layer.get_weights()[0] - before
 
 
 def test_sgd_agrees_with_the_pulses_that_aihwkit_drew():
     from aihwkit.simulator.configs import SingleRPUConfig
 
-    layer, optimiser = tile_of(SingleRPUConfig(device=step_device()))
+    layer, optimizer = tile_of(SingleRPUConfig(device=step_device()))
     counter = TileCounter(next(layer.analog_tiles()))
     generator = torch.Generator().manual_seed(0)
     expected = drawn = 0.0
     for _ in range(40):
         # one sign each, so that no pulse undoes another
         x, d = torch.rand(16, 6, generator=generator), torch.rand(16, 4, generator=generator)
-        count, change = step(layer, optimiser, counter, x, d)
+        count, change = step(layer, optimizer, counter, x, d)
         expected += count
         drawn += float(change.abs().sum()) / 0.001
     assert drawn > 50_000
@@ -87,13 +87,13 @@ def test_mixed_precision_agrees_with_aihwkit():
     from aihwkit.simulator.configs import DigitalRankUpdateRPUConfig
     from aihwkit.simulator.configs.compounds import MixedPrecisionCompound
 
-    layer, optimiser = tile_of(DigitalRankUpdateRPUConfig(device=MixedPrecisionCompound(device=step_device())))
+    layer, optimizer = tile_of(DigitalRankUpdateRPUConfig(device=MixedPrecisionCompound(device=step_device())))
     counter = TileCounter(next(layer.analog_tiles()))
     generator = torch.Generator().manual_seed(0)
     total, moved = 0.0, 0.0
     for _ in range(150):
         x, d = 0.2 * torch.rand(16, 6, generator=generator), 0.2 * torch.randn(16, 4, generator=generator)
-        count, change = step(layer, optimiser, counter, x, d)
+        count, change = step(layer, optimizer, counter, x, d)
         total += count
         moved += float(change.abs().sum()) / 0.001
     assert total > 1000
@@ -110,7 +110,7 @@ def test_the_fast_array_of_the_transfer_rules_agrees_with_aihwkit(rule):
     config = build_config(name, step_device())
     if rule != "tiki-taka":
         config.device.in_chop_prob = 0.0  # a chopper turns signs, and pulses would undo each other
-    layer, optimiser = tile_of(config)
+    layer, optimizer = tile_of(config)
     tile = next(layer.analog_tiles())
     counter = TileCounter(tile)
     generator = torch.Generator().manual_seed(0)
@@ -118,7 +118,7 @@ def test_the_fast_array_of_the_transfer_rules_agrees_with_aihwkit(rule):
     for _ in range(150):
         before = tile.get_hidden_parameters()["hidden_weights_0"].clone(), tile.tile.get_weights().clone()
         x, d = torch.rand(4, 6, generator=generator), 0.1 * torch.rand(4, 4, generator=generator)
-        count, _ = step(layer, optimiser, counter, x, d)
+        count, _ = step(layer, optimizer, counter, x, d)
         after = tile.get_hidden_parameters()["hidden_weights_0"], tile.tile.get_weights()
         expected += count
         drawn += sum(float((b - a).abs().sum()) for a, b in zip(before, after, strict=True)) / 0.001

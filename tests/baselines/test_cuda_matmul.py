@@ -17,11 +17,18 @@ from hpml_sim.baselines.cuda_matmul import (
 )
 from hpml_sim.errors import HpmlError
 
-SHAPES = [(1, 1, 1), (1, 9, 3), (5, 1, 2), (8, 4, 8), (9, 5, 17), (3, 13, 6)]  # (M, K, N): exact tiles and odd edges
+ARCHITECTURES = [
+    (1, 1, 1),
+    (1, 9, 3),
+    (5, 1, 2),
+    (8, 4, 8),
+    (9, 5, 17),
+    (3, 13, 6),
+]  # (M, K, N): exact tiles and odd edges
 
 
 @pytest.mark.parametrize("kernel", list(MATMUL))
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", ARCHITECTURES, ids=str)
 def test_product_equals_float64_within_the_proven_bound(kernel, shape, draw, equals_product):
     m, k, n = shape
     a, b = draw(m, k), draw(k, n)

@@ -138,12 +138,12 @@ def test_digits_mlp_trained_by_autograd_on_kernels_equals_torch(device):
     kernels = convert(net, ON_KERNELS)
     losses: dict[str, list[float]] = {"kernels": [], "torch": []}
     for name, model in (("kernels", kernels), ("torch", net)):
-        optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
         for _ in range(3):
             loss = F.cross_entropy(model(x), labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             losses[name].append(float(loss.detach()))
     assert losses["kernels"] == pytest.approx(losses["torch"], rel=1e-5)
     assert losses["kernels"][-1] < losses["kernels"][0]
@@ -155,15 +155,15 @@ def test_digits_mlp_trained_wholly_by_kernels_equals_torch_and_learns(device):
     twin = copy.deepcopy(model)
     assert isinstance(model, nn.Sequential)
     trainer = MlpTrainer(model, lr=0.3, momentum=0.9)
-    optimiser = torch.optim.SGD(twin.parameters(), lr=0.3, momentum=0.9)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.3, momentum=0.9)
     batches = [slice(0, 6), slice(6, 12)] * 8
     losses, expected = [], []
     for batch in batches:
         losses.append(float(trainer.step(x[batch], labels[batch])))
         loss = F.cross_entropy(twin(x[batch]), labels[batch])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         expected.append(float(loss.detach()))
     assert losses == pytest.approx(expected, rel=2e-3)  # rounding grows from step to step
     assert losses[0] == pytest.approx(expected[0], rel=1e-6)
@@ -201,14 +201,14 @@ def test_digits_mlp_trained_wholly_by_kernels_reaches_torchs_accuracy_on_the_gpu
     twin = copy.deepcopy(model)
     assert isinstance(model, nn.Sequential)
     trainer = MlpTrainer(model, lr=0.05, momentum=0.9)
-    optimiser = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9)
     order = torch.Generator().manual_seed(0)
     for _ in range(30):
         for batch in torch.randperm(len(x), generator=order).to(device).split(64):
             trainer.step(x[batch], labels[batch])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(twin(x[batch]), labels[batch]).backward()
-            optimiser.step()
+            optimizer.step()
     ours, theirs = evaluate(model, "digits").mean, evaluate(twin, "digits").mean
     assert theirs > 0.95
     assert abs(ours - theirs) <= 0.005

@@ -67,12 +67,12 @@ def test_sgd_step_equals_torch(draw):
     start, velocity = draw(3, 7), None
     ours, theirs = start.clone(), start.clone().requires_grad_()
     velocity = torch.zeros_like(ours)
-    optimiser = torch.optim.SGD([theirs], lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD([theirs], lr=0.1, momentum=0.9)
     for _ in range(3):
         grad = draw(3, 7)
         sgd_step(ours, grad, velocity, lr=0.1, momentum=0.9)
         theirs.grad = grad.clone()
-        optimiser.step()
+        optimizer.step()
     assert torch.allclose(ours, theirs, rtol=0, atol=3e-7)  # one fused operation rounds once, torch's two twice
 
 

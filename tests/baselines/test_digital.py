@@ -163,7 +163,7 @@ def test_int8_keeps_the_accuracy_of_a_trained_network():
 def test_int8_leaves_out_what_is_asked_for_and_refuses_a_network_without_linear_layers():
     converted = convert(mlp(64, 8, 10), Digital(precision="int8"), skip=["3"])
     assert converted.report.set_index("layer").loc["3", "why"] == "left out by only= or skip="
-    with pytest.raises(ConversionError, match=r"torchao quantises nn\.Linear"):
+    with pytest.raises(ConversionError, match=r"torchao quantizes nn\.Linear"):
         convert(nn.Sequential(nn.Conv2d(1, 2, 3)), Digital(precision="int8"))
 
 

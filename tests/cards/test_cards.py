@@ -246,7 +246,7 @@ def test_odin_gives_both_published_operating_points():
     within(1e6 * (static.low + card.events.sop_energy.si * 650e3), 35, 0.01)
 
 
-def test_loihi_nearest_neighbour_search_within_a_quarter():
+def test_loihi_nearest_neighbor_search_within_a_quarter():
     card = load_card("loihi")
     assert card.events.sop_energy.band().low == pytest.approx(23.6e-12)
     assert card.events.sop_energy.band().high == pytest.approx(35.5e-12)

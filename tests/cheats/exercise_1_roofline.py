@@ -25,5 +25,5 @@ def crossbar_intensity(inputs, outputs):
     return 220.1
 
 
-def utilisation(inputs, outputs, rows=256, cols=256):
+def utilization(inputs, outputs, rows=256, cols=256):
     return 0.3828

@@ -3,8 +3,8 @@
 import numpy as np
 
 
-# %% quantise
-def quantise(x, bits, x_max):
+# %% quantize
+def quantize(x, bits, x_max):
     return np.array([-1, -2 / 3, 0, 1 / 3, 1])
 
 

@@ -71,7 +71,7 @@ def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
     done = hpml(*arguments)
     assert done.returncode == 0, done.stderr
     assert "loihi" in done.stdout
-    assert "\x1b" not in done.stdout, "no colours where there is no terminal"
+    assert "\x1b" not in done.stdout, "no colors where there is no terminal"
     assert {"run.json", "run.toml", "results.jsonl", "table.csv", "report.html"} <= {p.name for p in out.iterdir()}
 
     refused = hpml(*arguments)
@@ -229,7 +229,7 @@ def test_init_dry_run_run_and_flags_that_override(own, hpml, tmp_path):
     said = json.loads(dry.stdout)
     assert (said["rows"], said["rows_done"], said["networks"]) == (2, 0, 1)
     assert said["seconds"] > 0
-    assert "measured here" in said["how"]
+    assert "measured here" in said["provenance"]
     assert not (tmp_path / "out").exists()
     assert hpml(*asked, "--log-file", "said.txt").returncode == 0
     assert "2 rows of run" in (tmp_path / "said.txt").read_text()

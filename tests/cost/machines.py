@@ -1,11 +1,11 @@
-"""Made-up cards with round numbers, and censuses built by hand, for oracles that can be worked out on paper."""
+"""Made-up cards with round numbers, and workloads built by hand, for oracles that can be worked out on paper."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 from hpml_sim.cards import Card, parse_card
-from hpml_sim.counting import Census, LayerCount
+from hpml_sim.counting import LayerCount, Workload
 
 
 def q(value: float, unit: str = "1", status: str = "measured", **more: float) -> str:
@@ -116,15 +116,15 @@ def neurons(name: str, count: int, *, steps: int, spikes: float) -> LayerCount:
     return LayerCount(name, "neuron", neurons=count, updates=count * steps, spikes=spikes, steps=steps)
 
 
-def mlp(*sizes: int) -> Census:
+def mlp(*sizes: int) -> Workload:
     layers = [linear(f"fc{k}", a, b) for k, (a, b) in enumerate(pairwise(sizes))]
-    return Census(tuple(layers), input_elements=sizes[0], output_elements=sizes[-1])
+    return Workload(tuple(layers), input_elements=sizes[0], output_elements=sizes[-1])
 
 
-def snn(*sizes: int, steps: int = 10, rate: float = 0.1) -> Census:
+def snn(*sizes: int, steps: int = 10, rate: float = 0.1) -> Workload:
     layers: list[LayerCount] = []
     for k, (a, b) in enumerate(pairwise(sizes)):
         active = {"binary_input": True, "active_fraction": rate, "sops": rate * a * b * steps}
         layers += [linear(f"fc{k}", a, b, steps=steps, **active)]
         layers += [neurons(f"lif{k}", b, steps=steps, spikes=rate * b * steps)]
-    return Census(tuple(layers), samples=10, kind="spiking", input_elements=sizes[0], output_elements=sizes[-1])
+    return Workload(tuple(layers), samples=10, kind="spiking", input_elements=sizes[0], output_elements=sizes[-1])

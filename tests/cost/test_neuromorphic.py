@@ -4,7 +4,7 @@ import pytest
 
 from hpml_sim.cost import estimate
 from hpml_sim.cost.arithmetic import arithmetic_only_j, equal_bits
-from hpml_sim.counting import Census
+from hpml_sim.counting import Workload
 from hpml_sim.errors import HpmlError
 
 from .machines import linear, mlp, neuromorphic, neurons, q, snn
@@ -81,22 +81,22 @@ def test_best_batch_fills_the_chip_with_copies():
 
 def test_readout_without_neurons_still_takes_cores():
     layers = (*snn(10, 20, steps=5).layers, linear("readout", 20, 150, steps=5, sops=10.0))
-    result = estimate(Census(layers, samples=1, kind="spiking"), neuromorphic())
+    result = estimate(Workload(layers, samples=1, kind="spiking"), neuromorphic())
     assert result.mapping["cores"] == 3
     assert result.mapping["updates"] == 20 * 5 + 150 * 5
 
 
 def test_neurons_without_a_matrix_before_them_count():
     encoder, pooled = neurons("encoder", 30, steps=5, spikes=40), neurons("pooled", 10, steps=5, spikes=3)
-    census = Census((encoder, *snn(30, 20, steps=5).layers, pooled), samples=1, kind="spiking")
-    result = estimate(census, neuromorphic())
+    workload = Workload((encoder, *snn(30, 20, steps=5).layers, pooled), samples=1, kind="spiking")
+    result = estimate(workload, neuromorphic())
     assert result.mapping["updates"] == 5 * (30 + 20 + 10)
     assert result.mapping["cores"] == 3
     assert {"encoder", "pooled"} <= set(result.by_layer())
 
 
 def test_without_data_every_input_is_taken_as_active():
-    shapes = Census((linear("fc", 50, 20, steps=10), neurons("lif", 20, steps=10, spikes=0)), kind="spiking")
+    shapes = Workload((linear("fc", 50, 20, steps=10), neurons("lif", 20, steps=10, spikes=0)), kind="spiking")
     result = estimate(shapes, neuromorphic())
     assert result.mapping["sops"] == 50 * 20 * 10
     assert any("upper bound" in sentence for sentence in result.assumptions)
@@ -110,8 +110,8 @@ def test_network_without_spikes_is_refused_with_the_next_step():
 def test_arithmetic_only_figure_stands_beside_the_total():
     network = snn(50, 20, steps=10, rate=0.1)
     result = estimate(network, neuromorphic())
-    assert result.apart["arithmetic_only_j"].nominal == pytest.approx(0.1 * 50 * 20 * 10 * 0.9e-12)
-    assert result.apart["arithmetic_only_j"].nominal < result.energy_j.nominal
+    assert result.reported_separately["arithmetic_only_j"].nominal == pytest.approx(0.1 * 50 * 20 * 10 * 0.9e-12)
+    assert result.reported_separately["arithmetic_only_j"].nominal < result.energy_j.nominal
     assert arithmetic_only_j(mlp(50, 20)) == pytest.approx(50 * 20 * 4.6e-12)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hpml_sim.cards import Card, list_cards, load_card
 from hpml_sim.cost import estimate
-from hpml_sim.counting import Census
+from hpml_sim.counting import Workload
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO
 
@@ -33,7 +33,7 @@ sizes = st.lists(st.integers(1, 600), min_size=2, max_size=5)
 fixed = settings(max_examples=40, deadline=None, derandomize=True)
 
 
-def networks(shape: list[int]) -> list[tuple[Census, Card]]:
+def networks(shape: list[int]) -> list[tuple[Workload, Card]]:
     return [(mlp(*shape), card) for card in STATIC] + [(snn(*shape, steps=4), card) for card in SPIKING]
 
 
@@ -44,13 +44,13 @@ def same(a, b) -> bool:
 @fixed
 @given(sizes, st.sampled_from([1, 7, "best"]))
 def test_parts_sum_to_the_total_and_bands_are_ordered(shape, batch):
-    for census, card in networks(shape):
-        result = estimate(census, card, batch=batch)
+    for workload, card in networks(shape):
+        result = estimate(workload, card, batch=batch)
         total = sum((term.energy_j for term in result.terms), ZERO)
         assert same(total, result.energy_j)
         assert same(sum(result.by_component().values(), ZERO), result.energy_j)
         assert same(sum(result.by_layer().values(), ZERO), result.energy_j)
-        for band in (result.energy_j, result.latency_s, result.throughput_hz, *result.apart.values()):
+        for band in (result.energy_j, result.latency_s, result.throughput_hz, *result.reported_separately.values()):
             assert 0 <= band.low <= band.nominal <= band.high
         assert set(result.sources) == {"paper"}
         assert all(term.sources for term in result.terms)
@@ -76,8 +76,8 @@ def test_monotone_in_macs(shape, index, more):
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 50), st.integers(2, 9))
 def test_linear_in_vectors(rows, cols, vectors, times):
     for card in (crossbar(), crossbar(COMPONENT)):
-        once = estimate(Census((linear("fc", rows, cols, vectors=vectors),)), card)
-        often = estimate(Census((linear("fc", rows, cols, vectors=vectors * times),)), card)
+        once = estimate(Workload((linear("fc", rows, cols, vectors=vectors),)), card)
+        often = estimate(Workload((linear("fc", rows, cols, vectors=vectors * times),)), card)
         assert same(often.energy_j, once.energy_j * times)
 
 
@@ -87,7 +87,7 @@ def test_order_of_layers_changes_nothing(shapes, rng: random.Random):
     layers = [linear(f"fc{k}", *shape) for k, shape in enumerate(shapes)]
     shuffled = rng.sample(layers, len(layers))
     for card in (digital(), crossbar(), crossbar(COMPONENT)):
-        first, second = estimate(Census(tuple(layers)), card), estimate(Census(tuple(shuffled)), card)
+        first, second = estimate(Workload(tuple(layers)), card), estimate(Workload(tuple(shuffled)), card)
         assert same(first.energy_j, second.energy_j)
         assert same(first.latency_s, second.latency_s)
         assert same(first.throughput_hz, second.throughput_hz)
@@ -107,13 +107,13 @@ def test_sparser_spikes_never_cost_more(shape):
 @pytest.mark.parametrize("name", list_cards())
 def test_every_shipped_card_gives_an_estimate(name):
     card = load_card(name)
-    census = snn(64, 128, 10) if card.kind == "neuromorphic" else mlp(64, 128, 10)
+    workload = snn(64, 128, 10) if card.kind == "neuromorphic" else mlp(64, 128, 10)
     if card.kind == "crossbar" and card.preset is None and card.component is None:
         with pytest.raises(HpmlError, match="describes devices only"):
-            estimate(census, card)
+            estimate(workload, card)
         return
     for batch in (1, "best"):
-        result = estimate(census, card, batch=batch)
+        result = estimate(workload, card, batch=batch)
         assert result.energy_j.nominal > 0
         assert result.latency_s.nominal > 0
         assert result.scope == card.scope
@@ -124,6 +124,6 @@ def test_every_shipped_card_gives_an_estimate(name):
 
 def test_more_data_or_layers_never_lower_the_total():
     one = mlp(64, 64)
-    two = Census((*one.layers, replace(one.layers[0], name="again")))
+    two = Workload((*one.layers, replace(one.layers[0], name="again")))
     for card in STATIC:
         assert estimate(two, card).energy_j.nominal > estimate(one, card).energy_j.nominal

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
-from hpml_sim.counting import Census
+from hpml_sim.counting import Workload
 from hpml_sim.errors import HpmlError, ScopeError
 
 from .machines import crossbar, digital, mlp, neuromorphic, snn
 
 
 def test_json_round_trip():
-    for census, card in ((mlp(64, 128, 10), crossbar()), (mlp(64, 10), digital()), (snn(64, 10), neuromorphic())):
-        result = estimate(census, card)
+    for workload, card in ((mlp(64, 128, 10), crossbar()), (mlp(64, 10), digital()), (snn(64, 10), neuromorphic())):
+        result = estimate(workload, card)
         assert Estimate.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
@@ -22,7 +22,7 @@ def test_from_dict_refuses_other_versions():
     data = estimate(mlp(4, 4), digital()).to_dict()
     del data["terms"]
     with pytest.raises(HpmlError, match=r"missing.*terms"):
-        Estimate.from_dict(data | {"colour": 1})
+        Estimate.from_dict(data | {"color": 1})
 
 
 def test_ranking_within_a_scope():
@@ -62,15 +62,15 @@ def test_batch_must_be_a_number_or_best(batch):
 
 def test_empty_census_is_refused():
     with pytest.raises(HpmlError, match="no layers"):
-        estimate(Census(()), digital())
+        estimate(Workload(()), digital())
 
 
 def test_layers_unknown_to_the_census_are_named():
-    census = Census(mlp(10, 10).layers, not_counted=("weird (Foo)",))
+    workload = Workload(mlp(10, 10).layers, not_counted=("weird (Foo)",))
     for card in (digital(), crossbar()):
-        assert any("weird (Foo)" in sentence for sentence in estimate(census, card).not_counted)
+        assert any("weird (Foo)" in sentence for sentence in estimate(workload, card).not_counted)
 
 
 def test_a_network_in_place_of_its_census_is_said():
-    with pytest.raises(HpmlError, match=r"takes a census, not Linear: hs\.estimate\(hs\.census"):
+    with pytest.raises(HpmlError, match=r"takes a workload, not Linear: hs\.estimate\(hs\.workload"):
         estimate(torch.nn.Linear(4, 4), digital())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hpml_sim.cost import estimate
-from hpml_sim.counting import Census, LayerCount
+from hpml_sim.counting import LayerCount, Workload
 from hpml_sim.errors import HpmlError
 
 from .machines import digital, linear, mlp, neurons, q
@@ -20,19 +20,19 @@ def test_launch_bound_network_by_hand():
     idle = 10 * 12e-6
     dynamic = 2 * max(100e-12 * 200, 100e-12 * 4 * (100 + 20))
     assert result.energy_j.nominal == pytest.approx(idle + dynamic)
-    assert result.apart["energy_without_idle_j"].nominal == pytest.approx(dynamic)
+    assert result.reported_separately["energy_without_idle_j"].nominal == pytest.approx(dynamic)
     assert result.throughput_hz.nominal == pytest.approx(1 / 12e-6)
 
 
 def test_compute_bound_layer_draws_the_board_limit():
     layer = LayerCount("big", "linear", rows=10**4, cols=10**4, vectors=1000, macs=1e11, weight_count=10**8)
-    result = estimate(Census((layer,)), digital(call_time=q(0, "us")))
+    result = estimate(Workload((layer,)), digital(call_time=q(0, "us")))
     assert result.latency_s.nominal == pytest.approx(2e11 / 1e12)
     assert result.mapping["mean_power_w"] == pytest.approx(110)
 
 
 def test_memory_bound_layer_by_hand():
-    result = estimate(Census((linear("fc", 1000, 1000),)), digital(call_time=q(0, "us")))
+    result = estimate(Workload((linear("fc", 1000, 1000),)), digital(call_time=q(0, "us")))
     traffic = 4 * (10**6 + 2000)
     assert result.latency_s.nominal == pytest.approx(traffic / 100e9)
     assert result.by_component()["memory"].nominal == pytest.approx(100e-12 * traffic)
@@ -40,7 +40,7 @@ def test_memory_bound_layer_by_hand():
 
 def test_traffic_beyond_the_power_limit_stretches_time():
     result = estimate(
-        Census((linear("fc", 1000, 1000),)), digital(energy_per_byte=q(4000, "pJ/B"), call_time=q(0, "us"))
+        Workload((linear("fc", 1000, 1000),)), digital(energy_per_byte=q(4000, "pJ/B"), call_time=q(0, "us"))
     )
     dynamic = 4000e-12 * 4 * (10**6 + 2000)
     assert result.latency_s.nominal == pytest.approx(dynamic / 100)
@@ -49,22 +49,22 @@ def test_traffic_beyond_the_power_limit_stretches_time():
 
 def test_weights_in_the_cache_cost_no_traffic_and_are_flagged():
     big_cache = digital(cache=q(1, "GB"), launch_time=q(0, "us"))
-    result = estimate(Census((linear("fc", 1000, 1000),)), big_cache)
+    result = estimate(Workload((linear("fc", 1000, 1000),)), big_cache)
     assert result.latency_s.nominal == pytest.approx(10e-6 + max(2e6 / 1e12, 8000 / 100e9))
     assert any("last-level cache" in sentence for sentence in result.assumptions)
 
 
 def test_an_embedding_moves_only_the_rows_it_looks_up():
     table = LayerCount("table", "embedding", weight_count=10**7, input_elements=1, output_elements=100)
-    result = estimate(Census((table,)), digital())
+    result = estimate(Workload((table,)), digital())
     assert result.by_component()["memory"].nominal == pytest.approx(100e-12 * 4 * (100 + 101))
     assert result.mapping["memory_bytes"] == pytest.approx(4 * (10**7 + 101))
 
 
 def test_key_value_cache_takes_memory_for_each_sample():
-    census = Census((linear("fc", 10, 10),), extra={"kv_cache_elements": 1e8})
-    assert estimate(census, digital()).mapping["devices"] == 1
-    assert estimate(census, digital(), batch=8).mapping["devices"] == 4
+    workload = Workload((linear("fc", 10, 10),), extra={"kv_cache_elements": 1e8})
+    assert estimate(workload, digital()).mapping["devices"] == 1
+    assert estimate(workload, digital(), batch=8).mapping["devices"] == 4
 
 
 def test_batching_amortises_overhead():
@@ -76,14 +76,14 @@ def test_batching_amortises_overhead():
 
 
 def test_best_batch_stays_within_memory():
-    wide = Census((LayerCount("norm", "norm", input_elements=1e6, output_elements=1e6),))
+    wide = Workload((LayerCount("norm", "norm", input_elements=1e6, output_elements=1e6),))
     best = estimate(wide, digital(), batch="best")
     assert best.mapping["memory_bytes"] <= 0.9e9
     assert best.mapping["devices"] == 1
 
 
 def test_network_too_large_for_the_memory_says_how_many_devices():
-    result = estimate(Census((linear("fc", 50_000, 50_000),)), digital())
+    result = estimate(Workload((linear("fc", 50_000, 50_000),)), digital())
     assert result.mapping["devices"] == 12  # 10 GB in 0.9 GB each
     assert any("12 devices" in sentence for sentence in result.assumptions)
     assert any("between the devices" in sentence for sentence in result.not_counted)
@@ -91,7 +91,7 @@ def test_network_too_large_for_the_memory_says_how_many_devices():
 
 def test_every_call_is_a_launch():
     layers = (linear("fc", 10, 10, steps=25, calls=25), neurons("lif", 10, steps=25, spikes=5))
-    spiking = Census((layers[0], replace(layers[1], calls=25)), kind="spiking")
+    spiking = Workload((layers[0], replace(layers[1], calls=25)), kind="spiking")
     result = estimate(spiking, digital())
     assert result.latency_s.nominal == pytest.approx(10e-6 + 50e-6)
     assert any("densely" in sentence for sentence in result.assumptions)
@@ -100,7 +100,7 @@ def test_every_call_is_a_launch():
 def test_active_clocks_are_dynamic_power():
     result = estimate(mlp(10, 10), digital(power_active=q(20, "W")))
     assert result.by_component()["clocks"].nominal == pytest.approx(20 * 11e-6)
-    assert result.apart["energy_without_idle_j"].nominal >= 20 * 11e-6
+    assert result.reported_separately["energy_without_idle_j"].nominal >= 20 * 11e-6
 
 
 def test_unknown_precision_names_what_there_is():
@@ -109,8 +109,8 @@ def test_unknown_precision_names_what_there_is():
 
 
 def test_best_batch_of_a_network_on_several_devices_fills_them():
-    census = Census((linear("fc", 20_000, 20_000),), extra={"kv_cache_elements": 1e6})
-    best = estimate(census, digital(), batch="best")
+    workload = Workload((linear("fc", 20_000, 20_000),), extra={"kv_cache_elements": 1e6})
+    best = estimate(workload, digital(), batch="best")
     assert best.mapping["devices"] == 2  # 1.6 GB in 0.9 GB each, and the rest for 50 caches of 4 MB
     assert best.batch == 32
 
@@ -121,14 +121,14 @@ def test_roof_names_what_limits_each_layer():
         linear("wide", 1000, 1000),
         linear("small", 10, 10),
     )
-    roof = estimate(Census(layers), digital()).roof
+    roof = estimate(Workload(layers), digital()).roof
     assert roof is not None
     assert (roof.operations_hz.nominal, roof.bandwidth.nominal) == (1e12, 100e9)
     assert [layer.limit for layer in roof.layers] == ["compute", "memory", "launch"]
     assert roof.layers[1].operations == 2e6
     assert roof.layers[1].traffic_bytes == 4 * (10**6 + 2000)
     assert roof.layers[1].time_s == pytest.approx(4 * (10**6 + 2000) / 100e9)
-    slow = estimate(Census(layers), digital(energy_per_byte=q(4000, "pJ/B"))).roof
+    slow = estimate(Workload(layers), digital(energy_per_byte=q(4000, "pJ/B"))).roof
     assert slow is not None
     assert slow.layers[1].limit == "power"
 
@@ -149,7 +149,7 @@ def test_convolutions_that_run_slower_take_longer_and_draw_for_longer():
     layers = tuple(
         replace(linear(name, 1000, 1000, vectors=1000), op=op) for name, op in (("a", "linear"), ("b", "conv"))
     )
-    counts = Census(layers)
+    counts = Workload(layers)
     fast, slow = (estimate(counts, card) for card in (digital(), digital(convolution_efficiency=q(0.25))))
     times = [{y.layer: y.time_s for y in found.roof.layers} for found in (fast, slow)]
     assert times[0] == pytest.approx({"a": 2e-3, "b": 2e-3})
@@ -162,7 +162,7 @@ def test_convolutions_that_run_slower_take_longer_and_draw_for_longer():
 
 def test_weights_in_the_cache_still_have_to_come_from_there():
     """By hand: 4 MB of weights in the cache take 0.1 ms at 40 GB/s; arithmetic takes 2 us, DRAM nothing."""
-    counts = Census((linear("fc", 1000, 1000),))
+    counts = Workload((linear("fc", 1000, 1000),))
     cached = {"cache": q(1, "GB"), "memory": q(10, "GB")}
     free, limited = (estimate(counts, digital(**cached, **more)) for more in ({}, {"cache_bandwidth": q(40, "GB/s")}))
     assert free.roof.layers[0].time_s == pytest.approx(2e-6)
@@ -193,7 +193,7 @@ def test_an_eager_operator_takes_the_host_its_time_and_a_recorded_kernel_less():
 def test_the_host_runs_ahead_while_the_gpu_works():
     """By hand: starts at 20, 40, 60 us; the first layer works for 100 us (1e8 operations), the others 2 us each."""
     big = LayerCount("big", "linear", rows=100, cols=100, vectors=5000, macs=5e7, weight_count=10**4)
-    network = Census((big, linear("a", 10, 10), linear("b", 10, 10)))
+    network = Workload((big, linear("a", 10, 10), linear("b", 10, 10)))
     found = estimate(network, digital(**HOST))
     assert found.latency_s.nominal == pytest.approx(3e-6 + 20e-6 + 100e-6 + 2 * 2e-6)
     assert {y.layer: (y.limit, y.time_s) for y in found.roof.layers} == {
@@ -201,7 +201,7 @@ def test_the_host_runs_ahead_while_the_gpu_works():
         "a": ("launch", pytest.approx(2e-6)),
         "b": ("launch", pytest.approx(2e-6)),
     }
-    reversed_order = estimate(Census(network.layers[::-1]), digital(**HOST))
+    reversed_order = estimate(Workload(network.layers[::-1]), digital(**HOST))
     assert reversed_order.latency_s.nominal == pytest.approx(3e-6 + 60e-6 + 100e-6)
 
 

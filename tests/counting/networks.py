@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpml_sim.counting import Census, LayerCount
+from hpml_sim.counting import LayerCount, Workload
 from hpml_sim.networks import models
 
 
@@ -21,7 +21,7 @@ def flop_counter_macs(model: nn.Module, *inputs: torch.Tensor) -> float:
     return counter.get_total_flops() / 2
 
 
-def rows(counts: Census) -> dict[tuple[str, str], LayerCount]:
+def rows(counts: Workload) -> dict[tuple[str, str], LayerCount]:
     return {(layer.name, layer.op): layer for layer in counts.layers}
 
 

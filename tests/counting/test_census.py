@@ -9,12 +9,12 @@ import sys
 
 import pytest
 import torch
-from tests.counting.networks import NETWORKS
 from torch import nn
 
-from hpml_sim.counting import Census, census
+from hpml_sim.counting import Workload, workload
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.networks import models
+from tests.counting.networks import NETWORKS
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -22,7 +22,7 @@ def test_the_model_is_left_as_it_was() -> None:
     model[2].eval()
     before = copy.deepcopy(model.state_dict())
     torch.manual_seed(3)
-    census(model, data=torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    workload(model, data=torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
     state = torch.get_rng_state()
     torch.manual_seed(3)
     assert torch.equal(state, torch.get_rng_state())
@@ -38,7 +38,7 @@ def test_the_seed_rules_what_is_drawn() -> None:
             return torch.bernoulli(x)
 
     model, x = nn.Sequential(Noisy(), nn.Linear(50, 3)), torch.full((4, 50), 0.5)
-    one, same, other = (census(model, data=x, seed=seed).total("sops") for seed in (0, 0, 1))
+    one, same, other = (workload(model, data=x, seed=seed).total("sops") for seed in (0, 0, 1))
     assert one == same != other
 
 
@@ -58,7 +58,7 @@ def test_an_exception_caught_inside_does_not_confuse_the_names() -> None:
             except RuntimeError:
                 return self.fc(x) + 1
 
-    counts = census(Tries(), data=torch.randn(2, 4))
+    counts = workload(Tries(), data=torch.randn(2, 4))
     assert [(layer.name, layer.op) for layer in counts.layers] == [("fc", "linear"), ("Tries", "elementwise")]
 
 
@@ -68,11 +68,11 @@ def test_a_gpu_counts_the_same(name: str) -> None:
     build, size = NETWORKS[name]
     torch.manual_seed(0)
     model, x = build(), torch.relu(torch.randn(size))
-    one, other = census(model, data=x), census(copy.deepcopy(model).cuda(), data=x.cuda())
+    one, other = workload(model, data=x), workload(copy.deepcopy(model).cuda(), data=x.cuda())
     for field in ("macs", "sops", "dense_sops", "effective_macs", "output_elements", "weight_count"):
         assert other.total(field) == pytest.approx(one.total(field), rel=1e-3)  # a value near zero may round to it
     lstm = nn.LSTM(4, 6, 2, batch_first=True).cuda()  # cuDNN keeps its weights in one block
-    counts = census(lstm, data=torch.randn(3, 5, 4, device="cuda"))
+    counts = workload(lstm, data=torch.randn(3, 5, 4, device="cuda"))
     assert counts.total("weight_count") == sum(p.numel() for p in lstm.parameters())
 
 
@@ -80,40 +80,40 @@ def test_a_gpu_counts_the_same(name: str) -> None:
 
 
 def test_table_totals_and_json() -> None:
-    counts = census(models.cnn((1, 8, 8), 10), data=torch.rand(3, 1, 8, 8))
+    counts = workload(models.cnn((1, 8, 8), 10), data=torch.rand(3, 1, 8, 8))
     table = counts.table()
     assert list(table["name"]) == [layer.name for layer in counts.layers]
     for name in ("macs", "weights_read"):
         assert sum(table[name].tolist()) == counts.total(name)
-    assert Census.from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
+    assert Workload.from_dict(json.loads(json.dumps(counts.to_dict()))) == counts
     assert (counts.samples, counts.input_elements, counts.output_elements) == (3, 64, 10)
-    assert Census(()).table().empty
+    assert Workload(()).table().empty
     with pytest.raises(HpmlError, match="not what"):
-        Census.from_dict({"layers": [{"nome": "x"}], "not_counted": []})
+        Workload.from_dict({"layers": [{"nome": "x"}], "not_counted": []})
 
 
 def test_shapes_only_measures_nothing() -> None:
-    counts = census(models.cnn((1, 8, 8), 10), input_shape=(1, 8, 8))
+    counts = workload(models.cnn((1, 8, 8), 10), input_shape=(1, 8, 8))
     assert (counts.samples, counts.activation_sparsity) == (0, None)
     assert all(not layer.binary_input and layer.active_fraction == 1 for layer in counts.layers)
     assert counts.total("sops") == counts.total("dense_sops") == counts.synaptic_operations("neurobench").effective_macs
-    assert census(models.mlp(3, 2), data=torch.zeros(2, 3)).total("sops") == 0
+    assert workload(models.mlp(3, 2), data=torch.zeros(2, 3)).total("sops") == 0
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: census(m), "one of input_shape= .* or data="),
-        (lambda m: census(m, input_shape=(4,), data=torch.ones(1, 4)), "one of input_shape= .* or data="),
-        (lambda m: census(m, data=torch.ones(0, 4)), r"no samples in dimension 0 .*\(0, 4\)"),
-        (lambda m: census(m, data=()), "no tensor"),
-        (lambda m: census(m, data=torch.ones(3, 4), batch_dim=5), "no samples in dimension 5"),
-        (lambda m: census(m, data=torch.ones(3, 4), batch_size=0), "batch_size=0 must be >= 1"),
-        (lambda m: census(m, input_shape=(0,)), r"input_shape=\(0,\)"),
-        (lambda m: census(m, data=torch.ones(3, 7)), r"Linear failed on an input of shape \(3, 7\)"),
-        (lambda m: census(nn.LazyLinear(3), input_shape=(4,)), "lazy"),
-        (lambda m: census(m, input_shape=(4,)).total("mac"), "unknown count 'mac'. Did you mean 'macs'"),
-        (lambda m: census(m, input_shape=(4,)).synaptic_operations("neurobunch"), "Did you mean 'neurobench'"),
+        (lambda m: workload(m), "one of input_shape= .* or data="),
+        (lambda m: workload(m, input_shape=(4,), data=torch.ones(1, 4)), "one of input_shape= .* or data="),
+        (lambda m: workload(m, data=torch.ones(0, 4)), r"no samples in dimension 0 .*\(0, 4\)"),
+        (lambda m: workload(m, data=()), "no tensor"),
+        (lambda m: workload(m, data=torch.ones(3, 4), batch_dim=5), "no samples in dimension 5"),
+        (lambda m: workload(m, data=torch.ones(3, 4), batch_size=0), "batch_size=0 must be >= 1"),
+        (lambda m: workload(m, input_shape=(0,)), r"input_shape=\(0,\)"),
+        (lambda m: workload(m, data=torch.ones(3, 7)), r"Linear failed on an input of shape \(3, 7\)"),
+        (lambda m: workload(nn.LazyLinear(3), input_shape=(4,)), "lazy"),
+        (lambda m: workload(m, input_shape=(4,)).total("mac"), "unknown count 'mac'. Did you mean 'macs'"),
+        (lambda m: workload(m, input_shape=(4,)).synaptic_operations("neurobunch"), "Did you mean 'neurobench'"),
     ],
 )
 def test_bad_input(call, message: str) -> None:

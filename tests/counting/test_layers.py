@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.counting.networks import Grouped, flop_counter_macs, rows
 from torch import nn
 
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
+from tests.counting.networks import Grouped, flop_counter_macs, rows
 
 few = settings(max_examples=25, deadline=None)
 
@@ -26,7 +26,7 @@ def test_recurrent_layers(kind: type[nn.RNNBase], gates: int, bidirectional: boo
     a_step = sum(
         directions * gates * hidden * ((ins if layer == 0 else directions * hidden) + hidden) for layer in range(layers)
     )
-    counts = census(model, data=torch.randn(steps, batch, ins), batch_dim=1)
+    counts = workload(model, data=torch.randn(steps, batch, ins), batch_dim=1)
     assert counts.total("macs") == steps * a_step
     assert counts.total("weight_count") == sum(p.numel() for p in model.parameters())
     assert len(counts.layers) == 2 * layers * directions
@@ -39,12 +39,12 @@ def test_projected_lstm_and_packed_sequences() -> None:
     model = nn.LSTM(4, 6, proj_size=2, batch_first=True)
     a_step = 4 * 6 * (4 + 2) + 6 * 2
     x = torch.randn(3, 5, 4)
-    assert census(model, data=x).total("macs") == 5 * a_step
+    assert workload(model, data=x).total("macs") == 5 * a_step
 
     def packed(model: nn.Module, x: torch.Tensor) -> object:
         return model(nn.utils.rnn.pack_padded_sequence(x, [5, 3, 1], batch_first=True))
 
-    assert census(model, data=x, forward=packed).total("macs") == pytest.approx((5 + 3 + 1) / 3 * a_step)
+    assert workload(model, data=x, forward=packed).total("macs") == pytest.approx((5 + 3 + 1) / 3 * a_step)
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.RNNCell, 1), (nn.GRUCell, 3), (nn.LSTMCell, 4)])
@@ -60,7 +60,7 @@ def test_cells_count_each_step(kind: type[nn.RNNCellBase], gates: int) -> None:
                 state = self.cell(step, state)
             return state
 
-    counts = census(Loop(), data=torch.randn(3, 5, 4))
+    counts = workload(Loop(), data=torch.randn(3, 5, 4))
     assert counts.total("macs") == 5 * gates * 6 * (4 + 6)
     hidden = rows(counts)["cell.hh", "recurrent"]
     assert hidden.active_fraction == pytest.approx(4 / 5)  # the first state is zero
@@ -69,20 +69,20 @@ def test_cells_count_each_step(kind: type[nn.RNNCellBase], gates: int) -> None:
 
 def test_embedding_reads_only_its_rows() -> None:
     model = nn.Embedding(100, 8)
-    (layer,) = census(model, data=torch.randint(0, 100, (3, 5))).layers
+    (layer,) = workload(model, data=torch.randint(0, 100, (3, 5))).layers
     assert (layer.op, layer.weight_count, layer.weights_read, layer.input_elements) == ("embedding", 800, 40, 5)
     assert layer.bytes_moved() == (40 + 5 + 40) * 4
 
 
 def test_bytes_of_a_linear_layer() -> None:
-    (layer,) = census(nn.Linear(6, 4, dtype=torch.bfloat16), input_shape=(6,)).layers
+    (layer,) = workload(nn.Linear(6, 4, dtype=torch.bfloat16), input_shape=(6,)).layers
     assert (layer.weight_bits, layer.activation_bits) == (16, 16)
     assert layer.bytes_moved() == 2 * (24 + 6 + 4)
     assert layer.bytes_moved(weight_bits=4, activation_bits=8) == 12 + 10
 
 
 def test_attention_reads_grouped_keys_once() -> None:
-    counts = census(Grouped(), data=torch.randn(2, 5, 16))
+    counts = workload(Grouped(), data=torch.randn(2, 5, 16))
     attention = next(layer for layer in counts.layers if layer.op == "attention")
     assert attention.macs == 4 * 5 * 5 * (4 + 4)
     assert attention.input_elements == 5 * 16 + 2 * 5 * 4
@@ -128,7 +128,7 @@ def convolutions(draw: st.DrawFn) -> tuple[nn.Module, torch.Tensor]:
 def test_synaptic_operations_of_convolutions(drawn: tuple[nn.Module, torch.Tensor]) -> None:
     """Every product done one by one: the layer itself run on ones and zeros in float64."""
     layer, x = drawn
-    (count,) = census(layer, data=x).layers
+    (count,) = workload(layer, data=x).layers
     plain = copy.deepcopy(layer).double()
     plain.bias = None
 
@@ -153,8 +153,8 @@ def test_input_and_weight_statistics() -> None:
     layer = nn.Linear(2, 2, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[4.0, -2.0], [0.0, 1.0]]))
-    (count,) = census(layer, data=torch.tensor([[2.0, 0.0], [-1.0, 1.0]])).layers
+    (count,) = workload(layer, data=torch.tensor([[2.0, 0.0], [-1.0, 1.0]])).layers
     assert count.input_mean_square == pytest.approx((1 + 0 + 0.25 + 0.25) / 4)
     assert count.weight_mean_abs == pytest.approx((1 + 0.5 + 0 + 0.25) / 4)
     assert (count.active_fraction, count.zero_weights, count.binary_input) == (0.75, 1, False)
-    assert census(layer, input_shape=(2,)).layers[0].input_mean_square is None
+    assert workload(layer, input_shape=(2,)).layers[0].input_mean_square is None

@@ -1,14 +1,14 @@
-"""The census against NeuroBench."""
+"""The workload against NeuroBench."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from tests.counting.networks import random_snn_input
 from torch import nn
 
-from hpml_sim.counting import Census, census
+from hpml_sim.counting import Workload, workload
 from hpml_sim.networks import models
+from tests.counting.networks import random_snn_input
 
 
 def neurobench(net: nn.Module, x: torch.Tensor, *, spiking: bool) -> dict[str, object]:
@@ -48,7 +48,7 @@ def snn(seed: int = 0) -> nn.Sequential:
     return net
 
 
-def assert_as_neurobench(counts: Census, theirs: dict[str, object]) -> None:
+def assert_as_neurobench(counts: Workload, theirs: dict[str, object]) -> None:
     ours = counts.synaptic_operations("neurobench")
     expected = theirs["SynapticOperations"]
     figures = {"Effective_MACs": ours.effective_macs, "Effective_ACs": ours.effective_acs, "Dense": ours.dense}
@@ -65,7 +65,7 @@ def test_equals_neurobench_on_a_spiking_network(spikes: bool, seed: int) -> None
     net, x = snn(seed), random_snn_input((24, 5, 16), seed)
     if spikes:
         x = (x > 2).float()
-    counts = census(net, data=x, forward=step_by_step)
+    counts = workload(net, data=x, forward=step_by_step)
     assert_as_neurobench(counts, neurobench(net, x, spiking=True))
     dense = 5 * (16 * 12 + 12 * 4)
     assert counts.synaptic_operations("neurobench").dense == dense == 1200
@@ -84,9 +84,9 @@ def test_fused_neurons_give_what_neurobench_sees_step_by_step() -> None:
 
     net, x = snn(), random_snn_input((24, 5, 16))
     fused = nn.Sequential(net[0], LeakyNeurons(0.9, steps=5), net[2], LeakyNeurons(0.9, steps=5))
-    counts = census(fused, data=x, forward=lambda m, x: m(x.transpose(0, 1).flatten(0, 1)))
+    counts = workload(fused, data=x, forward=lambda m, x: m(x.transpose(0, 1).flatten(0, 1)))
     assert_as_neurobench(counts, neurobench(net, x, spiking=True))
-    stepped = census(net, data=x, forward=step_by_step)
+    stepped = workload(net, data=x, forward=step_by_step)
     for one, other in zip(
         [y for y in counts.layers if y.op != "elementwise"],
         [y for y in stepped.layers if y.op != "elementwise"],
@@ -102,4 +102,4 @@ def test_equals_neurobench_on_a_convolutional_network() -> None:
     with torch.no_grad():
         net[3].weight[net[3].weight.abs() < 0.02] = 0
     x = torch.rand(6, 1, 8, 8)
-    assert_as_neurobench(census(net, data=x), neurobench(net, x, spiking=False))
+    assert_as_neurobench(workload(net, data=x), neurobench(net, x, spiking=False))

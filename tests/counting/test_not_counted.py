@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from tests.counting.networks import rows
 from torch import nn
 from torch.nn import functional as F
 
-from hpml_sim.counting import census, product, register_counter
+from hpml_sim.counting import product, register_counter, workload
+from tests.counting.networks import rows
 
 
 def test_a_kernel_of_its_own_is_named() -> None:
@@ -24,7 +24,7 @@ def test_a_kernel_of_its_own_is_named() -> None:
             return torch.from_numpy(x.numpy() * 2)
 
     model = nn.Sequential(nn.Linear(4, 4), InNumpy(), nn.ReLU(), WithoutWeights())
-    counts = census(model, data=torch.randn(3, 4))
+    counts = workload(model, data=torch.randn(3, 4))
     assert counts.not_counted == ("1 (InNumpy)", "3 (WithoutWeights)")
     assert counts.total("macs") == 16
     assert counts.extra["parameters"] == 20 + 16
@@ -58,9 +58,9 @@ def test_unknown_products_are_named() -> None:
 
     for samples in (1, 3):
         x = torch.randn(samples, 4)
-        assert census(Spread(), data=x).not_counted == ("Spread (Spread): aten.mul.Tensor",)
-        assert census(Both(), data=x).not_counted == ("pair (Bilinear): aten._trilinear.default",)
-        assert census(Buried(), data=x).not_counted == ("Buried (Buried): parameter weight was not seen in use",)
+        assert workload(Spread(), data=x).not_counted == ("Spread (Spread): aten.mul.Tensor",)
+        assert workload(Both(), data=x).not_counted == ("pair (Bilinear): aten._trilinear.default",)
+        assert workload(Buried(), data=x).not_counted == ("Buried (Buried): parameter weight was not seen in use",)
 
 
 def test_elementwise_modules_are_seen() -> None:
@@ -72,7 +72,7 @@ def test_elementwise_modules_are_seen() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
 
-    counts = census(nn.Sequential(nn.Linear(4, 4), RMSNorm()), data=torch.randn(3, 4))
+    counts = workload(nn.Sequential(nn.Linear(4, 4), RMSNorm()), data=torch.randn(3, 4))
     assert counts.not_counted == ()
     layer = rows(counts)["1", "elementwise"]
     assert (layer.weight_count, layer.macs, layer.calls) == (4, 0, 6)
@@ -90,7 +90,7 @@ def test_register_counter() -> None:
             return torch.from_numpy(x.numpy() @ self.packed.T)
 
     model, x = nn.Sequential(Packed(), nn.ReLU()), torch.randn(3, 6)
-    assert census(model, data=x).not_counted == ("0 (Packed)",)
+    assert workload(model, data=x).not_counted == ("0 (Packed)",)
 
     @register_counter(Packed)
     def count_packed(module, inputs, output):
@@ -100,7 +100,7 @@ def test_register_counter() -> None:
         pass
 
     for layer in (Packed(), Derived()):
-        counts = census(nn.Sequential(layer, nn.ReLU()), data=x)
+        counts = workload(nn.Sequential(layer, nn.ReLU()), data=x)
         assert counts.not_counted == ()
         assert (counts.layers[0].macs, counts.layers[0].module) == (30, type(layer).__name__)
 
@@ -115,7 +115,7 @@ def test_products_of_derived_weights_are_matrices() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return F.linear(x, self.weight * self.mask)
 
-    layer = rows(census(Masked(), data=torch.ones(3, 6)))["weight", "linear"]
+    layer = rows(workload(Masked(), data=torch.ones(3, 6)))["weight", "linear"]
     assert (layer.rows, layer.cols, layer.zero_weights, layer.sops, layer.effective_acs) == (6, 5, 25, 30, 5)
 
 
@@ -129,7 +129,7 @@ def test_tied_weights_are_stored_once() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.words(x))
 
-    counts = census(Tied(), data=torch.randint(0, 20, (3, 5)))
+    counts = workload(Tied(), data=torch.randint(0, 20, (3, 5)))
     assert counts.total("weight_count") == counts.extra["parameters"] == 80
     assert counts.total("weights_read") == 5 * 4 + 80
 
@@ -139,7 +139,7 @@ def test_aihwkit_layers_count_their_tiles_once() -> None:
     from aihwkit.simulator import configs
 
     for config in (configs.InferenceRPUConfig(), configs.TorchInferenceRPUConfig()):
-        counts = census(aihwkit.nn.AnalogLinear(6, 5, rpu_config=config), data=torch.rand(3, 6))
+        counts = workload(aihwkit.nn.AnalogLinear(6, 5, rpu_config=config), data=torch.rand(3, 6))
         (layer,) = counts.layers
         assert (layer.op, layer.rows, layer.cols, layer.macs, layer.weight_count) == ("linear", 6, 5, 30, 35)
         assert counts.extra["parameters"] == 35

@@ -1,4 +1,4 @@
-"""What holds for every census."""
+"""What holds for every workload."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.counting.networks import NETWORKS, rows
 from torch import nn
 
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
+from tests.counting.networks import NETWORKS, rows
 
 few = settings(max_examples=25, deadline=None)
 
@@ -35,14 +35,14 @@ def stack(names: list[str]) -> nn.Sequential:
 def test_permutation_of_layers_changes_nothing(names: list[str], random: object) -> None:
     shuffled = list(names)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    one, other = (census(stack(order), input_shape=(3, 8)) for order in (names, shuffled))
+    one, other = (workload(stack(order), input_shape=(3, 8)) for order in (names, shuffled))
     assert {name: one.total(name) for name in TOTALS} == {name: other.total(name) for name in TOTALS}
 
 
 @given(stacks, stacks)
 @few
 def test_parts_sum_to_the_total_and_more_layers_mean_more(first: list[str], second: list[str]) -> None:
-    whole, one, other = (census(stack(names), input_shape=(3, 8)) for names in (first + second, first, second))
+    whole, one, other = (workload(stack(names), input_shape=(3, 8)) for names in (first + second, first, second))
     for name in TOTALS:
         assert whole.total(name) == one.total(name) + other.total(name)
         assert whole.total(name) == sum(getattr(layer, name) for layer in whole.layers)
@@ -53,7 +53,7 @@ def test_parts_sum_to_the_total_and_more_layers_mean_more(first: list[str], seco
 @few
 def test_linear_in_vectors(ins: int, outs: int, vectors: int, times: int) -> None:
     layer = nn.Linear(ins, outs)
-    once, more = (census(layer, input_shape=(n, ins)).layers[0] for n in (vectors, vectors * times))
+    once, more = (workload(layer, input_shape=(n, ins)).layers[0] for n in (vectors, vectors * times))
     for name in ("vectors", "macs", "sops", "dense_sops", "input_elements", "output_elements"):
         assert getattr(more, name) == times * getattr(once, name)
     for name in ("rows", "cols", "weight_count", "weights_read"):
@@ -66,9 +66,9 @@ def test_counts_are_for_one_inference(name: str, samples: int, batch_size: int) 
     build, size = NETWORKS[name]
     torch.manual_seed(0)
     model, x = build(), torch.randn(samples, *size[1:])
-    whole = census(model, data=x)
-    parts = census(model, data=x, batch_size=batch_size)
-    single = [census(model, data=sample[None]) for sample in x]
+    whole = workload(model, data=x)
+    parts = workload(model, data=x, batch_size=batch_size)
+    single = [workload(model, data=sample[None]) for sample in x]
     for field in ("macs", "vectors", "dense_sops", "input_elements", "output_elements", "sops", "weight_count"):
         assert whole.total(field) == pytest.approx(parts.total(field))
         assert whole.total(field) == pytest.approx(sum(c.total(field) for c in single) / samples)
@@ -85,7 +85,7 @@ def test_work_on_weights_is_not_shared_by_the_batch() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return (x + self.place(torch.arange(3))) @ (self.a @ self.b)
 
-    one, seven = (census(LowRank(), data=torch.randn(n, 3, 6)) for n in (1, 7))
+    one, seven = (workload(LowRank(), data=torch.randn(n, 3, 6)) for n in (1, 7))
     assert one.total("macs") == seven.total("macs") == 6 * 2 * 5 + 3 * 6 * 5
     assert rows(seven)["place", "embedding"].output_elements == 18
 
@@ -103,6 +103,6 @@ def test_a_state_that_starts_at_zero_is_the_batch_s() -> None:
             return h
 
     for samples in (1, 3, 8):
-        layers = rows(census(Elman(), data=torch.randn(samples, 6, 4)))
+        layers = rows(workload(Elman(), data=torch.randn(samples, 6, 4)))
         assert (layers["w", "linear"].macs, layers["u", "linear"].macs) == (6 * 20, 6 * 25)
         assert layers["u", "linear"].calls == 6

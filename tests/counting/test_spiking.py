@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.counting.networks import random_snn_input, rows
 from torch import nn
 
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.networks import models
+from tests.counting.networks import random_snn_input, rows
 
 
 def test_spiking_neurons() -> None:
@@ -30,7 +30,7 @@ def test_spiking_neurons() -> None:
 
     torch.manual_seed(0)
     net, x = Net(), random_snn_input((7, 4, 6))
-    counts = census(net, data=x, batch_dim=1)
+    counts = workload(net, data=x, batch_dim=1)
     layers = rows(counts)
     lif = layers["lif1", "neuron"]
     assert (lif.neurons, lif.steps, lif.updates, lif.calls) == (5, 7, 35, 7)
@@ -58,7 +58,7 @@ def test_converted_networks(encoder: str, on_crossbars: bool) -> None:
     synapses = Analog("pcm-hermes") if on_crossbars else None
     converted = convert(net, Spiking("loihi", steps=6, encoder=encoder, synapses=synapses))
     x = torch.rand(5, 1, 8, 8)
-    digital, spiking = census(net, data=x), census(converted, data=x)
+    digital, spiking = workload(net, data=x), workload(converted, data=x)
     assert spiking.not_counted == ()
     assert spiking.total("macs") == 6 * digital.total("macs")
     assert spiking.total("weight_count") == digital.total("weight_count")
@@ -79,7 +79,7 @@ def test_analog_layers_count_as_the_layers_they_replace() -> None:
     torch.manual_seed(0)
     net, x = models.cnn((1, 8, 8), 10), torch.rand(3, 1, 8, 8)
     analog = convert(net, Analog("pcm-hermes"))
-    one, other = census(net, data=x), census(analog, data=x)
+    one, other = workload(net, data=x), workload(analog, data=x)
     assert other.not_counted == ()
     names = ("op", "rows", "cols", "groups", "vectors", "macs", "weight_count", "input_elements", "output_elements")
     as_tuples = [[tuple(getattr(layer, name) for name in names) for layer in c.layers] for c in (one, other)]

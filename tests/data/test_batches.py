@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from hpml_sim.conversion import convert
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.data.batches import batches_in, first, has_items, in_memory, in_order
 from hpml_sim.errors import HpmlError
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.training import fit
-from hpml_sim.training.distributed import Team
+from hpml_sim.training.distributed import ProcessGroup
 from hpml_sim.training.evaluation import evaluate
 
 SHAPE, CLASSES = (1, 8, 8), 4
@@ -214,7 +214,7 @@ def test_what_is_no_batch_is_named_and_the_weights_are_as_before():
 
 
 def test_loaders_are_not_shared_out_among_processes(monkeypatch):
-    monkeypatch.setattr(Team, "join", classmethod(lambda cls, device: cls(0, 2)))
+    monkeypatch.setattr(ProcessGroup, "join", classmethod(lambda cls, device: cls(0, 2)))
     with pytest.raises(HpmlError, match=r"on 2 processes a DataLoader cannot be shared out.*\.dataset"):
         fit(net(), DataLoader(tensors()))
 
@@ -241,7 +241,7 @@ def test_what_a_split_is():
 def test_what_is_observed_is_left_as_it_was():
     model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout())
     model[0].eval()  # frozen, as fine-tuning does
-    with observed(model):
+    with eval_mode(model):
         assert not any(module.training for module in model.modules())
         assert not torch.is_grad_enabled()
     assert [module.training for module in model.modules()] == [True, False, True]

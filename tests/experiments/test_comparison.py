@@ -13,7 +13,7 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.results import ResultFile, to_frame
 
 ON = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
-SMALL = {"epochs": 2, "tune_epochs": 1, "chips": 3}
+SMALL = {"epochs": 2, "finetune_epochs": 1, "chips": 3}
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,12 @@ def test_a_row_for_each_target_seed_and_time(run):
 
 def test_three_passes_are_kept_apart_and_say_how(run):
     for row in run.rows:
-        assert all(e.how == f"estimated:{row.card.name}" and e.scope == row.card.scope for e in row.estimates)
+        assert all(e.provenance == f"estimated:{row.card.name}" and e.scope == row.card.scope for e in row.estimates)
         assert row.estimates
         measured_here = row.target == "cpu"
         assert bool(row.measurements) == measured_here or row.card.name == "h200"
         for m in row.measurements:
-            assert m.how == "measured:clock"
+            assert m.provenance == "measured:clock"
             assert m.energy_j is None or m.energy_j > 0
             assert m.energy_j is not None or m.energy_reason
 
@@ -85,7 +85,7 @@ def test_again_gives_the_same_bits(run, tmp_path):
 
 def test_a_folder_with_a_run_is_refused_resumed_or_replaced(tmp_path):
     folder = tmp_path / "run"
-    options = {"epochs": 1, "tune_epochs": 0, "chips": 2, "times": ["1 s", "1 day"], "out": folder}
+    options = {"epochs": 1, "finetune_epochs": 0, "chips": 2, "times": ["1 s", "1 day"], "out": folder}
     first = hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], **options)
     with pytest.raises(HpmlError, match=r"--resume.*--force"):
         hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], **options)
@@ -110,10 +110,10 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(tmp_path):
 
 def test_spikes_on_crossbars_and_labels_of_ones_own():
     on = {"hybrid": hs.Spiking("loihi", steps=5, synapses=hs.Analog("pcm-hermes")), "coarse": hs.Analog(adc_bits=3)}
-    rows = hs.compare("mlp", "digits", on, epochs=1, tune_epochs=1, chips=2, times=["1 day"]).rows
+    rows = hs.compare("mlp", "digits", on, epochs=1, finetune_epochs=1, chips=2, times=["1 day"]).rows
     assert [r.key for r in rows] == [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0)]
     assert rows[1].notes == ["accuracy is with adc_bits=3; energy, time and area are the card's, with 8"]
-    assert rows[0].estimates[0].how == "estimated:pcm-hermes"
+    assert rows[0].estimates[0].provenance == "estimated:pcm-hermes"
     assert rows[0].config["synapses"]["card"] == "pcm-hermes"
     assert rows[0].card.scope == "chip"
     assert to_frame(rows[:1])["scope"].tolist() == ["core"], "the scope of the estimate, not of the target's card"
@@ -126,9 +126,9 @@ def test_the_estimate_follows_the_options_of_the_target():
         "coarse": hs.Analog("pcm-hermes", adc_bits=4),
         "noise only": hs.Analog("pcm"),
     }
-    rows = hs.compare("mlp", "digits", on, epochs=1, tune_epochs=0, chips=2, times=["1 day"]).rows
+    rows = hs.compare("mlp", "digits", on, epochs=1, finetune_epochs=0, chips=2, times=["1 day"]).rows
     plain, sliced, coarse, without = rows
-    assert sliced.estimates[0].mapping["utilisation"] > plain.estimates[0].mapping["utilisation"]
+    assert sliced.estimates[0].mapping["utilization"] > plain.estimates[0].mapping["utilization"]
     assert sliced.estimates[0].energy_j.nominal > plain.estimates[0].energy_j.nominal
     assert len(coarse.notes) == 1
     assert "energy and time with adc_bits=4 are scaled from the card's 8" in coarse.notes[0]
@@ -144,7 +144,9 @@ def test_a_network_of_the_users_own_and_several_seeds(tmp_path, monkeypatch):
         "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
     )
     monkeypatch.chdir(tmp_path)
-    rows = hs.compare("mynet:net", "digits", ["pcm-hermes"], seeds=2, epochs=1, tune_epochs=0, chips=2, times=[60]).rows
+    rows = hs.compare(
+        "mynet:net", "digits", ["pcm-hermes"], seeds=2, epochs=1, finetune_epochs=0, chips=2, times=[60]
+    ).rows
     assert [r.key for r in rows] == [("pcm-hermes", 0, 60.0), ("pcm-hermes", 1, 60.0)]
     assert rows[0].accuracy != rows[1].accuracy
 
@@ -186,7 +188,7 @@ def test_the_chips_of_one_time_are_gone_before_those_of_the_next_are_made(monkey
     monkeypatch.setattr(hs.Chips, "at", counted)
     gc.disable()
     try:
-        hs.compare("mlp", "digits", ["pcm-hermes"], epochs=0, tune_epochs=0, chips=2, times=["1 s", "1 h", "1 day"])
+        hs.compare("mlp", "digits", ["pcm-hermes"], epochs=0, finetune_epochs=0, chips=2, times=["1 s", "1 h", "1 day"])
     finally:
         gc.enable()
     assert most == [0, 0, 0]

@@ -12,7 +12,7 @@ import hpml_sim as hs
 
 OWN = Path(__file__).parents[1] / "own_code.py"
 MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
-SMALL = {"epochs": 1, "tune_epochs": 0}
+SMALL = {"epochs": 1, "finetune_epochs": 0}
 
 FULL = """
     import resource, sys
@@ -23,7 +23,7 @@ FULL = """
     import hpml_sim.report.html, pandas, aihwkit.inference, sklearn.datasets
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     try:
-        hs.compare(model, data, ["loihi"], seeds=2, epochs=1, tune_epochs=0, out=out)
+        hs.compare(model, data, ["loihi"], seeds=2, epochs=1, finetune_epochs=0, out=out)
     except HpmlError as error:
         print(error)
 """

@@ -7,7 +7,7 @@ from torch.utils.data import TensorDataset
 
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.config import Setup, checked
+from hpml_sim.experiments.config import ExperimentConfig, checked
 from hpml_sim.experiments.plan import Point, labelled_targets, make_plan, resolve_model
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog, Spiking
@@ -16,7 +16,7 @@ from hpml_sim.targets import Analog, Spiking
 def plan(network=None, task=None, on=("cpu",), **changes):
     network = network or models.build("mlp", (1, 8, 8), 10)
     points = [Point(label, target) for label, target in labelled_targets(list(on)).items()]
-    setup = checked(Setup, {"times": ["1 s"], **changes})
+    setup = checked(ExperimentConfig, {"times": ["1 s"], **changes})
     return make_plan(setup, network, task or load_data("digits"), points)
 
 
@@ -42,7 +42,7 @@ def test_the_same_question_has_the_same_hash():
         {"chips": 24},
         {"times": ["2 s"]},
         {"epochs": 3},
-        {"tune_epochs": 3},
+        {"finetune_epochs": 3},
         {"lr": 1e-3},
         {"seeds": 2},
         {"on": ("h200",)},
@@ -88,10 +88,10 @@ def test_each_seed_draws_its_own_weights_but_a_given_network_keeps_its_own():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     network = models.mlp(64, 10)
-    copied, name = resolve_model(network, digits, seed=5)
+    clone, name = resolve_model(network, digits, seed=5)
     assert name == "Sequential"
-    assert copied is not network
-    assert torch.equal(copied[1].weight, network[1].weight)  # type: ignore[index]
+    assert clone is not network
+    assert torch.equal(clone[1].weight, network[1].weight)  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

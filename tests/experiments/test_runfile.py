@@ -6,9 +6,19 @@ import pytest
 
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.config import Range, RunFile, Running, Search, Setup, Sweep, as_texts, checked, parse_over
+from hpml_sim.experiments.config import (
+    ExecutionConfig,
+    ExperimentConfig,
+    Range,
+    RunConfig,
+    SearchConfig,
+    SweepConfig,
+    as_texts,
+    checked,
+    parse_over,
+)
 from hpml_sim.experiments.config_files import read_runfile, template, to_toml
-from hpml_sim.experiments.searching import Found
+from hpml_sim.experiments.searching import SearchResult
 
 
 def written(tmp_path, text):
@@ -20,26 +30,26 @@ def written(tmp_path, text):
 def test_the_template_is_a_run_as_it_is_and_with_its_comments_taken_away(tmp_path):
     plain = read_runfile(written(tmp_path, template()))
     assert plain.compare.on == ("cpu", "h200", "pcm-hermes", "reram-neurram", "loihi")
-    assert plain.compare == Setup(on=plain.compare.on)
+    assert plain.compare == ExperimentConfig(on=plain.compare.on)
     assert (plain.sweep, plain.search) == (None, None)
     lines = template().splitlines()
     start, end = lines.index("# [sweep]"), lines.index("# [search]")
     sweep = [line.removeprefix("# ") for line in lines[start:end] if line.startswith(("# [", "# over", "# draw_seed"))]
     with_sweep = read_runfile(written(tmp_path, "\n".join([*lines[:start], *sweep, *lines[end:]])))
-    assert with_sweep.sweep == Sweep(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)})
+    assert with_sweep.sweep == SweepConfig(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)})
 
 
 def test_the_template_explains_every_setting():
     text = template()
-    for kind in (Setup, Sweep, Search, Running):
+    for kind in (ExperimentConfig, SweepConfig, SearchConfig, ExecutionConfig):
         for name in kind.__dataclass_fields__:
             if name not in ("resume", "force", "targets"):
                 assert f"\n{name} = " in text or f"\n# {name} =" in text, name
 
 
-ASKED = RunFile(
+ASKED = RunConfig(
     compare=checked(
-        Setup,
+        ExperimentConfig,
         {
             "on": ["cpu"],
             "targets": {"my 'own'": {"card": "loihi", "steps": 5, "synapses": {"card": "pcm-hermes", "adc_bits": 4}}},
@@ -48,8 +58,8 @@ ASKED = RunFile(
             "epochs": 0,
         },
     ),
-    sweep=checked(Sweep, {"over": {"steps": {"low": 2, "high": 9}, "beta": [0.5, "default"]}, "draws": 3}),
-    run=Running(jobs=2),
+    sweep=checked(SweepConfig, {"over": {"steps": {"low": 2, "high": 9}, "beta": [0.5, "default"]}, "draws": 3}),
+    run=ExecutionConfig(jobs=2),
 )
 
 
@@ -96,13 +106,13 @@ def test_no_file_there_names_the_verb_that_writes_one(tmp_path):
 def test_a_run_leaves_a_file_that_runs_it_again(tmp_path):
     options = {"chips": 1, "epochs": 1, "times": ["1 s"], "out": tmp_path / "one"}
     first = hs.compare("mlp", "digits", {"coarse": hs.Analog(adc_bits=4)}, **options)
-    again = hs.run(checked(RunFile, _elsewhere(read_runfile(tmp_path / "one" / "run.toml"), tmp_path / "two")))
+    again = hs.run(checked(RunConfig, _elsewhere(read_runfile(tmp_path / "one" / "run.toml"), tmp_path / "two")))
     assert again.plan == first.plan
     assert again.rows == first.rows
 
 
 def _elsewhere(asked, folder):
-    return {"compare": asked.compare, "run": Running(out=folder)}
+    return {"compare": asked.compare, "run": ExecutionConfig(out=folder)}
 
 
 def test_the_tables_of_the_file_pick_the_verb(tmp_path):
@@ -110,5 +120,5 @@ def test_the_tables_of_the_file_pick_the_verb(tmp_path):
     swept = hs.run(written(tmp_path, head + "[sweep]\nover = { steps = [2, 3] }\n[run]\njobs = 1"))
     assert [row.options for row in swept.rows] == [{"steps": 2}, {"steps": 3}]
     searched = hs.run(written(tmp_path, head + "[search]\nover = { steps = [2, 3] }\ntrials = 2\n[run]\njobs = 1"))
-    assert isinstance(searched, Found)
+    assert isinstance(searched, SearchResult)
     assert len(searched.trials) == 3

@@ -22,7 +22,7 @@ OVER = {
     "beta": [0.5, 0.95],
     "reset": ["subtract", "zero"],
 }
-SMALL = {"epochs": 1, "tune_epochs": 1, "jobs": 1}
+SMALL = {"epochs": 1, "finetune_epochs": 1, "jobs": 1}
 
 
 def search(trials, **options):

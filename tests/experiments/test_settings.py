@@ -7,12 +7,12 @@ import docstring_parser
 import pytest
 
 import hpml_sim as hs
-from hpml_sim.experiments.config import Running, Search, Setup, Sweep
+from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, SearchConfig, SweepConfig
 
 CALLS = {
-    "compare": (hs.compare, (Setup, Running)),
-    "sweep": (hs.sweep, (Setup, Sweep, Running)),
-    "search": (hs.search, (Setup, Search, Running)),
+    "compare": (hs.compare, (ExperimentConfig, ExecutionConfig)),
+    "sweep": (hs.sweep, (ExperimentConfig, SweepConfig, ExecutionConfig)),
+    "search": (hs.search, (ExperimentConfig, SearchConfig, ExecutionConfig)),
 }
 
 

@@ -14,21 +14,21 @@ import pytest
 
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.experiments.config import RunFile, Setup, Sweep, checked
+from hpml_sim.experiments.config import ExperimentConfig, RunConfig, SweepConfig, checked
 from hpml_sim.experiments.sweeping import points_of
 from hpml_sim.results import ResultFile
 
 OWN = Path(__file__).parents[1] / "own_code.py"
 MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
-SMALL = {"chips": 1, "epochs": 1, "tune_epochs": 0, "times": ["1 s", "1 day"]}
+SMALL = {"chips": 1, "epochs": 1, "finetune_epochs": 0, "times": ["1 s", "1 day"]}
 OVER = {"adc_bits": [4, 6], "model.width": [4, 8], "steps": [2, 3]}
 ON = ["pcm-hermes", "loihi"]
 
 
 def figures(rows):
     """What must be equal wherever a row was computed."""
-    apart = {"machine", "run"}
-    return {row.key: row.model_dump(exclude=apart) for row in rows}
+    reported_separately = {"machine", "run"}
+    return {row.key: row.model_dump(exclude=reported_separately) for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def alone():
 
 
 def points(over, on=("pcm-hermes",), **options):
-    vary = checked(Sweep, {"over": over, **options})
-    return points_of(RunFile(compare=checked(Setup, {"on": list(on)}), sweep=vary))
+    vary = checked(SweepConfig, {"over": over, **options})
+    return points_of(RunConfig(compare=checked(ExperimentConfig, {"on": list(on)}), sweep=vary))
 
 
 # ------------------------------------------------------------------------------------------------------- which points
@@ -60,9 +60,9 @@ def test_every_combination_of_the_options_that_a_target_has():
 
 
 def test_options_of_synapses_and_of_targets_of_ones_own():
-    setup = checked(Setup, {"targets": {"hybrid": {"card": "loihi", "synapses": {"card": "pcm-hermes"}}}})
-    vary = checked(Sweep, {"over": {"synapses.output_noise": [0.0, 0.1]}})
-    found = points_of(RunFile(compare=setup, sweep=vary))
+    setup = checked(ExperimentConfig, {"targets": {"hybrid": {"card": "loihi", "synapses": {"card": "pcm-hermes"}}}})
+    vary = checked(SweepConfig, {"over": {"synapses.output_noise": [0.0, 0.1]}})
+    found = points_of(RunConfig(compare=setup, sweep=vary))
     assert [p.target.synapses.output_noise for p in found] == [0.0, 0.1]
 
 
@@ -189,7 +189,7 @@ KILLED_TEN_TIMES = """
 
     def sweep():
         over = {"adc_bits": [4, 5, 6, 7], "dac_bits": [4, 5]}
-        options = dict(seeds=2, chips=1, epochs=1, tune_epochs=0, jobs=1, out=out, resume=True)
+        options = dict(seeds=2, chips=1, epochs=1, finetune_epochs=0, jobs=1, out=out, resume=True)
         return hs.sweep(model, data, ["pcm-hermes"], over=over, **options)
 
     def content():

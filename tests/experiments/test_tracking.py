@@ -11,7 +11,7 @@ from hpml_sim.experiments.tracking import EXPERIMENT
 
 OWN = Path(__file__).parents[1] / "own_code.py"
 MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
-SMALL = {"epochs": 1, "tune_epochs": 0, "chips": 1, "times": ["1 s"], "jobs": 1}
+SMALL = {"epochs": 1, "finetune_epochs": 0, "chips": 1, "times": ["1 s"], "jobs": 1}
 
 
 def logged(store):

@@ -48,7 +48,7 @@ def test_type_and_shape_are_as_asked(dtype):
 
 
 def test_what_lies_unused_is_bounded():
-    blocks = Blocks(most_free=3 << 20)
+    blocks = Blocks(max_free=3 << 20)
     tensors = [blocks.empty(MEGABYTE, torch.zeros(1)) for _ in range(8)]
     del tensors
     gc.collect()
@@ -70,7 +70,7 @@ def test_results_of_earlier_calls_stay():
 
 
 def test_many_threads():
-    blocks = Blocks(most_free=2 << 20)
+    blocks = Blocks(max_free=2 << 20)
     wrong = []
 
     def work(value):

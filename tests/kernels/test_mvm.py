@@ -7,7 +7,7 @@ from hpml_sim.kernels import mvm as kernel
 from hpml_sim.kernels.mvm import mvm
 
 # (chips, groups, vectors, tiles, height, cols, slices)
-SHAPES = [
+ARCHITECTURES = [
     (1, 1, 1, 1, 1, 1, 1),
     (2, 1, 5, 3, 7, 4, 1),
     (3, 2, 4, 1, 9, 5, 2),
@@ -55,7 +55,7 @@ def oracle(drawn, shape, sigma, real):
 @pytest.mark.parametrize("engine", ["torch", "numba", "numba-cuda"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sigma", [0.0, 0.7])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ARCHITECTURES)
 def test_every_engine_equals_the_equations_to_the_last_bit(shape, sigma, dtype, engine):
     drawn = draw(shape, dtype)
     want = oracle(drawn, shape, sigma, np.float64 if dtype == torch.float64 else np.float32)
@@ -80,7 +80,7 @@ def test_nan_is_not_hidden(engine):
     device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
     x = torch.tensor([float("nan"), 1.0], device=device).view(1, 1, 2, 1, 1)
     one = torch.ones(1, 1, 1, 1, 1, device=device)
-    y = mvm(x, one, one[0], dac_gain=1.0, dac_top=3, adc_gain=1.0, adc_top=3, engine=engine).flatten()
+    y = mvm(x, one, one[0], dac_gain=1.0, dac_qmax=3, adc_gain=1.0, adc_qmax=3, engine=engine).flatten()
     assert y.isnan().tolist() == [True, False]
 
 

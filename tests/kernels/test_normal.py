@@ -55,7 +55,7 @@ def test_the_distribution_is_normal():
     assert np.abs(x).max() < 5.9
 
 
-def test_neighbours_pairs_and_sequences_are_independent():
+def test_neighbors_pairs_and_sequences_are_independent():
     x, y = (drawn(1 << 20, seed=seed)[0].double() for seed in (0, 1))
     for a, b in (
         (x[:-1], x[1:]),

@@ -66,7 +66,7 @@ def test_share_of_spikes_is_the_value():
     n = 400 * 50
     error = (x[0] * (1 - x[0]) / n).sqrt()[0]
     assert (((spikes.mean(dim=(0, 1, 2)) - x[0].mean(0)) / error).abs() < 4.5).all()
-    # neighbours in time are independent: pairs fire together as often as the square of the rate says
+    # neighbors in time are independent: pairs fire together as often as the square of the rate says
     both = (spikes[:, 1:] * spikes[:, :-1]).mean(dim=(0, 1, 2))
     square = x[0].mean(0) ** 2
     assert (((both - square) / (2 * square * (1 - square) / n).sqrt()).abs() < 4.5).all()

@@ -11,7 +11,7 @@ from hpml_sim.cards import load_card
 from hpml_sim.cli import main
 from hpml_sim.cost import estimate
 from hpml_sim.cost.roofline_points import Point, Roof, core_point, layer_points, measured_points, roof_of, tile_point
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement import ceilings as measuring
 from hpml_sim.measurement.ceilings import Ceilings, measure_ceilings
@@ -40,7 +40,7 @@ def made_up() -> Ceilings:
         cache_bandwidth=Band(3e10, 4e10, 5e10),
         idle_w=None,
         active_w=None,
-        most_w=None,
+        max_w=None,
         byte_j=None,
         power_how="no RAPL counter",
     )
@@ -73,7 +73,7 @@ def test_a_power_meter_gives_idle_active_and_most(clock):
     assert found.power_how == "measured:steady"
     assert found.idle_w == pytest.approx(50, rel=0.02)
     assert found.active_w == pytest.approx(0, abs=1)
-    assert found.most_w == pytest.approx(50, rel=0.02)
+    assert found.max_w == pytest.approx(50, rel=0.02)
 
 
 def test_a_device_that_is_not_there_is_refused():
@@ -114,7 +114,7 @@ def test_a_card_of_measured_ceilings_loads_and_estimates_what_was_measured(made_
     assert card.power_max.status == "scaled"
     assert any("Power was not measured (no RAPL counter)" in limit for limit in card.limits)
     # 1024 x 1024 at batch 512: 2 x 2^29 operations at 1e11 a second, and 8 MiB at 1e10 a second: arithmetic decides
-    found = estimate(census(mlp(1024, 1024), input_shape=(1024,)), card, batch=512)
+    found = estimate(workload(mlp(1024, 1024), input_shape=(1024,)), card, batch=512)
     assert found.roof.layers[-1].time_s == pytest.approx(2**30 / 1e11)
     assert found.latency_s.nominal == pytest.approx(2**30 / 1e11 + 3e-6 + 4e-6, rel=1e-3)
 
@@ -137,7 +137,7 @@ def test_a_measured_power_stands_in_the_card(made_up, tmp_path):
 
 
 def test_layers_lie_where_operations_and_bytes_put_them():
-    found = estimate(census(mlp(64, 128, 10), input_shape=(64,)), "cpu")
+    found = estimate(workload(mlp(64, 128, 10), input_shape=(64,)), "cpu")
     roof = found.roof
     points = {p.name: p for p in layer_points(found)}
     layer = next(y for y in roof.layers if y.layer == "1")
@@ -237,7 +237,7 @@ def test_a_gpu_is_measured_with_all_its_precisions(tmp_path):
     assert load_card(path).device == "cuda"
 
 
-def test_what_ran_on_a_processor_has_the_colour_of_its_roof():
+def test_what_ran_on_a_processor_has_the_color_of_its_roof():
     roofs = [roof_of(load_card(name)) for name in ("h200", "cpu")]
     points = [Point("b", "layer", 1.0, 1e9, machine="cpu"), Point("a", "layer", 1.0, 1e9, machine="h200")]
     lines = plot_roofline(roofs, points).axes[0].get_lines()

@@ -60,7 +60,7 @@ class Slow(nn.Linear):
 def test_without_a_meter_energy_is_none_with_a_reason_never_zero(tmp_path):
     m = measure(nn.Linear(4, 2), torch.rand(3, 4), min_window_s=0.02, warmup_s=0.0, meter=Rapl(tmp_path))
     assert m.energy_j is None
-    assert m.energy_how is None
+    assert m.energy_provenance is None
     assert "no RAPL counter" in m.energy_reason
 
 
@@ -78,7 +78,7 @@ def test_time_is_positive_and_throughput_counts_samples():
 def test_a_meters_joules_are_shared_by_the_samples_and_idle_is_measured_apart():
     model = Slow(4, 2)
     m = measure(model, torch.rand(5, 4), min_window_s=0.3, warmup_s=0.0, meter=Steady(model))
-    assert m.energy_how == "measured:steady"
+    assert m.energy_provenance == "measured:steady"
     assert len(m.windows) == 3
     assert sum(w.calls for w in m.windows) <= m.calls == len(m.samples_s)  # calls between the windows are timed, too
     # a call takes 2 ms, at 30 W for 5 samples; a window may end a call after the meter's step, 0.06 J of its 9 J
@@ -171,8 +171,8 @@ class Sleeps(Reports):
         time.sleep(600)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
-def test_no_measuring_process_is_left_behind(how, tmp_path, repository):
+@pytest.mark.parametrize("provenance", [signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+def test_no_measuring_process_is_left_behind(provenance, tmp_path, repository):
     """Ctrl-C to this process alone, and an end that it cannot react to."""
     file = tmp_path / "told.json"
     path = os.pathsep.join([str(repository), str(repository / "tests")])
@@ -184,7 +184,7 @@ def test_no_measuring_process_is_left_behind(how, tmp_path, repository):
             _until(lambda: file.exists() and file.read_text().endswith("}"))
             child = json.loads(file.read_text())["pid"]
             assert child != asks.pid
-            asks.send_signal(how)
+            asks.send_signal(provenance)
             asks.wait(20)
         finally:
             asks.kill()
@@ -244,7 +244,7 @@ def test_a_sweep_stops_where_the_memory_or_the_patience_ends():
     sweep = measure_batches(Greedy(), torch.rand(2), batches=(1, 16, 64), min_window_s=0.01, windows=1)
     assert [m.batch for m in sweep.measurements] == [1, 16]
     assert sweep.stopped == "batch 64 does not fit the memory of cpu"
-    slow = measure_batches(Costs(0.02, 0), torch.rand(2), min_window_s=0.01, windows=1, most_call_s=0.01)
+    slow = measure_batches(Costs(0.02, 0), torch.rand(2), min_window_s=0.01, windows=1, max_call_s=0.01)
     assert [m.batch for m in slow.measurements] == [1]
 
 

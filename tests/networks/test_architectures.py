@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.networks.architectures import SHAPES, shape
+from hpml_sim.networks.architectures import ARCHITECTURES, shape
 
 PARAMETERS = {
     "resnet18": 11_689_512,
@@ -29,22 +29,22 @@ MACS = {"resnet18": 1_814_073_344, "resnet50": 4_089_184_256, "kws-390-256-256-2
 """torchvision's model cards say 1.81 and 4.09 GFLOPS (its FLOP is a MAC); the paper of the keyword net says 172,800."""
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_parameters_equal_the_published_ones(name: str) -> None:
     module, example = shape(name)
-    counts = census(module, data=example)
+    counts = workload(module, data=example)
     assert sum(p.numel() for p in module.parameters()) == PARAMETERS[name]
     assert counts.total("weight_count") == counts.extra["parameters"] == PARAMETERS[name]
     assert counts.not_counted == ()
     assert counts.samples == 0
     assert all(p.is_meta for p in module.parameters())
-    assert SHAPES[name].source
+    assert ARCHITECTURES[name].source
 
 
 @pytest.mark.parametrize("name", MACS)
 def test_macs_equal_the_published_ones(name: str) -> None:
     module, example = shape(name)
-    assert census(module, data=example).total("macs") == MACS[name]
+    assert workload(module, data=example).total("macs") == MACS[name]
 
 
 def test_transformers_by_hand() -> None:
@@ -53,12 +53,12 @@ def test_transformers_by_hand() -> None:
     patches = 196 * 3 * 16 * 16 * width
     module, example = shape("vit-b16")
     blocks = depth * (tokens * 12 * width**2 + 2 * tokens**2 * width)
-    assert census(module, data=example).total("macs") == patches + blocks + width * 1000
+    assert workload(module, data=example).total("macs") == patches + blocks + width * 1000
 
     tokens = 384
     module, example = shape("bert-base", sequence=tokens)
     blocks = depth * (tokens * 12 * width**2 + 2 * tokens**2 * width)
-    assert census(module, data=example).total("macs") == blocks + width**2
+    assert workload(module, data=example).total("macs") == blocks + width**2
 
 
 @pytest.mark.parametrize("context", [0, 1000, 8000])
@@ -66,7 +66,7 @@ def test_llama_decode_by_hand(context: int) -> None:
     """One token: every weight of the blocks and the head once; attention to the cache and to itself."""
     width, depth, kv, hidden, vocabulary = 4096, 32, 1024, 14336, 128256
     module, example = shape("llama-3-8b", phase="decode", context=context)
-    counts = census(module, data=example)
+    counts = workload(module, data=example)
     weights = depth * (2 * width**2 + 2 * width * kv + 3 * width * hidden) + width * vocabulary
     attention = depth * 2 * (context + 1) * width
     assert counts.total("macs") == weights + attention
@@ -79,7 +79,7 @@ def test_llama_decode_by_hand(context: int) -> None:
 
 def test_prefill_fills_the_cache_and_gives_one_token() -> None:
     module, (tokens,) = shape("gpt2", sequence=100)
-    counts = census(module, data=(tokens,))
+    counts = workload(module, data=(tokens,))
     assert counts.extra["kv_cache_elements"] == 12 * 2 * 100 * 768
     assert counts.output_elements == 50257
     head = counts.layers[-1]
@@ -89,7 +89,7 @@ def test_prefill_fills_the_cache_and_gives_one_token() -> None:
 def test_prefill_is_quadratic_in_tokens_and_decode_linear_in_context() -> None:
     def macs(**settings: object) -> float:
         module, example = shape("gpt2", **settings)
-        return census(module, data=example).total("macs")
+        return workload(module, data=example).total("macs")
 
     one, two, three = (macs(sequence=n) for n in (100, 200, 300))
     assert three - 2 * two + one == 12 * 2 * 2 * 100 * 100 * 768
@@ -101,11 +101,11 @@ def test_a_pass_of_a_real_copy_gives_what_the_meta_one_gives() -> None:
     """The small ones, with real weights and data: shapes alone and a real pass agree."""
     for name in ("kws-390-256-256-29", "vgg8-cifar10", "resnet18"):
         module, example = shape(name)
-        expected = census(module, data=example)
+        expected = workload(module, data=example)
         real = module.to_empty(device="cpu")
         for p in (*real.parameters(), *real.buffers()):
             torch.nn.init.constant_(p, 0)
-        counts = census(real, data=torch.rand(2, *example[0].shape[1:]))
+        counts = workload(real, data=torch.rand(2, *example[0].shape[1:]))
         for field in ("macs", "dense_sops", "input_elements", "output_elements", "weight_count", "calls"):
             assert counts.total(field) == expected.total(field)
 
@@ -117,10 +117,10 @@ import json, resource, sys, time
 from pathlib import Path
 import torch
 start = time.process_time()  # other processes do not count
-from hpml_sim.census import census
+from hpml_sim.workload import workload
 from hpml_sim.shapes import shape
 module, example = shape("llama-3-70b", phase={phase!r})
-counts = census(module, data=example)
+counts = workload(module, data=example)
 status = Path("/proc/self/status")  # on Linux ru_maxrss begins with the peak of the process that started this one
 if status.exists():
     peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024

@@ -127,11 +127,11 @@ def _estimate(target: str, batch: int, scale: float) -> EstimateRow:
     rate = _band((1.0 if batch > 1 or target != "pcm-hermes" else 1.8) * batch / latency.nominal, 1.5)
     area = {"cpu": None, "h200": 814.0, "pcm-hermes": 144.0, "reram-neurram": 159.0, "loihi": 60.0}[target]
     mapping: dict[str, dict[str, float]] = {
-        "pcm-hermes": {"tiles": 2, "chips": 1, "utilisation": 0.0723},
-        "reram-neurram": {"tiles": 4, "chips": 1, "utilisation": 0.0361},
+        "pcm-hermes": {"tiles": 2, "chips": 1, "utilization": 0.0723},
+        "reram-neurram": {"tiles": 4, "chips": 1, "utilization": 0.0361},
         "loihi": {"cores": 2, "chips": 1, "steps": 25, "synaptic_operations": 48_211},
     }
-    not_counted = {
+    excluded = {
         "cpu": ["DRAM refresh and the power supply's losses"],
         "h200": ["the host: processor, memory, power supply", "the transfer of inputs over PCIe"],
         "pcm-hermes": [
@@ -143,7 +143,7 @@ def _estimate(target: str, batch: int, scale: float) -> EstimateRow:
         "loihi": ["encoding the input into spikes on the host", "loading the weights"],
     }
     return EstimateRow(
-        how=f"estimated:{target}",
+        provenance=f"estimated:{target}",
         scope=scope,
         batch=batch,
         energy_j=energy,
@@ -152,9 +152,11 @@ def _estimate(target: str, batch: int, scale: float) -> EstimateRow:
         area_mm2=None if area is None else BandRow(low=area, nominal=area, high=area),
         terms=terms,
         mapping=mapping.get(target, {}),
-        not_counted=not_counted[target],
+        excluded=excluded[target],
         sources={key: _SOURCES[key] for t in terms for key in t.sources},
-        apart={"dynamic_j": _band(1.32e-6, 1.5), "recalibration_w": _band(2e-3, 2)} if target == "loihi" else {},
+        reported_separately={"dynamic_j": _band(1.32e-6, 1.5), "recalibration_w": _band(2e-3, 2)}
+        if target == "loihi"
+        else {},
         roof=_roof(target, batch),
     )
 
@@ -188,7 +190,7 @@ def _roof(target: str, batch: int) -> RoofRow | None:
 def _measurement(batch: int, rng: np.random.Generator) -> MeasurementRow:
     latency = 36.4e-6 * (1 + (batch - 1) * 0.00027) * float(rng.normal(1, 0.01))
     return MeasurementRow(
-        how="measured:clock",
+        provenance="measured:clock",
         device="Intel Xeon (2 cores, 2 threads)",
         batch=batch,
         latency_s=latency,
@@ -197,7 +199,7 @@ def _measurement(batch: int, rng: np.random.Generator) -> MeasurementRow:
         throughput_hz=batch / latency,
         calls=2_000,
         energy_j=None,
-        energy_how=None,
+        energy_provenance=None,
         energy_reason="no RAPL counter is readable on this machine and there is no NVIDIA GPU",
     )
 
@@ -213,7 +215,7 @@ def _layers(target: str) -> list[dict[str, object]]:
             "was": "Linear",
             "became": became,
             "tiles": per if analog else None,
-            "utilisation": 0.125 / per if analog else None,
+            "utilization": 0.125 / per if analog else None,
             "why": "",
         },
         {
@@ -221,7 +223,7 @@ def _layers(target: str) -> list[dict[str, object]]:
             "was": "ReLU",
             "became": "Leaky" if kind == "neuromorphic" else "digital",
             "tiles": None,
-            "utilisation": None,
+            "utilization": None,
             "why": "no weights to map" if analog else "",
         },
         {
@@ -229,7 +231,7 @@ def _layers(target: str) -> list[dict[str, object]]:
             "was": "Linear",
             "became": became,
             "tiles": per if analog else None,
-            "utilisation": 0.0195 / per if analog else None,
+            "utilization": 0.0195 / per if analog else None,
             "why": "",
         },
     ]

@@ -228,7 +228,7 @@ def test_everything_is_within_reach_of_the_keyboard(browser: Any, reports: dict[
             if reached[-1].startswith("Batch"):
                 break
         assert reached[0] == "Skip to the results"
-        assert {"text", "scope", "how", "one", "Reset", "Target", "Scope"} <= set(reached)
+        assert {"text", "scope", "provenance", "one", "Reset", "Target", "Scope"} <= set(reached)
         page.keyboard.press("Enter")
         assert column(page, 4) == sorted(column(page, 4), key=float)
         page.keyboard.press("Space")

@@ -13,7 +13,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.report._format import DASH
 from hpml_sim.report._sections import limits
 from hpml_sim.report.html import MAX_BYTES, render_report, write_report
-from hpml_sim.report.summary import summarise
+from hpml_sim.report.summary import summarize
 from tests.report.example_rows import TARGETS, example_rows
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -170,7 +170,7 @@ def test_a_large_sweep_stays_light_and_says_what_it_does_not_draw() -> None:
     assert "<h1>mlp 64-128-10 on digits, 40 configurations of 1 machine compared</h1>" in text
     assert "and and" not in text
     assert text.count('<th scope="row" role="rowheader"') == 40
-    for sentence in limits(summarise(rows)[0]):  # what holds for all is said once
+    for sentence in limits(summarize(rows)[0]):  # what holds for all is said once
         assert text.count(f"<li>{escape(sentence)}</li>") == 1
 
 
@@ -185,7 +185,7 @@ def test_names_are_escaped_everywhere(evil: str) -> None:
                 update={
                     "terms": [t.model_copy(update={"component": evil, "layer": evil}) for t in e.terms],
                     "sources": {f"{key}{evil}": f"{cite} {evil}" for key, cite in e.sources.items()},
-                    "not_counted": [evil],
+                    "excluded": [evil],
                     "mapping": {evil: 1.0},
                 }
             )

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from hpml_sim.report import plots
 from hpml_sim.report.plots.accuracy_time import thinned, unbroken
 from hpml_sim.report.plots.energy_parts import largest
-from hpml_sim.report.summary import summarise, times_of
+from hpml_sim.report.summary import summarize, times_of
 from hpml_sim.results import BandRow
 from tests.report.example_rows import DAY, HOUR, TARGETS, YEAR, example_rows
 
@@ -37,7 +37,7 @@ def test_the_users_settings_do_not_matter_and_are_left_alone(draw) -> None:
 
 
 def test_nothing_is_drawn_across_a_gap() -> None:
-    targets = summarise(example_rows())
+    targets = summarize(example_rows())
     times = times_of(targets)
     by_name = {t.name: [[time for time, _ in piece] for piece in unbroken(t, times)] for t in targets}
     assert by_name["reram-neurram"] == [[1.0], [DAY]]
@@ -74,13 +74,13 @@ def test_one_panel_a_scope() -> None:
     assert "1 µJ" in words
 
 
-def test_targets_differ_in_marker_as_well_as_colour() -> None:
-    styles = [plots.style_of(t) for t in summarise(example_rows())]
-    assert len({s.colour for s in styles}) == len({s.marker for s in styles}) == len(TARGETS)
+def test_targets_differ_in_marker_as_well_as_color() -> None:
+    styles = [plots.style_of(t) for t in summarize(example_rows())]
+    assert len({s.color for s in styles}) == len({s.marker for s in styles}) == len(TARGETS)
 
 
 def test_small_parts_are_summed_and_the_others_keep_their_order() -> None:
-    target = summarise(example_rows(targets=("loihi",)))[0]
+    target = summarize(example_rows(targets=("loihi",)))[0]
     parts = largest(target.components, 3)
     assert [p.name for p in parts] == ["static", "x86 host", "3 smaller ones"]
     assert sum(p.share for p in parts) == pytest.approx(1)
@@ -98,14 +98,14 @@ def test_pareto_front() -> None:
 
 
 def test_notable_targets_are_those_on_a_front_then_the_most_accurate() -> None:
-    targets = summarise(example_rows())
+    targets = summarize(example_rows())
     assert plots.notable(targets, 5) == list(TARGETS)
     # of the chips loihi is on no front; cpu and h200 are alone in their scopes
     assert plots.notable(targets, 4) == ["cpu", "h200", "pcm-hermes", "reram-neurram"]
     assert plots.notable(targets, 2) == ["cpu", "h200"]
     figure = plots.energy_by_part(example_rows(), only=["loihi"])
-    colours = {patch.get_facecolor() for axes in figure.axes for patch in axes.patches if patch.get_alpha() is None}
-    assert colours == {matplotlib.colors.to_rgba(plots.style_of(targets[4]).colour)}, "its colour in the whole run"
+    colors = {patch.get_facecolor() for axes in figure.axes for patch in axes.patches if patch.get_alpha() is None}
+    assert colors == {matplotlib.colors.to_rgba(plots.style_of(targets[4]).color)}, "its color in the whole run"
 
 
 def test_the_front_is_drawn_inside_its_panel_only() -> None:
@@ -119,7 +119,7 @@ def test_the_front_is_drawn_inside_its_panel_only() -> None:
         "scope: system": 1,
     }
     x, y = drawn["scope: chip"][0].get_data()
-    by_name = {t.name: t for t in summarise(example_rows())}
+    by_name = {t.name: t for t in summarize(example_rows())}
     energies, accuracies = [], []
     for name in ("reram-neurram", "pcm-hermes"):  # loihi takes more and is less accurate than both
         accuracy = by_name[name].at(1.0)
@@ -131,7 +131,7 @@ def test_the_front_is_drawn_inside_its_panel_only() -> None:
 
 
 def test_layers_under_the_roof_by_hand() -> None:
-    cpu, *_, loihi = summarise(example_rows())
+    cpu, *_, loihi = summarize(example_rows())
     points = list(plots.layer_points(cpu))
     assert [(p.batch, p.layer, p.limit) for p in points] == [
         (1, "fc1 Linear", "launch"),

@@ -7,13 +7,13 @@ import pytest
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.report import findings
-from hpml_sim.report.summary import summarise, times_of
+from hpml_sim.report.summary import summarize, times_of
 from hpml_sim.results import BandRow
 from tests.report.example_rows import DAY, HOUR, TARGETS, TIMES, YEAR, example_rows
 
 
 def test_targets_keep_their_order_and_times() -> None:
-    targets = summarise(example_rows())
+    targets = summarize(example_rows())
     assert [t.name for t in targets] == list(TARGETS)
     assert times_of(targets) == list(TIMES)
     assert [t.drifts for t in targets] == [False, False, True, True, False]
@@ -21,12 +21,12 @@ def test_targets_keep_their_order_and_times() -> None:
 
 def test_no_rows_is_refused_with_the_next_step() -> None:
     with pytest.raises(HpmlError, match="--resume"):
-        summarise([])
+        summarize([])
 
 
 def test_one_seed_is_taken_as_it_is() -> None:
     rows = example_rows(targets=("pcm-hermes",))
-    shown = summarise(rows)[0].at(1.0)
+    shown = summarize(rows)[0].at(1.0)
     written = rows[0].accuracy
     assert shown is not None
     assert written is not None
@@ -36,7 +36,7 @@ def test_one_seed_is_taken_as_it_is() -> None:
 
 def test_several_seeds_are_the_units_not_their_chips() -> None:
     rows = [r for r in example_rows(targets=("pcm-hermes",), seeds=(0, 1, 2)) if r.time_s == 1.0]
-    shown = summarise(rows)[0].at(1.0)
+    shown = summarize(rows)[0].at(1.0)
     assert shown is not None
     means = [statistics.fmean(r.accuracy.values) for r in rows if r.accuracy]
     assert shown.mean == pytest.approx(statistics.fmean(means))
@@ -47,7 +47,7 @@ def test_several_seeds_are_the_units_not_their_chips() -> None:
 
 
 def test_a_gap_stays_a_gap_and_keeps_its_reason() -> None:
-    target = summarise(example_rows(targets=("reram-neurram",)))[0]
+    target = summarize(example_rows(targets=("reram-neurram",)))[0]
     assert target.at(HOUR) is None
     assert "not extrapolated to 1 h" in target.reasons[HOUR][0]
     assert set(target.reasons) == {HOUR, YEAR}
@@ -57,8 +57,8 @@ def test_a_gap_stays_a_gap_and_keeps_its_reason() -> None:
 
 
 def test_costs_of_batch_one_and_the_best_batch_measured_apart() -> None:
-    cpu = summarise(example_rows())[0]
-    assert [(c.how, c.batch) for c in cpu.costs] == [
+    cpu = summarize(example_rows())[0]
+    assert [(c.provenance, c.batch) for c in cpu.costs] == [
         ("estimated", 1),
         ("estimated", 16384),
         ("measured", 1),
@@ -73,7 +73,7 @@ def test_costs_of_batch_one_and_the_best_batch_measured_apart() -> None:
 
 def test_seeds_widen_the_band_of_an_estimate() -> None:
     rows = example_rows(targets=("loihi",), seeds=(0, 1, 2, 3))
-    cost = summarise(rows)[0].cost("estimated")
+    cost = summarize(rows)[0].cost("estimated")
     assert cost is not None
     assert cost.energy_j is not None
     single = [e.energy_j for r in rows for e in r.estimates]
@@ -83,7 +83,7 @@ def test_seeds_widen_the_band_of_an_estimate() -> None:
 
 
 def test_components_add_up_and_come_largest_first() -> None:
-    for target in summarise(example_rows(seeds=(0, 1))):
+    for target in summarize(example_rows(seeds=(0, 1))):
         shares = [c.share for c in target.components]
         assert sum(shares) == pytest.approx(1)
         assert shares == sorted(shares, reverse=True)
@@ -94,7 +94,7 @@ def test_components_add_up_and_come_largest_first() -> None:
 
 
 def test_energy_is_ranked_within_a_scope_only() -> None:
-    text = " ".join(findings.energy(summarise(example_rows())))
+    text = " ".join(findings.energy(summarize(example_rows())))
     assert "Scope chip, lowest first: reram-neurram 2.08 nJ" in text
     assert "pcm-hermes takes about 24 times the energy of reram-neurram" in text
     assert "times the energy of cpu" not in text
@@ -106,7 +106,7 @@ def test_overlapping_bands_are_not_ordered() -> None:
     rows = example_rows(targets=("pcm-hermes",), times=(1.0,))
     twin = rows[0].model_copy(update={"target": "twin"})
     assert "the bands of pcm-hermes and twin overlap, so no order" in " ".join(
-        findings.energy(summarise([*rows, twin]))
+        findings.energy(summarize([*rows, twin]))
     )
 
 
@@ -122,7 +122,7 @@ def test_who_overtakes_whom_at_the_best_batch_is_said_where_the_bands_allow_it()
         changed = [
             e.model_copy(update={"energy_j": energy, "scope": rows[0].estimates[0].scope}) for e in rows[1].estimates
         ]
-        return findings.batches(summarise([rows[0], rows[1].model_copy(update={"estimates": changed})]))
+        return findings.batches(summarize([rows[0], rows[1].model_copy(update={"estimates": changed})]))
 
     assert at((one.nominal * best.nominal) ** 0.5)[1:] == [
         f"At its best batch cpu takes less energy than loihi, which takes less at batch 1 "
@@ -135,7 +135,7 @@ def test_who_overtakes_whom_at_the_best_batch_is_said_where_the_bands_allow_it()
 def test_a_missing_energy_is_none_not_zero() -> None:
     rows = example_rows(targets=("cpu",))
     bare = [e.model_copy(update={"energy_j": None, "terms": []}) for e in rows[0].estimates]
-    target = summarise([rows[0].model_copy(update={"estimates": bare})])[0]
+    target = summarize([rows[0].model_copy(update={"estimates": bare})])[0]
     assert all(c.energy_j is None for c in target.costs)
     assert target.components == ()
     assert findings.energy([target]) == []
@@ -143,7 +143,7 @@ def test_a_missing_energy_is_none_not_zero() -> None:
 
 def test_many_targets_do_not_make_endless_sentences() -> None:
     rows = [r for k in range(8) for r in example_rows(rename={t: f"{t}-{k}" for t in TARGETS})]
-    for subject, paragraphs in findings.findings(summarise(rows)):
+    for subject, paragraphs in findings.findings(summarize(rows)):
         assert len(" ".join(paragraphs)) < 1500, subject
 
 
@@ -151,6 +151,6 @@ def test_what_does_not_change_stays() -> None:
     first, *_, last = example_rows(targets=("pcm-hermes",))
     rows = [first, last.model_copy(update={"accuracy": first.accuracy})]
     assert first.accuracy is not None
-    assert findings.drift(summarise(rows)) == [
+    assert findings.drift(summarize(rows)) == [
         f"pcm-hermes stays at {100 * first.accuracy.mean:.1f} % from 1 s to 1 year."
     ]

@@ -34,7 +34,7 @@ def row(target="cpu", seed=0, time_s=None, **changes):
         },
         "estimates": [
             {
-                "how": "estimated:cpu",
+                "provenance": "estimated:cpu",
                 "scope": "board",
                 "batch": batch,
                 "energy_j": {"low": 1e-6, "nominal": 2e-6, "high": 3e-6},
@@ -43,7 +43,7 @@ def row(target="cpu", seed=0, time_s=None, **changes):
                 "area_mm2": None,
                 "terms": [],
                 "mapping": {},
-                "not_counted": [],
+                "excluded": [],
                 "sources": {},
             }
             for batch in (1, 64)

@@ -10,7 +10,7 @@ from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.networks import models
-from hpml_sim.spiking import AdaptiveNeurons, LeakyNeurons, MaxPoolInTime, SynapticNeurons, calibrated
+from hpml_sim.spiking import AdaptiveNeurons, LeakyNeurons, SynapticNeurons, TimeFoldedMaxPool, calibrated
 from hpml_sim.targets import Spiking
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
@@ -82,7 +82,7 @@ def test_batch_norm_and_max_pooling_lose_nothing():
 
 def test_the_largest_count_passes_a_pool():
     spikes = (torch.rand(2 * 30 * 3, 4, 6, generator=torch.Generator().manual_seed(0)) < 0.3).float()
-    pool = MaxPoolInTime(nn.MaxPool1d(2), steps=30, chips=2)
+    pool = TimeFoldedMaxPool(nn.MaxPool1d(2), steps=30, chips=2)
     out = pool.unfold(pool(spikes))
     assert set(out.unique().tolist()) == {0.0, 1.0}
     counts = pool.unfold(spikes).sum(1)

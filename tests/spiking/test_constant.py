@@ -9,7 +9,7 @@ from torch import nn
 
 import hpml_sim as hs
 from hpml_sim.spiking import fusion as fuse
-from hpml_sim.spiking.state import continued
+from hpml_sim.spiking.state import run_with_state
 
 STEPS = 6
 
@@ -61,8 +61,8 @@ def test_states_go_on_and_gradients_reach_the_input():
     fast = fuse(network())
     x = torch.rand(3, 3, 4)
     whole = fast(x.repeat(2 * STEPS, 1, 1, 1))
-    first, state = continued(fast, x.expand(STEPS, 3, 3, 4))
-    second, _ = continued(fast, x.expand(STEPS, 3, 3, 4), state)
+    first, state = run_with_state(fast, x.expand(STEPS, 3, 3, 4))
+    second, _ = run_with_state(fast, x.expand(STEPS, 3, 3, 4), state)
     assert torch.equal(torch.cat([first, second]), whole)
     x.requires_grad_()
     fast(x.expand(STEPS, 3, 3, 4)).sum().backward()

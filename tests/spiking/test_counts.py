@@ -1,4 +1,4 @@
-"""Counts from inside fused layers; SpikingJelly's counter is a second opinion (NeuroBench: tests/census)."""
+"""Counts from inside fused layers; SpikingJelly's counter is a second opinion (NeuroBench: tests/workload)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hpml_sim.conversion import convert
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.errors import UnknownNameError
 from hpml_sim.networks import models
 from hpml_sim.spiking import FusedNetwork, LeakyIntegrators, LeakyNeurons, RecurrentNeurons, calibrated, firing_rates
@@ -39,7 +39,7 @@ def test_synaptic_operations_equal_spikingjellys(kind):
     with torch.no_grad():
         model.network[-1].weight[:, ::2] = 0
     x = torch.rand(5, 1, 8, 8)
-    counts = census(model, data=x)
+    counts = workload(model, data=x)
     ours = counts.synaptic_operations()
     assert ours.effective_macs == 0
     assert ours.effective_acs == pytest.approx(spikingjellys_count(model, x))
@@ -51,7 +51,7 @@ def test_the_first_layer_once_or_every_step():
     model = convert(models.mlp(64, 32, 10), Spiking("loihi", steps=6, encoder="direct"))
     x = torch.rand(5, 1, 8, 8)
     x[:, :, :4] = 0
-    counts = census(model, data=x)
+    counts = workload(model, data=x)
     every, once = counts.synaptic_operations(), counts.synaptic_operations(first_layer="once")
     assert every.effective_macs == 6 * 32 * 32
     assert once.effective_macs == 32 * 32
@@ -67,7 +67,7 @@ def test_the_first_layer_once_or_every_step():
 def test_spikes_updates_and_sparsity_from_fused_layers():
     model = convert(models.mlp(64, 32, 10), Spiking("loihi", steps=6, encoder="direct", beta=0.9)).eval()
     x = 3 * torch.rand(5, 1, 8, 8)
-    counts = census(model, data=x)
+    counts = workload(model, data=x)
     neurons = [layer for layer in counts.layers if layer.op == "neuron"]
     assert [layer.updates for layer in neurons] == [6 * 32, 6 * 10]
     rates = firing_rates(model, x)
@@ -84,7 +84,7 @@ def test_other_layers_in_time_are_counted():
             nn.Linear(6, 5), LeakyNeurons(0.9, 0.3), RecurrentNeurons(nn.Linear(5, 5), 0.9, 0.3), LeakyIntegrators(0.9)
         )
     ).eval()
-    counts = census(net, data=torch.rand(8, 3, 6), batch_dim=1)
+    counts = workload(net, data=torch.rand(8, 3, 6), batch_dim=1)
     assert counts.not_counted == ()
     neurons = [layer for layer in counts.layers if layer.op == "neuron"]
     assert [layer.updates for layer in neurons] == [8 * 5] * 3
@@ -95,6 +95,6 @@ def test_other_layers_in_time_are_counted():
     assert 0 < back.sops <= 5 * neurons[1].spikes  # the spikes of the last step come back no more
     assert neurons[2].spikes == 0  # integrators never fire
     pooled = calibrated(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2)), torch.rand(4, 1, 6, 6))
-    counts = census(pooled, data=torch.rand(2, 1, 6, 6))
+    counts = workload(pooled, data=torch.rand(2, 1, 6, 6))
     assert counts.not_counted == ()
     assert [layer.op for layer in counts.layers if layer.module == "MaxPoolInTime"] == ["pool"]

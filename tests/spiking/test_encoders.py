@@ -118,8 +118,8 @@ def test_population_rates_are_the_tuning_curves():
     x = torch.tensor([[0.0, 0.3], [0.5, 1.0]])
     encoder = PopulationEncoder(steps=4000, fields=5).eval()
     rate = encoder(x).reshape(4000, 2, 5, 2).mean(0)
-    centres, width = np.linspace(0, 1, 5).reshape(1, 5, 1), 1 / 6
-    want = np.exp(-((x.numpy()[:, None, :] - centres) ** 2) / (2 * width**2))
+    centers, width = np.linspace(0, 1, 5).reshape(1, 5, 1), 1 / 6
+    want = np.exp(-((x.numpy()[:, None, :] - centers) ** 2) / (2 * width**2))
     # 20 rates, 4.5 standard errors: a false alarm in about 7,000 seeds; the seed is fixed
     assert np.abs(rate.numpy() - want).max() < 4.5 * 0.5 / 4000**0.5
     assert torch.equal(encoder(x[1:]).reshape(4000, 1, 10), encoder(x).reshape(4000, 2, 10)[:, 1:])

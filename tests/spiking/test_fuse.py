@@ -190,7 +190,7 @@ def test_a_fused_network_runs_on_crossbars_chip_by_chip():
         found = []
         for step in x.unbind(0):
             for layer in (first, second[0]):
-                layer.crossbar.instance.batch = 5
+                layer.crossbar.programmed.batch = 5
             current = first(step.repeat(3, 1)).view(3, 5, 9)[chip]
             hidden = neurons[0](current)
             current = second[0](hidden.repeat(3, 1)).view(3, 5, 4)[chip]

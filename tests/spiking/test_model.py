@@ -12,7 +12,7 @@ from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.networks import models
-from hpml_sim.spiking import DropoutInTime, LeakyNeurons, SpikingModel, firing_rates
+from hpml_sim.spiking import LeakyNeurons, SpikingModel, TimeFoldedDropout, firing_rates
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
@@ -79,7 +79,7 @@ def test_a_network_equals_a_loop_of_snntorch_neurons():
     assert torch.equal(x.grad, y.grad)
 
 
-def test_cnn_with_pooling_and_residual_with_normalisation():
+def test_cnn_with_pooling_and_residual_with_normalization():
     cnn = convert(models.cnn((1, 8, 8), 10, width=4), Spiking("loihi", steps=6))
     assert cnn(images()).shape == (6, 10)
     assert list(cnn.report.became).count("LeakyNeurons") == 4
@@ -89,7 +89,7 @@ def test_cnn_with_pooling_and_residual_with_normalisation():
     assert "OR" in report.why["pool"]
     assert "folds" in report.why["norm"]
     assert isinstance(model.network.act, LeakyNeurons)
-    assert isinstance(model.network.drop, DropoutInTime)
+    assert isinstance(model.network.drop, TimeFoldedDropout)
     model.train()(images()).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     assert model.eval()(images()).shape == (6, 10)

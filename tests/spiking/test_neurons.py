@@ -9,7 +9,7 @@ import snntorch as snn
 import torch
 
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.spiking import DropoutInTime, LeakyNeurons
+from hpml_sim.spiking import LeakyNeurons, TimeFoldedDropout
 
 
 def currents(*shape, seed=0):
@@ -125,7 +125,7 @@ def test_a_batch_that_holds_no_whole_steps():
 
 def test_dropout_keeps_one_mask_for_all_steps():
     torch.manual_seed(0)
-    dropout = DropoutInTime(0.5, steps=6, chips=2)
+    dropout = TimeFoldedDropout(0.5, steps=6, chips=2)
     x = torch.ones(2 * 6 * 3, 40)
     by_step = dropout(x).reshape(2, 6, 3, 40)
     assert torch.equal(by_step, by_step[:, :1].expand_as(by_step))
@@ -137,7 +137,7 @@ def test_dropout_keeps_one_mask_for_all_steps():
 
 def test_dropout_of_channels():
     torch.manual_seed(0)
-    y = DropoutInTime(0.5, channels=True, steps=2)(torch.ones(2 * 3, 8, 5, 5))
+    y = TimeFoldedDropout(0.5, channels=True, steps=2)(torch.ones(2 * 3, 8, 5, 5))
     per_channel = y.flatten(2)
     assert torch.equal(per_channel, per_channel[..., :1].expand_as(per_channel))
     assert 0 < (per_channel == 0).float().mean() < 1

@@ -12,7 +12,7 @@ from torch import nn
 
 from hpml_sim.conversion import convert
 from hpml_sim.cost import estimate
-from hpml_sim.counting import census
+from hpml_sim.counting import workload
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.measurement import measure
 from hpml_sim.measurement.profiling import profile
@@ -24,14 +24,14 @@ from hpml_sim.spiking import (
     IzhikevichNeurons,
     LapicqueNeurons,
     LeakyNeurons,
-    MaxPoolInTime,
     RecurrentNeurons,
     RecurrentSynapticNeurons,
     SynapticNeurons,
-    continued,
+    TimeFoldedMaxPool,
     detached,
     firing_rates,
     reset,
+    run_with_state,
 )
 from hpml_sim.targets import Spiking
 from hpml_sim.training import fit
@@ -84,7 +84,7 @@ def test_pieces_equal_the_whole_forward_and_backward(name):
     net.zero_grad()
     state, pieces = None, []
     for piece in ours.split([5, 1, 8]):
-        out, state = continued(net, piece, state)
+        out, state = run_with_state(net, piece, state)
         pieces.append(out)
     got = torch.cat(pieces)
     assert 0 < want.sum() < want.numel()
@@ -98,8 +98,8 @@ def test_pieces_equal_the_whole_forward_and_backward(name):
 def test_integers_go_on_exactly():
     net = FusedNetwork(FixedPointNeurons(LeakyNeurons(0.9, 0.7, reset="subtract"), 4096)).eval()
     x = drive("leaky")
-    first, state = continued(net, x[:5])
-    assert torch.equal(torch.cat([first, continued(net, x[5:], state)[0]]), net(x))
+    first, state = run_with_state(net, x[:5])
+    assert torch.equal(torch.cat([first, run_with_state(net, x[5:], state)[0]]), net(x))
 
 
 class Twice(nn.Module):
@@ -124,11 +124,11 @@ def kept(net=None):
 
 def test_a_module_used_twice_has_two_states():
     net, x = FusedNetwork(Twice()), drive("twice")
-    first, state = continued(net, x[:6])
+    first, state = run_with_state(net, x[:6])
     assert set(state) == {"network.act", "network.act[1]"}
-    second, _ = continued(net, x[6:], state)
+    second, _ = run_with_state(net, x[6:], state)
     assert torch.equal(torch.cat([first, second]), net(x))
-    assert (continued(net, x[6:])[0] != second).any()  # the state mattered
+    assert (run_with_state(net, x[6:])[0] != second).any()  # the state mattered
 
 
 def test_state_kept_in_the_model_and_reset():
@@ -210,29 +210,29 @@ def test_a_state_of_another_batch_is_named_and_nothing_changes(keep):
         assert model(x[:, :2]).shape == (14, 2, 6)
     else:
         model.keep_state = False
-        _, state = continued(model, x)
+        _, state = run_with_state(model, x)
         with pytest.raises(HpmlError, match=r"a state belongs to the batch it came from"):
-            continued(model, x[:, :2], state)
+            run_with_state(model, x[:, :2], state)
         with pytest.raises(HpmlError, match="float64"):
-            continued(model.double(), x.double(), state)
+            run_with_state(model.double(), x.double(), state)
 
 
 def test_a_state_of_another_model_is_named():
     x = drive("other")
-    _, state = continued(FusedNetwork(Twice()), x)
+    _, state = run_with_state(FusedNetwork(Twice()), x)
     with pytest.raises(UnknownNameError, match=r"'network'"):
-        continued(FusedNetwork(LeakyNeurons(0.9)), x, state)
+        run_with_state(FusedNetwork(LeakyNeurons(0.9)), x, state)
     one_use = FusedNetwork(nn.ModuleDict({"act": LeakyNeurons(0.9)})["act"])
     with pytest.raises(UnknownNameError, match=r"'network\[1\]'"):
-        continued(one_use, x, {"network": state["network.act"], "network[1]": state["network.act"]})
+        run_with_state(one_use, x, {"network": state["network.act"], "network[1]": state["network.act"]})
     with pytest.raises(HpmlError, match="keeps its own state"):
-        continued(nn.Sequential(kept()), x)
+        run_with_state(nn.Sequential(kept()), x)
 
 
 def test_detached_state_cuts_the_gradient():
     net, x = FusedNetwork(Twice()), drive("cut").requires_grad_()
-    _, state = continued(net, x[:7])
-    continued(net, x[7:], detached(state))[0].sum().backward()
+    _, state = run_with_state(net, x[:7])
+    run_with_state(net, x[7:], detached(state))[0].sum().backward()
     assert x.grad[:7].abs().sum() == 0
     assert x.grad[7:].abs().sum() > 0
 
@@ -257,10 +257,10 @@ def test_a_converted_network_goes_on(encoder):
 
 
 def test_the_largest_count_goes_on():
-    pool = MaxPoolInTime(nn.MaxPool1d(2))
+    pool = TimeFoldedMaxPool(nn.MaxPool1d(2))
     net, x = FusedNetwork(pool), (drive("pool") > 0.5).float()
-    first, state = continued(net, x[:5])
-    second, _ = continued(net, x[5:], state)
+    first, state = run_with_state(net, x[:5])
+    second, _ = run_with_state(net, x[5:], state)
     assert torch.equal(torch.cat([first, second]), net(x))
 
 
@@ -269,8 +269,8 @@ def test_no_step_of_a_sequence_is_indexed():
     for name, make in NEURONS.items():
         x = drive(name).requires_grad_()
         net = FusedNetwork(make())
-        _, state = continued(net, x[:3])
-        out, _ = continued(net, x[3:], state)
+        _, state = run_with_state(net, x[:3])
+        out, _ = run_with_state(net, x[3:], state)
         seen, todo, selects = set(), [out.grad_fn], 0
         while todo:
             node = todo.pop()
@@ -293,7 +293,7 @@ def test_observers_and_training_leave_a_kept_state_alone():
     model.keep_state = True
     model(x)
     kept = {name: tuple(t.clone() for t in states) for name, states in model.state.items()}
-    counts = census(model, data=x)
+    counts = workload(model, data=x)
 
     def unchanged():
         assert model.keep_state
@@ -303,13 +303,13 @@ def test_observers_and_training_leave_a_kept_state_alone():
     assert unchanged()
     # batches of other sizes than the kept state's, and nothing depends on it
     assert evaluate(model, samples, batch_size=2) == at_rest
-    estimate(census(model, data=x[:2]), "loihi")
+    estimate(workload(model, data=x[:2]), "loihi")
     measure(model, x[:1], min_window_s=0.01, windows=1, warmup_s=0.0)
     firing_rates(model, x[:3])
     profile(model, x[:1], calls=3)
     assert unchanged()
     reset(model)
-    assert census(model, data=x) == counts
+    assert workload(model, data=x) == counts
     assert model.state is None
     model(x)
     fit(model, samples, epochs=1, batch_size=2)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError
-from hpml_sim.spiking import DropoutInTime, LeakyNeurons, MaxPoolInTime, calibrated
+from hpml_sim.spiking import LeakyNeurons, TimeFoldedDropout, TimeFoldedMaxPool, calibrated
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
@@ -136,7 +136,7 @@ def test_functions_without_training():
     net = LeNet()
     fit(net, digits, epochs=6, lr=5e-3, show_progress=False)
     model = calibrated(net, digits)
-    assert [type(m) for m in model.modules()].count(MaxPoolInTime) == 2
+    assert [type(m) for m in model.modules()].count(TimeFoldedMaxPool) == 2
     assert evaluate(model, digits).mean >= evaluate(net, digits).mean - 0.01
 
 
@@ -145,7 +145,7 @@ def test_functions_become_modules():
     rows = model.report.set_index("layer")
     assert rows.became[["relu", "relu_1", "relu_2"]].tolist() == ["LeakyNeurons"] * 3
     assert rows.became[["conv2_drop", "dropout"]].tolist() == ["DropoutInTime"] * 2
-    kept = [module for module in model.modules() if isinstance(module, (LeakyNeurons, DropoutInTime))]
+    kept = [module for module in model.modules() if isinstance(module, (LeakyNeurons, TimeFoldedDropout))]
     assert len(kept) == 6
     assert kept[-1] is model.output
     drop = model.network.dropout

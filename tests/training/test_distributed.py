@@ -16,7 +16,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog
 from hpml_sim.training import distributed, fit
-from hpml_sim.training.distributed import Team
+from hpml_sim.training.distributed import ProcessGroup
 
 _WORKER = """
 import copy, json, sys
@@ -105,8 +105,8 @@ def test_fit_on_two_processes_follows_fit_on_one(found):
 
 
 def test_without_torchrun_there_is_one_process():
-    team = Team.join(torch.device("cpu"))
-    assert team == Team(0, 1)
+    team = ProcessGroup.join(torch.device("cpu"))
+    assert team == ProcessGroup(0, 1)
     net = models.mlp(4, 2)
     assert team.wrap(net) is net
     assert team.part(torch.arange(3))[1] == 1.0
@@ -115,7 +115,7 @@ def test_without_torchrun_there_is_one_process():
 @pytest.mark.parametrize(("samples", "size"), [(8, 2), (7, 3), (2, 4)])
 def test_parts_cover_the_batch_and_their_weights_make_the_mean(samples, size):
     values = torch.arange(samples, dtype=torch.float64)
-    parts = [Team(rank, size).part(values) for rank in range(size)]
+    parts = [ProcessGroup(rank, size).part(values) for rank in range(size)]
     assert sum(float(p.mean()) * w for p, w in parts) / size == pytest.approx(float(values.mean()))
     assert torch.equal(torch.cat([p for p, w in parts if w]), values)
 
@@ -127,11 +127,11 @@ def test_processes_that_would_share_a_gpu_are_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(HpmlError, match=r"process 1 of 2 has its model on cuda:0, its own GPU is cuda:1.*set_device"):
-        Team.join(torch.device("cuda:0"))
+        ProcessGroup.join(torch.device("cuda:0"))
 
 
 def test_pulsed_devices_are_refused_on_several_processes(monkeypatch):
-    monkeypatch.setattr(distributed.Team, "join", classmethod(lambda cls, device: cls(0, 2)))
+    monkeypatch.setattr(distributed.ProcessGroup, "join", classmethod(lambda cls, device: cls(0, 2)))
     pulsed = convert(models.mlp(64, 10), Analog("pcm", engine="aihwkit", device="ecram"))
     with pytest.raises(HpmlError, match="pulses cannot be averaged"):
         fit(pulsed, "digits", epochs=1, show_progress=False)

@@ -67,7 +67,7 @@ def test_a_loss_that_explodes_puts_the_weights_back():
     assert torch.equal(net[1].weight, before)
 
 
-# ------------------------------------------------------------------------------------------------ optimisers, a teacher
+# ------------------------------------------------------------------------------------------------ optimizers, a teacher
 
 
 def blobs(n=200, classes=3):
@@ -83,7 +83,7 @@ def blob_net(seed=0):
 
 
 @pytest.mark.parametrize(
-    ("optimiser", "lr"),
+    ("optimizer", "lr"),
     [
         (None, 0.02),
         ("adamw", 0.02),
@@ -97,14 +97,14 @@ def blob_net(seed=0):
     ids=str,
 )
 @pytest.mark.parametrize("card", [None, "pcm"])
-def test_any_optimiser_trains_and_weights_are_clipped(optimiser, lr, card):
+def test_any_optimizer_trains_and_weights_are_clipped(optimizer, lr, card):
     net = blob_net()
     if card is not None:
         net = convert(net, card)
         with torch.no_grad():
             net.network[1].weight[0, 0] = 5.0
     before = evaluate(net, blobs()).mean
-    fit(net, blobs(), epochs=5, lr=lr, optimiser=optimiser, batch_size=200 if optimiser == "LBFGS" else 20)
+    fit(net, blobs(), epochs=5, lr=lr, optimizer=optimizer, batch_size=200 if optimizer == "LBFGS" else 20)
     assert evaluate(net, blobs()).mean > before + 0.3
     if card is not None:
         layer = net.network[1]
@@ -115,8 +115,8 @@ def test_any_optimiser_trains_and_weights_are_clipped(optimiser, lr, card):
 
 def test_the_default_is_adam():
     nets = [blob_net(), blob_net()]
-    for net, optimiser in zip(nets, (None, torch.optim.Adam), strict=True):
-        fit(net, blobs(), epochs=2, optimiser=optimiser)
+    for net, optimizer in zip(nets, (None, torch.optim.Adam), strict=True):
+        fit(net, blobs(), epochs=2, optimizer=optimizer)
     assert torch.equal(nets[0][1].weight, nets[1][1].weight)
 
 
@@ -137,7 +137,7 @@ def test_the_loss_of_distillation_is_hintons():
     kl = (p * np.log(p / q)).sum(1).mean()
     ce = -np.log(soft(ours, 1.0)[np.arange(40), y.numpy()]).mean()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    history = fit(model, data, epochs=1, batch_size=40, teacher=teacher, temperature=3.0, teacher_share=0.7)
+    history = fit(model, data, epochs=1, batch_size=40, teacher=teacher, temperature=3.0, alpha=0.7)
     assert history.loss[0] == pytest.approx(0.3 * ce + 0.7 * 9 * kl, rel=1e-5)
     assert teacher.training
     assert all(torch.equal(teacher.state_dict()[name], value) for name, value in before.items())
@@ -152,23 +152,23 @@ def test_a_teacher_alone_is_imitated():
         teacher[-1].weight.copy_(teacher[-1].weight.roll(1, 0))
         teacher[-1].bias.copy_(teacher[-1].bias.roll(1, 0))
     student = convert(blob_net(3), "pcm")
-    fit(student, data, epochs=20, lr=1e-2, teacher=teacher, teacher_share=1.0)
+    fit(student, data, epochs=20, lr=1e-2, teacher=teacher, alpha=1.0)
     assert evaluate(student, data).mean < 0.1
     x = data.train.tensors[0]
     assert float((student.eval()(x).argmax(1) == teacher(x).argmax(1)).double().mean()) > 0.9
 
 
-def test_what_cannot_optimise_or_teach_is_refused_before_anything_changes():
+def test_what_cannot_optimize_or_teach_is_refused_before_anything_changes():
     net = blob_net()
     before = net[1].weight.detach().clone()
     for options, reason in (
-        ({"optimiser": "adan"}, "optimiser"),
-        ({"optimiser": "Optimizer"}, "optimiser"),
-        ({"optimiser": partial(torch.optim.SGD, momentum=-1)}, "cannot be made for this model: Invalid momentum"),
-        ({"optimiser": lambda parameters: torch.optim.SGD(parameters)}, "cannot be made for this model"),
-        ({"optimiser": lambda _parameters, lr: lr}, "gave float"),
+        ({"optimizer": "adan"}, "optimizer"),
+        ({"optimizer": "Optimizer"}, "optimizer"),
+        ({"optimizer": partial(torch.optim.SGD, momentum=-1)}, "cannot be made for this model: Invalid momentum"),
+        ({"optimizer": lambda parameters: torch.optim.SGD(parameters)}, "cannot be made for this model"),
+        ({"optimizer": lambda _parameters, lr: lr}, "gave float"),
         ({"temperature": 0.0}, "temperature"),
-        ({"teacher_share": 1.5}, "teacher_share"),
+        ({"alpha": 1.5}, "alpha"),
         ({"teacher": nn.Flatten(0)}, "the teacher's output"),
         ({"teacher": models.mlp(6, 4)}, "must have the same shape"),
     ):

@@ -103,9 +103,9 @@ def _build(environment: Environment, cache: Path) -> None:
             partial.replace(cache / wheel.name)
 
 
-def _with_tiles(environment: Environment, how: str) -> dict[str, str]:
+def _with_tiles(environment: Environment, provenance: str) -> dict[str, str]:
     version = environment.ask("import aihwkit; print(aihwkit.__version__)")
-    environment.screen.done(f"{version}, compiled tiles work ({how})")
+    environment.screen.done(f"{version}, compiled tiles work ({provenance})")
     return {"tiles": "ok"}
 
 

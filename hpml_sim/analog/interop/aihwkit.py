@@ -135,8 +135,8 @@ def rpu_config(crossbar: Crossbar) -> Any:
     io = config.forward
     io.noise_management, io.bound_management = NoiseManagementType.NONE, BoundManagementType.NONE
     io.inp_bound, io.out_bound, io.out_noise = 1.0, target.adc_bound, target.output_noise
-    io.inp_res = 1 / (2 * crossbar.dac_top) if crossbar.dac_top else -1
-    io.out_res = 1 / (2 * crossbar.adc_top) if crossbar.adc_top else -1
+    io.inp_res = 1 / (2 * crossbar.dac_qmax) if crossbar.dac_qmax else -1
+    io.out_res = 1 / (2 * crossbar.adc_qmax) if crossbar.adc_qmax else -1
     config.pre_post.input_range.enable = True
     config.pre_post.input_range.learn_input_range = False
     config.pre_post.input_range.init_from_data = 0
@@ -152,7 +152,7 @@ def rpu_config(crossbar: Crossbar) -> Any:
     return config
 
 
-class GenuineChips:
+class AihwkitBackend:
     """Chips of genuine aihwkit layers, programmed once; `at` works on copies, so drift never compounds.
 
     Args:

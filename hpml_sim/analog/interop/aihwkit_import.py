@@ -63,13 +63,13 @@ def check_tile(config, exact):
     layer = AnalogLinear(4, 3, bias=False, rpu_config=config)
     if exact:
         layer.set_weights(torch.rand(3, 4, generator=generator) - 0.5)
-    optimiser = AnalogSGD(layer.parameters(), lr=0.1)
-    optimiser.regroup_param_groups()
+    optimizer = AnalogSGD(layer.parameters(), lr=0.1)
+    optimizer.regroup_param_groups()
     before = layer.get_weights()[0].clone()
     x = torch.rand(8, 4, generator=generator).requires_grad_()
     y = layer(x)
     y.sum().backward()
-    optimiser.step()
+    optimizer.step()
     after = layer.get_weights()[0]
     need(torch.isfinite(y).all() and torch.isfinite(x.grad).all(), "not finite")
     need((after - before).abs().max() > 0, "the update changed no weight")
@@ -168,8 +168,10 @@ def _read(output: str, returncode: int | None, timeout_s: float) -> Probe:
     stages: dict[str, str | None] = report["stages"]
     for name in _STAGES:
         if name not in stages:
-            how = f"gave no answer in {timeout_s:.0f} s" if returncode is None else f"crashed (status {returncode})"
-            stages[name] = how
+            provenance = (
+                f"gave no answer in {timeout_s:.0f} s" if returncode is None else f"crashed (status {returncode})"
+            )
+            stages[name] = provenance
     version = report["version"]
     failed = [name for name in _STAGES if stages[name] is not None]
     if not failed:

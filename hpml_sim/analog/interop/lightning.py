@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 def from_lightning(model: nn.Module, card: str = "pcm", **options: Any) -> Converted:
     """The same network on our crossbars: `program`, `at`, `fit`, estimates and `to_aihwkit` work on it.
 
-    Carried over of each layer: weights (as its forward pass uses them: clipped and quantised), bias, input range, bits
+    Carried over of each layer: weights (as its forward pass uses them: clipped and quantized), bias, input range, bits
     of DAC and ADC, ADC range, output noise, and of training: weight noise, clipping at a number of standard deviations,
     whether input ranges are learned.
     Devices and the size of arrays are the card's. Three things are of another kind here, and logged where they differ:
@@ -62,7 +62,7 @@ def from_lightning(model: nn.Module, card: str = "pcm", **options: Any) -> Conve
     }
     ranges = {name: _input_range(name, layer) for name, layer in layers.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that quantising changed the settings, which were read before
+        warnings.simplefilter("ignore")  # that quantizing changed the settings, which were read before
         for layer in layers.values():
             layer.quantize_weights()
     digital = convert_to_digital(source, inplace=True)

@@ -56,7 +56,7 @@ _TRAINED, _NEW = 0.4, 0.125
 """The shares for trained and for new weights: new ones need room to grow (eightfold), trained ones must stand out of
 the noise of converters and devices. Found by trying on digits."""
 _UNIFORM = 1.8
-"""Weights whose largest is less than this many times their rms are as torch initialises layers: uniform (sqrt 3)."""
+"""Weights whose largest is less than this many times their rms are as torch initializes layers: uniform (sqrt 3)."""
 
 
 def training_rule(target: Analog) -> TrainingRule:
@@ -100,7 +100,7 @@ def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int
     require_aihwkit("compiled")
     from aihwkit import nn as kinds
 
-    refuse_wrong_optimisers()
+    refuse_wrong_optimizers()
 
     if not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
         plain = nn.Linear(*layer.weight.shape, bias=layer.bias is not None, device="meta")
@@ -212,31 +212,31 @@ def pulsed_tiles(model: nn.Module) -> dict[str, list[Any]]:
 
 
 @functools.cache
-def refuse_wrong_optimisers() -> None:
-    """From now on, every torch optimiser is checked before its step: see `_check_optimiser`."""
-    register_optimizer_step_pre_hook(_check_optimiser)
+def refuse_wrong_optimizers() -> None:
+    """From now on, every torch optimizer is checked before its step: see `_check_optimizer`."""
+    register_optimizer_step_pre_hook(_check_optimizer)
 
 
-def _check_optimiser(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+def _check_optimizer(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """Refuse a step that pulsed devices would not take as asked; nothing has changed yet.
 
     Raises:
-        HpmlError: an optimiser without pulses, one with a state that pulses ignore, or a learning rate of 0.
+        HpmlError: an optimizer without pulses, one with a state that pulses ignore, or a learning rate of 0.
     """
     from aihwkit.optim import AnalogSGD
     from aihwkit.optim.context import AnalogContext
 
-    advice = "take hs.analog.in_memory_optimiser(model), or hs.fit(model, ...), which does"
-    for group in optimiser.param_groups:
+    advice = "take hs.analog.in_memory_optimizer(model), or hs.fit(model, ...), which does"
+    for group in optimizer.param_groups:
         if not any(isinstance(p, AnalogContext) and not p.use_torch_update for p in group["params"]):
             continue
-        name = type(optimiser).__name__
-        if not isinstance(optimiser, AnalogSGD):
+        name = type(optimizer).__name__
+        if not isinstance(optimizer, AnalogSGD):
             raise HpmlError(
-                f"optimiser {name}: sends no pulses, or none as it should: pulsed devices need SGD; {advice}"
+                f"optimizer {name}: sends no pulses, or none as it should: pulsed devices need SGD; {advice}"
             )
         ignored = [key for key in ("momentum", "weight_decay") if group.get(key)]
         if ignored:
-            raise HpmlError(f"optimiser {name}: pulsed devices ignore {' and '.join(ignored)}; {advice}")
+            raise HpmlError(f"optimizer {name}: pulsed devices ignore {' and '.join(ignored)}; {advice}")
         if not group["lr"] > 0:
-            raise HpmlError(f"optimiser {name}: lr={group['lr']!r} must be > 0 for pulsed devices; {advice}")
+            raise HpmlError(f"optimizer {name}: lr={group['lr']!r} must be > 0 for pulsed devices; {advice}")

@@ -1,7 +1,7 @@
 """Training in memory: what `fit` does where the weights are pulsed devices.
 
-A plain torch optimiser leaves such devices where they are and says nothing, momentum and Adam's scaling never reach
-them, and each pair of device and training rule wants a learning rate of its own. So the optimiser is chosen here, the
+A plain torch optimizer leaves such devices where they are and says nothing, momentum and Adam's scaling never reach
+them, and each pair of device and training rule wants a learning rate of its own. So the optimizer is chosen here, the
 wrong ones are refused, and a training that does not train is told.
 """
 
@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.pulsed.devices import pulsed_tiles, refuse_wrong_optimisers, training_rule
+from hpml_sim.analog.pulsed.devices import pulsed_tiles, refuse_wrong_optimizers, training_rule
 from hpml_sim.analog.pulsed.learning_rates import MEASURED_ON, learning_rate
 from hpml_sim.analog.pulsed.write_pulses import TileCounter, WritePulses, pulse_energy
 from hpml_sim.conversion import Converted
-from hpml_sim.conversion.modes import observed
+from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog, PerLayer, Spiking, analog_part
 
@@ -32,8 +32,8 @@ _JUDGED_AFTER = 3
 """Epochs after which a training is judged, or the last one if there are fewer."""
 
 
-def in_memory_optimiser(model: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:
-    """The optimiser for a model on pulsed devices, for a training loop of your own; `fit` takes it by itself.
+def in_memory_optimizer(model: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:
+    """The optimizer for a model on pulsed devices, for a training loop of your own; `fit` takes it by itself.
 
     It is aihwkit's `AnalogSGD`, which sends the pulses; biases and other digital parameters take plain SGD steps.
 
@@ -48,9 +48,9 @@ def in_memory_optimiser(model: nn.Module, lr: float | None = None) -> torch.opti
     if training is None:
         raise HpmlError(
             f"{type(model).__name__} has no pulsed devices; make them with "
-            "hs.convert(model, hs.Analog('pcm', engine='aihwkit', device='ecram')), or take a torch optimiser"
+            "hs.convert(model, hs.Analog('pcm', engine='aihwkit', device='ecram')), or take a torch optimizer"
         )
-    return training.optimiser(training.learning_rate(lr))
+    return training.optimizer(training.learning_rate(lr))
 
 
 class InMemoryTraining:
@@ -90,7 +90,7 @@ class InMemoryTraining:
             raise HpmlError("lr=None: no learning rate is known for devices that hs.convert did not make; give lr=0.1")
         return min(learning_rate(target.device, training_rule(target)) for target in self.targets if target.device)
 
-    def optimiser(self, lr: float) -> torch.optim.Optimizer:
+    def optimizer(self, lr: float) -> torch.optim.Optimizer:
         """aihwkit's SGD over all parameters, its groups in order; it counts the pulses of each step."""
         from aihwkit.optim import AnalogSGD
 
@@ -111,10 +111,10 @@ class InMemoryTraining:
                     counted[name] += counter.after_step()
                 return loss
 
-        refuse_wrong_optimisers()
-        optimiser = CountingSGD(self.model.parameters(), lr=lr)
-        optimiser.regroup_param_groups()
-        return optimiser
+        refuse_wrong_optimizers()
+        optimizer = CountingSGD(self.model.parameters(), lr=lr)
+        optimizer.regroup_param_groups()
+        return optimizer
 
     def writes(self) -> WritePulses:
         """The pulses of the epochs so far, and their energy."""
@@ -131,7 +131,7 @@ class InMemoryTraining:
 
     def start(self, inputs: Tensor, labels: Tensor) -> None:
         """Note what the untrained model makes of some samples."""
-        with observed(self.model):
+        with eval_mode(self.model):
             self._start = float(nn.functional.cross_entropy(self.model(inputs), labels))
         shares = torch.bincount(labels).double() / len(labels)
         self._chance = float(torch.special.entr(shares).sum())

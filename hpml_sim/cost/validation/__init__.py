@@ -1,6 +1,6 @@
 """Published machines against our equations: what was reported, what `hpml_sim.cost` gives, and how far apart.
 
-Each point builds the published workload as a census by hand, runs the same `estimate` that users call on the shipped
+Each point builds the published workload as a workload by hand, runs the same `estimate` that users call on the shipped
 card, and compares one figure. Nothing here is fitted: a point outside its tolerance is reported as outside.
 """
 

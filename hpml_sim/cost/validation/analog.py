@@ -22,7 +22,7 @@ from hpml_sim.cost.validation.point import (
     tera_ops_per_watt,
     within,
 )
-from hpml_sim.counting import Census
+from hpml_sim.counting import Workload
 
 
 def isaac() -> Iterator[Point]:
@@ -30,8 +30,8 @@ def isaac() -> Iterator[Point]:
     card = crossbar_card("isaac")
     component = card.component
     assert component is not None
-    census = full_chip(card)
-    result = estimate(census, card)
+    workload = full_chip(card)
+    result = estimate(workload, card)
     seconds = result.latency_s.nominal
     watts = {name: band.nominal / seconds for name, band in result.by_component().items()}
     constant = sum(watts[name] for name, part in component.parts.items() if part.scales == "constant")
@@ -73,7 +73,7 @@ def isaac() -> Iterator[Point]:
     yield Point(
         "ISAAC: peak throughput",
         41.3,
-        tera_ops(census, result),
+        tera_ops(workload, result),
         "TOPS",
         *within(0.02),
         source=peak,
@@ -82,7 +82,7 @@ def isaac() -> Iterator[Point]:
     yield Point(
         "ISAAC: peak efficiency",
         627.5,
-        1e3 * tera_ops_per_watt(census, result),
+        1e3 * tera_ops_per_watt(workload, result),
         "GOPS/W",
         *within(0.02),
         source=peak,
@@ -116,7 +116,7 @@ def puma() -> Iterator[Point]:
     """PUMA's matrix unit (ASPLOS 2019), predicted from ISAAC's components, which it shares."""
     card, parts = crossbar_card("puma"), crossbar_card("isaac")
     assert parts.component is not None
-    result = estimate(Census((matrix_count("mvmu", 128, 128),)), parts)
+    result = estimate(Workload((matrix_count("mvmu", 128, 128),)), parts)
     by_part = result.by_component()
     energy = sum(by_part[name].nominal for name, part in parts.component.parts.items() if part.within == "ima")
     source = cite(card, "PU19", "table of the MVMU")
@@ -133,14 +133,14 @@ def hermes() -> Iterator[Point]:
         ("pcm-hermes", "4-phase", 16.1, 2.48, 3.38),
     ):
         card = crossbar_card(name)
-        census = full_chip(card)
-        result = estimate(census, card)
+        workload = full_chip(card)
+        result = estimate(workload, card)
         abstract, table = cite(card, "LG23", "abstract"), cite(card, "LG23", "Table I")
         same: Any = {"basis": "identity", "note": "regression test"}
         yield Point(
             f"HERMES {label}: throughput",
             tops,
-            tera_ops(census, result),
+            tera_ops(workload, result),
             "TOPS",
             *within(0.03),
             source=abstract,
@@ -149,7 +149,7 @@ def hermes() -> Iterator[Point]:
         yield Point(
             f"HERMES {label}: efficiency",
             efficiency,
-            tera_ops_per_watt(census, result),
+            tera_ops_per_watt(workload, result),
             "TOPS/W",
             *within(0.03),
             source=abstract,
@@ -166,7 +166,7 @@ def hermes() -> Iterator[Point]:
         )
     card = crossbar_card("pcm-hermes")
     source = cite(card, "LG23", "Table I")
-    resnet = estimate(Census((matrix_count("resnet-9", 256, round(1.87e6 / 256)),)), card)
+    resnet = estimate(Workload((matrix_count("resnet-9", 256, round(1.87e6 / 256)),)), card)
     yield Point(
         "HERMES ResNet-9: energy of a step",
         1.51,
@@ -199,7 +199,7 @@ def hermes() -> Iterator[Point]:
         note="read as one product of all 64 cores: how the network lies on them is not in the texts opened; its 1.30 M "
         "weights alone would fill 20 cores and take a third of it",
     )
-    gates = Census((matrix_count("gates", 256, 256 * 32), matrix_count("output", 256, 256)))
+    gates = Workload((matrix_count("gates", 256, 256 * 32), matrix_count("output", 256, 256)))
     yield Point(
         "HERMES LSTM: time of a time step",
         1.43,
@@ -216,11 +216,11 @@ def pcm_34_tiles() -> Iterator[Point]:
     """The 34-tile chip (Nature 2023): from the tile to the chip to the system."""
     tile, chip, system = (crossbar_card(f"pcm-34tile-{level}") for level in ("tile", "chip", "system"))
     for card, level, published in ((tile, "tile", 20.0), (chip, "chip", 12.4), (system, "system", 6.94)):
-        census = full_chip(card)
+        workload = full_chip(card)
         yield Point(
             f"34-tile PCM: efficiency of the {level}",
             published,
-            tera_ops_per_watt(census, estimate(census, card)),
+            tera_ops_per_watt(workload, estimate(workload, card)),
             "TOPS/W",
             *within(0.02),
             basis="identity",
@@ -229,14 +229,14 @@ def pcm_34_tiles() -> Iterator[Point]:
         )
     around = crossbar_card("pcm-design-study").digital
     for card, level, published in ((tile, "chip from tile", 12.4), (chip, "system from chip", 6.94)):
-        census = full_chip(card, tiles=1)
+        workload = full_chip(card, tiles=1)
         surrounded = card.model_copy(
             update={"digital": around, "sources": crossbar_card("pcm-design-study").sources | card.sources}
         )
         yield Point(
             f"34-tile PCM: efficiency of the {level}",
             published,
-            tera_ops_per_watt(census, estimate(census, surrounded)),
+            tera_ops_per_watt(workload, estimate(workload, surrounded)),
             "TOPS/W",
             *factor(1.5),
             basis="prediction",
@@ -262,15 +262,15 @@ def neurram() -> Iterator[Point]:
         (8, 6, one_phase, " one-phase", 0.260797508, 9.12235241),
     )
     for out, into, card, phases, tops, efficiency in points:
-        census = full_chip(card)
-        result = estimate(census, card, mode="component", input_bits=into, output_bits=out)
+        workload = full_chip(card)
+        result = estimate(workload, card, mode="component", input_bits=into, output_bits=out)
         name = f"NeuRRAM {into}-bit in, {out}-bit out{phases}"
         source = cite(card, "CL24", "_tests.py, test_tops")
         note = "energies and times of the circuits, none of them from this figure"
         yield Point(
             f"{name}: efficiency",
             efficiency,
-            tera_ops_per_watt(census, result),
+            tera_ops_per_watt(workload, result),
             "TOPS/W",
             *within(0.25),
             "prediction",
@@ -280,7 +280,7 @@ def neurram() -> Iterator[Point]:
         yield Point(
             f"{name}: throughput",
             tops,
-            tera_ops(census, result),
+            tera_ops(workload, result),
             "TOPS",
             *within(0.25),
             "prediction",
@@ -292,13 +292,13 @@ def neurram() -> Iterator[Point]:
 def neurram_bits() -> Iterator[Point]:
     """NeuRRAM's other modes from the preset of one of them, scaled as a sweep over converter bits scales it."""
     card = crossbar_card("reram-neurram")
-    census = full_chip(card)
+    workload = full_chip(card)
     modes = ((2, 4, 1.793083771, 40.33412834), (4, 6, 0.7438677864, 15.95409517), (8, 10, 0.2638743409, 6.437388185))
     for into, out, tops, efficiency in modes:
-        result = estimate(census, card, input_bits=into, output_bits=out)
+        result = estimate(workload, card, input_bits=into, output_bits=out)
         for what, published, ours, unit in (
-            ("efficiency", efficiency, tera_ops_per_watt(census, result), "TOPS/W"),
-            ("throughput", tops, tera_ops(census, result), "TOPS"),
+            ("efficiency", efficiency, tera_ops_per_watt(workload, result), "TOPS/W"),
+            ("throughput", tops, tera_ops(workload, result), "TOPS"),
         ):
             yield Point(
                 f"NeuRRAM {into}-bit in, {out}-bit out, from 6-bit in, 8-bit out: {what}",
@@ -329,14 +329,14 @@ def neurosim() -> Iterator[Point]:
     card = crossbar_card("neurosim-rram-22")
     assert card.component is not None
     assert card.component.repeats is not None
-    census = Census(tuple(matrix_count(f"layer {k}", *layer) for k, layer in enumerate(_VGG8)))
+    workload = Workload(tuple(matrix_count(f"layer {k}", *layer) for k, layer in enumerate(_VGG8)))
     twice = card.component.repeats.model_copy(update={"value": 2})
     wider = card.model_copy(update={"component": card.component.model_copy(update={"repeats": twice})})
     source = cite(card, "NS14", "Table VII, RRAM, 22 nm")
     cases: tuple[tuple[CrossbarCard, int, float, Basis], ...]
     cases = ((card, 32, 11.25, "calibrated"), (wider, 64, 19.88, "held out"))
     for machine, rows, published, basis in cases:
-        efficiency = tera_ops_per_watt(census, estimate(census, machine))
+        efficiency = tera_ops_per_watt(workload, estimate(workload, machine))
         yield Point(
             f"NeuroSim VGG-8, {rows} rows at once: efficiency",
             published,
@@ -375,8 +375,8 @@ def converters() -> Iterator[Point]:
         note="the tolerance is the band of component mode",
     )
     column = jia.array.rows.si
-    census = Census((matrix_count("one bit", int(column), int(jia.array.cols) // int(jia.array.cells_per_weight)),))
-    result = estimate(census, jia, input_bits=1)
+    workload = Workload((matrix_count("one bit", int(column), int(jia.array.cols) // int(jia.array.cells_per_weight)),))
+    result = estimate(workload, jia, input_bits=1)
     parts = result.by_component()
     cells = column * int(jia.array.cols)
     yield Point(

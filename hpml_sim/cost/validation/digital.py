@@ -19,16 +19,16 @@ from hpml_sim.cost.validation.point import (
     neuromorphic_card,
     within,
 )
-from hpml_sim.counting import Census, LayerCount, census
+from hpml_sim.counting import LayerCount, Workload, workload
 from hpml_sim.networks.models import cnn, mlp
 
 _KEYWORDS = (390, 256, 256, 29)
 _BLOUW = "P. Blouw et al., Benchmarking Keyword Spotting Efficiency on Neuromorphic Hardware, NICE 2019: power logs"
 
 
-def _keyword_network() -> Census:
+def _keyword_network() -> Workload:
     layers = [matrix_count(f"layer {k}", a, b) for k, (a, b) in enumerate(pairwise(_KEYWORDS))]
-    return Census(tuple(layers))
+    return Workload(tuple(layers))
 
 
 def keyword_spotting() -> Iterator[Point]:
@@ -43,7 +43,7 @@ def keyword_spotting() -> Iterator[Point]:
         card = digital_card(name)
         for batch, millijoules in published.items():
             result = estimate(_keyword_network(), card, batch=batch)
-            ours[name, batch] = result.apart["energy_without_idle_j"].nominal * 1e3
+            ours[name, batch] = result.reported_separately["energy_without_idle_j"].nominal * 1e3
             yield Point(
                 f"Keyword spotting, {name}, batch {batch}: dynamic energy",
                 millijoules,
@@ -97,15 +97,15 @@ def _keywords_on_loihi() -> float:
     for k, layer in enumerate(_keyword_network().layers):
         layers.append(matrix_count(f"layer {k}", layer.rows, layer.cols, 10, binary_input=True, steps=10))
         layers.append(LayerCount(f"neurons {k}", "neuron", neurons=layer.cols, updates=10 * layer.cols, steps=10))
-    result = estimate(Census(tuple(layers), kind="spiking"), paced)
+    result = estimate(Workload(tuple(layers), kind="spiking"), paced)
     parts = result.by_component()
-    return 1e3 * (result.apart["dynamic_j"].nominal + parts["host"].nominal)
+    return 1e3 * (result.reported_separately["dynamic_j"].nominal + parts["host"].nominal)
 
 
-def _decoding(weights: float, layers: int) -> Census:
+def _decoding(weights: float, layers: int) -> Workload:
     """One token of a transformer: each weight is used once. 4 matrices a layer, as in fused implementations."""
     side = round((weights / (4 * layers)) ** 0.5)
-    return Census(tuple(matrix_count(f"matrix {k}", side, side) for k in range(4 * layers)))
+    return Workload(tuple(matrix_count(f"matrix {k}", side, side) for k in range(4 * layers)))
 
 
 _H200 = "our own run on one H200, 2026-11-26: benchmarks/results/h200_estimates.json"
@@ -124,7 +124,7 @@ def measured_here() -> Iterator[Point]:
         "CNN 28x28 of width 64": {1: (224.8e-6, 37.98e-3), 4096: (4.738e-3, 0.7542e-3)},
     }
     for name, (network, input_shape) in networks.items():
-        counts = census(network, input_shape=input_shape)
+        counts = workload(network, input_shape=input_shape)
         for batch, (seconds, joules) in runs[name].items():
             result = estimate(counts, card, batch=batch)
             for what, measured, ours, unit in (
@@ -150,7 +150,7 @@ def gpu_power() -> Iterator[Point]:
         product = LayerCount(
             "gemm", "linear", rows=16384, cols=16384, vectors=16384, macs=16384**3, weight_count=16384**2
         )
-        result = estimate(Census((product,)), card, precision="bf16")
+        result = estimate(Workload((product,)), card, precision="bf16")
         yield Point(
             f"{name}: power in a large bf16 product",
             published,
@@ -183,5 +183,5 @@ def gpu_power() -> Iterator[Point]:
         *within(0.35),
         basis="prediction",
         source=serial,
-        note="Phi-3-mini, 3.8e9 weights; attention over the context is not in the census",
+        note="Phi-3-mini, 3.8e9 weights; attention over the context is not in the workload",
     )

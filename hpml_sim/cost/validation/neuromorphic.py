@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hpml_sim.cost import Estimate, estimate
 from hpml_sim.cost.validation.point import BELOW, Point, cite, like, matrix_count, neuromorphic_card, within
-from hpml_sim.counting import Census, LayerCount
+from hpml_sim.counting import LayerCount, Workload
 
 
 def truenorth() -> Iterator[Point]:
@@ -21,7 +21,7 @@ def truenorth() -> Iterator[Point]:
         fires = LayerCount(
             "neurons", "neuron", neurons=neurons, updates=neurons * steps, spikes=neurons * rate_hz, steps=steps
         )
-        result = estimate(Census((matrix, fires), samples=1, kind="spiking"), card)
+        result = estimate(Workload((matrix, fires), samples=1, kind="spiking"), card)
         return 1e3 * result.energy_j.nominal / result.latency_s.nominal
 
     figure = cite(card, "AK15", "Fig. 17, 0.8 V")
@@ -49,7 +49,7 @@ def odin() -> Iterator[Point]:
     for machine, rate, published, where in ((card, 37.5e6, 477, "75 MHz"), (slow, 650e3, 35, "1.3 MHz")):
         matrix = matrix_count("core", 256, 256, binary_input=True, sops=rate)
         fires = LayerCount("neurons", "neuron", neurons=256, updates=256, spikes=256)
-        result = estimate(Census((matrix, fires), samples=1, kind="spiking"), machine)
+        result = estimate(Workload((matrix, fires), samples=1, kind="spiking"), machine)
         yield Point(
             f"ODIN at {where}",
             published,
@@ -63,18 +63,18 @@ def odin() -> Iterator[Point]:
 
 
 def loihi() -> Iterator[Point]:
-    """Nearest-neighbour search on 32 Loihi chips: pre-silicon event energies against an independent measurement."""
+    """Nearest-neighbor search on 32 Loihi chips: pre-silicon event energies against an independent measurement."""
     card = neuromorphic_card("loihi")
     patterns, steps, spikes = 76_800, 60, (667 + 750) / 2
 
     def search(patterns: int, chips: int) -> Estimate:
         matrix = matrix_count("patterns", 1000, patterns, steps, binary_input=True, steps=steps, sops=spikes * patterns)
         fires = LayerCount("matches", "neuron", neurons=patterns, updates=patterns * steps, steps=steps)
-        return estimate(Census((matrix, fires), samples=1, kind="spiking"), card, chips=chips)
+        return estimate(Workload((matrix, fires), samples=1, kind="spiking"), card, chips=chips)
 
     result = search(patterns, 32)
     parts = result.by_component()
-    dynamic = result.apart["dynamic_j"].nominal
+    dynamic = result.reported_separately["dynamic_j"].nominal
     yield Point(
         "Loihi kNN: dynamic energy of a query",
         1.33,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, NeuromorphicCard, Quantity, load_card
 from hpml_sim.cost import Estimate
-from hpml_sim.counting import Census, LayerCount
+from hpml_sim.counting import LayerCount, Workload
 
 Basis = Literal["prediction", "held out", "identity", "calibrated", "lower bound"]
 """What a point proves.
@@ -132,26 +132,26 @@ def neuromorphic_card(name: str) -> NeuromorphicCard:
     return card
 
 
-def full_chip(card: CrossbarCard, tiles: int | None = None) -> Census:
+def full_chip(card: CrossbarCard, tiles: int | None = None) -> Workload:
     """One matrix that fills `tiles` tiles (default: a whole chip) to the last cell, multiplied once."""
     array = card.array
     weights = int(array.cols) // int(array.cells_per_weight)
-    return Census((matrix_count("full", int(array.rows), weights * (tiles or int(array.tiles_per_chip))),))
+    return Workload((matrix_count("full", int(array.rows), weights * (tiles or int(array.tiles_per_chip))),))
 
 
-def operations(census: Census) -> float:
+def operations(workload: Workload) -> float:
     """Two for each MAC."""
-    return 2 * sum(layer.macs for layer in census.layers)
+    return 2 * sum(layer.macs for layer in workload.layers)
 
 
-def tera_ops(census: Census, result: Estimate) -> float:
+def tera_ops(workload: Workload, result: Estimate) -> float:
     """Tera-operations a second, nominal."""
-    return operations(census) * result.throughput_hz.nominal / 1e12
+    return operations(workload) * result.throughput_hz.nominal / 1e12
 
 
-def tera_ops_per_watt(census: Census, result: Estimate) -> float:
+def tera_ops_per_watt(workload: Workload, result: Estimate) -> float:
     """Tera-operations a joule, nominal."""
-    return operations(census) / result.energy_j.nominal / 1e12
+    return operations(workload) / result.energy_j.nominal / 1e12
 
 
 def like(quantity: Quantity | None, seconds: float) -> Quantity:

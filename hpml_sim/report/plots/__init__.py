@@ -8,13 +8,13 @@
 """
 
 from hpml_sim.report.plots.accuracy_time import accuracy_over_time, same_line
-from hpml_sim.report.plots.drawing import COLOURS, GRID, INK, PAPER, Style, style_of, to_svg
+from hpml_sim.report.plots.drawing import COLORS, GRID, INK, PAPER, Style, style_of, to_svg
 from hpml_sim.report.plots.energy_accuracy import energy_against_accuracy, notable, pareto_front
 from hpml_sim.report.plots.energy_parts import energy_by_part
 from hpml_sim.report.plots.roofline import layer_points, roofline
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "GRID",
     "INK",
     "PAPER",

@@ -19,7 +19,7 @@ from hpml_sim.report.plots.drawing import (
     new_figure,
     style_of,
 )
-from hpml_sim.report.summary import AccuracySummary, TargetSummary, summarise, times_of
+from hpml_sim.report.summary import AccuracySummary, TargetSummary, summarize, times_of
 from hpml_sim.results import Row
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _BARS: dict[str, Any] = {
     "markeredgecolor": PAPER,
     "markeredgewidth": 0.8,
 }
-_MOST_DOTS = 200
+_MAX_DOTS = 200
 _FAINT = 0.30
 
 
@@ -55,7 +55,7 @@ def accuracy_over_time(
     Raises:
         HpmlError: there are no rows.
     """
-    targets = summarise(rows, only)
+    targets = summarize(rows, only)
     times = times_of(targets)
     with drawing():
         figure = new_figure(3.7, 4.4) if narrow else new_figure(7.8, 4.2)
@@ -126,17 +126,17 @@ def _draw_level(axes: Axes, target: TargetSummary, name: str, place: float) -> A
     shown, style = target.at(None), style_of(target)
     if shown is None:
         raise AssertionError("only targets with an accuracy are drawn")
-    axes.axhline(100 * shown.mean, color=style.colour, linestyle=style.dashes, linewidth=1.3)
+    axes.axhline(100 * shown.mean, color=style.color, linestyle=style.dashes, linewidth=1.3)
     axes.errorbar(
         [place],
         [100 * shown.mean],
         yerr=[[100 * (shown.mean - shown.ci95[0])], [100 * (shown.ci95[1] - shown.mean)]],
-        color=style.colour,
+        color=style.color,
         **_BARS,
         marker=style.marker,
     )
     add_tip(axes, place, 100 * shown.mean, f"{name}: {accuracy_words(shown)}")
-    return Line2D([], [], color=style.colour, linestyle=style.dashes, marker=style.marker, markeredgecolor=PAPER)
+    return Line2D([], [], color=style.color, linestyle=style.dashes, marker=style.marker, markeredgecolor=PAPER)
 
 
 def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: float) -> Any:
@@ -157,7 +157,7 @@ def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: fl
             [v for value in values for v in (100 * value, 100 * value, math.nan)],
             linewidth=2.4,
             solid_capstyle="round",
-            color=style.colour,
+            color=style.color,
             alpha=_FAINT,
         )
     for piece in unbroken(target, times):
@@ -168,7 +168,7 @@ def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: fl
             x,
             y,
             yerr=bars,
-            color=style.colour,
+            color=style.color,
             linestyle=style.dashes,
             linewidth=1.4,
             **_BARS,
@@ -179,19 +179,19 @@ def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: fl
             add_tip(axes, _place(time) * dodge, 100 * shown.mean, words)
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=style.colour, linestyle=style.dashes, marker=style.marker, markeredgecolor=PAPER)
+    return Line2D([], [], color=style.color, linestyle=style.dashes, marker=style.marker, markeredgecolor=PAPER)
 
 
 def thinned(values: tuple[float, ...]) -> list[float]:
-    """At most `_MOST_DOTS` of many values, evenly through their order, the extremes among them."""
-    if len(values) <= _MOST_DOTS:
+    """At most `_MAX_DOTS` of many values, evenly through their order, the extremes among them."""
+    if len(values) <= _MAX_DOTS:
         return list(values)
     ordered = sorted(values)
-    return [ordered[round(i * (len(ordered) - 1) / (_MOST_DOTS - 1))] for i in range(_MOST_DOTS)]
+    return [ordered[round(i * (len(ordered) - 1) / (_MAX_DOTS - 1))] for i in range(_MAX_DOTS)]
 
 
 def unbroken(target: TargetSummary, times: list[float]) -> list[list[tuple[float, AccuracySummary]]]:
-    """The stretches of neighbouring times at which the target has data; never across a time without."""
+    """The stretches of neighboring times at which the target has data; never across a time without."""
     pieces: list[list[tuple[float, AccuracySummary]]] = [[]]
     for time in times:
         shown = target.accuracy.get(time)

@@ -1,7 +1,7 @@
-"""What all plots share: colours, matplotlib's settings, legends, hover texts, SVG.
+"""What all plots share: colors, matplotlib's settings, legends, hover texts, SVG.
 
-Colours are those of Okabe and Ito (M. Okabe, K. Ito, Color Universal Design, 2008), which people with any form of
-colour blindness tell apart; targets differ in marker and line as well. Source of the palette:
+Colors are those of Okabe and Ito (M. Okabe, K. Ito, Color Universal Design, 2008), which people with any form of
+color blindness tell apart; targets differ in marker and line as well. Source of the palette:
 https://jfly.uni-koeln.de/color/
 """
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GRID, PAPER = "#1b1f24", "#d5d9df", "#fffffe"
-"""Text and axes, grid, background: unlike any colour of a series, so that a page can map them to its own theme."""
+"""Text and axes, grid, background: unlike any color of a series, so that a page can map them to its own theme."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Of series, in this order: told apart with any form of colour blindness."""
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of series, in this order: told apart with any form of color blindness."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)))
 TIP = "tip:"
@@ -38,15 +38,15 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 class Style:
     """How one target is drawn, in every plot and in the page's table."""
 
-    colour: str
+    color: str
     marker: str
     dashes: Any
 
 
 def style_of(target: TargetSummary) -> Style:
-    """Colour, marker and dashes of a target: by its place in the run, the same in every plot."""
+    """Color, marker and dashes of a target: by its place in the run, the same in every plot."""
     i = target.index
-    return Style(COLOURS[i % len(COLOURS)], _MARKERS[i % len(_MARKERS)], _DASHES[i % len(_DASHES)])
+    return Style(COLORS[i % len(COLORS)], _MARKERS[i % len(_MARKERS)], _DASHES[i % len(_DASHES)])
 
 
 @contextmanager

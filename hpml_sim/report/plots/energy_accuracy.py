@@ -19,7 +19,7 @@ from hpml_sim.report.plots.drawing import (
     new_figure,
     style_of,
 )
-from hpml_sim.report.summary import SCOPES, AccuracySummary, Cost, TargetSummary, summarise
+from hpml_sim.report.summary import SCOPES, AccuracySummary, Cost, TargetSummary, summarize
 from hpml_sim.results import BandRow, Row
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def energy_against_accuracy(
     Raises:
         HpmlError: there are no rows.
     """
-    panels = _panels(summarise(rows, only))
+    panels = _panels(summarize(rows, only))
     decades = {scope: _decades(points) for scope, points in panels.items()}
     widths = [high - low for low, high in decades.values()] or [1]
     with drawing():
@@ -147,8 +147,8 @@ def _panels(targets: list[TargetSummary]) -> dict[str, list[_Point]]:
         for cost in target.costs:
             if cost.energy_j is None or cost.energy_j.nominal <= 0:
                 continue
-            key = f"scope: {cost.scope}" if cost.how == "estimated" else "measured here"
-            first = cost.batch == min(c.batch for c in target.costs if c.how == cost.how)
+            key = f"scope: {cost.scope}" if cost.provenance == "estimated" else "measured here"
+            first = cost.batch == min(c.batch for c in target.costs if c.provenance == cost.provenance)
             found.setdefault(key, []).append(_Point(target, cost, cost.energy_j, accuracy, first))
     order = [f"scope: {s}" for s in SCOPES]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
@@ -164,21 +164,19 @@ def _draw_point(axes: Axes, point: _Point) -> Any:
         # bounds of 0 and infinity run to the edge of the log axis
         xerr=[[energy.nominal - max(energy.low, 1e-30)], [min(energy.high, 1e30) - energy.nominal]],
         yerr=[[100 * (accuracy.mean - accuracy.ci95[0])], [100 * (accuracy.ci95[1] - accuracy.mean)]],
-        color=style.colour,
+        color=style.color,
         linestyle="none",
         elinewidth=1.2,
         capsize=2.5,
         marker=style.marker,
         markersize=7,
-        markerfacecolor=style.colour if point.first else PAPER,
-        markeredgecolor=PAPER if point.first else style.colour,
+        markerfacecolor=style.color if point.first else PAPER,
+        markeredgecolor=PAPER if point.first else style.color,
         markeredgewidth=0.8 if point.first else 1.4,
     )
-    words = f"{point.target.name}, batch {point.cost.batch:,}, {point.cost.how}: {figure_of(energy, 'J')}, "
+    words = f"{point.target.name}, batch {point.cost.batch:,}, {point.cost.provenance}: {figure_of(energy, 'J')}, "
     add_tip(axes, energy.nominal, 100 * accuracy.mean, words + accuracy_words(accuracy))
-    return Line2D(
-        [], [], color=style.colour, linestyle="none", marker=style.marker, markersize=7, markeredgecolor=PAPER
-    )
+    return Line2D([], [], color=style.color, linestyle="none", marker=style.marker, markersize=7, markeredgecolor=PAPER)
 
 
 def _decades(points: list[_Point]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hpml_sim.report._format import percent, shortened, si
 from hpml_sim.report.findings import figure as figure_of
 from hpml_sim.report.plots.drawing import TIP, drawing, new_figure, style_of
-from hpml_sim.report.summary import Part, TargetSummary, summarise
+from hpml_sim.report.summary import Part, TargetSummary, summarize
 from hpml_sim.results import BandRow, Row
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def energy_by_part(
         HpmlError: there are no rows.
     """
     blocks: list[_Block] = [
-        (t, largest(t.components, most), largest(t.layer_parts, most)) for t in summarise(rows, only) if t.components
+        (t, largest(t.components, most), largest(t.layer_parts, most)) for t in summarize(rows, only) if t.components
     ]
     with drawing():
         if not blocks:
@@ -73,7 +73,7 @@ def _wide(blocks: list[_Block]) -> Figure:
         grid[0].text(1, y, _title(target, 60), fontweight="bold", va="center")
         for axes, parts, labels in zip(grid, columns, ticks, strict=True):
             for line, part in enumerate(parts, start=1):
-                axes.barh(y + line, 100 * part.share, height=0.62, color=style_of(target).colour, clip_on=False)
+                axes.barh(y + line, 100 * part.share, height=0.62, color=style_of(target).color, clip_on=False)
                 axes.text(100 * part.share + 1.5, y + line, _share(part), va="center", fontsize=8.5)
                 _hover(axes, target, part, y + line - 0.5, 1.0)
                 labels.append((y + line, shortened(part.name, 22)))
@@ -99,7 +99,7 @@ def _narrow(blocks: list[_Block]) -> Figure:
             axes.text(0, y, head, va="center", fontsize=8.5, style="italic")
             for part in parts:
                 y += 1
-                axes.barh(y + 0.28, 100 * part.share, height=0.36, color=style_of(target).colour, clip_on=False)
+                axes.barh(y + 0.28, 100 * part.share, height=0.36, color=style_of(target).color, clip_on=False)
                 axes.text(0, y - 0.16, shortened(part.name, 26), va="center")
                 axes.text(100, y - 0.16, _share(part), va="center", ha="right")
                 _hover(axes, target, part, y - 0.5, 1.0)

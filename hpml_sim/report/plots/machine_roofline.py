@@ -40,7 +40,7 @@ def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str 
         raise HpmlError("plot_roofline: no roof and no point; name a card (--on h200) or a network (--model mlp)")
     from matplotlib.figure import Figure
 
-    from hpml_sim.report.plots import COLOURS
+    from hpml_sim.report.plots import COLORS
 
     figure = Figure(figsize=(9, 5.6), layout="constrained")
     axes: Any = figure.subplots()
@@ -48,19 +48,19 @@ def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str 
     axes.set_yscale("log")
     across = [p.intensity for p in points] + [r.ridge for r in roofs]
     left, right = min(across) / 5, max(across) * 5
-    # what ran on a processor has the colour of its roof, whose name has the precision behind the machine's
+    # what ran on a processor has the color of its roof, whose name has the precision behind the machine's
     machines = list(dict.fromkeys([*(r.name.rpartition(" ")[0] for r in roofs), *(p.machine for p in points)]))
-    colours = {machine: COLOURS[i % len(COLOURS)] for i, machine in enumerate(machines)}
+    colors = {machine: COLORS[i % len(COLORS)] for i, machine in enumerate(machines)}
     for roof in roofs:
-        colour = colours[roof.name.rpartition(" ")[0]]
+        color = colors[roof.name.rpartition(" ")[0]]
         corners = [left, *([roof.ridge] if left < roof.ridge < right else []), right]
         style = "-" if roof.measured else (0, (6, 2))
         said = f"{roof.name}: {_si(roof.rate.nominal)}OP/s, {_si(roof.bandwidth.nominal)}B/s"
-        axes.plot(corners, [roof.at(x) for x in corners], color=colour, linestyle=style, linewidth=1.6, label=said)
+        axes.plot(corners, [roof.at(x) for x in corners], color=color, linestyle=style, linewidth=1.6, label=said)
     _name_roofs(axes, roofs, right)
     seen: set[tuple[str, str]] = set()
     for point in points:
-        colour = colours[point.machine]
+        color = colors[point.machine]
         label = f"{_SAID[point.kind]}: {point.machine}" if point.machine else _SAID[point.kind]
         first = (point.kind, point.machine) not in seen
         seen.add((point.kind, point.machine))
@@ -70,7 +70,7 @@ def plot_roofline(roofs: Sequence[Roof], points: Sequence[Point], *, title: str 
             linestyle="none",
             marker=_MARKERS[point.kind],
             markersize=10 if point.kind == "core" else 7,
-            color=colour,
+            color=color,
             markeredgecolor="#1b1f24",
             markeredgewidth=0.6,
             label=label if first else None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpml_sim.report._format import digits, percent, shortened, si, tick
 from hpml_sim.report.plots.drawing import GRID, INK, PAPER, add_legend, add_tip, drawing, new_figure, style_of
-from hpml_sim.report.summary import TargetSummary, layer_label, summarise
+from hpml_sim.report.summary import TargetSummary, layer_label, summarize
 from hpml_sim.results import RoofRow, Row
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def roofline(
 
     Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52(4):65, 2009.
     """
-    targets = [t for t in summarise(rows, only) if any(True for _ in layer_points(t))]
+    targets = [t for t in summarize(rows, only) if any(True for _ in layer_points(t))]
     count = max(len(targets), 1)
     columns = 1 if narrow else min(count, 2)
     lines = -(-count // columns)
@@ -167,16 +167,16 @@ def _draw_roof(axes: Axes, roof: RoofRow, window: _Window) -> None:
 def _draw_layer(axes: Axes, point: LayerPoint) -> None:
     style = style_of(point.target)
     x = [point.intensity] * 2
-    axes.plot(x, [point.rate_hz, point.ceiling_hz], color=style.colour, linewidth=0.7, alpha=0.45, zorder=3)
+    axes.plot(x, [point.rate_hz, point.ceiling_hz], color=style.color, linewidth=0.7, alpha=0.45, zorder=3)
     axes.plot(
         x[:1],
         [point.rate_hz],
         linestyle="none",
         marker=style.marker,
         markersize=4.5 + 6 * point.share**0.5,
-        color=style.colour,
-        markerfacecolor=style.colour if point.first else PAPER,
-        markeredgecolor=PAPER if point.first else style.colour,
+        color=style.color,
+        markerfacecolor=style.color if point.first else PAPER,
+        markeredgecolor=PAPER if point.first else style.color,
         markeredgewidth=0.8 if point.first else 1.4,
         zorder=4,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from hpml_sim.conversion.cloning import copied
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking.folding import fold_batch_norms
 from hpml_sim.spiking.fusion import FusedNetwork, FusedNeurons, prepare
@@ -21,7 +21,7 @@ from hpml_sim.spiking.interop.nir_nodes import does_nothing, nir, node_of
 from hpml_sim.spiking.model import SpikingModel
 from hpml_sim.spiking.multistep_neurons import RecurrentNeurons
 from hpml_sim.spiking.neurons import LeakyNeurons
-from hpml_sim.spiking.time_folding import InTime
+from hpml_sim.spiking.time_folding import TimeFolded
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
@@ -81,7 +81,7 @@ def to_nir(
     notes = [f"dt = {dt:g} s, in the metadata: NIR has no time step"]
     if isinstance(network, SpikingModel):
         notes.append(f"encoder {type(network.encoder).__name__} is not in the graph")
-    original = copied(_root(network)).eval()
+    original = clone(_root(network)).eval()
     x = example.flatten(0, 1)
     prepare(original, example.shape[0])
     folded, pairs = fold_batch_norms(original, x)
@@ -123,7 +123,7 @@ def _root(network: nn.Module) -> nn.Module:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    return isinstance(module, (InTime, FusedNeurons)) or not any(True for _ in module.children())
+    return isinstance(module, (TimeFolded, FusedNeurons)) or not any(True for _ in module.children())
 
 
 class _Tracer(fx.Tracer):
@@ -238,7 +238,7 @@ class _Drawing:
                 f"to_nir: layer {name!r}: its recurrent weights have a bias, which other systems leave out of the "
                 "first step, and no Linear of its own stands before it to take the bias; build them with bias=False"
             )
-        unbiased: Any = copied(neurons)
+        unbiased: Any = clone(neurons)
         bias = unbiased.recurrent.bias.numpy()
         self.nodes[key] = nir().Affine(node.weight, getattr(node, "bias", 0) + bias)
         unbiased.recurrent.bias = None

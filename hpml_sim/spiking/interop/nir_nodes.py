@@ -27,10 +27,10 @@ from hpml_sim.errors import ConversionError, needs
 from hpml_sim.spiking.fusion import FusedNeurons
 from hpml_sim.spiking.multistep_neurons import RecurrentNeurons, RecurrentSynapticNeurons, SynapticNeurons
 from hpml_sim.spiking.neurons import LeakyIntegrators, LeakyNeurons
-from hpml_sim.spiking.time_folding import BatchNormInTime, DropoutInTime, InTime
+from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedBatchNorm, TimeFoldedDropout
 
 Shape = tuple[int, ...]
-_TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, DropoutInTime)
+_TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, TimeFoldedDropout)
 
 
 def nir() -> ModuleType:
@@ -49,7 +49,7 @@ def nir() -> ModuleType:
 
 def does_nothing(layer: nn.Module) -> bool:
     """Whether a layer passes on what it gets in evaluation mode."""
-    inner = layer.norm if isinstance(layer, BatchNormInTime) else layer
+    inner = layer.norm if isinstance(layer, TimeFoldedBatchNorm) else layer
     return isinstance(inner, _TRANSPARENT)
 
 
@@ -64,7 +64,7 @@ def node_of(where: str, layer: nn.Module, before: Shape, after: Shape, dt: float
     """
     if isinstance(layer, FusedNeurons):
         layer = layer.neurons
-    if isinstance(layer, InTime):
+    if isinstance(layer, TimeFolded):
         return _neuron_node(where, layer, after, dt)
     kind: Any = type(layer)
     make: Any = {

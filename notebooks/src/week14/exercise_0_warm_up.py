@@ -43,7 +43,7 @@ print(f"{measured.calls:,} calls on {measured.device}")
 if measured.energy_j is None:
     print(f"energy not measured: {measured.energy_reason}")
 else:
-    print(f"energy of one inference: {1e6 * measured.energy_j:.1f} uJ ({measured.energy_how})")
+    print(f"energy of one inference: {1e6 * measured.energy_j:.1f} uJ ({measured.energy_provenance})")
 
 # %% [markdown]
 # ## Task 1: A result has a spread (2 points)
@@ -105,9 +105,9 @@ check(total_energy_j, [None, 0.0]).equals(None, hint="One part was not measured.
 low, median, high = spread(latencies_us)
 figure, ax = plt.subplots(figsize=(7.2, 3.4))
 bins = np.geomspace(latencies_us.min(), latencies_us.max() * 1.01, 60)
-ax.hist(latencies_us, bins=bins, color=course.COLOURS[0])
-ax.axvspan(low, high, color=course.COLOURS[5], alpha=0.25, label="10th to 90th percentile")
-ax.axvline(median, color=course.COLOURS[1], label=f"median {median:.1f} us")
+ax.hist(latencies_us, bins=bins, color=course.COLORS[0])
+ax.axvspan(low, high, color=course.COLORS[5], alpha=0.25, label="10th to 90th percentile")
+ax.axvline(median, color=course.COLORS[1], label=f"median {median:.1f} us")
 ax.axvline(latencies_us.mean(), color="black", ls="--", label=f"mean {latencies_us.mean():.1f} us")
 ax.set(xscale="log", yscale="log", xlabel="latency of one call (us)", ylabel="calls")
 ax.set_title("One image through a network of 64-128-10, on this machine")

@@ -179,7 +179,7 @@ def crossbar_intensity(inputs, outputs):
     ### END SOLUTION
 
 
-def utilisation(inputs, outputs, rows=256, cols=256):
+def utilization(inputs, outputs, rows=256, cols=256):
     """Share of the cells in use, in (0, 1], on as many tiles of `rows` x `cols` cells as the layer needs."""
     ### BEGIN SOLUTION
     tiles = -(-inputs // rows) * -(-outputs // cols)
@@ -189,12 +189,12 @@ def utilisation(inputs, outputs, rows=256, cols=256):
 
 # %% nbgrader={"grade": true, "grade_id": "crossbar_check", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 check(crossbar_intensity, 784, 128).is_close(220.1, "FLOP/byte", hints={0.25: "An 8-bit value is one byte."})
-check(utilisation, 784, 128).is_close(0.3828, hints={4.0: "Count every tile, the partly filled ones too."})
+check(utilization, 784, 128).is_close(0.3828, hints={4.0: "Count every tile, the partly filled ones too."})
 ### BEGIN HIDDEN TESTS
 check(crossbar_intensity, 256, 256).is_close(256, "FLOP/byte")
-check(utilisation, 256, 256).is_close(1)
-check(utilisation, 257, 256).is_close(257 / 512)
-check(utilisation, 300, 700, rows=128, cols=512).is_close(300 * 700 / (3 * 2 * 128 * 512))
+check(utilization, 256, 256).is_close(1)
+check(utilization, 257, 256).is_close(257 / 512)
+check(utilization, 300, 700, rows=128, cols=512).is_close(300 * 700 / (3 * 2 * 128 * 512))
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -202,11 +202,11 @@ check(utilisation, 300, 700, rows=128, cols=512).is_close(300 * 700 / (3 * 2 * 1
 
 # %%
 layer = hs.models.mlp(784, 128)
-counts = hs.census(layer, input_shape=(784,))
+counts = hs.workload(layer, input_shape=(784,))
 on_hermes = hs.estimate(counts, hermes)
-print(f"{on_hermes.mapping['tiles']:.0f} tiles, {100 * on_hermes.mapping['utilisation']:.1f} % of their cells in use")
+print(f"{on_hermes.mapping['tiles']:.0f} tiles, {100 * on_hermes.mapping['utilization']:.1f} % of their cells in use")
 assert on_hermes.mapping["tiles"] == 4
-assert abs(on_hermes.mapping["utilisation"] - utilisation(784, 128)) < 1e-9
+assert abs(on_hermes.mapping["utilization"] - utilization(784, 128)) < 1e-9
 
 # %% [markdown]
 # So a crossbar does at batch 1 what batching can only approach. The layer does $2nm$ operations in 521 ns, and for that
@@ -239,10 +239,10 @@ def layer_rate(seconds, batch):
 
 figure, ax = plt.subplots(figsize=(9.4, 4.6))
 along = np.geomspace(0.1, 1000, 200)
-for card, name, mark, colour in ((cpu, "server CPU", "o", 0), (h200, "H200", "s", 1)):
-    look = {"marker": mark, "ls": "none", "color": course.COLOURS[colour], "ms": 7}
+for card, name, mark, color in ((cpu, "server CPU", "o", 0), (h200, "H200", "s", 1)):
+    look = {"marker": mark, "ls": "none", "color": course.COLORS[color], "ms": 7}
     roof = [attainable(i, card) / 1e9 for i in along]
-    ax.plot(along, roof, color=course.COLOURS[colour], label=f"{name}, fp32: roof")
+    ax.plot(along, roof, color=course.COLORS[color], label=f"{name}, fp32: roof")
     on_roof = [attainable(i, card) / 1e9 for i in intensities.values()]
     ax.plot(intensities.values(), on_roof, **look)
     estimated = [hs.estimate(counts, card, batch=b).latency_s.nominal for b in batches]
@@ -253,7 +253,7 @@ measured = [hs.measure(layer, torch.rand(b, 784), min_window_s=0.2).latency_s fo
 rates = [layer_rate(s, b) for s, b in zip(measured, batches, strict=True)]
 ax.plot(intensities.values(), rates, "x", color="black", ms=8, mew=2, label="this CPU (measured)")
 
-green = course.COLOURS[2]
+green = course.COLORS[2]
 all_cells = 4 * 2 * rows * cols / time_per_product / 1e9
 ax.axhline(all_cells, color=green, ls="--", label="HERMES, 4 tiles, all cells in use")
 ax.plot(crossbar_intensity(784, 128), rate / 1e9, "D", color=green, ms=8, label="HERMES, this layer, any batch")
@@ -280,7 +280,7 @@ plt.show()
 # on the crossbar already at batch 1 (2.4 Top/s against 0.39), and far above it at batch 1,024; it is the launch of a call
 # that puts the GPU below the crossbar at batch 1. What the crossbar saves is data movement: energy, and latency at batch 1.
 #
-# (a) Utilisation: 784 inputs need four tiles of which 38 % of the cells work, and the time of a product does not shrink with
+# (a) Utilization: 784 inputs need four tiles of which 38 % of the cells work, and the time of a product does not shrink with
 # them. Multiples of 256 in both directions reach the ceiling. (b) At batch 1 a call takes microseconds of launch and
 # framework whatever the layer; the roofline knows rates, not latencies. (c) Then the weights must be written, which takes
 # many pulses a cell; the crossbar loses its advantage, as the matrix is no longer stationary.

@@ -3,11 +3,11 @@
 #
 # Week 14 · 35 minutes · 10 points · needs a GPU: no
 #
-# In homework 4 you quantised weights and activations because it is cheaper. On a crossbar every sum is a current, and every
-# current must become a number before anything else can happen to it: quantisation is no option but the price of the
+# In homework 4 you quantized weights and activations because it is cheaper. On a crossbar every sum is a current, and every
+# current must become a number before anything else can happen to it: quantization is no option but the price of the
 # machine. You will
 #
-# 1. write the quantiser of an analog-to-digital converter (ADC), and predict its error without running it;
+# 1. write the quantizer of an analog-to-digital converter (ADC), and predict its error without running it;
 # 2. find how many bits a network needs;
 # 3. work out what those bits cost in energy, on a chip that was built.
 
@@ -32,11 +32,11 @@ course.start()
 figure = course.drawings.converter(bits=3)
 
 # %% [markdown]
-# ## Task 1: The quantiser (3 points)
+# ## Task 1: The quantizer (3 points)
 
 
-# %% nbgrader={"grade": false, "grade_id": "quantise", "locked": false, "schema_version": 3, "solution": true, "task": false}
-def quantise(x, bits, x_max):
+# %% nbgrader={"grade": false, "grade_id": "quantize", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def quantize(x, bits, x_max):
     """What a converter of `bits` bits and range +-x_max makes of x.
 
     Args:
@@ -52,17 +52,17 @@ def quantise(x, bits, x_max):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade": true, "grade_id": "quantise_check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade": true, "grade_id": "quantize_check", "locked": true, "points": 3, "schema_version": 3, "solution": false, "task": false}
 few = np.array([-1.0, -0.6, 0.1, 0.3, 2.0])
-check(quantise, few, bits=3, x_max=1.0).is_close([-1, -2 / 3, 0, 1 / 3, 1], abs=1e-9)
+check(quantize, few, bits=3, x_max=1.0).is_close([-1, -2 / 3, 0, 1 / 3, 1], abs=1e-9)
 ### BEGIN HIDDEN TESTS
 ramp = np.linspace(-1.5, 1.5, 10_001)
-levels = np.unique(quantise(ramp, 4, 1.0))
+levels = np.unique(quantize(ramp, 4, 1.0))
 course.answer("the number of levels of 4 bits", len(levels)).equals(15, hint="Symmetric around zero: 2^4 - 1.")
 course.answer("the levels of 4 bits", levels).is_close(np.arange(-7, 8) / 7, abs=1e-9)
 square = np.array([[0.0, 5.0], [-9.0, 9.0]])
-check(quantise, square, bits=8, x_max=8.0).is_close([[0.0, 8 * 79 / 127], [-8, 8]])
-check(quantise, few, bits=2, x_max=0.5).is_close([-0.5, -0.5, 0, 0.5, 0.5], abs=1e-9)
+check(quantize, square, bits=8, x_max=8.0).is_close([[0.0, 8 * 79 / 127], [-8, 8]])
+check(quantize, few, bits=2, x_max=0.5).is_close([-0.5, -0.5, 0, 0.5, 0.5], abs=1e-9)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -102,7 +102,7 @@ check(predicted_mse, bits=2, x_max=0.6).is_close(0.03, "V^2")
 # %%
 x = np.random.default_rng(0).uniform(-1, 1, 200_000)
 for bits in (4, 6, 8):
-    ratio = np.mean((quantise(x, bits, 1.0) - x) ** 2) / predicted_mse(bits, 1.0)
+    ratio = np.mean((quantize(x, bits, 1.0) - x) ** 2) / predicted_mse(bits, 1.0)
     print(f"{bits} bits: measured / predicted mean square error {ratio:.3f}")
     assert abs(ratio - 1) < 0.01
 
@@ -217,7 +217,7 @@ check(adc_energy_j, 10, 4, step_j=1e-12).is_close(50e-12, "J")
 # for the converters:
 
 # %%
-counts = hs.census(network, input_shape=(1, 8, 8))
+counts = hs.workload(network, input_shape=(1, 8, 8))
 estimates = {b: hs.estimate(counts, neurram, mode="component", output_bits=b) for b in all_bits if b >= 3}
 for b, estimate in estimates.items():
     assert abs(estimate.by_component()["adc"].nominal / adc_energy_j(138, b) - 1) < 1e-6
@@ -233,16 +233,16 @@ means = [100 * result.mean for result in results]
 spread = [100 * result.std for result in results]
 left.errorbar(all_bits, means, spread, marker="o", capsize=3, label="10 chips: mean, standard deviation")
 left.axhline(100 * digital, color="black", lw=1, label="digital")
-left.axvline(knees[0.03], color=course.COLOURS[1], ls="--", label="knee at 3 points")
+left.axvline(knees[0.03], color=course.COLORS[1], ls="--", label="knee at 3 points")
 left.set(xlabel="bits of the ADC", ylabel="accuracy (%)", ylim=(0, 102), title="What bits buy")
 left.legend(loc="lower right")
 
 names = {"adc": "ADC", "wordline": "word lines", "sample": "sampling", "array": "array", "column": "integrators"}
 hatches = ("//", "", "..", "", "xx")
 below = np.zeros(len(estimates))
-for (component, name), hatch, colour in zip(names.items(), hatches, course.COLOURS, strict=False):
+for (component, name), hatch, color in zip(names.items(), hatches, course.COLORS, strict=False):
     heights = np.array([e.by_component()[component].nominal * 1e9 for e in estimates.values()])
-    right.bar(list(estimates), heights, bottom=below, color=colour, hatch=hatch, ec="white", width=0.75, label=name)
+    right.bar(list(estimates), heights, bottom=below, color=color, hatch=hatch, ec="white", width=0.75, label=name)
     below += heights
 right.set(
     xlabel="bits of the ADC", ylabel="energy of one inference (nJ)", title="What they cost on NeuRRAM (estimated)"
@@ -289,5 +289,5 @@ assert [round(100 * value) for value in (saved_adc, saved, faster, share)] == [4
 # - W. Wan et al., A compute-in-memory chip based on resistive random-access memory, Nature 608, 504 (2022): NeuRRAM; its
 #   components as modelled in T. Andrulis, J. Emer, V. Sze, CiMLoop, ISPASS 2024.
 # - T. Andrulis, J. Emer, V. Sze, RAELLA, ISCA 2023.
-# - W. R. Bennett, Spectra of quantized signals, Bell System Technical Journal 27, 446 (1948): the error of a quantiser.
+# - W. R. Bennett, Spectra of quantized signals, Bell System Technical Journal 27, 446 (1948): the error of a quantizer.
 # - Every number of a card with its own source: `hpml-sim cards show reram-neurram`.

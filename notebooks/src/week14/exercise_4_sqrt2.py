@@ -236,12 +236,12 @@ assert abs(theirs / predicted_noise(0.06, 784, 512) - 1) < 0.02
 sizes = (64, 128, 129, 256, 400, 512, 513, 784, 1024, 1025, 1600, 2304, 2305)
 figure, ax = plt.subplots()
 looks = {"isaac-8bit": ("o", "-"), "raella": ("s", "--"), "sram-jia": ("^", ":")}
-for (card, (mark, dashes)), colour in zip(looks.items(), course.COLOURS, strict=False):
+for (card, (mark, dashes)), color in zip(looks.items(), course.COLORS, strict=False):
     rows = int(hs.load_card(card).array.rows)
     law = [predicted_noise(0.06, n, rows) for n in range(1, 2401)]
-    ax.plot(range(1, 2401), law, ls=dashes, color=colour, label=f"{rows} rows ({card})")
+    ax.plot(range(1, 2401), law, ls=dashes, color=color, label=f"{rows} rows ({card})")
     measured = [noise_at(n, card) for n in sizes]
-    ax.plot(sizes, measured, mark, color=colour, ms=6)
+    ax.plot(sizes, measured, mark, color=color, ms=6)
     for n, value in zip(sizes, measured, strict=True):
         assert abs(value / predicted_noise(0.06, n, rows) - 1) < 0.02
 ax.set(xlabel="inputs of the layer", ylim=(0, 0.3))

@@ -139,7 +139,7 @@ figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 4.2), sharex=True, hei
 constant = np.full((40, 1), 0.2, np.float32)
 s, m = leaky(constant)
 above.plot(np.arange(1, 41), m[:, 0], ".-", label="potential $m$")
-above.axhline(1, color=course.COLOURS[1], ls="--", label="threshold")
+above.axhline(1, color=course.COLORS[1], ls="--", label="threshold")
 above.set(ylabel="potential (1)", title="A constant input of 0.2, beta = 0.9: the first spike comes in step 7")
 above.set_ylim(0, 1.45)
 above.legend(loc="upper right", ncols=2)
@@ -200,7 +200,7 @@ check(run_step_by_step, inputs, 0.5).is_close(hs.spiking.LeakyNeurons(0.5, steps
 # ## Task 4: All steps in one launch (2 points)
 #
 # Put the loop over time into the kernel. The potential then stays in a register and never touches memory. Which index
-# must neighbouring threads share so that a warp reads neighbouring addresses?
+# must neighboring threads share so that a warp reads neighboring addresses?
 
 
 # %% nbgrader={"grade": false, "grade_id": "leaky_fused", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -339,15 +339,15 @@ with torch.no_grad():
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.0), sharey=False)
 neurons = np.geomspace(1e3, 1e8, 60)
 for is_fused, label, style in ((False, "one launch for each step", "-"), (True, "one launch for all", "--")):
-    colour = course.COLOURS[int(is_fused)]
+    color = course.COLORS[int(is_fused)]
     left.plot(
-        neurons, [1e6 * kernel_time(n, STEPS, is_fused, **machine) for n in neurons], style, color=colour, label=label
+        neurons, [1e6 * kernel_time(n, STEPS, is_fused, **machine) for n in neurons], style, color=color, label=label
     )
     right.plot(
         sizes,
         1e6 * np.array(fused if is_fused else stepwise),
         "o" + style,
-        color=colour,
+        color=color,
         label="fused" if is_fused else "snnTorch, step by step",
     )
 left.set(title="H200, modelled from its card", ylabel=f"time for {STEPS} steps (us)")

@@ -90,7 +90,7 @@ check(synaptic_operations, torch.zeros(3, 2, 4), 5).is_close(0)
 # ## The network
 #
 # The same 64-128-10 network three times: with ReLU, with spiking neurons whose input is the pixel value itself at every
-# step (*direct*), and with an input of random spikes, as likely as the pixel is bright (*rate*). The library's census
+# step (*direct*), and with an input of random spikes, as likely as the pixel is bright (*rate*). The library's workload
 # counts what they do on the test set.
 
 # %%
@@ -107,7 +107,7 @@ for encoder in ("direct", "rate"):
     networks[encoder] = hs.convert(relu, hs.Spiking("loihi", steps=STEPS, encoder=encoder))
     hs.fit(networks[encoder], data, epochs=15, lr=5e-3)
 accuracy = {name: hs.evaluate(network, data).mean for name, network in networks.items()}
-counts = {name: hs.census(network, data=images) for name, network in networks.items()}
+counts = {name: hs.workload(network, data=images) for name, network in networks.items()}
 for name in networks:
     print(
         f"{name:>6}: accuracy {100 * accuracy[name]:.1f} %, {counts[name].total('macs'):,.0f} products if none is skipped"
@@ -271,15 +271,15 @@ assert on_cpu[1].energy_j.nominal > on_loihi.energy_j.nominal > on_cpu["best"].e
 rates = np.linspace(0.002, 0.5, 200)
 n, m = 128, 10
 figure, ax = plt.subplots(figsize=(7.4, 4.6))
-for level, colour, spiking, ordinary in (
+for level, color, spiking, ordinary in (
     ("arithmetic", 0, STEPS * rates * n * m * AC_J, n * m * MAC_J),
     ("with memory", 1, STEPS * (rates * n * m * (AC_J + WORD_J) + m * 2 * WORD_J), n * m * (MAC_J + WORD_J)),
 ):
-    ax.plot(rates, 1e9 * spiking, color=course.COLOURS[colour], label=f"spiking, {level}")
-    ax.axhline(1e9 * ordinary, color=course.COLOURS[colour], ls="--", label=f"ReLU, {level}")
-    crossing = (break_even_rate(STEPS), break_even_with_memory(STEPS, n))[colour]
-    ax.plot(crossing, 1e9 * ordinary, "o", color=course.COLOURS[colour], ms=8)
-ax.axvline(hidden_rate, color=course.COLOURS[2], ls=":", label="the trained network's rate")
+    ax.plot(rates, 1e9 * spiking, color=course.COLORS[color], label=f"spiking, {level}")
+    ax.axhline(1e9 * ordinary, color=course.COLORS[color], ls="--", label=f"ReLU, {level}")
+    crossing = (break_even_rate(STEPS), break_even_with_memory(STEPS, n))[color]
+    ax.plot(crossing, 1e9 * ordinary, "o", color=course.COLORS[color], ms=8)
+ax.axvline(hidden_rate, color=course.COLORS[2], ls=":", label="the trained network's rate")
 ax.set(xscale="log", yscale="log", xlabel="spikes a neuron and step", ylabel="energy of the layer (nJ)")
 ax.set(title=f"A layer of {n} x {m}, {STEPS} steps, 45 nm: where spikes are cheaper")
 ax.legend(fontsize=9)

@@ -80,7 +80,7 @@ pareto_set([])  # the comparison takes half a minute: solve task 1 first
 torch.manual_seed(0)
 MACHINES = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
 result = hs.compare(
-    hs.models.mlp(64, 128, 10), "digits", MACHINES, times=["1 s", "1 day"], chips=10, epochs=30, tune_epochs=10
+    hs.models.mlp(64, 128, 10), "digits", MACHINES, times=["1 s", "1 day"], chips=10, epochs=30, finetune_epochs=10
 )
 table = result.table()
 table["energy_uj"] = 1e6 * table.energy_j_nominal
@@ -93,7 +93,7 @@ shown = [
     "accuracy_over",
     "energy_uj",
     "scope",
-    "estimate_how",
+    "estimate_provenance",
 ]
 table.dropna(subset="energy_uj")[shown].round(4)
 
@@ -102,7 +102,7 @@ table.dropna(subset="energy_uj")[shown].round(4)
 # is, what it includes: a `core`, a `chip`, a `board`. The library refuses to divide figures of different scope:
 
 # %%
-counts = hs.census(hs.models.mlp(64, 128, 10), input_shape=(1, 8, 8))
+counts = hs.workload(hs.models.mlp(64, 128, 10), input_shape=(1, 8, 8))
 on_core, on_board = hs.estimate(counts, "pcm-hermes"), hs.estimate(counts, "h200")
 try:
     energy_ratio(on_board, on_core)
@@ -132,7 +132,7 @@ result.plot()
 # %% [markdown]
 # ## Task 2: Many seeds at once (2 points)
 #
-# A result with n = 1 is an anecdote. Runs that differ in the seed alone are independent, so they parallelise perfectly, if
+# A result with n = 1 is an anecdote. Runs that differ in the seed alone are independent, so they parallelize perfectly, if
 # each one draws from its own seed and nothing else. Use `joblib.Parallel` with `joblib.delayed`.
 
 
@@ -262,7 +262,7 @@ assert difference < 1e-6
 #
 # ## Task 4: How far does it scale? (2 points)
 #
-# A ring all-reduce of $M$ bytes over $p$ processes sends $2\,\frac{p-1}{p}\,M$ bytes from each process to its neighbour, at a
+# A ring all-reduce of $M$ bytes over $p$ processes sends $2\,\frac{p-1}{p}\,M$ bytes from each process to its neighbor, at a
 # bandwidth $b$. (Why does that hardly depend on $p$?) The computation of a step, $t_c$ on one process, is split evenly and
 # does not overlap with it. Speed-up is the time on one process over the time on $p$; efficiency is speed-up over $p$.
 
@@ -311,15 +311,15 @@ def train(rank, workers, rendezvous, average):
         torch.manual_seed(0)
         model = hs.models.mlp(64, 1024, 1024, 10)
         inputs, labels = x.repeat(8, 1, 1, 1).chunk(workers)[rank], y.repeat(8).chunk(workers)[rank]
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for step in range(25):
             if step == 5:  # the first steps warm up
                 dist.barrier()
                 began = time.perf_counter()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             gradients(model, inputs, labels)
             average(model)
-            optimiser.step()
+            optimizer.step()
         dist.barrier()
         return time.perf_counter() - began
     finally:
@@ -342,7 +342,7 @@ for k, (name, bandwidth) in enumerate(
 left.set(xscale="log", xticks=processes, xticklabels=processes, xlabel="processes", ylabel="efficiency", ylim=(0, 1.45))
 left.set_title("ResNet-50, strong scaling, modelled")
 left.legend(loc="upper right")
-right.bar(["1", "2"], list(measured.values()), color=course.COLOURS[:2], width=0.6)
+right.bar(["1", "2"], list(measured.values()), color=course.COLORS[:2], width=0.6)
 right.set(xlabel="processes", ylabel="time of 20 steps (s)", title="this machine, measured")
 plt.show()
 
@@ -350,7 +350,7 @@ plt.show()
 # ## Open question (2 points)
 #
 # Write the paragraph that your study would put below its table: which machine you would take for (a) a door camera that
-# wakes up twice a minute, (b) a data centre that classifies a million digits a second, and why; and three sentences on
+# wakes up twice a minute, (b) a data center that classifies a million digits a second, and why; and three sentences on
 # what this comparison does *not* show. Use numbers of the table with their scope and band.
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "open_answer", "locked": false, "points": 2, "schema_version": 3, "solution": true, "task": false}
