@@ -22,9 +22,10 @@ from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.image_files import download_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.comparison import Comparison, compare
+from hpml_sim.experiments.comparison import compare
 from hpml_sim.experiments.config import Range
 from hpml_sim.experiments.preview import dry_run
+from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.running import run
 from hpml_sim.experiments.searching import search
 from hpml_sim.experiments.sweeping import sweep

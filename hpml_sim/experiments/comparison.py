@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -30,41 +30,13 @@ from hpml_sim.experiments.config import (
 from hpml_sim.experiments.config_files import to_toml
 from hpml_sim.experiments.execution import Workers, execute
 from hpml_sim.experiments.pipeline import Work
-from hpml_sim.experiments.plan import Plan, Point, labelled_targets, make_plan
+from hpml_sim.experiments.plan import Point, labelled_targets, make_plan
+from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.run_folder import RunFolder, opened
-from hpml_sim.results import Row, to_frame
+from hpml_sim.results import Row
 from hpml_sim.targets import Target
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The rows of a finished comparison or sweep, and what people make of them."""
-
-    rows: tuple[Row, ...]
-    plan: Plan
-    folder: Path | None
-
-    def table(self) -> pd.DataFrame:
-        """One line a (target, seed, time, batch); units in the column names."""
-        return to_frame(self.rows)
-
-    def plot(self) -> Figure:
-        """Energy of one inference against accuracy, a panel for each scope."""
-        from hpml_sim.report.plots import energy_against_accuracy
-
-        return energy_against_accuracy(self.rows)
-
-    def report(self, path: str | Path) -> Path:
-        """Write the one-file HTML report and return its path."""
-        from hpml_sim.report.html import write_report
-
-        return write_report(self.rows, path, run=asdict(self.plan))
 
 
 def compare(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpml_sim.experiments.comparison import Comparison, compared
+from hpml_sim.experiments.comparison import compared
 from hpml_sim.experiments.config import RunConfig
 from hpml_sim.experiments.config_files import read_runfile
+from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.searching import SearchResult, searched
 from hpml_sim.experiments.sweeping import swept
 

@@ -19,11 +19,12 @@ from torch import nn
 
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError, needs
-from hpml_sim.experiments.comparison import Comparison, asked_of, finished, in_order, started, targets_of, workers_of
+from hpml_sim.experiments.comparison import asked_of, finished, in_order, started, targets_of, workers_of
 from hpml_sim.experiments.config import TIMES, Choices, Objective, Range, RunConfig, SearchConfig, as_texts, checked
 from hpml_sim.experiments.execution import Workers, execute
 from hpml_sim.experiments.pipeline import Work
 from hpml_sim.experiments.plan import Point, check_over, with_options
+from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.run_folder import RunFolder
 from hpml_sim.results import Row, cut_torn_end
 from hpml_sim.targets import Target

@@ -14,9 +14,10 @@ from torch import nn
 
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.comparison import Comparison, asked_of, carried_out, targets_of, workers_of
+from hpml_sim.experiments.comparison import asked_of, carried_out, targets_of, workers_of
 from hpml_sim.experiments.config import TIMES, Choices, Range, RunConfig, SweepConfig, checked
 from hpml_sim.experiments.plan import Point, applicable, check_over, with_options
+from hpml_sim.experiments.result import Comparison
 from hpml_sim.targets import Target
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from hpml_sim.experiments.comparison import Comparison
+    from hpml_sim.experiments.result import Comparison
 
 _log = logging.getLogger(__name__)
 
