@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
+from hpml_sim.units.formatting import DASH as DASH
+from hpml_sim.units.formatting import BandLike as BandLike
+from hpml_sim.units.formatting import digits as digits
+from hpml_sim.units.formatting import si as si
+from hpml_sim.units.formatting import span as span
 from hpml_sim.units.times import SECONDS, format_time
-
-_PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
-DASH = "\N{EN DASH}"
-"""Between the bounds of a range."""
-
-
-class BandLike(Protocol):
-    """Anything with a nominal value and its bounds."""
-
-    @property
-    def low(self) -> float: ...
-    @property
-    def nominal(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-
-
-def _exponent(value: float) -> int:
-    """The power of 1000 (as a power of ten) in which three significant digits of `value` lie in [1, 1000)."""
-    if value == 0 or not math.isfinite(value):
-        return 0
-    decimal = int(f"{value:.2e}".partition("e")[2])  # rounds first: 999.7 is 1.00 k, not 1000
-    return min(max(3 * (decimal // 3), min(_PREFIXES)), max(_PREFIXES))
-
-
-def digits(value: float, figures: int = 3) -> str:
-    """Three (or `figures`) significant digits, never in exponent notation ("212", "21.2", "0.0212", "42,400")."""
-    if math.isinf(value):
-        return "∞"
-    if value == 0:
-        return "0"
-    decimal = int(f"{value:.{figures - 1}e}".partition("e")[2])
-    places = figures - 1 - decimal
-    if places > 0:
-        return f"{value:.{places}f}"
-    return f"{round(value, places):,.0f}" if decimal >= 4 else f"{round(value, places):.0f}"
-
-
-def si(value: float, unit: str, *, micro: str = "u") -> str:
-    """A value with an engineering prefix: `si(2.12e-7, "J")` is "212 nJ"."""
-    exponent = _exponent(value)
-    return f"{digits(value / 10**exponent)} {_prefix(exponent, micro)}{unit}".rstrip()
 
 
 def si_page(value: float, unit: str) -> str:
@@ -65,20 +26,6 @@ def span_page(band: BandLike) -> str:
 def tick(value: float, unit: str) -> str:
     """A round value on an axis: "1 µJ", "100 Gop/s"."""
     return re.sub(r"\.0+(?=\s|$)", "", si_page(value, unit))
-
-
-def span(band: BandLike, *, micro: str = "u", figures: int = 3) -> str:
-    """The bounds in the prefix of the nominal value, "106-424" with an en dash; "" where they coincide."""
-    if band.low == band.high:
-        return ""
-    if not (math.isfinite(band.nominal) and band.nominal > 0):
-        return f"{si(band.low, '', micro=micro)}{DASH}{si(band.high, '', micro=micro)}"
-    scale = 10 ** _exponent(band.nominal)
-    return f"{digits(band.low / scale, figures)}{DASH}{digits(band.high / scale, figures)}"
-
-
-def _prefix(exponent: int, micro: str) -> str:
-    return micro if exponent == -6 else _PREFIXES[exponent]
 
 
 def time_label(seconds: float) -> str:
