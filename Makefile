@@ -9,7 +9,7 @@ SETUP = PYTHONPATH=tools $(PYTHON) -m setup_env
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks docs lint types kernels gpu format doctor setup tiles ready clean distclean
+.PHONY: help demo test notebooks docs lint types layers kernels gpu format doctor setup tiles ready clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: ready  ## ruff: mistakes and layout
 
 types: ready  ## pyright
 	@$(BIN)/pyright $(ARGS)
+
+layers: ready  ## import-linter: imports point downwards, nothing goes in a circle (pyproject.toml has the floors)
+	@$(BIN)/lint-imports --no-logo --no-cache $(ARGS)
 
 kernels: ready  ## compile every CUDA kernel for real GPUs, without one (Linux; ARGS="--table": what each has in flight)
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --group kernels
