@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # pages.py, beside this file
 
 project = "hpml_sim"
 author = "The hpml_sim authors"
-copyright = "the hpml_sim authors, MIT licence"  # noqa: A001
+copyright = "the hpml_sim authors, MIT license"  # noqa: A001
 version = release = installed_version("hpml_sim")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
