@@ -36,7 +36,7 @@ def network() -> nn.Module:
 
 def train(device: PulsedDevice, rule: TrainingRule, lr: float, data: hs.Data) -> dict[str, float]:
     """One training: accuracy, last training loss (infinite where it failed), and pulses a weight."""
-    model = hs.convert(network(), hs.Analog("pcm", engine="aihwkit", device=device, rule=rule))
+    model = hs.convert(network(), hs.InMemory("pcm", device=device, rule=rule))
     try:
         history = hs.fit(model, data, epochs=EPOCHS, batch_size=BATCH, lr=lr, show_progress=False)
     except hs.HpmlError:  # the loss was not finite

@@ -25,21 +25,19 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.comparison import compare
 from hpml_sim.experiments.config import Range
 from hpml_sim.experiments.preview import dry_run
-from hpml_sim.experiments.result import Comparison
+from hpml_sim.experiments.result import Comparison, load_results
 from hpml_sim.experiments.running import run
 from hpml_sim.experiments.searching import search
 from hpml_sim.experiments.sweeping import sweep
 from hpml_sim.measurement import Measurement, measure
 from hpml_sim.measurement.diagnosis import doctor
 from hpml_sim.networks import models
-from hpml_sim.results import load_results
-from hpml_sim.targets import Analog, Digital, Spiking
+from hpml_sim.targets import Analog, Digital, InMemory, Spiking
 from hpml_sim.training import evaluate, fit
-from hpml_sim.training.evaluation import Accuracy
+from hpml_sim.training.score import Score
 from hpml_sim.units.bands import Band
 
 __all__ = [
-    "Accuracy",
     "Analog",
     "Band",
     "Chips",
@@ -49,8 +47,10 @@ __all__ = [
     "Digital",
     "Estimate",
     "HpmlError",
+    "InMemory",
     "Measurement",
     "Range",
+    "Score",
     "Spiking",
     "Workload",
     "baselines",

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention
-from hpml_sim.analog.crossbar import Crossbar, crossbar_card, one_pass
+from hpml_sim.analog.crossbar import Crossbar, one_pass
 from hpml_sim.analog.layers import AnalogConv1D, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
 from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import (
@@ -23,7 +23,7 @@ from hpml_sim.analog.recurrent import (
 )
 from hpml_sim.conversion import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError
-from hpml_sim.targets import Analog, PerLayer
+from hpml_sim.targets import Analog, InMemory, PerLayer
 
 Chosen = Callable[[str, nn.Module], bool]
 
@@ -55,8 +55,9 @@ _TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 @register_target(PerLayer)
+@register_target(InMemory)
 @register_target(Analog)
-def convert_analog(model: nn.Module, target: Analog | PerLayer, chosen: Chosen) -> Converted:
+def convert_analog(model: nn.Module, target: Analog | InMemory | PerLayer, chosen: Chosen) -> Converted:
     """Put every layer that can be onto crossbars. See `hpml_sim.conversion`.
 
     Raises:
@@ -78,7 +79,7 @@ class AnalogModel(Converted):
 
 
 def replace_layers(
-    model: nn.Module, target: Analog | PerLayer, chosen: Chosen
+    model: nn.Module, target: Analog | InMemory | PerLayer, chosen: Chosen
 ) -> tuple[nn.Module, tuple[LayerReport, ...]]:
     """Replace layers of `model` in place; nothing is changed if it raises.
 
@@ -93,14 +94,6 @@ def replace_layers(
     Raises:
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
     """
-    targets = list(target.layers.values()) if isinstance(target, PerLayer) else [target]
-    for one in targets:
-        crossbar_card(one)
-    if len({one.device is None for one in targets}) > 1:
-        raise ConversionError(
-            "target={...}: layers that are trained in memory (device=) and layers that are programmed afterwards "
-            "cannot be trained together; give all of them a device, or none"
-        )
     plan: dict[nn.Module, nn.Module] = {}
     rows: list[LayerReport] = []
     _plan(model, "", target, chosen, plan, rows)
@@ -130,7 +123,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def _plan(
     module: nn.Module,
     name: str,
-    target: Analog | PerLayer,
+    target: Analog | InMemory | PerLayer,
     chosen: Chosen,
     plan: dict[nn.Module, nn.Module],
     rows: list[LayerReport],
@@ -160,7 +153,7 @@ def _plan(
     own = target[name] if isinstance(target, PerLayer) else target
     if digital is None and own is None:
         digital = "no target for this layer"
-    if digital is None and own is not None and own.device is not None:
+    if digital is None and isinstance(own, InMemory):
         digital = why_not_pulsed(module)
     if digital is not None:
         rows.append(LayerReport(name, was, "digital", why=digital))
@@ -170,7 +163,7 @@ def _plan(
     for part_name, part in module.named_modules():
         _check_weights(part, f"{name}.{part_name}" if part_name else name)
     became = ""
-    if own.device is not None:
+    if isinstance(own, InMemory):
         became = "aihwkit."
         new, tiles, used, note = pulsed_layer(module, own, len(plan))
     else:

@@ -57,3 +57,6 @@ from hpml_sim.spiking.time_folding import TimeFolded as TimeFolded
 from hpml_sim.spiking.time_folding import TimeFoldedBatchNorm as TimeFoldedBatchNorm
 from hpml_sim.spiking.time_folding import TimeFoldedDropout as TimeFoldedDropout
 from hpml_sim.spiking.time_folding import TimeFoldedMaxPool as TimeFoldedMaxPool
+from hpml_sim.targets import Adaptive as Adaptive
+from hpml_sim.targets import Leaky as Leaky
+from hpml_sim.targets import Synaptic as Synaptic

@@ -23,7 +23,7 @@ from hpml_sim.spiking.neurons import LeakyNeurons
 from hpml_sim.spiking.state import StatefulNetwork
 from hpml_sim.spiking.static_input import run_static_input
 from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedDropout
-from hpml_sim.targets import Spiking
+from hpml_sim.targets import Adaptive, Spiking, Synaptic
 
 RECTIFIERS = (nn.ReLU, nn.ReLU6)
 _WITHOUT_COUNTERPART = (
@@ -175,7 +175,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
     found = 0
     rows: list[LayerReport] = []
     synapses: dict[str, LayerReport] = {}
-    scales = scale_weights(model, target.threshold, chosen) if target.scale_weights else {}
+    scales = scale_weights(model, target.neuron.threshold, chosen) if target.scale_weights else {}
     for name, module in model.named_modules():
         if chosen(name, module):
             _refuse(name, module)
@@ -219,10 +219,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
         )
     model = replace_modules(model, replaced)
     card = load_card(target.card)
-    if not isinstance(card, NeuromorphicCard):
-        raise ConversionError(
-            f"Spiking(card={target.card!r}): a {card.kind} card; take a neuromorphic one, such as 'loihi'"
-        )
+    assert isinstance(card, NeuromorphicCard)  # its target checked it
     kind = target.encoder or card.encoder
     rows.append(LayerReport("(output)", "-", "LeakyNeurons", why="added: a chip gives spikes; logits are their counts"))
     return SpikingModel(model, target, tuple(rows), ENCODERS[kind](target.steps), _neurons(target))
@@ -274,27 +271,14 @@ def scale_weights(
 
 
 def _neurons(target: Spiking) -> LeakyNeurons:
-    options: dict[str, Any] = {"surrogate": target.surrogate, "slope": target.slope, "steps": target.steps}
-    if target.neuron == "leaky":
-        return LeakyNeurons(
-            target.beta,
-            target.threshold,
-            reset=target.reset,
-            reset_delay=target.reset_delay,
-            engine=target.engine,
-            **options,
-        )
-    for name, default in (("engine", "fused"), ("reset_delay", True)):
-        if getattr(target, name) != default:
-            raise ConversionError(
-                f"Spiking(neuron={target.neuron!r}, {name}={getattr(target, name)!r}): "
-                "only neuron='leaky' has this option"
-            )
-    if target.neuron == "synaptic":
-        return SynapticNeurons(target.current_decay, target.beta, target.threshold, reset=target.reset, **options)
-    if target.reset != "subtract":
-        raise ConversionError(f"Spiking(neuron='adaptive', reset={target.reset!r}): it resets by subtraction")
-    return AdaptiveNeurons(target.beta, target.threshold, target.adaptation_decay, target.adaptation, **options)
+    neuron = target.neuron
+    options: dict[str, Any] = {"surrogate": neuron.surrogate, "slope": neuron.slope, "steps": target.steps}
+    if isinstance(neuron, Adaptive):
+        return AdaptiveNeurons(neuron.beta, neuron.threshold, neuron.adaptation_decay, neuron.adaptation, **options)
+    options["reset"] = neuron.reset
+    if isinstance(neuron, Synaptic):
+        return SynapticNeurons(neuron.current_decay, neuron.beta, neuron.threshold, **options)
+    return LeakyNeurons(neuron.beta, neuron.threshold, reset_delay=neuron.reset_delay, engine=target.engine, **options)
 
 
 def _refuse(name: str, module: nn.Module) -> None:

@@ -6,7 +6,7 @@ from hpml_sim.analog import calibrate, program, to_aihwkit
 from hpml_sim.analog.interop.aihwkit import genuine_layers
 from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.targets import Analog
+from hpml_sim.targets import Analog, InMemory
 
 
 class Small(nn.Module):
@@ -117,7 +117,7 @@ def test_attention_goes_out_with_its_four_projections():
 
 
 def test_pulsed_layers_are_genuine_already():
-    converted = convert(nn.Sequential(nn.Linear(6, 3)), Analog("pcm", engine="aihwkit", device="ecram"))
+    converted = convert(nn.Sequential(nn.Linear(6, 3)), InMemory("pcm", device="ecram"))
     genuine = to_aihwkit(converted)
     assert genuine is not converted
     assert torch.equal(genuine.network[0].get_weights()[0], converted.network[0].get_weights()[0])

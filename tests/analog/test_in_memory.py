@@ -13,11 +13,11 @@ from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.pulsed.learning_rates import learning_rate
 from hpml_sim.data import Data
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.targets import Analog, PulsedDevice, TrainingRule
+from hpml_sim.targets import Analog, InMemory, PulsedDevice, TrainingRule
 
 
 def pulsed(device="ecram", rule=None, **options):
-    return Analog("pcm", engine="aihwkit", device=device, rule=rule, **options)
+    return InMemory("pcm", device=device, rule=rule, **options)
 
 
 def blobs(classes=3, samples=96):
@@ -53,7 +53,7 @@ def test_layers_are_aihwkits_with_weights_carried_over(card_file):
     net = nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(64, 5), nn.LSTM(5, 5)
     )
-    target = Analog(card_file(rows=20, cols=3), engine="aihwkit", device="ecram", rule="mixed-precision")
+    target = InMemory(card_file(rows=20, cols=3), device="ecram", rule="mixed-precision")
     converted = hs.convert(net, target)
     report = converted.report.set_index("layer")
     assert list(report["became"]) == ["aihwkit.AnalogConv2d", "digital", "digital", "aihwkit.AnalogLinear", "digital"]
@@ -95,7 +95,7 @@ def test_new_weights_keep_room_to_grow():
 
 def test_devices_of_a_seed_are_the_same_and_tiles_have_devices_of_their_own(card_file):
     def bounds(**options):
-        target = Analog(card_file(rows=10, cols=3), engine="aihwkit", device="idealized", **options)
+        target = InMemory(card_file(rows=10, cols=3), device="idealized", **options)
         tiles = pulsed_tiles(hs.convert(nn.Sequential(nn.Linear(20, 3), nn.Linear(3, 3)), target))
         return [tile.get_hidden_parameters()["max_bound"] for layer in tiles.values() for tile in layer]
 

@@ -5,7 +5,7 @@ from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
 from hpml_sim.analog.pulsed.write_pulses import TileCounter, expected_pulses
-from hpml_sim.targets import Analog
+from hpml_sim.targets import InMemory
 
 
 def update(**options):
@@ -134,7 +134,7 @@ def test_fit_reports_pulses_by_layer_and_epoch_and_what_they_cost():
     split = TensorDataset(images, labels)
     digits = hs.Data("few", split, split, (1, 8, 8), 10)
     for card, device, known in (("pcm-hermes", "pcm", True), ("pcm-hermes", "ecram", False), ("pcm", "pcm", False)):
-        converted = hs.convert(net, Analog(card, engine="aihwkit", device=device))
+        converted = hs.convert(net, InMemory(card, device=device))
         writes = hs.fit(converted, digits, epochs=2).writes
         assert list(writes.pulses) == ["network.0", "network.3"]
         assert all(len(epochs) == 2 and min(epochs) > 0 for epochs in writes.pulses.values())

@@ -14,7 +14,7 @@ from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.data.batches import batches_in, first, has_items, in_memory, in_order
 from hpml_sim.errors import HpmlError
 from hpml_sim.networks import models
-from hpml_sim.targets import Analog, Spiking
+from hpml_sim.targets import InMemory, Spiking
 from hpml_sim.training import fit
 from hpml_sim.training.distributed import ProcessGroup
 from hpml_sim.training.evaluation import evaluate
@@ -159,7 +159,7 @@ def test_batches_as_they_come_train_and_are_evaluated(samples):
 
 
 def test_devices_are_trained_in_memory_on_batches_as_they_come():
-    model = convert(net(), Analog("pcm-hermes", engine="aihwkit", device="ecram"))
+    model = convert(net(), InMemory("pcm-hermes", device="ecram"))
     history = fit(model, DataLoader(Counting(), batch_size=20), epochs=1)
     assert history.writes.total > 0
 

@@ -14,7 +14,7 @@ import torch
 from hpml_sim.conversion import convert
 from hpml_sim.errors import HpmlError
 from hpml_sim.networks import models
-from hpml_sim.targets import Analog
+from hpml_sim.targets import InMemory
 from hpml_sim.training import distributed, fit
 from hpml_sim.training.distributed import ProcessGroup
 
@@ -27,7 +27,7 @@ from hpml_sim.analog import calibrate
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.convert import convert
 from hpml_sim.distributed import Team
-from hpml_sim.targets import Analog
+from hpml_sim.targets import InMemory, Analog
 from hpml_sim.training import fit
 
 team = Team.join(torch.device("cpu"))
@@ -132,6 +132,6 @@ def test_processes_that_would_share_a_gpu_are_told(monkeypatch):
 
 def test_pulsed_devices_are_refused_on_several_processes(monkeypatch):
     monkeypatch.setattr(distributed.ProcessGroup, "join", classmethod(lambda cls, device: cls(0, 2)))
-    pulsed = convert(models.mlp(64, 10), Analog("pcm", engine="aihwkit", device="ecram"))
+    pulsed = convert(models.mlp(64, 10), InMemory("pcm", device="ecram"))
     with pytest.raises(HpmlError, match="pulses cannot be averaged"):
         fit(pulsed, "digits", epochs=1, show_progress=False)

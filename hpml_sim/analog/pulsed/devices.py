@@ -22,7 +22,7 @@ from hpml_sim.analog.crossbar import crossbar_card, levels
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.errors import HpmlError
-from hpml_sim.targets import Analog, PulsedDevice, TrainingRule
+from hpml_sim.targets import InMemory, PulsedDevice, TrainingRule
 
 _DEVICES: dict[PulsedDevice, str] = {
     "reram-es": "ReRamES",
@@ -59,11 +59,6 @@ _UNIFORM = 1.8
 """Weights whose largest is less than this many times their rms are as torch initializes layers: uniform (sqrt 3)."""
 
 
-def training_rule(target: Analog) -> TrainingRule:
-    """The rule of a target that has a device; "sgd" where none is given."""
-    return target.rule or "sgd"
-
-
 def why_not_pulsed(layer: nn.Module) -> str | None:
     """Why a layer of a kind that crossbars can hold has no equal among aihwkit's pulsed layers; None if it has."""
     if isinstance(layer, nn.modules.conv._ConvNd):
@@ -78,7 +73,7 @@ def why_not_pulsed(layer: nn.Module) -> str | None:
     return f"aihwkit has no layer for {type(layer).__name__} that is made from a digital one"
 
 
-def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int, float, str]:
+def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, int, float, str]:
     """A layer with the same weights on pulsed devices.
 
     The scaling between weights and devices is chosen for each layer. Trained weights: of the shares of the devices'
@@ -87,7 +82,7 @@ def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int
 
     Args:
         layer: a `nn.Linear`, `nn.Conv1d` to `nn.Conv3d`, or Hugging Face `Conv1D`; not changed.
-        target: with a device. index: of the layer in the network; it gets devices of its own.
+        target: its device, rule, converters and card. index: of the layer in the network; it gets devices of its own.
 
     Returns:
         The aihwkit layer, its tiles, the share of their cells in use, and how well the weights were carried over.
@@ -132,7 +127,7 @@ def pulsed_layer(layer: Any, target: Analog, index: int) -> tuple[nn.Module, int
         chosen = min(held, key=lambda share: abs(share - _TRAINED))
     made_layer.set_weights(weight, layer.bias, weight_scaling_omega=chosen)
     carried = (
-        f"{target.device} devices, {training_rule(target)}: trained in place; weights carried over within "
+        f"{target.device} devices, {target.rule}: trained in place; weights carried over within "
         f"{100 * _relative_error(made_layer, weight):.2g} % (rms), the largest at {chosen:g} of the range"
     )
     tiles = list(made_layer.analog_tiles())
@@ -145,7 +140,7 @@ def _relative_error(layer: Any, weight: torch.Tensor) -> float:
     return float((held - weight).norm() / weight.norm().clamp(min=1e-30))
 
 
-def rpu_config(target: Analog) -> Any:
+def rpu_config(target: InMemory) -> Any:
     """aihwkit's configuration of a layer: device and rule of the target, array and converters of its card."""
     from aihwkit.simulator import presets
     from aihwkit.simulator.configs import build_config
@@ -153,8 +148,7 @@ def rpu_config(target: Analog) -> Any:
     from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
     from aihwkit.simulator.presets.utils import PresetUpdateParameters
 
-    assert target.device is not None
-    device, (prefix, algorithm) = _DEVICES[target.device], _RULES[training_rule(target)]
+    device, (prefix, algorithm) = _DEVICES[target.device], _RULES[target.rule]
     card = crossbar_card(target)
     tops = {
         "inp_res": levels(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits),

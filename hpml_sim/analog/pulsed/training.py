@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.pulsed.devices import pulsed_tiles, refuse_wrong_optimizers, training_rule
+from hpml_sim.analog.pulsed.devices import pulsed_tiles, refuse_wrong_optimizers
 from hpml_sim.analog.pulsed.learning_rates import MEASURED_ON, learning_rate
 from hpml_sim.analog.pulsed.write_pulses import TileCounter, WritePulses, pulse_energy
 from hpml_sim.conversion import Converted
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import HpmlError
-from hpml_sim.targets import Analog, PerLayer, Spiking, analog_part
+from hpml_sim.targets import Analog, InMemory, PerLayer, Spiking, analog_part
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def in_memory_optimizer(model: nn.Module, lr: float | None = None) -> torch.opti
     It is aihwkit's `AnalogSGD`, which sends the pulses; biases and other digital parameters take plain SGD steps.
 
     Args:
-        model: converted with `Analog(..., device=...)`, or with aihwkit's own pulsed layers.
+        model: converted for `InMemory(...)`, or with aihwkit's own pulsed layers.
         lr: learning rate, > 0; None takes the one that was measured for device and rule.
 
     Raises:
@@ -48,7 +48,7 @@ def in_memory_optimizer(model: nn.Module, lr: float | None = None) -> torch.opti
     if training is None:
         raise HpmlError(
             f"{type(model).__name__} has no pulsed devices; make them with "
-            "hs.convert(model, hs.Analog('pcm', engine='aihwkit', device='ecram')), or take a torch optimizer"
+            "hs.convert(model, hs.InMemory('pcm', device='ecram')), or take a torch optimizer"
         )
     return training.optimizer(training.learning_rate(lr))
 
@@ -88,7 +88,7 @@ class InMemoryTraining:
             return lr
         if not self.targets:
             raise HpmlError("lr=None: no learning rate is known for devices that hs.convert did not make; give lr=0.1")
-        return min(learning_rate(target.device, training_rule(target)) for target in self.targets if target.device)
+        return min(learning_rate(target.device, target.rule) for target in self.targets)
 
     def optimizer(self, lr: float) -> torch.optim.Optimizer:
         """aihwkit's SGD over all parameters, its groups in order; it counts the pulses of each step."""
@@ -146,7 +146,7 @@ class InMemoryTraining:
         self._judged = True
         if loss < 0.98 * self._chance and loss < 1.2 * self._start:
             return
-        rules = ", ".join(sorted({f"device={t.device!r}, rule={training_rule(t)!r}" for t in self.targets})) or "these"
+        rules = ", ".join(sorted({f"device={t.device!r}, rule={t.rule!r}" for t in self.targets})) or "these"
         _log.warning(
             "in-memory training (%s) is not training: the loss is %.3f after %d epochs, %.3f before the first, and "
             "%.3f by chance. Try another learning rate (lr=%g or lr=%g; it is %g; the default was measured on %s), "
@@ -155,10 +155,11 @@ class InMemoryTraining:
         )  # fmt: skip
 
 
-def _targets(model: nn.Module) -> list[Analog]:
-    """The analog targets with a device that a converted model was made for."""
+def _targets(model: nn.Module) -> list[InMemory]:
+    """The targets with pulsed devices that a converted model was made for."""
     target = model.target if isinstance(model, Converted) else None
-    found = list(target.layers.values()) if isinstance(target, PerLayer) else []
-    if isinstance(target, (Analog, Spiking)) and (part := analog_part(target)) is not None:
-        found = [part]
-    return [one for one in found if one.device is not None]
+    if isinstance(target, PerLayer):
+        parts = list(target.layers.values())
+    else:
+        parts = [analog_part(target)] if isinstance(target, (Analog, InMemory, Spiking)) else []
+    return [part for part in parts if isinstance(part, InMemory)]

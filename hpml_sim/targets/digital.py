@@ -1,0 +1,73 @@
+"""`Digital`: the network as it is, on a CPU or GPU."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from hpml_sim.cards import DigitalCard
+from hpml_sim.errors import HpmlError
+from hpml_sim.targets.cards import CardName, card_named, card_of_kind
+from hpml_sim.targets.checking import Switch, config_class
+
+Engine = Literal["torch", "torch-compile", "cuda-graph", "numba-cuda"]
+"""What runs a digital network."""
+
+
+@config_class
+class Digital:
+    """The network as it is, in ordinary arithmetic on a CPU or GPU.
+
+    Attributes:
+        card: name of a digital card, or the path of one.
+        precision: arithmetic of weights and activations; inputs and outputs stay float32. "tf32" rounds the factors of
+            matrix products and convolutions to 10 bits and exists on NVIDIA GPUs only; "fp32" switches it off. "bf16"
+            and "fp16" cast the weights once and are for inference. "int8" is torchao's and for inference: weights have
+            a scale for each channel, activations a scale for each sample, and only linear layers are quantized.
+        engine: "torch" runs operator by operator. "torch-compile" runs through `torch.compile`; the first call
+            compiles. "cuda-graph" replays the recorded launches (NVIDIA GPUs, inference). "numba-cuda" runs on the
+            kernels of `hpml_sim.baselines` (fp32, on a CUDA device or numba's simulator).
+        channels_last: keep images and convolution weights with the channel innermost, as tensor cores and oneDNN like
+            them.
+
+    Raises:
+        UnknownNameError: no card has this name.
+        HpmlError: a card of another kind, a value out of its list, or options that exclude each other.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> hs.Digital("h200", precision="bf16").engine
+        'torch'
+        >>> hs.Digital("h200", precision="bf17")
+        Traceback (most recent call last):
+        hpml_sim.errors.HpmlError: Digital: precision='bf17': unknown; did you mean 'bf16'?
+    """
+
+    card: Annotated[CardName, BeforeValidator(card_of_kind(DigitalCard))] = "cpu"
+    _: KW_ONLY
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = "fp32"
+    engine: Engine = "torch"
+    channels_last: Switch = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> Digital:
+        card = card_named(self.card, DigitalCard)
+        for option, needs_gpu in (("precision", "tf32"), ("engine", "cuda-graph")):
+            if card.device == "cpu" and getattr(self, option) == needs_gpu:
+                raise HpmlError(
+                    f"Digital({self.card!r}, {option}={needs_gpu!r}): only NVIDIA GPUs have it, and this card is a "
+                    "CPU's; name a GPU's card, such as 'h200'"
+                )
+        if self.engine == "numba-cuda" and self.precision != "fp32":
+            raise HpmlError(
+                f"Digital(engine='numba-cuda', precision={self.precision!r}): its kernels compute in float32; take "
+                "precision='fp32' or another engine"
+            )
+        if self.engine == "numba-cuda" and self.channels_last:
+            raise HpmlError(
+                "Digital(engine='numba-cuda', channels_last=True): its kernels take the channel outermost; leave "
+                "channels_last out"
+            )
+        return self
