@@ -16,26 +16,30 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 REFERENCE = {
-    "hpml_sim": "Everything that a first hour needs, as `import hpml_sim as hs`",
-    "hpml_sim.analog": "Crossbar layers, chips, in-memory training",
-    "hpml_sim.spiking": "Neurons, encoders, conversion, exchange",
+    "hpml_sim": "The public names, as `import hpml_sim as hs`",
+    "hpml_sim.analog": "Crossbar layers, programmed chips, training in memory, exchange with aihwkit",
+    "hpml_sim.spiking": "Neurons, encoders, conversion of ReLU networks, exchange by NIR",
     "hpml_sim.nn": "Layers to put into a network by hand",
     "hpml_sim.baselines": "Digital engines and CUDA kernels",
+    "hpml_sim.targets": "How a network runs: a card and its options",
+    "hpml_sim.conversion": "A network made ready for a target",
     "hpml_sim.networks.models": "Built-in networks",
-    "hpml_sim.networks.architectures": "Large networks as shapes alone",
+    "hpml_sim.networks.architectures": "Large networks by shape, without weights",
     "hpml_sim.data": "Data sets by name, or your own",
-    "hpml_sim.cards": "Device cards",
-    "hpml_sim.counting": "What there is to do, counted",
-    "hpml_sim.cost": "Energy, time and area from counts and a card",
-    "hpml_sim.measurement": "What this machine can measure",
-    "hpml_sim.measurement.profiling": "Where a network's time goes, layer by layer",
+    "hpml_sim.cards": "Device cards: value, unit and source of every number",
+    "hpml_sim.counting": "Operation counts of a network on data",
+    "hpml_sim.cost": "Energy, latency, throughput and area from counts and a card",
+    "hpml_sim.training": "Training and evaluation",
     "hpml_sim.training.distributed": "Training on several processes",
-    "hpml_sim.results": "Rows on disk",
-    "hpml_sim.experiments": "Behind compare, sweep and search",
+    "hpml_sim.measurement": "Clocks, power meters and ceilings of this machine",
+    "hpml_sim.measurement.profiling": "Where a network's time goes, layer by layer",
+    "hpml_sim.experiments": "What stands behind compare, sweep, search and run",
+    "hpml_sim.results": "Rows on disk and what is made of them",
     "hpml_sim.report.plots": "The plots",
     "hpml_sim.report.html": "The one-file report",
     "hpml_sim.cost.validation": "Published machines against our equations",
     "hpml_sim.errors": "What is raised",
+    "hpml_sim.units.bands": "Figures with a low, a nominal and a high value",
     "hpml_sim.units.times": "Times since programming",
 }
 """Module -> what it is for: the pages of the reference, in order. `tests/test_docs.py` holds them against the tree."""
@@ -103,18 +107,29 @@ def reference_pages() -> dict[str, str]:
     for module, title in REFERENCE.items():
         loaded = importlib.import_module(module)
         lines = [f"# {module}", "", f"{title}.", ""]
-        elsewhere = []
+        summary, details, elsewhere = [], [], []
         for name in public_names(module):
             thing = getattr(loaded, name)
             if id(thing) in described:
                 elsewhere.append(f"{{py:obj}}`{name} <{described[id(thing)]}.{name}>`")
                 continue
             described[id(thing)] = module
-            lines += ["```{eval-rst}", *_directive(module, name, thing), "```", ""]
+            summary.append(f"| {{py:obj}}`{name} <{module}.{name}>` | {_first_line(thing)} |")
+            details += ["```{eval-rst}", *_directive(module, name, thing), "```", ""]
+        if summary:
+            lines += ["| name | what it is |", "|---|---|", *summary, ""]
         if elsewhere:
             lines += [f"Also here: {', '.join(elsewhere)}.", ""]
-        pages[f"reference/{module}.md"] = "\n".join(lines)
+        pages[f"reference/{module}.md"] = "\n".join([*lines, *details])
     return pages
+
+
+def _first_line(thing: Any) -> str:
+    """The first line of a docstring, with its code in backticks; nothing for constants, whose type has a docstring."""
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        return ""
+    first = (inspect.getdoc(thing) or "").partition("\n")[0]
+    return "`".join(part if k % 2 else _cell(part) for k, part in enumerate(first.split("`")))
 
 
 def _directive(module: str, name: str, thing: Any) -> Iterator[str]:
