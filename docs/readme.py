@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hpml_sim import load_results
-from hpml_sim.report._format import si, span
 from hpml_sim.report.plots import accuracy_over_time, energy_against_accuracy
 from hpml_sim.results import Row
+from hpml_sim.units.formatting import si, span
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
