@@ -226,7 +226,7 @@ def _parameters(node: Documented, owner: ast.ClassDef | None) -> list[str]:
                 return []
             return [name for name in _all_arguments(inner)[1:] if not name.startswith("_")]
     bases = {base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases}
-    if not (_has_decorator(node, "dataclass") or bases & {"NamedTuple", "TypedDict", "BaseModel"}):
+    if not (_has_decorator(node, "dataclass", "config_class") or bases & {"NamedTuple", "TypedDict", "BaseModel"}):
         return []
     fields = []
     for i, inner in enumerate(node.body):
