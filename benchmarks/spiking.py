@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from hpml_sim.kernels.lif import leaky
 from hpml_sim.measurement.machine import machine, versions
-from hpml_sim.spiking import fusion as fuse
+from hpml_sim.spiking import fuse
 
 SMALL = [(25, 128, 256), (100, 64, 256), (500, 16, 1024)]
 LARGE = (100, 128, 1024)

@@ -305,7 +305,7 @@ def test_evaluation_of_convolutions_in_pieces_computes_the_same(monkeypatch, kin
     calibrate(model, x)
     chips = program(model, chips=3)
     whole = chips.at("1 h")(x)
-    monkeypatch.setattr(layers, "_MOST_VALUES", 500)
+    monkeypatch.setattr(layers, "_MAX_VALUES", 500)
     pieces = []
     patches = layers._patches
     monkeypatch.setattr(layers, "_patches", lambda part, *rest: pieces.append(len(part)) or patches(part, *rest))

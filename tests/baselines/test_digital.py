@@ -307,7 +307,7 @@ _WITHOUT_ANYTHING = """
 import sys
 import hpml_sim.baselines
 assert "numba" not in sys.modules, "importing hpml_sim.baselines must not import numba"
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError
 from hpml_sim.models import mlp
 from hpml_sim.targets import Digital

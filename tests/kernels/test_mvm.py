@@ -14,7 +14,7 @@ ARCHITECTURES = [
     (1, 3, 33, 2, 16, 17, 3),
     (2, 1, 0, 2, 3, 4, 1),
 ]
-GAINS = {"dac_gain": 9.3, "dac_top": 7, "adc_gain": 0.0831, "adc_top": 15}
+GAINS = {"dac_gain": 9.3, "dac_qmax": 7, "adc_gain": 0.0831, "adc_qmax": 15}
 
 
 def draw(shape, dtype=torch.float32, *, whole=True, seed=0):
@@ -69,7 +69,7 @@ def test_halves_round_to_even_and_codes_are_clipped(engine):
     device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
     x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 9.0, -9.0], device=device).view(1, 1, 7, 1, 1)
     one = torch.ones(1, 1, 1, 1, 1, device=device)
-    options = {"dac_gain": 1.0, "dac_top": 3, "adc_gain": 0.5, "adc_top": 1, "engine": engine}
+    options = {"dac_gain": 1.0, "dac_qmax": 3, "adc_gain": 0.5, "adc_qmax": 1, "engine": engine}
     y = mvm(x, one, one[0], **options).flatten()
     # codes 0 2 2 0 -2 3 -3; halves of them 0 1 1 0 -1 1.5 -1.5, clipped to 1
     assert y.tolist() == [0, 1, 1, 0, -1, 1, -1]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.measurement import clocks as measure
+from hpml_sim.measurement import measure
 from hpml_sim.measurement import measure_batches, measure_in_own_process
 from hpml_sim.measurement.power import Availability, Nvml, Rapl
 from hpml_sim.networks import models

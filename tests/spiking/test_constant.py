@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import hpml_sim as hs
-from hpml_sim.spiking import fusion as fuse
+from hpml_sim.spiking import fuse
 from hpml_sim.spiking.state import run_with_state
 
 STEPS = 6

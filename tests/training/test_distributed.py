@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from hpml_sim import models
 from hpml_sim.analog import calibrate
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.convert import convert
+from hpml_sim.conversion import convert
 from hpml_sim.distributed import Team
 from hpml_sim.targets import InMemory, Analog
 from hpml_sim.training import fit
