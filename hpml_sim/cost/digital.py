@@ -232,51 +232,53 @@ def estimate_digital(
     times = np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in zip(corners, paced, strict=True)])
     dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
 
-    ledger = CostBreakdown(card)
+    breakdown = CostBreakdown(card)
     for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, _started(card, engine)):
-        ledger.use(quantity)
+        breakdown.use(quantity)
     if card.convolution_efficiency is not None and work.convolves.any():
-        ledger.use(card.convolution_efficiency)
+        breakdown.use(card.convolution_efficiency)
     for quantity in (card.memory_bandwidth, card.memory_efficiency):
-        ledger.use(quantity)
-    ledger.use(card.call_time)
+        breakdown.use(quantity)
+    breakdown.use(card.call_time)
     call = Band(*(roof.call_s for roof in corners))
-    idle = ledger.use(card.power_idle) * devices
-    active = ZERO if card.power_active is None else ledger.use(card.power_active)
+    idle = breakdown.use(card.power_idle) * devices
+    active = ZERO if card.power_active is None else breakdown.use(card.power_active)
 
     # A layer waits less where the one before took longer, so that the corners of one layer need not be in order.
     spans = [("", call), *((y.name, _ordered(t)) for y, t in zip(workload.layers, times.T, strict=True))]
     for name, span in spans:
-        ledger.add(name, "idle", at_least(span * idle, PROCESSOR) / batch, card.power_idle)
+        breakdown.add(name, "idle", at_least(span * idle, PROCESSOR) / batch, card.power_idle)
         if card.power_active is not None:
-            ledger.add(name, "clocks", at_least(span * active, PROCESSOR) / batch, card.power_active)
+            breakdown.add(name, "clocks", at_least(span * active, PROCESSOR) / batch, card.power_active)
     without_idle = ZERO
     nominal = corners[1]
     for k, layer in enumerate(workload.layers):
         memory_bound = nominal.byte_j * traffic[k] > nominal.operation_j * paced[1][k]
         quantities = [card.power_max, card.peak[precision]]
         if memory_bound and card.energy_per_byte is not None:
-            ledger.use(card.energy_per_byte)
+            breakdown.use(card.energy_per_byte)
             quantities = [card.energy_per_byte]
         energy = at_least(Band(*map(float, dynamic[:, k])), PROCESSOR) / batch
-        ledger.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
-    for term in ledger.terms:
+        breakdown.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
+    for term in breakdown.terms:
         if term.component != "idle":
             without_idle = without_idle + term.energy_j
 
     latency = at_least(call + Band(*map(float, times.sum(axis=1))), PROCESSOR)
-    _remarks(ledger, workload, card, work, batch, cache, devices)
+    _remarks(breakdown, workload, card, work, batch, cache, devices)
     overheads = call.nominal + float((work.launches * nominal.start_s).sum())
     if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
-        ledger.assume("the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less")
+        breakdown.assume(
+            "the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less"
+        )
     if engine in ("torch-compile", "numba-cuda"):
-        ledger.assume(f"engine={engine!r} is estimated as operator by operator: what it fuses or adds is not known")
+        breakdown.assume(f"engine={engine!r} is estimated as operator by operator: what it fuses or adds is not known")
     bound = int(np.argmax(times[1]))
-    return ledger.close(
+    return breakdown.close(
         batch=batch,
         latency_s=latency,
         throughput_hz=latency.inverse() * float(batch),
-        area_mm2=None if card.area is None else ledger.use(card.area) * (devices * 1e6),
+        area_mm2=None if card.area is None else breakdown.use(card.area) * (devices * 1e6),
         mapping={
             "devices": float(devices),
             "launches": float(work.launches.sum()),
@@ -285,7 +287,7 @@ def estimate_digital(
             "weights_cached": float(work.needed(batch) <= cache),
             "overhead_share": overheads / latency.nominal,
             "slowest_layer_share": float(times[1][bound] / latency.nominal),
-            "mean_power_w": ledger.total().nominal * batch / latency.nominal,
+            "mean_power_w": breakdown.total().nominal * batch / latency.nominal,
             "energy_without_idle_j": without_idle.nominal,
         },
         reported_separately={"energy_without_idle_j": without_idle},
@@ -335,23 +337,23 @@ def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
 
 
 def _remarks(
-    ledger: CostBreakdown, workload: Workload, card: DigitalCard, work: _Work, batch: int, cache: float, devices: int
+    breakdown: CostBreakdown, workload: Workload, card: DigitalCard, work: _Work, batch: int, cache: float, devices: int
 ) -> None:
     for name in workload.not_counted:
-        ledger.exclude(f"{name}: a layer that the workload does not know")
+        breakdown.exclude(f"{name}: a layer that the workload does not know")
     if card.power_active is None:
-        ledger.exclude("power of running clocks at light load, above idle: the card has no figure")
+        breakdown.exclude("power of running clocks at light load, above idle: the card has no figure")
     if card.energy_per_byte is None:
-        ledger.exclude("energy of DRAM traffic as a term of its own: the card has no figure")
+        breakdown.exclude("energy of DRAM traffic as a term of its own: the card has no figure")
     if work.needed(batch) <= cache:
-        ledger.assume("all weights and activations stay in the last-level cache between calls")
+        breakdown.assume("all weights and activations stay in the last-level cache between calls")
     if devices > 1:
-        ledger.assume(
+        breakdown.assume(
             f"{work.needed(batch) / 1e9:.3g} GB for weights and activations take {devices} devices of "
             f"{card.memory.si / 1e9:.3g} GB (90 % usable), one working at a time, all powered"
         )
-        ledger.exclude("traffic between the devices")
+        breakdown.exclude("traffic between the devices")
     if any(layer.calls > 1 for layer in workload.layers):
-        ledger.assume("a launch for each call of a layer, as an eager framework has it; fused kernels need fewer")
+        breakdown.assume("a launch for each call of a layer, as an eager framework has it; fused kernels need fewer")
     if workload.kind == "spiking":
-        ledger.assume("spikes are computed densely: zeros save neither time nor energy")
+        breakdown.assume("spikes are computed densely: zeros save neither time nor energy")

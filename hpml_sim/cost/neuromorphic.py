@@ -140,15 +140,15 @@ def estimate_neuromorphic(
         raise HpmlError(
             f"card {card.name!r}: the workload has no layer with weights, so there is nothing to map on cores"
         )
-    ledger, events = CostBreakdown(card), card.events
+    breakdown, events = CostBreakdown(card), card.events
     cores = [cores_for(group, card) for group in groups]
     for quantity in (card.core.neurons, card.core.cores_per_chip, card.core.fan_in, card.core.axons):
         if quantity is not None:
-            ledger.use(quantity)
+            breakdown.use(quantity)
     if card.core.synapse_memory is not None:
-        ledger.use(card.core.synapse_memory)
+        breakdown.use(card.core.synapse_memory)
         if card.core.synapse_bits is None:
-            ledger.assume(f"{SYNAPSE_BITS} bits of memory for a synapse")
+            breakdown.assume(f"{SYNAPSE_BITS} bits of memory for a synapse")
     per_chip = int(card.core.cores_per_chip)
     used = sum(cores)
     fewest = math.ceil(used / per_chip)
@@ -163,9 +163,9 @@ def estimate_neuromorphic(
         batch = copies
 
     for group, receivers in zip(groups, [*cores[1:], 0], strict=True):
-        _events(ledger, card, group)
-        _hops(ledger, card, group, receivers, used)
-    step = _step_time(ledger, card, groups, cores, chips)
+        _events(breakdown, card, group)
+        _hops(breakdown, card, group, receivers, used)
+    step = _step_time(breakdown, card, groups, cores, chips)
     steps = max(group.steps for group in groups)
     latency = step * float(steps)
     latency = Band(latency.low, latency.nominal, latency.high + step.high * (len(groups) - 1))
@@ -173,24 +173,24 @@ def estimate_neuromorphic(
     latency = latency * float(rounds)
 
     share = latency / batch
-    ledger.add("", "static", share * ledger.use(card.power_static, SAME_CLASS) * float(chips), card.power_static)
+    breakdown.add("", "static", share * breakdown.use(card.power_static, SAME_CLASS) * float(chips), card.power_static)
     if card.power_core is not None:
         running = min(batch, copies) * used
-        ledger.add("", "cores", share * ledger.use(card.power_core, SAME_CLASS) * float(running), card.power_core)
+        breakdown.add("", "cores", share * breakdown.use(card.power_core, SAME_CLASS) * float(running), card.power_core)
     if card.power_host is not None:
-        ledger.add("", "host", share * ledger.use(card.power_host, SAME_CLASS) * float(chips), card.power_host)
+        breakdown.add("", "host", share * breakdown.use(card.power_host, SAME_CLASS) * float(chips), card.power_host)
     else:
-        ledger.exclude("the host or management processor: the card has no figure")
+        breakdown.exclude("the host or management processor: the card has no figure")
     if events.reset_energy is not None:
-        reset = ledger.use(events.reset_energy, OTHER_WORKLOAD) * (chips * rounds / batch)
-        ledger.add("", "reset", reset, events.reset_energy)
-    _remarks(ledger, workload, card, groups, batch, copies)
+        reset = breakdown.use(events.reset_energy, OTHER_WORKLOAD) * (chips * rounds / batch)
+        breakdown.add("", "reset", reset, events.reset_energy)
+    _remarks(breakdown, workload, card, groups, batch, copies)
     dynamic = {"sop", "update", "spike", "hop"}
-    return ledger.close(
+    return breakdown.close(
         batch=batch,
         latency_s=latency,
         throughput_hz=latency.inverse() * float(batch),
-        area_mm2=None if card.area is None else ledger.use(card.area) * (chips * 1e6),
+        area_mm2=None if card.area is None else breakdown.use(card.area) * (chips * 1e6),
         mapping={
             "cores": float(used),
             "chips": float(chips),
@@ -205,7 +205,7 @@ def estimate_neuromorphic(
             "step_time_s": step.nominal,
         },
         reported_separately={
-            "dynamic_j": sum((t.energy_j for t in ledger.terms if t.component in dynamic), ZERO),
+            "dynamic_j": sum((t.energy_j for t in breakdown.terms if t.component in dynamic), ZERO),
             "arithmetic_only_j": Band.exact(arithmetic_only_j(workload)),
         },
     )
@@ -216,47 +216,47 @@ def _band_factor(quantity: Quantity) -> float:
     return SAME_CLASS if quantity.status in ("measured", "derived") else OTHER_WORKLOAD
 
 
-def _events(ledger: CostBreakdown, card: NeuromorphicCard, group: Population) -> None:
+def _events(breakdown: CostBreakdown, card: NeuromorphicCard, group: Population) -> None:
     events = card.events
-    sop = ledger.use(events.sop_energy, _band_factor(events.sop_energy))
-    ledger.add(group.name, "sop", sop * group.sops, events.sop_energy)
+    sop = breakdown.use(events.sop_energy, _band_factor(events.sop_energy))
+    breakdown.add(group.name, "sop", sop * group.sops, events.sop_energy)
     fired = min(group.spikes, group.updates)
-    active = ledger.use(events.update_energy, _band_factor(events.update_energy))
+    active = breakdown.use(events.update_energy, _band_factor(events.update_energy))
     quantities = [events.update_energy]
     update = active * group.updates
     if events.idle_update_energy is not None:
-        idle = ledger.use(events.idle_update_energy, _band_factor(events.idle_update_energy))
+        idle = breakdown.use(events.idle_update_energy, _band_factor(events.idle_update_energy))
         quantities.append(events.idle_update_energy)
         # a neuron that fires is active, but one that only receives may be as well: the high bound takes all as active
         split = active * fired + idle * (group.updates - fired)
         update = Band(min(split.low, update.low), split.nominal, max(split.high, update.high))
-    ledger.add(group.name, "update", update, *quantities)
+    breakdown.add(group.name, "update", update, *quantities)
     if events.spike_energy is not None:
-        spike = ledger.use(events.spike_energy, _band_factor(events.spike_energy))
-        ledger.add(group.name, "spike", spike * group.spikes, events.spike_energy)
+        spike = breakdown.use(events.spike_energy, _band_factor(events.spike_energy))
+        breakdown.add(group.name, "spike", spike * group.spikes, events.spike_energy)
 
 
-def _hops(ledger: CostBreakdown, card: NeuromorphicCard, group: Population, receivers: int, used: int) -> None:
+def _hops(breakdown: CostBreakdown, card: NeuromorphicCard, group: Population, receivers: int, used: int) -> None:
     """A packet to each core of the next layer, over the mean distance of two cores of a square mesh, 2/3 sqrt(n)."""
     hop = card.events.hop_energy
     if hop is None:
         return
     side = math.sqrt(used)
     packets = group.spikes * receivers
-    energy = ledger.use(hop, _band_factor(hop))
+    energy = breakdown.use(hop, _band_factor(hop))
     band = Band(0.0, energy.nominal * 2 / 3 * side, energy.high * 2 * side) * packets
     if packets:
-        ledger.assume("a spike travels 2/3 sqrt(cores) hops, the mean distance in a square mesh of the cores in use")
-    ledger.add(group.name, "hop", band, hop)
+        breakdown.assume("a spike travels 2/3 sqrt(cores) hops, the mean distance in a square mesh of the cores in use")
+    breakdown.add(group.name, "hop", band, hop)
 
 
 def _step_time(
-    ledger: CostBreakdown, card: NeuromorphicCard, groups: list[Population], cores: list[int], chips: int
+    breakdown: CostBreakdown, card: NeuromorphicCard, groups: list[Population], cores: list[int], chips: int
 ) -> Band:
     events = card.events
 
     def seconds(quantity: Quantity | None) -> Band:
-        return ZERO if quantity is None else ledger.use(quantity, _band_factor(quantity))
+        return ZERO if quantity is None else breakdown.use(quantity, _band_factor(quantity))
 
     sop, update, spike = seconds(events.sop_time), seconds(events.update_time), seconds(events.spike_time)
     slowest = ZERO
@@ -264,24 +264,24 @@ def _step_time(
         share = 1.0 / (group.steps * own)
         busy = sop * (group.sops * share) + update * (group.updates * share) + spike * (group.spikes * share)
         slowest = slowest.maximum(busy)
-    step = slowest + _barrier(ledger, card, chips)
+    step = slowest + _barrier(breakdown, card, chips)
     if events.tick_time is not None:
-        step = step.maximum(ledger.use(events.tick_time))
+        step = step.maximum(breakdown.use(events.tick_time))
     if step.nominal == 0:
-        ledger.exclude("time: the card has neither event times nor a tick")
+        breakdown.exclude("time: the card has neither event times nor a tick")
     return step
 
 
-def _barrier(ledger: CostBreakdown, card: NeuromorphicCard, chips: int) -> Band:
+def _barrier(breakdown: CostBreakdown, card: NeuromorphicCard, chips: int) -> Band:
     """End of a time step: one chip's barrier, or that of several, which grows with the side of their mesh."""
     events = card.events
-    one = ZERO if events.barrier_time is None else ledger.use(events.barrier_time, _band_factor(events.barrier_time))
+    one = ZERO if events.barrier_time is None else breakdown.use(events.barrier_time, _band_factor(events.barrier_time))
     if chips == 1 or events.barrier_time_chips is None:
         return one
-    many = ledger.use(events.barrier_time_chips, _band_factor(events.barrier_time_chips))
+    many = breakdown.use(events.barrier_time_chips, _band_factor(events.barrier_time_chips))
     if events.barrier_chips is None:
         return many
-    ledger.use(events.barrier_chips)
+    breakdown.use(events.barrier_chips)
     scale = math.sqrt(chips / int(events.barrier_chips))
     longest = events.barrier_time_chips.band().high
     nominal = max(one.nominal, min(many.nominal * scale, longest))
@@ -289,34 +289,41 @@ def _barrier(ledger: CostBreakdown, card: NeuromorphicCard, chips: int) -> Band:
 
 
 def _remarks(
-    ledger: CostBreakdown, workload: Workload, card: NeuromorphicCard, groups: list[Population], batch: int, copies: int
+    breakdown: CostBreakdown,
+    workload: Workload,
+    card: NeuromorphicCard,
+    groups: list[Population],
+    batch: int,
+    copies: int,
 ) -> None:
     for name in workload.not_counted:
-        ledger.exclude(f"{name}: a layer that the workload does not know")
+        breakdown.exclude(f"{name}: a layer that the workload does not know")
     others = [y.name for y in workload.layers if not (y.rows > 0 or y.neurons > 0) and (y.macs or y.output_elements)]
     if others:
-        ledger.exclude(
+        breakdown.exclude(
             f"layers without weights or neurons ({', '.join(others)}): they have no event energy on this chip"
         )
     graded = [y.name for y in workload.layers if y.rows > 0 and not y.binary_input]
     if graded:
-        ledger.assume(
+        breakdown.assume(
             f"{', '.join(graded)}: inputs are not spikes; each value that is not zero counts as one synaptic operation"
         )
     if any(not y.sops and y.macs and not workload.samples for y in workload.layers if y.rows > 0):
-        ledger.assume("no data was counted: every input is taken as active at every step, an upper bound")
+        breakdown.assume("no data was counted: every input is taken as active at every step, an upper bound")
     if convolutions := [y.name for y in workload.layers if y.op == "conv"]:
-        ledger.assume(
+        breakdown.assume(
             f"{', '.join(convolutions)}: a core stores the weights of a convolution once, not once a position"
         )
     limit = min(si(card.core.fan_in, math.inf), si(card.core.axons, math.inf))
     wide = [group.name for group in groups if group.fan_in > limit]
     if wide:
-        ledger.assume(f"{', '.join(wide)}: more than {limit:.0f} inputs, split over cores; neurons that merge are free")
+        breakdown.assume(
+            f"{', '.join(wide)}: more than {limit:.0f} inputs, split over cores; neurons that merge are free"
+        )
     if card.events.hop_energy is None:
-        ledger.exclude("transport of spikes between cores: the card has no figure")
+        breakdown.exclude("transport of spikes between cores: the card has no figure")
     if card.events.spike_energy is None:
-        ledger.exclude("generating a spike: the card has no figure of its own for it")
+        breakdown.exclude("generating a spike: the card has no figure of its own for it")
     if batch > 1:
-        ledger.assume(f"{min(batch, copies)} copies of the network on the cores left over, sharing static power")
-    ledger.exclude("loading the weights, and moving inputs and results between the host and the chip")
+        breakdown.assume(f"{min(batch, copies)} copies of the network on the cores left over, sharing static power")
+    breakdown.exclude("loading the weights, and moving inputs and results between the host and the chip")

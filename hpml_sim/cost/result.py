@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from hpml_sim.cards import Scope
 from hpml_sim.errors import HpmlError, ScopeError
 from hpml_sim.units.bands import ZERO, Band
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
-
-    from hpml_sim.cards import Scope
 
 
 @dataclass(frozen=True)

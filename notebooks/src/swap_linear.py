@@ -189,7 +189,7 @@ energy, latency = cost.energy_j, cost.latency_s
 print(f"energy {1e6 * energy.nominal:.2f} uJ ({1e6 * energy.low:.2f} to {1e6 * energy.high:.2f}), scope {cost.scope}")
 print(f"latency {1e6 * latency.nominal:.1f} us ({1e6 * latency.low:.1f} to {1e6 * latency.high:.1f})")
 for sentence in cost.excluded:
-    print("not counted:", sentence)
+    print("excluded:", sentence)
 
 # %% [markdown]
 # ## The report

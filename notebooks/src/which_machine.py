@@ -121,7 +121,7 @@ assert 2.5 < by_scope["system"] / by_scope["core"] < 3
 for card in ("cpu", "h200"):
     for batch in (1, "best"):
         cost = hs.estimate(counts, card, batch=batch)
-        without = cost.apart["energy_without_idle_j"].nominal
+        without = cost.reported_separately["energy_without_idle_j"].nominal
         print(
             f"{card:>5}, batch {cost.batch:>6,}: {1e6 * cost.energy_j.nominal:9.2f} uJ an inference, "
             f"{1e6 * without:9.2f} without idle power; {cost.throughput_hz.nominal:12,.0f} inferences a second"

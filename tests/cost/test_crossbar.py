@@ -183,7 +183,7 @@ serdes = {{ power = {q(1, "W")}, tiles = {q(8)}, scales = "constant" }}
     assert parts == pytest.approx({"serdes": 1 * 100e-9, "buffer": 1e-3 * 100e-9, "adc": 1e-3 * 100e-9})
     assert result.area_mm2.nominal == pytest.approx(2)
     assert any("buffer, adc, serdes" in sentence for sentence in result.assumptions)
-    assert not any("buffers for" in sentence for sentence in result.not_counted)
+    assert not any("buffers for" in sentence for sentence in result.excluded)
 
 
 def test_unmatched_adc_is_a_flagged_lower_bound():
@@ -241,12 +241,12 @@ def test_digital_layers_and_their_operations():
 def test_macs_off_the_crossbar_are_named_with_their_share():
     attention = LayerCount("attention", "attention", macs=10_000, output_elements=100)
     result = estimate(Workload((linear("fc", 100, 300), attention)), crossbar())
-    assert any("25.0% of the MACs" in sentence for sentence in result.not_counted)
+    assert any("25.0% of the MACs" in sentence for sentence in result.excluded)
     assert result.mapping["digital_macs"] == 10_000
 
 
 def test_what_the_card_lacks_is_named():
-    text = " ".join(estimate(mlp(100, 100), crossbar()).not_counted)
+    text = " ".join(estimate(mlp(100, 100), crossbar()).excluded)
     for what in ("digital operations", "buffers", "tile to tile", "static power", "programming", "drift"):
         assert what in text
 

@@ -60,17 +60,17 @@ def test_batch_must_be_a_number_or_best(batch):
         estimate(mlp(10, 10), digital(), batch=batch)
 
 
-def test_empty_census_is_refused():
+def test_empty_workload_is_refused():
     with pytest.raises(HpmlError, match="no layers"):
         estimate(Workload(()), digital())
 
 
-def test_layers_unknown_to_the_census_are_named():
+def test_layers_unknown_to_the_workload_are_named():
     workload = Workload(mlp(10, 10).layers, not_counted=("weird (Foo)",))
     for card in (digital(), crossbar()):
-        assert any("weird (Foo)" in sentence for sentence in estimate(workload, card).not_counted)
+        assert any("weird (Foo)" in sentence for sentence in estimate(workload, card).excluded)
 
 
-def test_a_network_in_place_of_its_census_is_said():
+def test_a_network_in_place_of_its_workload_is_said():
     with pytest.raises(HpmlError, match=r"takes a workload, not Linear: hs\.estimate\(hs\.workload"):
         estimate(torch.nn.Linear(4, 4), digital())

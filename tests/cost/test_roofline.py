@@ -86,7 +86,7 @@ def test_network_too_large_for_the_memory_says_how_many_devices():
     result = estimate(Workload((linear("fc", 50_000, 50_000),)), digital())
     assert result.mapping["devices"] == 12  # 10 GB in 0.9 GB each
     assert any("12 devices" in sentence for sentence in result.assumptions)
-    assert any("between the devices" in sentence for sentence in result.not_counted)
+    assert any("between the devices" in sentence for sentence in result.excluded)
 
 
 def test_every_call_is_a_launch():
