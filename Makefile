@@ -45,11 +45,11 @@ kernels: ready  ## compile every CUDA kernel for real GPUs, without one (Linux; 
 gpu: ready  ## on a machine with an NVIDIA GPU: tests marked gpu, then all GPU benchmarks (ARGS="--list" shows them)
 	@$(BIN)/python benchmarks/gpu.py $(ARGS)
 
-format: ready  ## let ruff mend what it can
+format: ready  ## let ruff fix what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-doctor: ready  ## what works on this machine, and how to mend the rest
+doctor: ready  ## what works on this machine, and how to fix the rest
 	@$(BIN)/hpml-sim doctor $(ARGS)
 
 setup:  ## look at every part of .venv again (ARGS="--torch 'torch==2.13.0'" for another torch)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpml_sim.cards import load_card
 from hpml_sim.cost.roofline_points import Point, Roof, core_point, roof_of, tile_point
-from hpml_sim.report.plots.machine_roofline import plot_roofline
+from hpml_sim.report.plots import machine_roofline
 from hpml_sim.units.bands import Band
 
 HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ def main() -> None:
     points += [tile_point(load_card(name)) for name in ("pcm-hermes", "reram-neurram", "isaac")]
     points += [core for name in ("loihi", "loihi-2", "speck") if (core := core_point(load_card(name))) is not None]
     title = "H200: ceilings and kernels as measured; one crossbar tile and one neuromorphic core each, from cards"
-    figure = plot_roofline(roofs(), points, title=title)
+    figure = machine_roofline(roofs(), points, title=title)
     figure.savefig(HERE / "roofline_h200.png", dpi=130, metadata={"Software": None})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -128,3 +129,41 @@ def test_every_public_name_is_described_once(pages: ModuleType) -> None:
     shown = {module.split(".")[1] for module in pages.REFERENCE if "." in module}
     # what is for the inside, or only loads others when needed
     assert public - shown <= {"cli", "course", "devices", "kernels"}
+
+
+def documented(pages: ModuleType) -> Iterator[tuple[str, object]]:
+    """(dotted name, function, method or class) of everything that the reference describes."""
+    for module in pages.REFERENCE:
+        loaded = importlib.import_module(module)
+        for name in pages.public_names(module):
+            thing = getattr(loaded, name)
+            if inspect.isclass(thing):
+                yield f"{module}.{name}", thing
+                for inner, member in vars(thing).items():
+                    if inspect.isfunction(member) and not inner.startswith("_"):
+                        yield f"{module}.{name}.{inner}", member
+            elif inspect.isroutine(thing):
+                yield f"{module}.{name}", thing
+
+
+def test_no_parameter_is_swallowed_by_the_one_before_it(pages: ModuleType) -> None:
+    """What Sphinx makes of each docstring has every documented parameter as one of its own."""
+    from sphinx.ext.napoleon import Config, GoogleDocstring
+
+    config = Config(napoleon_use_param=True, napoleon_use_ivar=True)
+    second = re.compile(r"[.;?)] ([a-z_]\w*): ")
+    checked, wrong = 0, []
+    for name, thing in documented(pages):
+        docstring = inspect.getdoc(thing) or ""
+        if not re.search(r"^(Args|Attributes):$", docstring, re.MULTILINE):
+            continue
+        rendered = str(GoogleDocstring(docstring, config, what="class" if inspect.isclass(thing) else "function"))
+        fields = re.findall(r"^:(?:param|ivar) ([^:]+):(.*(?:\n +.*)*)", rendered, re.MULTILINE)
+        checked += len(fields)
+        parameters = [n for n in inspect.signature(thing).parameters if n not in ("self", "args", "kwargs")]
+        known = {field.lstrip("\\*") for field, _ in fields}
+        if not inspect.isclass(thing):
+            wrong += [f"{name}: {parameter} is missing" for parameter in parameters if parameter not in known]
+        wrong += [f"{name}: {field}: {hit[0]}" for field, text in fields for hit in [second.search(text)] if hit]
+    assert checked > 200
+    assert wrong == []
