@@ -355,7 +355,7 @@ def _build(noise: Noise) -> tuple[_Physics, float, float]:
     options: dict[str, Any] = dict(noise.options)
     if noise.model == "none":
         return _Ideal(), 0.0, options.get("g_max_us", 1.0)
-    from hpml_sim.analog.interop.aihwkit_import import require_aihwkit
+    from hpml_sim.analog.aihwkit_import import require_aihwkit
 
     require_aihwkit("noise")
     from aihwkit.inference.noise.hermes import HermesNoiseModel

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.analog.interop import aihwkit_import as _aihwkit
+from hpml_sim.analog import aihwkit_import as _aihwkit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -288,7 +288,7 @@ def _aihwkit_checks(probe: _aihwkit.Probe) -> list[Check]:
 
 def _snntorch() -> Check:
     """Version, and what a reset does: our fused neurons must equal the convention that is installed."""
-    from hpml_sim.spiking.interop.snntorch_convention import snntorch_convention
+    from hpml_sim.spiking.snntorch_reset import snntorch_convention
 
     ok, detail = snntorch_convention()
     fix = _pip("snntorch==1.0.*") if _version("snntorch") else _install("snn")

@@ -36,7 +36,7 @@ from hpml_sim.spiking.fusion import fuse as fuse
 from hpml_sim.spiking.interop.nir_export import NirReport as NirReport
 from hpml_sim.spiking.interop.nir_export import to_nir as to_nir
 from hpml_sim.spiking.interop.nir_import import from_nir as from_nir
-from hpml_sim.spiking.interop.snntorch_convention import snntorch_convention as snntorch_convention
+from hpml_sim.spiking.snntorch_reset import snntorch_convention as snntorch_convention
 from hpml_sim.spiking.model import SpikingModel as SpikingModel
 from hpml_sim.spiking.model import firing_rates as firing_rates
 from hpml_sim.spiking.multistep_neurons import AdaptiveNeurons as AdaptiveNeurons

@@ -13,8 +13,6 @@ from torch.utils._pytree import tree_map
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
-from hpml_sim.spiking.interop.snntorch_convention import warn_if_changed
-from hpml_sim.spiking.interop.snntorch_import import snntorch
 from hpml_sim.spiking.multistep_neurons import (
     AlphaNeurons,
     LapicqueNeurons,
@@ -23,6 +21,8 @@ from hpml_sim.spiking.multistep_neurons import (
     SynapticNeurons,
 )
 from hpml_sim.spiking.neurons import LeakyNeurons
+from hpml_sim.spiking.snntorch_import import snntorch
+from hpml_sim.spiking.snntorch_reset import warn_if_changed
 from hpml_sim.spiking.state import StatefulNetwork
 from hpml_sim.spiking.static_input import run_static_input
 from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedBatchNorm

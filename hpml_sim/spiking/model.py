@@ -17,9 +17,9 @@ from hpml_sim.spiking.encoders import ENCODERS, DirectEncoder
 from hpml_sim.spiking.folding import BATCH_NORMS
 from hpml_sim.spiking.folding import LAYERS as SYNAPSES
 from hpml_sim.spiking.functions import with_functions_as_modules
-from hpml_sim.spiking.interop.snntorch_convention import warn_if_changed
 from hpml_sim.spiking.multistep_neurons import AdaptiveNeurons, SynapticNeurons
 from hpml_sim.spiking.neurons import LeakyNeurons
+from hpml_sim.spiking.snntorch_reset import warn_if_changed
 from hpml_sim.spiking.state import StatefulNetwork
 from hpml_sim.spiking.static_input import run_static_input
 from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedDropout

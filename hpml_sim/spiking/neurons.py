@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
-from hpml_sim.spiking.interop import snntorch_import as _snntorch
+from hpml_sim.spiking import snntorch_import as _snntorch
 from hpml_sim.spiking.time_folding import TimeFolded
 
 States = tuple[Tensor, ...]

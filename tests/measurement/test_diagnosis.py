@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hpml_sim.analog.interop import aihwkit_import as _aihwkit
-from hpml_sim.analog.interop.aihwkit_import import Probe, require_aihwkit
+from hpml_sim.analog import aihwkit_import as _aihwkit
+from hpml_sim.analog.aihwkit_import import Probe, require_aihwkit
 from hpml_sim.measurement.diagnosis import Check, Report, doctor
 
 REQUIRED = {
@@ -174,7 +174,7 @@ def test_command_line_with_broken_tiles(broken_aihwkit):
 
 def test_requiring_broken_tiles(broken_aihwkit):
     code = (
-        "from hpml_sim.analog.interop.aihwkit_import import require_aihwkit\n"
+        "from hpml_sim.analog.aihwkit_import import require_aihwkit\n"
         "require_aihwkit('noise')\n"
         "try:\n"
         "    require_aihwkit('compiled')\n"

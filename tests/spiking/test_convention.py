@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from hpml_sim.conversion import convert
-from hpml_sim.spiking import fuse
-from hpml_sim.spiking import snntorch_convention
-from hpml_sim.spiking.interop import snntorch_convention as convention
+from hpml_sim.spiking import fuse, snntorch_convention
+from hpml_sim.spiking import snntorch_reset as convention
 from hpml_sim.targets import Spiking
 
 

@@ -63,7 +63,7 @@ def wheel_cache(variables: dict[str, str], home: Path, python_tag: str, torch: s
 def tiles_work(environment: Environment) -> bool:
     """The probe, in a process of its own and with the environment's Python."""
     probe = subprocess.run(
-        [str(environment.python), "-P", "hpml_sim/analog/interop/aihwkit_import.py"],
+        [str(environment.python), "-P", "hpml_sim/analog/aihwkit_import.py"],
         cwd=ROOT,
         env=environment.variables,
         capture_output=True,

@@ -14,7 +14,7 @@ from .environment import ROOT
 def stamped_files() -> list[Path]:
     """What a set-up depends on: a change in any of them makes the stamp of an earlier one worthless."""
     ours = sorted((ROOT / "tools" / "setup_env").glob("*.py"))
-    return [ROOT / "pyproject.toml", ROOT / "hpml_sim" / "analog" / "interop" / "aihwkit_import.py", *ours]
+    return [ROOT / "pyproject.toml", ROOT / "hpml_sim" / "analog" / "aihwkit_import.py", *ours]
 
 
 def stamp_key(files: dict[str, bytes], python_version: str, root: str) -> str:

@@ -117,7 +117,7 @@ def _genuine(layer: Any, crossbar: Crossbar) -> nn.Module:
 
 def rpu_config(crossbar: Crossbar) -> Any:
     """aihwkit's configuration of one layer."""
-    from hpml_sim.analog.interop.aihwkit_import import require_aihwkit
+    from hpml_sim.analog.aihwkit_import import require_aihwkit
 
     require_aihwkit("noise")
     from aihwkit.inference import GlobalDriftCompensation

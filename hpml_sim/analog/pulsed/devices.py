@@ -90,7 +90,7 @@ def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, i
     Raises:
         ImportError: aihwkit's compiled tiles are missing or broken.
     """
-    from hpml_sim.analog.interop.aihwkit_import import require_aihwkit
+    from hpml_sim.analog.aihwkit_import import require_aihwkit
 
     require_aihwkit("compiled")
     from aihwkit import nn as kinds

@@ -1,1 +1,1 @@
-"""snnTorch and NIR."""
+"""NIR."""

@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.spiking.interop.snntorch_import import REQUIREMENT, leaky, snntorch
+from hpml_sim.spiking.snntorch_import import REQUIREMENT, leaky, snntorch
 
 _DRIVE = (1.5, 0.25, 0.25)
 _BETA, _THRESHOLD = 0.5, 1.0

@@ -1,7 +1,7 @@
 """Does the installed aihwkit work? Its newest wheel imports beside a newer torch, and then every compiled tile fails.
 
-Only the standard library is imported, and this file also runs by itself (`python -P hpml_sim/analog/interop/aihwkit_import.py`, exit status
-0 or 1), so that the set-up script can ask before anything else of the package works.
+Only the standard library is imported, and this file also runs by itself (`python -P hpml_sim/analog/aihwkit_import.py`,
+exit status 0 or 1), so that the set-up script can ask before anything else of the package works.
 """
 
 from __future__ import annotations
