@@ -1,4 +1,4 @@
-"""Energy, latency, throughput and area from a workload and a card; every figure with its band, scope and sources.
+"""Energy, latency, throughput and area from a workload and a machine; every figure with its band, scope and sources.
 
 The equations, where they come from and what they leave out: docs/equations.md.
 """
@@ -6,41 +6,44 @@ The equations, where they come from and what they leave out: docs/equations.md.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from hpml_sim.cards import Card, CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
-from hpml_sim.cost.crossbar import estimate_crossbar
+from hpml_sim.cards import BaseCard, Card, CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
+from hpml_sim.cost.crossbar import Mode, estimate_crossbar
 from hpml_sim.cost.digital import estimate_digital
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
+from hpml_sim.cost.target_options import TargetOptions, target_options
 from hpml_sim.counting import Workload
-from hpml_sim.errors import HpmlError
-from hpml_sim.targets import Engine
+from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_whole, shown
+from hpml_sim.targets import Engine, Target
 
 
 def estimate(
-    workload: Workload,
-    card: Card | str | Path,
+    what: Workload,
+    target: Target | Card | str | Path,
     *,
     batch: int | Literal["best"] = 1,
     precision: Precision | None = None,
     engine: Engine | None = None,
-    mode: Literal["preset", "component"] | None = None,
+    mode: Mode | None = None,
     replicate: bool = True,
     digital_layers: Collection[str] = (),
     input_bits: int | None = None,
     output_bits: int | None = None,
     chips: int | None = None,
 ) -> Estimate:
-    """What one inference costs on the machine that the card describes.
+    """What one inference costs on a machine.
 
     Args:
-        workload: what there is to do.
-        card: a card, or its name or path.
-        batch: samples handed over together. "best" takes the smallest batch that reaches 95 % of the best throughput
-            within the machine's memory.
-        precision: digital cards: arithmetic and storage of weights and activations; None is fp32.
+        what: the workload of a network (`hs.workload`).
+        target: a target (`hs.Digital`, `hs.Analog`, `hs.InMemory`, `hs.Spiking`), which brings its card, precision,
+            engine, converter bits and slices; or a card, or the name or path of one.
+        batch: samples handed over together, at least 1. "best" takes the smallest batch that reaches 95 % of the best
+            throughput within the machine's memory.
+        precision: digital cards: arithmetic and storage of weights and activations; None is "fp32".
         engine: digital cards: what runs the network, as in `hs.Digital`; None is "torch", operator by operator.
         mode: crossbar cards: "preset" (a measured total for each MVM) or "component" (sum of converters, array, ...);
             None takes the preset where the card has one. The two are never mixed in one estimate.
@@ -49,55 +52,59 @@ def estimate(
         input_bits: crossbar cards, component mode: bits of an input, where not the card's.
         output_bits: crossbar cards: bits of a conversion, where not the card's (in preset mode the card must say what
             share of an MVM its converters take).
-        chips: crossbar and neuromorphic cards: how many chips are powered, where the network needs no more; a spiking
-            network is spread over all their cores.
+        chips: crossbar and neuromorphic cards: how many chips are powered, at least 1, where the network needs no more;
+            a spiking network is spread over all their cores. None powers as few as hold the network.
+
+    Returns:
+        Energy, latency, throughput and area with low, nominal and high values, and what they leave out.
 
     Raises:
-        HpmlError: an argument does not fit the card's kind, or the network cannot run on it.
-        UnknownNameError, CardError: see `load_card`.
+        HpmlError: an argument does not fit the card's kind, the target says it already, or the network cannot run on
+            the machine.
+        UnknownNameError: no card, engine or layer has this name.
+        CardError: the card's file is not there, or breaks a rule.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> counts = hs.workload(hs.models.mlp(784, 128, 10), input_shape=(1, 28, 28))
+        >>> print(f"{hs.estimate(counts, 'pcm-hermes').energy_j.nominal:.2e} J")
+        1.21e-07 J
+        >>> hs.estimate(counts, hs.Digital("h200", precision="bf16"), batch="best").batch
+        65536
     """
-    if isinstance(card, (str, Path)):
-        card = load_card(card)
-    if batch != "best" and not (isinstance(batch, int) and batch >= 1):
-        raise HpmlError(f"batch={batch!r}: must be a whole number >= 1, or 'best'")
-    if chips is not None and chips < 1:
-        raise HpmlError(f"chips={chips!r}: must be >= 1")
-    if not isinstance(workload, Workload):
-        raise HpmlError(
-            f"estimate takes a workload, not {type(workload).__name__}: hs.estimate(hs.workload(network, data=samples), "
-            "card), or input_shape= in place of data="
-        )
-    if not workload.layers:
-        raise HpmlError("the workload has no layers: nothing to estimate; pass the workload of a network (hs.workload)")
+    _check(what, batch=batch, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
+    options = _options(target, precision=precision, engine=engine, input_bits=input_bits, output_bits=output_bits)
     given = {
-        "precision": precision,
-        "engine": engine,
+        "precision": options.precision,
+        "engine": options.engine,
         "mode": mode,
         "digital_layers": digital_layers or None,
-        "input_bits": input_bits,
-        "output_bits": output_bits,
+        "input_bits": options.input_bits,
+        "output_bits": options.output_bits,
         "chips": chips,
     }
+    card = options.card
     _refuse_foreign(card, {name for name, value in given.items() if value is not None})
     match card:
         case DigitalCard():
-            return estimate_digital(
-                workload, card, batch=batch, precision=precision or "fp32", engine=engine or "torch"
+            found = estimate_digital(
+                what, card, batch=batch, precision=options.precision or "fp32", engine=options.engine or "torch"
             )
         case CrossbarCard():
-            return estimate_crossbar(
-                workload,
+            found = estimate_crossbar(
+                what,
                 card,
                 batch=batch,
                 mode=mode,
                 replicate=replicate,
-                digital_layers=digital_layers,
-                input_bits=input_bits,
-                output_bits=output_bits,
+                digital_layers=_layer_names(what, digital_layers),
+                input_bits=options.input_bits,
+                output_bits=options.output_bits,
                 chips=chips,
             )
         case NeuromorphicCard():
-            return estimate_neuromorphic(workload, card, batch=batch, chips=chips)
+            found = estimate_neuromorphic(what, card, batch=batch, chips=chips)
+    return replace(found, assumptions=(*found.assumptions, *options.remarks)) if options.remarks else found
 
 
 _OPTIONS = {
@@ -105,6 +112,62 @@ _OPTIONS = {
     "crossbar": {"mode", "digital_layers", "input_bits", "output_bits", "chips"},
     "neuromorphic": {"chips"},
 }
+
+
+def _check(what: Workload, *, batch: int | str, engine: Engine | None, **whole: int | None) -> None:
+    """Refuse what cannot be an argument, whatever the machine."""
+    if not isinstance(what, Workload):
+        raise HpmlError(
+            f"estimate takes a workload, not {type(what).__name__}: hs.estimate(hs.workload(network, data=samples), "
+            "target), or input_shape= in place of data="
+        )
+    if not what.layers:
+        raise HpmlError("the workload has no layers: nothing to estimate; pass the workload of a network (hs.workload)")
+    if batch != "best":
+        check_whole("estimate: batch", batch, low=1, hint="or batch='best'")
+    for name, value in whole.items():
+        if value is not None:
+            check_whole(f"estimate: {name}", value, low=1, hint="or leave it out")
+    if engine is not None:
+        check_choice("estimate: engine", engine, get_args(Engine))
+
+
+def _options(
+    target: Target | Card | str | Path,
+    *,
+    precision: Precision | None,
+    engine: Engine | None,
+    input_bits: int | None,
+    output_bits: int | None,
+) -> TargetOptions:
+    """The card and its options, from a target or from a card and what was given beside it."""
+    if isinstance(target, (str, Path)):
+        return TargetOptions(load_card(target), precision, engine, input_bits, output_bits)
+    if isinstance(target, BaseCard):
+        return TargetOptions(target, precision, engine, input_bits, output_bits)
+    if not isinstance(target, Target):
+        raise HpmlError(
+            f"estimate: target={shown(target)}: must be a card's name, such as 'pcm-hermes', a card, or a target, "
+            "such as hs.Analog('pcm-hermes')"
+        )
+    twice = {"precision": precision, "engine": engine, "input_bits": input_bits, "output_bits": output_bits}
+    for name, value in twice.items():
+        if value is not None:
+            raise HpmlError(
+                f"{name}={value!r}: the target {type(target).__name__}({target.card!r}, ...) decides it; change the "
+                "target, or give the card's name in its place"
+            )
+    return target_options(target)
+
+
+def _layer_names(what: Workload, names: Collection[str]) -> tuple[str, ...]:
+    """The names as a tuple; each must be a layer of the workload."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    known = {layer.name for layer in what.layers}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("layer in digital_layers=", str(name), known)
+    return names
 
 
 def _refuse_foreign(card: Card, given: set[str]) -> None:

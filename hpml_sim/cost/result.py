@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.cards import Scope
-from hpml_sim.errors import HpmlError, ScopeError
+from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
+from hpml_sim.units.display import html_table, plain_lines
+from hpml_sim.units.formatting import digits, si_band
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -38,8 +40,10 @@ class LayerWork:
 
     Attributes:
         layer: name in the network.
-        operations: arithmetic operations (a MAC is two). traffic_bytes: to and from DRAM.
-        time_s: nominal seconds. limit: what takes them: "compute", "memory", "launch" or "power".
+        operations: arithmetic operations (a MAC is two).
+        traffic_bytes: bytes to and from DRAM.
+        time_s: nominal seconds.
+        limit: what takes them: "compute", "memory", "launch" or "power".
     """
 
     layer: str
@@ -56,7 +60,8 @@ class Roof:
     Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52(4):65, 2009.
 
     Attributes:
-        operations_hz: operations a second that matrix products reach. bandwidth: bytes a second that DRAM delivers.
+        operations_hz: operations a second that matrix products reach.
+        bandwidth: bytes a second that DRAM delivers.
         layers: in the order of the network.
     """
 
@@ -67,13 +72,15 @@ class Roof:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the equations give for one network on one card.
+    """What the equations give for one network on one machine.
 
     Attributes:
-        card: name of the card. scope: what the figures include; figures of different scope are never compared.
+        card: name of the card.
+        scope: what the figures include ("core", "chip", "board" or "system"); figures of different scope are never
+            compared.
         batch: samples processed together.
         energy_j: joules an inference, the sum of `terms`.
-        latency_s: from the input of one batch to its output.
+        latency_s: seconds from the input of one batch to its output.
         throughput_hz: inferences a second, sustained.
         area_mm2: silicon of all chips used, or None where the card has none.
         terms: the parts of the energy.
@@ -81,10 +88,25 @@ class Estimate:
         excluded: what the figures leave out, one sentence each: layers, movements, overheads.
         sources: source key -> citation, for every source used.
         assumptions: what was taken for granted, one sentence each; weak figures of the card are named here.
-        apart: figures that are not part of `energy_j`, by name with the unit in the name: `energy_without_idle_j`,
-            `programming_j` (writing all weights once), `recalibration_j` (one drift calibration), `dynamic_j` (events
-            of a spiking machine), `arithmetic_only_j` (fp32 additions at 45 nm: a bound that leaves out the rest), ...
+        reported_separately: figures that are not part of `energy_j`, by name with the unit in the name:
+            `energy_without_idle_j`, `programming_j` (writing all weights once), `recalibration_j` (one drift
+            calibration), `dynamic_j` (events of a spiking machine), `arithmetic_only_j` (fp32 additions at 45 nm: a
+            bound that leaves out the rest), ...
         roof: ceilings and layers of a CPU or GPU; None for machines that keep their weights in place.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> cost = hs.estimate(hs.workload(hs.models.mlp(784, 128, 10), input_shape=(1, 28, 28)), "pcm-hermes")
+        >>> cost.scope, cost.batch, sorted(cost.by_component())
+        ('core', 1, ['mvm'])
+        >>> print(cost)
+        Estimate of one inference on pcm-hermes, core scope, batch 1: nominal (bounds)
+          energy      121 nJ (80.8–330)
+          latency     1.04 us (0.782–1.30)
+          throughput  1.92 M (1.54–2.56) inferences a second
+          area        3.145 mm2
+          spent by    mvm 100%
+          left out    10 (.excluded); assumed: 2 (.assumptions)
     """
 
     card: str
@@ -106,6 +128,31 @@ class Estimate:
     def provenance(self) -> str:
         """`estimated:<card>`, the mark that stands beside each figure."""
         return f"estimated:{self.card}"
+
+    def __repr__(self) -> str:
+        return plain_lines(self._title(), self._lines())
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return html_table(self._title(), self._lines())
+
+    def _title(self) -> str:
+        return f"Estimate of one inference on {self.card}, {self.scope} scope, batch {self.batch:,}: nominal (bounds)"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        nominal = self.energy_j.nominal or 1.0
+        shares = {name: band.nominal / nominal for name, band in self.by_component().items()}
+        rate = self.throughput_hz
+        # "183 m inferences" would read as 183 million
+        a_second = si_band(rate, "") if rate.nominal >= 1 else digits(rate.nominal)
+        return [
+            ("energy", si_band(self.energy_j, "J")),
+            ("latency", si_band(self.latency_s, "s")),
+            ("throughput", f"{a_second} inferences a second"),
+            ("area", "" if self.area_mm2 is None else f"{self.area_mm2.nominal:,.4g} mm2"),
+            ("spent by", ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.01)),
+            ("left out", f"{len(self.excluded)} (.excluded); assumed: {len(self.assumptions)} (.assumptions)"),
+        ]
 
     def by_component(self) -> dict[str, Band]:
         """Joules an inference for each component, largest first."""
@@ -167,6 +214,9 @@ class Estimate:
     def from_dict(cls, data: Mapping[str, Any]) -> Estimate:
         """The estimate that `to_dict` wrote.
 
+        Args:
+            data: the dict, as `to_dict` or JSON gives it.
+
         Raises:
             HpmlError: a field is missing, or unknown.
         """
@@ -209,36 +259,3 @@ def _roof(data: Mapping[str, Any]) -> Roof:
     return Roof(
         _band(data["operations_hz"]), _band(data["bandwidth"]), tuple(LayerWork(**layer) for layer in data["layers"])
     )
-
-
-def _same_scope(estimates: Sequence[Estimate]) -> None:
-    by_scope: dict[str, list[str]] = {}
-    for estimate in estimates:
-        by_scope.setdefault(estimate.scope, []).append(estimate.card)
-    if len(by_scope) > 1:
-        listing = "; ".join(f"{scope}: {', '.join(dict.fromkeys(cards))}" for scope, cards in by_scope.items())
-        raise ScopeError(
-            f"energies of different scope are not divided or ranked ({listing}); "
-            "compare cards of one scope (`hpml-sim cards` shows it)"
-        )
-
-
-def rank(estimates: Iterable[Estimate]) -> list[Estimate]:
-    """The estimates, least nominal energy first.
-
-    Raises:
-        ScopeError: they have different scopes.
-    """
-    estimates = list(estimates)
-    _same_scope(estimates)
-    return sorted(estimates, key=lambda estimate: estimate.energy_j.nominal)
-
-
-def energy_ratio(a: Estimate, b: Estimate) -> float:
-    """Nominal energy of `a` over that of `b`.
-
-    Raises:
-        ScopeError: the two have different scopes.
-    """
-    _same_scope([a, b])
-    return a.energy_j.nominal / b.energy_j.nominal

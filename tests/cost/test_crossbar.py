@@ -234,7 +234,7 @@ def test_digital_layers_and_their_operations():
     result = estimate(network, crossbar(PRESET + around), digital_layers=["fc2"])
     assert result.by_component()["digital"].nominal == pytest.approx(1e-12 * (100 + 2 * 1000))
     assert result.mapping["digital_macs"] == 1000
-    with pytest.raises(HpmlError, match="no such layers"):
+    with pytest.raises(HpmlError, match=r"unknown layer in digital_layers= 'fc3'\. Did you mean 'fc[12]'"):
         estimate(network, crossbar(), digital_layers=["fc3"])
 
 

@@ -1,0 +1,101 @@
+"""What a target says of an estimate: its card, precision and engine, or the bits and slices of its crossbars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hpml_sim.cards import Card, CrossbarCard, load_card
+from hpml_sim.cost.crossbar import followed_bits
+from hpml_sim.targets import Analog, Digital, InMemory, Target, analog_part
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import Precision
+    from hpml_sim.conversion import Converted
+    from hpml_sim.counting import Workload
+    from hpml_sim.targets import Engine
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """The card of a target and the options of `estimate` that the target decides.
+
+    Attributes:
+        card: the machine; of a target with bit slices, with that many times the columns for a weight.
+        precision: of a digital target.
+        engine: of a digital target.
+        input_bits: of a target on crossbars: what the card's figures follow of its `dac_bits`; None: the card's own.
+        output_bits: of a target on crossbars: what the card's figures follow of its `adc_bits`; None: the card's own.
+        remarks: one sentence for each resolution that no figure of the card follows.
+    """
+
+    card: Card
+    precision: Precision | None = None
+    engine: Engine | None = None
+    input_bits: int | None = None
+    output_bits: int | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def target_options(target: Target) -> TargetOptions:
+    """What `estimate` has to know of a target.
+
+    Args:
+        target: any target; of a spiking one with synapses on crossbars, the crossbars are what is estimated.
+    """
+    if isinstance(target, Digital):
+        return TargetOptions(load_card(target.card), target.precision, target.engine)
+    analog = analog_part(target)
+    if analog is None:
+        return TargetOptions(load_card(target.card))
+    card = crossbar_of(analog)
+    into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
+    asked = (
+        ("dac_bits", analog.dac_bits, card.io.dac_bits, into),
+        ("adc_bits", analog.adc_bits, card.io.adc_bits, out),
+    )
+    remarks = tuple(
+        f"{name}={bits} of the target: no figure of card {card.name!r} follows it; energy, time and area are with the "
+        f"card's {int(own)}"
+        for name, bits, own, followed in asked
+        if bits is not None and bits != int(own) and followed is None
+    )
+    slices = analog.slices if isinstance(analog, Analog) else 1
+    return TargetOptions(_with_slices(card, slices), input_bits=into, output_bits=out, remarks=remarks)
+
+
+def crossbar_of(analog: Analog | InMemory) -> CrossbarCard:
+    """The card of a target on crossbars.
+
+    Args:
+        analog: the target.
+    """
+    card = load_card(analog.card)
+    assert isinstance(card, CrossbarCard)  # the target was refused otherwise
+    return card
+
+
+def digital_layers(model: Converted, workload: Workload) -> list[str]:
+    """Layers with weights that lie on no crossbar, by their names in the workload.
+
+    Args:
+        model: a converted network; what became of each layer is in its report.
+        workload: its operation counts.
+    """
+    left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
+    return [
+        counted.name
+        for counted in workload.layers
+        # a parameter "weight" of forward()'s own is counted under the name of its module
+        if counted.rows
+        and any(counted.name == name.removesuffix(".weight") or counted.name.startswith(f"{name}.") for name in left)
+    ]
+
+
+def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:
+    """The card with that many times the columns for a weight, so that tiles, energy and area count every slice."""
+    if slices == 1:
+        return card
+    cells = card.array.cells_per_weight
+    array = card.array.model_copy(update={"cells_per_weight": cells.model_copy(update={"value": cells.value * slices})})
+    return card.model_copy(update={"array": array})

@@ -1,0 +1,112 @@
+"""A target brings what it says of the machine: its card, precision, engine, converter bits and slices."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hpml_sim import models
+from hpml_sim.cards import CrossbarCard, load_card
+from hpml_sim.conversion import convert
+from hpml_sim.cost import digital_layers, estimate
+from hpml_sim.counting import workload
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.targets import Analog, Digital, InMemory, PerLayer, Spiking
+
+from .machines import mlp, snn
+
+NETWORK = mlp(300, 200, 10)
+
+
+@pytest.mark.parametrize(
+    ("target", "card", "options"),
+    [
+        (Digital("h200"), "h200", {}),
+        (Digital("h200", precision="bf16"), "h200", {"precision": "bf16"}),
+        (Digital("h200", engine="cuda-graph"), "h200", {"engine": "cuda-graph"}),
+        (Analog("pcm-hermes"), "pcm-hermes", {}),
+        (Analog("pcm-hermes", adc_bits=6), "pcm-hermes", {"output_bits": 6}),
+        (Analog("reram-neurram", dac_bits=4, adc_bits=6), "reram-neurram", {"input_bits": 4, "output_bits": 6}),
+        (InMemory("pcm-hermes", device="ecram"), "pcm-hermes", {}),
+    ],
+)
+def test_a_target_gives_what_its_options_give(target, card, options):
+    assert estimate(NETWORK, target) == estimate(NETWORK, card, **options)
+
+
+def test_a_spiking_target_runs_on_its_card_or_on_the_crossbars_of_its_synapses():
+    spikes = snn(100, 50)
+    assert estimate(spikes, Spiking("loihi")) == estimate(spikes, "loihi")
+    assert estimate(spikes, Spiking("loihi", synapses=Analog("pcm-hermes"))) == estimate(spikes, "pcm-hermes")
+
+
+def test_slices_take_columns_of_their_own():
+    target = Analog("pcm-hermes", levels=16, slices=3)
+    assert estimate(mlp(100, 100), target).mapping["tiles"] == 2  # 300 columns on tiles of 256
+    card = load_card("pcm-hermes")
+    assert isinstance(card, CrossbarCard)
+    assert card.array.cells_per_weight.value == 1  # the card itself stays what it is
+
+
+def test_bits_that_no_figure_follows_are_said_and_the_card_s_are_taken():
+    found = estimate(NETWORK, Analog("pcm-hermes", dac_bits=4))
+    own = estimate(NETWORK, "pcm-hermes")
+    assert found.energy_j == own.energy_j
+    assert found.assumptions == (
+        *own.assumptions,
+        "dac_bits=4 of the target: no figure of card 'pcm-hermes' follows it; energy, time and area are with the "
+        "card's 8",
+    )
+
+
+@pytest.mark.parametrize("option", [{"precision": "bf16"}, {"engine": "torch"}])
+def test_what_a_target_decides_is_not_given_twice(option):
+    with pytest.raises(HpmlError, match=rf"{next(iter(option))}=.*Digital\('h200', ...\) decides it"):
+        estimate(NETWORK, Digital("h200"), **option)
+
+
+def test_other_options_go_with_a_target():
+    assert estimate(NETWORK, Analog("pcm-hermes"), chips=3).mapping["chips"] == 3
+    with pytest.raises(HpmlError, match="mode: not for card 'h200'"):
+        estimate(NETWORK, Digital("h200"), mode="preset")
+
+
+@pytest.mark.parametrize("target", [3, None, {"0": Analog("pcm")}, ["h200"], PerLayer({"0": Analog("pcm")}), Digital])
+def test_what_is_no_target_is_refused_on_one_line(target):
+    with pytest.raises(HpmlError, match=r"estimate: target=.*must be a card's name.*, or a target") as refusal:
+        estimate(NETWORK, target)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch": True}, "batch=True: must be a whole number >= 1"),
+        ({"batch": "3"}, "batch='3': must be a whole number >= 1"),
+        ({"chips": "3"}, "chips='3': must be a whole number >= 1"),
+        ({"chips": 0}, "chips=0"),
+        ({"input_bits": 4.0}, r"input_bits=4\.0"),
+        ({"output_bits": "six"}, "output_bits='six'"),
+        ({"engine": "cudagraph"}, "engine='cudagraph': unknown; did you mean 'cuda-graph'"),
+    ],
+)
+def test_slips_in_options_are_refused_before_anything_is_computed(options, said):
+    with pytest.raises(HpmlError, match=said):
+        estimate(NETWORK, "pcm-hermes", **options)
+
+
+def test_a_layer_that_does_not_exist_gets_the_nearest_name():
+    names = [layer.name for layer in NETWORK.layers]
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{names[0]}'"):
+        estimate(NETWORK, "pcm-hermes", digital_layers=[names[0] + "x"])
+    assert estimate(NETWORK, "pcm-hermes", digital_layers=names[0]).mapping["digital_macs"] == 300 * 200
+
+
+def test_layers_that_conversion_left_digital_are_named_as_the_workload_names_them():
+    model = convert(models.mlp(64, 32, 10), Analog("pcm-hermes"), skip=["3"])
+    counts = workload(model, data=torch.rand(2, 1, 8, 8))
+    (left,) = digital_layers(model, counts)
+    assert left.endswith("3")
+    found = estimate(counts, model.target, digital_layers=[left])
+    assert found.mapping["analog_macs"] == 64 * 32
+    assert found.mapping["digital_macs"] == 32 * 10
