@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpml_sim import load_results
@@ -15,7 +15,7 @@ README = DOCS.parent / "README.md"
 HEAD = "| machine (scope) | 1 s | 1 h | 1 day | 1 year | energy of one inference | latency |\n" + "|---" * 7 + "|"
 
 
-def lines(rows: list[Row]) -> Iterator[str]:
+def lines(rows: Sequence[Row]) -> Iterator[str]:
     """One line a target and batch; measured ones marked."""
     times = sorted({row.time_s for row in rows if row.time_s is not None})
     for target in dict.fromkeys(row.target for row in rows):
@@ -38,7 +38,7 @@ def lines(rows: list[Row]) -> Iterator[str]:
 
 def main(folder: str) -> None:
     """Rewrite the marked part of the README and the two pictures."""
-    rows = load_results(folder).attrs["rows"]
+    rows = load_results(folder).rows
     table = "\n".join([HEAD, *lines(rows)])
     text = README.read_text(encoding="utf-8")
     marked = re.sub(r"(<!-- demo[^>]*-->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)

@@ -59,8 +59,10 @@ class Compiled:
     """A kernel for arguments of certain types.
 
     Attributes:
-        name: with what tells it from its siblings. library: numba's, which makes PTX for any capability.
-        threads: of a block. most_registers: of a thread, where the kernel sets it.
+        name: of the function, with what tells it from the function's other variants.
+        library: numba's, which makes PTX for any capability.
+        threads: threads of a block.
+        max_registers: limit on a thread's registers; None where the kernel sets none.
     """
 
     name: str
@@ -74,7 +76,11 @@ class Assembled:
     """Machine code.
 
     Attributes:
-        registers: of a thread. local_bytes: of its stack and spills. listing: its instructions, where it was asked for.
+        kernel: what was assembled.
+        capability: compute capability of the GPU, "9.0" for instance.
+        registers: registers of a thread.
+        local_bytes: bytes of a thread's stack and spills.
+        listing: the instructions, one a line; empty unless they were wanted.
     """
 
     kernel: Compiled
@@ -111,7 +117,9 @@ class Recorder:
     """Takes the place of `_cuda.launch`: compiles what it is asked to run.
 
     Attributes:
-        compiled: the kernels. code: of their Python functions. label: put behind the names of the next ones.
+        compiled: the kernels, by function and types of the arguments.
+        code: (file, name) of their Python functions.
+        label: put behind the names of the kernels that follow.
     """
 
     def __init__(self) -> None:

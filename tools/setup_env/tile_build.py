@@ -112,9 +112,11 @@ def build_variables(variables: dict[str, str], venv: Path, library: str, include
     """The environment variables of the build.
 
     Args:
-        variables: ours. venv: the environment whose tools and torch are used.
-        library: path of the BLAS. include: folder of its header.
-        jobs: compilers at a time.
+        variables: the environment variables of this process.
+        venv: the environment whose tools and torch are used.
+        library: path of the BLAS.
+        include: folder of its header.
+        jobs: how many compilers run at a time.
     """
     origin = "@loader_path" if library.endswith(".dylib") else r"\$ORIGIN"  # ninja's shell eats one backslash
     settings = {

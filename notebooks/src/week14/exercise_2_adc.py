@@ -287,7 +287,7 @@ assert [round(100 * value) for value in (saved_adc, saved, faster, share)] == [4
 # ## Sources
 #
 # - W. Wan et al., A compute-in-memory chip based on resistive random-access memory, Nature 608, 504 (2022): NeuRRAM; its
-#   components as modelled in T. Andrulis, J. Emer, V. Sze, CiMLoop, ISPASS 2024.
+#   components as modeled in T. Andrulis, J. Emer, V. Sze, CiMLoop, ISPASS 2024.
 # - T. Andrulis, J. Emer, V. Sze, RAELLA, ISCA 2023.
 # - W. R. Bennett, Spectra of quantized signals, Bell System Technical Journal 27, 446 (1948): the error of a quantizer.
 # - Every number of a card with its own source: `hpml-sim cards show reram-neurram`.

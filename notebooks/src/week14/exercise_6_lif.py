@@ -350,7 +350,7 @@ for is_fused, label, style in ((False, "one launch for each step", "-"), (True, 
         color=color,
         label="fused" if is_fused else "snnTorch, step by step",
     )
-left.set(title="H200, modelled from its card", ylabel=f"time for {STEPS} steps (us)")
+left.set(title="H200, modeled from its card", ylabel=f"time for {STEPS} steps (us)")
 right.set(title="this processor, measured", ylabel=f"time for {STEPS} steps (us)")
 for ax in (left, right):
     ax.set(xscale="log", yscale="log", xlabel="neurons")

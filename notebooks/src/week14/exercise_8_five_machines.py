@@ -340,7 +340,7 @@ for k, (name, bandwidth) in enumerate(
     values = [efficiency(0.1, 4 * 25.6e6, p, bandwidth) for p in processes]
     left.plot(processes, values, marker="os^"[k], label=name)
 left.set(xscale="log", xticks=processes, xticklabels=processes, xlabel="processes", ylabel="efficiency", ylim=(0, 1.45))
-left.set_title("ResNet-50, strong scaling, modelled")
+left.set_title("ResNet-50, strong scaling, modeled")
 left.legend(loc="upper right")
 right.bar(["1", "2"], list(measured.values()), color=course.COLORS[:2], width=0.6)
 right.set(xlabel="processes", ylabel="time of 20 steps (s)", title="this machine, measured")
