@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from hpml_sim.analog import calibrate, layers, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
+from hpml_sim.cost import digital_layers
 from hpml_sim.counting import workload
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.experiments.pipeline import digital_layers
 from hpml_sim.targets import Analog
 
 EXACT = {
