@@ -310,7 +310,7 @@ def test_half_made_environment_is_removed(tmp_path, monkeypatch):
 
 def test_make_lists_its_targets(repository):
     done = subprocess.run(["make"], cwd=repository, capture_output=True, text=True, check=True, env=plain_environment())
-    for target in ("demo", "test", "lint", "types", "doctor", "setup", "tiles", "clean"):
+    for target in ("demo", "test", "lint", "types", "layers", "doctor", "setup", "tiles", "clean"):
         assert f"make {target} " in done.stdout
 
 

@@ -24,7 +24,7 @@ print(analog.report.to_string())
 
 # %% [markdown]
 # Hardware-aware training: the layers inject the noise that the chip will have. Then 25 chips are programmed, each with
-# its own errors, and asked at several times; asking never changes them.
+# its own errors, and evaluated at several times; evaluation never changes them.
 
 # %%
 hs.fit(analog, data="digits", epochs=20, lr=5e-3)

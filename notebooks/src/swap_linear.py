@@ -89,8 +89,7 @@ assert digital.mean > 0.93
 # ## One line
 #
 # `convert` returns a new model; yours is untouched. The report has a row for each layer: what it became, on how many
-# tiles, and how much of them it uses, or why it stayed digital. A layer that cannot be mapped is never passed over in
-# silence.
+# tiles, and how much of them it uses, or why it stayed digital.
 
 # %%
 analog = hs.convert(network, "pcm-hermes")
@@ -164,7 +163,7 @@ plt.show()
 # %% [markdown]
 # ## How many bits?
 #
-# The converters are the dearest part of a tile. Which resolution does this network need?
+# The converters take most of a tile's energy. Which resolution does this network need?
 
 # %%
 BITS = (3, 4, 5, 6, 8)

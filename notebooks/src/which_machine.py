@@ -65,7 +65,7 @@ print(f"{data.name}: {len(data.train)} images to train on, {len(data.test)} to t
 # ## The comparison
 #
 # Every machine gets the same trained network, then its own tuning: hardware-aware training for the crossbars, surrogate
-# gradients for the spikes. Crossbars are programmed on 5 chips and asked again after a day.
+# gradients for the spikes. Crossbars are programmed on 5 chips and evaluated again after a day.
 
 # %%
 MACHINES = {
@@ -99,7 +99,7 @@ result.plot()
 # ## Never across scopes
 #
 # The panels do not share an axis. A `core` counts arrays and converters; a `chip` adds memories, links and idle power; a
-# `board` adds more. A crossbar core's nanojoules beside a GPU board's millijoules make a splendid ratio and no statement.
+# `board` adds more. A crossbar core's nanojoules beside a GPU board's millijoules make an impressive ratio that means nothing.
 # The same machine, counted as a tile, as a chip and as a system, differs by a factor of nearly three:
 
 # %%
@@ -137,7 +137,7 @@ print(f"{gpu[1] / gpu['best']:,.0f} times")
 assert gpu[1] / gpu["best"] > 1000
 
 # %% [markdown]
-# The CPU at hand was measured in the same run, and its estimate can be held against it:
+# The CPU at hand was measured in the same run, and its estimate can be compared with it:
 
 # %%
 measured = table[table.measured_latency_s.notna()]
