@@ -1,25 +1,47 @@
-"""Errors that name the argument, the value, what is allowed and the next step."""
+"""Errors that name the argument, the value and what is allowed; and the checks of arguments that raise them."""
 
 from __future__ import annotations
 
 import difflib
+import math
+import numbers
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class HpmlError(ValueError):
-    """A mistake in what the caller asked for. The command line prints it as one line and exits with status 2."""
+    """A mistake in what the caller asked for. The command line prints it as one line and exits with status 2.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> try:
+        ...     hs.load_card("pcm-hermse")
+        ... except hs.HpmlError as error:
+        ...     print(error)
+        unknown card 'pcm-hermse'. Did you mean 'pcm-hermes'? `hpml-sim cards` lists all cards.
+    """
 
 
 class UnknownNameError(HpmlError):
-    """A name that is not in its list; the message offers the nearest one."""
+    """A name that is not in its list; the message offers the nearest one.
+
+    Args:
+        what: what the name stands for, such as "card".
+        value: the name that was given.
+        allowed: the names that exist.
+        hint: a sentence at the end of the message.
+
+    Attributes:
+        suggestion: the nearest name that exists; None where no name is near.
+    """
 
     def __init__(self, what: str, value: str, allowed: Iterable[str], hint: str = ""):
         names = sorted(allowed)
         near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         listing = f" Known: {', '.join(names)}." if not near else ""
-        super().__init__(f"unknown {what} {value!r}.{guess}{listing}{' ' + hint if hint else ''}")
+        super().__init__(f"unknown {what} {shown(value)}.{guess}{listing}{' ' + hint if hint else ''}")
         self.suggestion = near[0] if near else None
 
     def __reduce__(self) -> tuple[type[HpmlError], tuple[str]]:
@@ -62,3 +84,165 @@ def needs(what: str, requirement: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise HpmlError(f"{what} needs a package ({error}); install it with: pip install '{requirement}'") from error
+
+
+def shown(value: object) -> str:
+    """A value on one line, as a person would write it; cut where it is long, its class alone where it is an object.
+
+    Args:
+        value: anything.
+    """
+    plain = isinstance(value, (str, numbers.Number, tuple, list, dict, set, bytes, type(None)))
+    try:
+        text = " ".join(repr(value).split()) if plain else f"<{type(value).__name__}>"
+    except Exception:  # an object in a list may fail to print itself; a whole number may have too many digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def range_text(
+    kind: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> str:
+    """A range in words, such as "a whole number from 2 to 16".
+
+    Args:
+        kind: what lies in it, such as "a whole number".
+        low: smallest value.
+        high: largest value.
+        above: a bound that every value exceeds.
+        below: a bound that no value reaches.
+    """
+    if low is not None and high is not None:
+        return f"{kind} from {_bound(low)} to {_bound(high)}"
+    bounds = [(">=", low), (">", above), ("<=", high), ("<", below)]
+    texts = [f"{sign} {_bound(bound)}" for sign, bound in bounds if bound is not None]
+    return f"{kind} {' and '.join(texts)}".rstrip()
+
+
+def _bound(value: float) -> str:
+    """Powers of two as such: nobody recognizes 9223372036854775808."""
+    if isinstance(value, int) and value > 2**20:
+        return f"2^{value.bit_length() - 1}" if value & (value - 1) == 0 else str(value)
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def check_whole(
+    argument: str, value: object, *, low: int | None = None, high: int | None = None, hint: str = ""
+) -> int:
+    """A whole number that a caller gave, of Python or numpy; a truth value, a text or 3.0 is none.
+
+    Args:
+        argument: its name, which begins the message, such as "fit: epochs".
+        value: what was given.
+        low: smallest value that is allowed.
+        high: largest value that is allowed.
+        hint: the next step, at the end of the message.
+
+    Raises:
+        HpmlError: no whole number, or one out of range.
+
+    Example:
+        >>> check_whole("fit: epochs", 3, low=0)
+        3
+        >>> check_whole("fit: epochs", "3", low=0)
+        Traceback (most recent call last):
+        hpml_sim.errors.HpmlError: fit: epochs='3': must be a whole number >= 0
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        whole = int(value)
+        if (low is None or whole >= low) and (high is None or whole <= high):
+            return whole
+    _refuse(argument, value, range_text("a whole number", low=low, high=high), hint)
+
+
+def check_real(
+    argument: str,
+    value: object,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    hint: str = "",
+) -> float:
+    """A finite number that a caller gave, of Python or numpy; a truth value or a text is none.
+
+    Args:
+        argument: its name, which begins the message, such as "fit: lr".
+        value: what was given.
+        low: smallest value that is allowed.
+        high: largest value that is allowed.
+        above: a bound that the value must exceed.
+        below: a bound that the value must not reach.
+        hint: the next step, at the end of the message.
+
+    Raises:
+        HpmlError: no finite number, or one out of range.
+
+    Example:
+        >>> check_real("fit: lr", 0.1, above=0)
+        0.1
+        >>> check_real("fit: lr", float("inf"), above=0, hint="try 2e-3")
+        Traceback (most recent call last):
+        hpml_sim.errors.HpmlError: fit: lr=inf: must be a finite number > 0; try 2e-3
+    """
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            real = float(value)
+        except OverflowError:  # a whole number beyond the largest float
+            real = math.inf
+        if (
+            math.isfinite(real)
+            and (low is None or real >= low)
+            and (high is None or real <= high)
+            and (above is None or real > above)
+            and (below is None or real < below)
+        ):
+            return real
+    _refuse(argument, value, range_text("a finite number", low=low, high=high, above=above, below=below), hint)
+
+
+def check_switch(argument: str, value: object, *, hint: str = "") -> bool:
+    """True or False, and nothing that merely looks like it.
+
+    Args:
+        argument: its name, which begins the message, such as "fit: show_progress".
+        value: what was given.
+        hint: the next step, at the end of the message.
+
+    Raises:
+        HpmlError: neither of the two.
+    """
+    if isinstance(value, bool):
+        return value
+    _refuse(argument, value, "True or False", hint)
+
+
+def check_choice(argument: str, value: object, allowed: Iterable[str], *, hint: str = "") -> str:
+    """One of some names.
+
+    Args:
+        argument: its name, which begins the message, such as "estimate: phase".
+        value: what was given.
+        allowed: the names.
+        hint: the next step, at the end of the message.
+
+    Raises:
+        HpmlError: no name of the list; the message offers the nearest one.
+    """
+    names = list(allowed)
+    if isinstance(value, str) and value in names:
+        return value
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5) if isinstance(value, str) else []
+    if near:
+        raise HpmlError(f"{argument}={shown(value)}: unknown; did you mean {near[0]!r}?{' ' + hint if hint else ''}")
+    _refuse(argument, value, f"one of {', '.join(map(repr, names))}", hint)
+
+
+def _refuse(argument: str, value: object, allowed: str, hint: str) -> NoReturn:
+    raise HpmlError(f"{argument}={shown(value)}: must be {allowed}{'; ' + hint if hint else ''}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, fields
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -55,9 +56,9 @@ class Analog:
         learn_input_range: after the first 50 batches, train a factor of each layer's calibrated input range by the
             gradient of the loss (a wider range costs resolution, a narrower one clips, at DAC and ADC).
         adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`).
-        read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance, 0 to 1; that
-            of a column grows as the square root of its current (aihwkit's `w_noise` of type PCM_READ; 0.0175 in its
-            presets). It comes on top of the card's noise model, whose read noise is drawn once for each time.
+        read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance, 0 to 1. The
+            noise of a column grows as the square root of its current (aihwkit's `w_noise` of type PCM_READ; 0.0175 in
+            its presets). It comes on top of the card's noise model, whose read noise is drawn once for each time.
         ir_drop: strength of the voltage drop along the columns, 0 to 10: 1 is that of wires of 0.35 ohm from cell to
             cell at the card's largest conductance, 0 none.
         levels: how many conductances a device can be programmed to, 2 to 65536, equally spaced from its smallest to its
@@ -82,6 +83,11 @@ class Analog:
         Traceback (most recent call last):
         hpml_sim.errors.HpmlError: Analog: adcbits: unknown option; did you mean 'adc_bits'?
     """
+
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        option: f"only devices trained in place have it: hs.InMemory(card, device='ecram'{more})"
+        for option, more in {"device": "", "rule": ", rule='tiki-taka'", "device_seed": ", device_seed=1"}.items()
+    }
 
     card: _Crossbar = "pcm-hermes"
     _: KW_ONLY
@@ -127,10 +133,10 @@ class InMemory:
     Attributes:
         card: name of a crossbar card, or the path of one.
         device: kind of the devices; it decides how a pulse moves a weight.
-        rule: how the gradient becomes pulses: "sgd" (stochastic pulse trains), "mixed-precision" (the gradient is summed
-            in digital), "tiki-taka", "tiki-taka-v2", "chopped-tiki-taka-v2", "agad" (a fast array for the gradient, a
-            slow one for the weights). A step of 64 samples through 784-256-128-10 takes 0.03 s with "sgd", up to 0.5 s
-            with "agad" and 1.5 s with "chopped-tiki-taka-v2".
+        rule: how the gradient becomes pulses: "sgd" (stochastic pulse trains), "mixed-precision" (the gradient is
+            summed in digital), "tiki-taka", "tiki-taka-v2", "chopped-tiki-taka-v2", "agad" (a fast array for the
+            gradient, a slow one for the weights). A step of 64 samples through 784-256-128-10 takes 0.03 s with "sgd",
+            up to 0.5 s with "agad" and 1.5 s with "chopped-tiki-taka-v2".
         device_seed: of the differences between those devices, >= 0. Pulses themselves cannot be seeded in aihwkit, so
             no two trainings are alike.
         dac_bits: resolution of the DAC, 2 to 16; None takes the card's.
@@ -151,6 +157,11 @@ class InMemory:
         Traceback (most recent call last):
         hpml_sim.errors.HpmlError: rule='agad': a pcm device only goes up; take rule='sgd' or 'mixed-precision'
     """
+
+    ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (field.name for field in fields(Analog)),
+        "devices that are trained in place do not have it; hs.Analog(...), programmed after training, has",
+    )
 
     card: _Crossbar = "pcm-hermes"
     _: KW_ONLY

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from hpml_sim.cards import BaseCard, load_card
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 
-CardName = str
+CardName = Annotated[str, Field(description="the name of a card, or the path of a TOML file")]
 """Name of a card (`hs.list_cards()`), or the path of a TOML file."""
 _Card = TypeVar("_Card", bound=BaseCard)
 
@@ -26,11 +29,16 @@ def card_named(name: str | Path, kind: type[_Card]) -> _Card:
         CardError: the card's file is not there, or breaks a rule.
         HpmlError: a card of another kind.
     """
-    card = load_card(name)
+    try:
+        card = load_card(name)
+    except OSError as error:  # a name that no file can have
+        raise HpmlError(
+            f"card={shown(str(name))}: {error.strerror}; give a card's name or the path of a TOML file"
+        ) from None
     if not isinstance(card, kind):
         wanted = kind.model_fields["kind"].annotation.__args__[0]  # type: ignore[union-attr]
         raise HpmlError(
-            f"card={str(name)!r}: is of kind {card.kind!r}; take a {wanted} card (`hpml-sim cards` lists them)"
+            f"card={shown(str(name))}: is of kind {card.kind!r}; take a {wanted} card (`hpml-sim cards` lists them)"
         )
     return card
 
@@ -43,9 +51,9 @@ def card_of_kind(kind: type[BaseCard]) -> Callable[[Any], Any]:
     """
 
     def check(name: Any) -> Any:
-        if isinstance(name, (str, Path)):
-            card_named(name, kind)
-            return str(name)
-        return name
+        if not isinstance(name, (str, Path)):
+            raise PydanticCustomError("not_a_card", "must be the name of a card")
+        card_named(name, kind)
+        return str(name)
 
     return check

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import PydanticCustomError
 
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, UnknownNameError, shown
+from hpml_sim.targets.allowed import choices_of, class_at, hint_at, in_words
 
 _Class = TypeVar("_Class")
 _CONFIG = ConfigDict(extra="forbid", validate_default=True)
 
 
 def _plain_number(value: object) -> object:
-    """numpy's numbers as Python's; a truth value is no number, although Python counts with it."""
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
-        raise ValueError("must be a number, not a truth value")
+    """numpy's numbers as Python's; a truth value is no number, although Python and numpy count with it."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise PydanticCustomError("not_a_number", "must be a number")
     if isinstance(value, numbers.Integral):
         return int(value)
-    if isinstance(value, numbers.Real):
+    try:
         return float(value)
-    return value
+    except OverflowError:  # a fraction beyond the largest float
+        return math.inf
 
 
 Whole = Annotated[int, BeforeValidator(_plain_number), Strict()]
@@ -46,19 +50,20 @@ def config_class(cls: type[_Class]) -> type[_Class]:
     """Make a class of annotated fields a frozen, checked configuration.
 
     Args:
-        cls: its annotations are the options; unknown options and values out of range raise `HpmlError`.
+        cls: its annotations are the options; unknown options and values out of range raise `HpmlError`. Its class
+            variable `ELSEWHERE`, where there is one, says of options that it does not have where they are.
     """
     made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
     build = made.__init__
 
     @functools.wraps(build)
-    def __init__(self: Any, *args: Any, **options: Any) -> None:
+    def build_checked(self: Any, *args: Any, **options: Any) -> None:
         try:
             build(self, *args, **options)
         except ValidationError as error:
             raise _as_ours(made, error, cls.__name__) from None
 
-    made.__init__ = __init__
+    made.__init__ = build_checked
     return made
 
 
@@ -84,74 +89,50 @@ def checked(kind: type[_Class], values: Mapping[str, Any] | Any, *, where: str =
 
 def _as_ours(kind: Any, error: ValidationError, where: str) -> HpmlError:
     """One line for all problems; an error of ours that a validator raised stays what it is."""
-    problems = error.errors()
+    problems = error.errors(include_url=False)
     if len(problems) == 1 and isinstance(own := problems[0].get("ctx", {}).get("error"), HpmlError):
+        if where and where != kind.__name__:
+            own.args = (f"{where}: {own}",)  # it stays an UnknownNameError or a CardError
         return own
     lines = list(dict.fromkeys(_readable(kind, problem) for problem in problems))
     return HpmlError(f"{where}: {'; '.join(lines)}" if where else "; ".join(lines))
 
 
 def _readable(kind: Any, problem: Any) -> str:
+    """What is wrong, in our words: pydantic's speak of inputs and of types that nobody wrote."""
+    if isinstance(own := problem.get("ctx", {}).get("error"), HpmlError):
+        return str(own)
     path = [str(part) for part in problem["loc"]]
-    names = [part for part in path if part.isidentifier() and part not in _BRANCHES]
-    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        allowed = [f.name for f in fields(_class_at(kind, path[:-1])) if f.name != "_"]
-        return f"{'.'.join(path)}: unknown option; {_guess(path[-1], allowed)}"
-    if problem["type"] == "unexpected_positional_argument":
-        return f"{problem['input']!r}: only the card is given by position; name the option, as in option={problem['input']!r}"
-    if problem["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f"{'.'.join(names)}: missing; give it{_choices_of(kind, names)}"
-    shown = f"={_short(problem['input'])}"
-    return f"{'.'.join(names)}{shown}: {_message(problem)}" if names else _message(problem)
-
-
-def _message(problem: Any) -> str:
-    if problem["type"] == "literal_error":
-        allowed = [part.strip().strip("'") for part in problem["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"unknown; {_guess(str(problem['input']), allowed)}"
-    if problem["type"] == "tuple_type":
-        return "must be a list"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if message == problem["msg"]:
-        return f"{message[:1].lower()}{message[1:]}"
-    return message if message.startswith("must") else f"must be {message}"
+    hint, names = hint_at(kind, path)
+    name = ".".join(names)
+    what = problem["type"]
+    if path[-1:] == ["[key]"]:
+        return f"{'.'.join(names[:-1])}: {shown(problem['input'])}: each name must be text"
+    if what in ("unexpected_keyword_argument", "extra_forbidden"):
+        owner, given = class_at(kind, path[:-1]), shown(path[-1])[1:-1]
+        advice = getattr(owner, "ELSEWHERE", {}).get(given) or _guess(given, [f.name for f in fields(owner) if f.init])
+        return f"{'.'.join((*names, given))}: unknown option; {advice}"
+    if what == "unexpected_positional_argument":
+        given, first = shown(problem["input"]), fields(kind)[0]
+        rule = "options are given by name" if first.kw_only else f"only {first.name} is given by position"
+        return f"{given}: {rule}; write option={given}"
+    if what == "multiple_argument_values":
+        return f"{name}={shown(problem['input'])}: given twice, by position and by name; give it once"
+    if what in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return f"{name}: missing; give {in_words(hint)}"
+    if what in ("value_error", "assertion_error"):  # of a validator of ours, which says what is allowed
+        message = problem["msg"].partition(", ")[2]
+    elif what == "literal_error" and isinstance(problem["input"], str):
+        message = f"unknown; {_guess(problem['input'], choices_of(hint))}"
+    else:
+        message = f"must be {in_words(hint)}"
+    return f"{name}={shown(problem['input'])}: {message}" if name else f"{shown(problem['input'])}: {message}"
 
 
 def _guess(name: str, allowed: Iterable[str]) -> str:
     known = list(allowed)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-
-
-def _short(value: object) -> str:
-    """A value as people wrote it, cut where it is long."""
-    text = (
-        repr(value)
-        if isinstance(value, (str, int, float, bool, tuple, list, dict, type(None)))
-        else type(value).__name__
-    )
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _class_at(kind: Any, path: list[str]) -> Any:
-    """The configuration class that a path of fields leads to; the outermost one where a field is of several kinds."""
-    for name in path:
-        hint = get_type_hints(kind, include_extras=False).get(name)
-        inner = [part for part in (hint, *get_args(hint)) if is_dataclass(part)]
-        if len(inner) == 1:
-            kind = inner[0]
-    return kind
-
-
-def _choices_of(kind: Any, names: list[str]) -> str:
-    """What a missing option may be, where it is one of a list."""
-    hint = get_type_hints(_class_at(kind, names[:-1]), include_extras=False).get(names[-1]) if names else None
-    choices = [part for part in get_args(hint) if isinstance(part, str)]
-    return f", one of {', '.join(choices)}" if choices else ""
-
-
-_BRANCHES = frozenset({"int", "float", "str", "tuple", "Range", "Analog", "InMemory", "Leaky", "Synaptic", "Adaptive"})
-"""What pydantic adds to the path of a field for the member of a union that it tried."""
 
 
 def one_of(known: Iterable[str], what: str) -> Callable[[object], object]:

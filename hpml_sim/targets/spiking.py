@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, field
-from typing import Annotated, Any, Literal
+from dataclasses import KW_ONLY, field, fields
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from hpml_sim.cards import NeuromorphicCard
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, UnknownNameError, shown
 from hpml_sim.targets.analog import Analog, InMemory
 from hpml_sim.targets.cards import CardName, card_of_kind
-from hpml_sim.targets.checking import Real, Switch, Whole, config_class
+from hpml_sim.targets.checking import Real, Switch, Whole, checked, config_class
 
 SurrogateName = Literal[
     "atan",
@@ -151,14 +151,25 @@ NEURONS: Mapping[str, type[Leaky | Synaptic | Adaptive]] = {
 
 def _neuron(given: Any) -> Any:
     """A name as the neuron with its defaults; a table of a file must name its neuron."""
-    name = given if isinstance(given, str) else given.get("name") if isinstance(given, Mapping) else None
-    if isinstance(given, Mapping) and name is None:
-        raise HpmlError(f"neuron={dict(given)!r}: give its name as well, name = {', '.join(map(repr, NEURONS))}")
-    if name is None:
+    if isinstance(given, tuple(NEURONS.values())):
         return given
+    table = {"name": given} if isinstance(given, str) else given
+    if not isinstance(table, Mapping):
+        kinds = ", ".join(f"hs.spiking.{kind.__name__}(...)" for kind in NEURONS.values())
+        raise HpmlError(f"neuron={shown(given)}: must be one of {', '.join(map(repr, NEURONS))}, or {kinds}")
+    if "name" not in table:
+        raise HpmlError(f"neuron={shown(given)}: give its name as well, one of {', '.join(map(repr, NEURONS))}")
+    name = str(table["name"])
     if name not in NEURONS:
-        raise UnknownNameError("neuron", str(name), NEURONS)
-    return {"name": name} if isinstance(given, str) else given
+        raise UnknownNameError("neuron", name, NEURONS)
+    return checked(NEURONS[name], table, where="neuron")
+
+
+def _synapses(given: Any) -> Any:
+    """A table of a file: only devices that are trained in place have a kind."""
+    if isinstance(given, Mapping):
+        return checked(InMemory if "device" in given else Analog, given, where="synapses")
+    return given
 
 
 @config_class
@@ -194,15 +205,20 @@ class Spiking:
         hpml_sim.errors.UnknownNameError: unknown neuron 'leeky'. Did you mean 'leaky'?
     """
 
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+        f.name: f"the neuron has it: neuron=hs.spiking.{kind.__name__}({f.name}=...)"
+        for kind in (Adaptive, Synaptic, Leaky)
+        for f in fields(kind)
+        if f.name != "name"
+    }
+
     card: Annotated[CardName, BeforeValidator(card_of_kind(NeuromorphicCard))] = "loihi"
     _: KW_ONLY
-    neuron: Annotated[Annotated[Leaky | Synaptic | Adaptive, Field(discriminator="name")], BeforeValidator(_neuron)] = (
-        Leaky()
-    )
+    neuron: Annotated[Leaky | Synaptic | Adaptive, BeforeValidator(_neuron)] = Leaky()
     steps: Annotated[Whole, Field(ge=1)] = 25
     encoder: Literal["rate", "direct", "latency", "population", "frames", "delta"] | None = None
     population: Annotated[Whole, Field(ge=1)] = 1
-    synapses: Analog | InMemory | None = None
+    synapses: Annotated[Analog | InMemory | None, BeforeValidator(_synapses)] = None
     scale_weights: Switch = True
     engine: Literal["fused", "snntorch"] = "fused"
 
