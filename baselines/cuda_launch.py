@@ -68,13 +68,11 @@ def _try_a_kernel() -> None:
     """Compile the smallest kernel and run it: what is missing shows here, not in the middle of a network."""
     from numba import cuda
 
-    from hpml_sim.kernels import _cuda
-
     def write_one(x):
         x[0] = 1
 
     x = torch.zeros(1, dtype=torch.int32, device="cuda")
-    _cuda.launch(cuda.jit(write_one), (1,), (1,), x)
+    launch(cuda.jit(write_one), 1, 1, x)
     if int(x) != 1:
         raise RuntimeError("it ran and wrote nothing")
 
@@ -118,18 +116,17 @@ def ceil_div(a: int, b: int) -> int:
 def launch(kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *arguments: Any) -> None:
     """Put one kernel on torch's current stream; does nothing where there is no block to run.
 
+    How an address gets to the driver stands in `hpml_sim/kernels/common/cuda_launch.py`.
+
     Args:
-        kernel: what `@cuda.jit` made. blocks: the grid, in x, y, z. threads: of one block.
+        kernel: what `@cuda.jit` made.
+        blocks: of the grid, in x, y, z.
+        threads: of one block, in x, y, z.
         arguments: tensors with at least one element each, handed over without a copy, and numbers.
 
     Raises:
         HpmlError: more blocks than a grid can have.
     """
-    grid = (blocks,) if isinstance(blocks, int) else blocks
-    if any(n == 0 for n in grid):
-        return
-    # An empty tensor has no address that a GPU could be given; callers know the result without a kernel.
-    assert all(a.numel() > 0 for a in arguments if isinstance(a, Tensor))
-    from hpml_sim.kernels import _cuda  # here, because it imports numba
+    from hpml_sim.kernels.common import cuda_launch  # here, because it imports numba
 
-    _cuda.launch(kernel, grid, (threads,) if isinstance(threads, int) else threads, *arguments)
+    cuda_launch.launch(kernel, blocks, threads, *arguments)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hpml_sim.baselines.cuda_launch import ceil_div, check_operands, cuda_backend, launch
 from hpml_sim.errors import HpmlError
-from hpml_sim.kernels._cuda import unsigned
+from hpml_sim.kernels.common.cuda_arithmetic import unsigned
 
 cuda: Any = numba.cuda  # Any: the annotations there describe the host's side, not what kernels may write
 

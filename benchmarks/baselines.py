@@ -245,7 +245,7 @@ def layer_cases(batch: int, width: int, device: str) -> Iterator[Case]:
 
 def converter_cases(elements: int, device: str) -> Iterator[Case]:
     """The crossbar's DAC (8 bytes a value) and ADC (8 bytes a reading with noise) against the same in torch."""
-    from hpml_sim.kernels import mvm, mvm_cuda
+    from hpml_sim.kernels.crossbar_product import cuda, reference
 
     height, tiles = (8, 2) if elements < 1 << 20 else (256, 4)
     vectors = elements // (height * tiles)
@@ -261,8 +261,8 @@ def converter_cases(elements: int, device: str) -> Iterator[Case]:
     yield Case(
         "crossbar DAC",
         "torch",
-        lambda: run(mvm_cuda.dac, x, 40.0, 127, codes),
-        lambda: run(mvm._torch_dac, x, 40.0, 127, there_codes),
+        lambda: run(cuda.dac, x, 40.0, 127, codes),
+        lambda: run(reference.dac, x, 40.0, 127, there_codes),
         0.0,
         bytes=8 * x.numel(),
     )
@@ -270,8 +270,8 @@ def converter_cases(elements: int, device: str) -> Iterator[Case]:
     yield Case(
         "crossbar ADC",
         "torch",
-        lambda: run(mvm_cuda.adc, *convert_all, z),
-        lambda: run(mvm._torch_adc, *convert_all, there_z),
+        lambda: run(cuda.adc, *convert_all, z),
+        lambda: run(reference.adc, *convert_all, there_z),
         1e-6,
         bytes=8 * y.numel() + 4 * z.numel(),
     )

@@ -24,7 +24,7 @@ INTENSITY = {
     "crossbar DAC": 4 / 8,  # product, rounding, two clips
     "crossbar ADC": 8 / 8,  # two products and a sum, rounding, two clips, product, sum
 }
-LIF_OPERATIONS, LIF_BYTES = 7, 12  # a neuron and step, forward: `hpml_sim/kernels/lif.py`
+LIF_OPERATIONS, LIF_BYTES = 7, 12  # a neuron and step, forward: `hpml_sim/kernels/lif/cuda.py`
 
 
 def kernels() -> list[Point]:

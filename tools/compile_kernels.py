@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import os
 import re
 import subprocess
@@ -41,7 +42,7 @@ os.environ["NUMBA_ENABLE_CUDASIM"] = "0"  # before numba is first imported
 import torch
 from torch import nn
 
-from hpml_sim.kernels import _cuda
+from hpml_sim.kernels.common import cuda_launch
 
 ROOT = Path(__file__).resolve().parent.parent
 CAPABILITIES = ("8.0", "9.0", "10.0")
@@ -114,7 +115,7 @@ class CompileError(RuntimeError):
 
 
 class Recorder:
-    """Takes the place of `_cuda.launch`: compiles what it is asked to run.
+    """Takes the place of `cuda_launch.launch`: compiles what it is asked to run.
 
     Attributes:
         compiled: the kernels, by function and types of the arguments.
@@ -127,24 +128,26 @@ class Recorder:
         self.code: set[tuple[str, str]] = set()
         self.label = ""
 
-    def launch(self, kernel: Any, blocks: tuple[int, ...], threads: tuple[int, ...], *arguments: Any) -> None:
-        """As `_cuda.launch`, but the arguments' types are all that counts."""
+    def launch(
+        self, kernel: Any, blocks: int | tuple[int, ...], threads: int | tuple[int, ...], *arguments: Any
+    ) -> None:
+        """As `cuda_launch.launch`, but the arguments' types are all that counts."""
         from numba.cuda import compiler as imported
 
         compiler: Any = imported  # type checkers do not see its underscored names
 
-        kinds = tuple([_cuda._flatten(argument, []) for argument in arguments])
+        kinds = tuple([cuda_launch._flatten(argument, []) for argument in arguments])
         if (kernel, kinds) in self.compiled:
             return
         function = kernel.py_func
         name = f"{function.__name__} {self.label}".strip()
         try:
             library, _ = compiler._compile_pyfunc_with_fixup(
-                function, _cuda.signature(kinds), device=False, abi="numba", cc=(9, 0)
+                function, cuda_launch.signature(kinds), device=False, abi="numba", cc=(9, 0)
             )
         except Exception as error:  # whatever numba raises: a type that it cannot find, code that it does not know
             raise CompileError(f"{name}: numba cannot compile it for {kinds}: {error}") from error
-        count = threads[0] * (threads[1] if len(threads) > 1 else 1)
+        count = threads if isinstance(threads, int) else math.prod(threads)
         limit = kernel.targetoptions.get("max_registers")
         self.compiled[kernel, kinds] = Compiled(name, library, count, limit)
         self.code.add((function.__code__.co_filename, function.__name__))
@@ -153,7 +156,7 @@ class Recorder:
 def all_kernels() -> set[tuple[str, str]]:
     """(file, name) of each function under `@cuda.jit` in the package that is a kernel, not a device function."""
     found = set()
-    for path in [*ROOT.glob("hpml_sim/kernels/*.py"), *ROOT.glob("baselines/*.py")]:
+    for path in [*ROOT.glob("hpml_sim/kernels/**/*.py"), *ROOT.glob("baselines/*.py")]:
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef):
                 marks = [ast.unparse(mark) for mark in function.decorator_list]
@@ -170,18 +173,18 @@ def compile_all() -> list[Compiled]:
     """
     from numba.cuda import dispatcher as imported
 
-    from hpml_sim.baselines import cuda_launch
+    from hpml_sim.baselines import cuda_launch as baselines_launch
 
     recorder = Recorder()
-    _cuda.launch = recorder.launch  # before the modules below take it by name
+    cuda_launch.launch = recorder.launch  # before the modules below take it by name
     # numba asks for the device where a kernel calls a function of ours; PTX is made for other capabilities later
     dispatcher: Any = imported
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
     # modules choose their blocks and tiles when they are imported: as on a GPU; tensors are looked for on the CPU
-    cuda_launch.cuda_backend = lambda: "gpu"
+    baselines_launch.cuda_backend = lambda: "gpu"
     from hpml_sim.baselines import cuda_conv, cuda_elementwise, cuda_network, cuda_softmax, cuda_trainer  # noqa: F401
 
-    cuda_launch.cuda_backend = lambda: "simulator"
+    baselines_launch.cuda_backend = lambda: "simulator"
     _baselines(recorder)
     for double in (False, True):
         _converters(recorder, torch.float64 if double else torch.float32)
@@ -225,21 +228,23 @@ def _baselines(recorder: Recorder) -> None:
 
 
 def _converters(recorder: Recorder, dtype: torch.dtype) -> None:
-    from hpml_sim.kernels import mvm_cuda
+    from hpml_sim.kernels.crossbar_product import cuda
 
     kind = str(dtype).removeprefix("torch.")
     x = torch.zeros(1, 8, 2, 16, dtype=dtype)  # groups, vectors, tiles, height
     y, scale, z = x.new_zeros(1, 2, 8, 12), x.new_zeros(1, 2, 12), x.new_zeros(1, 8, 12)
     recorder.label = kind
-    mvm_cuda.dac(x, 1.0, 127, x.new_zeros(1, 2, 8, 16))
+    cuda.dac(x, 1.0, 127, x.new_zeros(1, 2, 8, 16))
     for noisy in (False, True):
         recorder.label = kind + (", noisy" if noisy else "")
-        mvm_cuda.adc(y, y, noisy, 0.1, 1.0, 127, scale, z)
+        cuda.adc(y, y, noisy, 0.1, 1.0, 127, scale, z)
 
 
 def _neurons(recorder: Recorder, dtype: torch.dtype) -> None:
-    from hpml_sim.kernels import lif_cuda, multistep_cuda
-    from hpml_sim.kernels.dynamics import DYNAMICS
+    from hpml_sim.kernels.lif import cuda as lif
+    from hpml_sim.kernels.neurons import DYNAMICS
+    from hpml_sim.kernels.neurons import cuda as multistep
+    from hpml_sim.kernels.surrogates.reference import ATAN, FAST_SIGMOID, OTHER
 
     kind = str(dtype).removeprefix("torch.")
     steps, few, many = 3, 4, 1 << 20
@@ -247,23 +252,23 @@ def _neurons(recorder: Recorder, dtype: torch.dtype) -> None:
     for neurons, size in ((few, "few"), (many, "many")):
         x = one.expand(1, steps, neurons).contiguous()
         recorder.label = f"{kind}, {size} neurons"
-        lif_cuda.forward(x, one, one, "zero", x, x)
-        for surrogate, called in enumerate(("atan", "fast_sigmoid", "other")):
+        lif.forward(x, one, one, "zero", x, x)
+        for surrogate, called in ((ATAN, "atan"), (FAST_SIGMOID, "fast_sigmoid"), (OTHER, "other")):
             for direct in (None, x):
                 recorder.label = f"{kind}, {size} neurons, {called}{'' if direct is None else ', membrane gradient'}"
-                lif_cuda.backward(x, direct, x, one, one, "zero", surrogate, 2.0, x)
+                lif.backward(x, direct, x, one, one, "zero", surrogate, 2.0, x)
     x = one.expand(1, steps, few).contiguous()
     for name, neuron in DYNAMICS.items():
         states = one.expand(len(neuron.states), 1, steps + 1, few).contiguous()
         parameters = one.expand(len(neuron.parameters), few).contiguous()
         later, grads = x.new_zeros(len(neuron.states) + 1, 1, few), x.new_zeros(len(neuron.parameters), 1, few)
         recorder.label = f"{kind}, {name}"
-        multistep_cuda.forward(name, x, states, parameters, x)
+        multistep.forward(name, x, states, parameters, x)
         for divides in (False, True) if neuron.attached else (False,):
             for direct in (None, states[:, :, 1:].contiguous()):
                 ending = (", divides" if divides else "") + ("" if direct is None else ", state gradients")
                 recorder.label = f"{kind}, {name}{ending}"
-                multistep_cuda.backward(name, divides, x, x, direct, states, parameters, later, grads, x)
+                multistep.backward(name, divides, x, x, direct, states, parameters, later, grads, x)
 
 
 # --------------------------------------------------------------------------------- the toolkit's part: machine code

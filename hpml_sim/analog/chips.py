@@ -30,7 +30,7 @@ from hpml_sim.analog.seeds import Purpose, checked_seed, derive
 from hpml_sim.analog.unmapped import UnmappedMatmulGuard
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import HpmlError
-from hpml_sim.kernels._memory import BLOCKS
+from hpml_sim.kernels.common.memory import BLOCKS
 from hpml_sim.units.times import parse_time
 
 FORMAT = 3

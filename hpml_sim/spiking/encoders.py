@@ -48,7 +48,7 @@ class RateEncoder(TimeFolded):
 
     def forward(self, x: Tensor) -> Tensor:
         """(chips x batch, ...) in [0, 1] -> 0 or 1, (chips x steps x batch, ...)."""
-        from hpml_sim.kernels.rate import rate_spikes
+        from hpml_sim.kernels.rate_encoding import rate_spikes
 
         _check_probabilities("rate", x)
         if x.is_meta or x.numel() == 0:

@@ -7,7 +7,7 @@ saturates. With D = round(4096 beta), integers v, x and theta, and R = 1 where v
     zero      v' = trunc(D (1 - R) v / 4096) + x
     none      v' = trunc(D v / 4096) + x
 
-These are the equations of `kernels/lif.py` with each product cut towards zero, so that whatever differs is arithmetic.
+These are the equations of `kernels/lif/` with each product cut towards zero, so that whatever differs is arithmetic.
 
 Sources: M. Davies et al., IEEE Micro 38:82 (2018) (weights of 1 to 9 bits, integer compartments); lava-dl,
 `dynamics/leaky_integrator.py` (the 12-bit decay, cut towards zero).

@@ -1,4 +1,4 @@
-"""snnTorch's other neurons, adaptive ones and Izhikevich's: `kernels/dynamics.py` over all steps, with names."""
+"""snnTorch's other neurons, adaptive ones and Izhikevich's: `kernels/neurons/dynamics/` over all steps, with names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hpml_sim.spiking.neurons import LeakyNeurons, States, decay_of
 
 
 class MultistepNeurons(LeakyNeurons):
-    """Neurons of `kernels/dynamics.py` over all steps; the classes below give their parameters names.
+    """Neurons of `kernels/neurons/dynamics/` over all steps; the classes below give their parameters names.
 
     Folded in time and counted as `LeakyNeurons` are, with its arguments.
     """
@@ -40,8 +40,7 @@ class MultistepNeurons(LeakyNeurons):
 
     def run_states(self, in_time: Tensor, start: States | None = None) -> States:
         """Spikes, then all states in snnTorch's order, the membrane last; each of the shape of `in_time`."""
-        from hpml_sim.kernels.dynamics import DYNAMICS
-        from hpml_sim.kernels.multistep import multistep
+        from hpml_sim.kernels.neurons import DYNAMICS, multistep
 
         membrane, *others = (name for name in DYNAMICS[self.dynamics].states if name != "before")
         order = (*others, membrane)

@@ -17,7 +17,7 @@ States = tuple[Tensor, ...]
 
 
 class LeakyNeurons(TimeFolded):
-    """Leaky integrate-and-fire neurons over all steps: snnTorch's `Leaky`, its equations in `kernels/lif.py`.
+    """Leaky integrate-and-fire neurons over all steps: snnTorch's `Leaky`, its equations in `kernels/lif/`.
 
     (chips x steps x batch, ...) -> spikes of the same shape. Each call starts from membrane potential 0 and keeps
     nothing, so there is no state to reset, copy or mix up; `state.py` continues a sequence where that is wanted.

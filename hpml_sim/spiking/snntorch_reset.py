@@ -12,7 +12,7 @@ from hpml_sim.spiking.snntorch_import import REQUIREMENT, leaky, snntorch
 
 _DRIVE = (1.5, 0.25, 0.25)
 _BETA, _THRESHOLD = 0.5, 1.0
-# Membranes by hand from the equations in kernels/lif.py: 1.5 fires; the reset acts at the next step.
+# Membranes by hand from the equations in kernels/lif/reference.py: 1.5 fires; the reset acts at the next step.
 _EXPECTED = {"subtract": (1.5, 0.0, 0.25), "zero": (1.5, 0.25, 0.375), "none": (1.5, 1.0, 0.75)}
 _SUBTRACT_BETA = (1.5, 0.5, 0.5)  # subtracting before the leak, as a coming version proposes
 _ZERO_DROPS_INPUT = (1.5, 0.0, 0.25)

@@ -10,7 +10,7 @@ from hpml_sim.analog import calibrate, crossbar, program
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
-from hpml_sim.kernels.mvm import spread
+from hpml_sim.kernels.crossbar_product.training import spread
 from hpml_sim.targets import Analog
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate

@@ -385,4 +385,4 @@ plt.show()
 #   111(9), 1016 (2023): the neuron, and snnTorch.
 # - L. Lapicque, Recherches quantitatives sur l'excitation électrique des nerfs traitée comme une polarisation, Journal de
 #   Physiologie et de Pathologie Générale 9, 620 (1907).
-# - The library's own kernels, for reading: `hpml_sim/kernels/lif.py` and `lif_cuda.py`.
+# - The library's own kernels, for reading: `hpml_sim/kernels/lif/cpu.py` and `cuda.py` beside it.

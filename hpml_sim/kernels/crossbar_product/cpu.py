@@ -1,0 +1,93 @@
+"""The converters of a crossbar product in numba on a CPU; the equations stand in `reference.py`.
+
+The inner loops run over numbers that lie one behind the other, write one vector, and hold no branch but selections,
+so that the compiler uses vector instructions (numpy.rint rounds halves to even). Scalars have the data's type, or
+numba would compute in float64. The selections let NaN pass, as torch's clamp does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from torch import Tensor
+
+from hpml_sim.kernels.common.threads import allow_threads
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _dac_vector(x, gain, qmax, g, v, codes):
+    for t in range(x.shape[2]):
+        source, out = x[g, v, t], codes[g, t, v]
+        for i in range(source.size):
+            k = np.rint(source[i] * gain)
+            k = qmax if k > qmax else k
+            out[i] = -qmax if k < -qmax else k
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, g, v, z):
+    out = z[g, v]
+    for j in range(out.size):
+        out[j] = 0
+    for t in range(y.shape[1]):
+        for low in range(0, y.shape[3], out.size):
+            read, drawn = y[g, t, v, low : low + out.size], noise[g, t, v, low : low + out.size]
+            count = scale[g, t, low : low + out.size]
+            if noisy:
+                for j in range(out.size):
+                    k = np.rint(read[j] * gain + drawn[j] * sigma)
+                    k = qmax if k > qmax else k
+                    k = -qmax if k < -qmax else k
+                    out[j] += k * count[j]
+            else:
+                for j in range(out.size):
+                    k = np.rint(read[j] * gain)
+                    k = qmax if k > qmax else k
+                    k = -qmax if k < -qmax else k
+                    out[j] += k * count[j]
+
+
+@njit(cache=True, nogil=True)
+def _dac_serial(x, gain, qmax, codes):
+    for g in range(x.shape[0]):
+        for v in range(x.shape[1]):
+            _dac_vector(x, gain, qmax, g, v, codes)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _dac_parallel(x, gain, qmax, codes):
+    vectors = x.shape[1]
+    for job in prange(x.shape[0] * vectors):
+        g = job // vectors
+        _dac_vector(x, gain, qmax, g, job - g * vectors, codes)
+
+
+@njit(cache=True, nogil=True)
+def _adc_serial(y, noise, noisy, sigma, gain, qmax, scale, z):
+    for g in range(z.shape[0]):
+        for v in range(z.shape[1]):
+            _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, g, v, z)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _adc_parallel(y, noise, noisy, sigma, gain, qmax, scale, z):
+    vectors = z.shape[1]
+    for job in prange(z.shape[0] * vectors):
+        g = job // vectors
+        _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, g, job - g * vectors, z)
+
+
+def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
+    """Fill codes."""
+    array = x.numpy()
+    real = array.dtype.type
+    run = _dac_parallel if allow_threads(x.numel()) > 1 else _dac_serial
+    run(array, real(gain), real(qmax), codes.numpy())
+
+
+def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: int, scale: Tensor, z: Tensor) -> None:
+    """Fill z."""
+    array = y.numpy()
+    real = array.dtype.type
+    run = _adc_parallel if allow_threads(y.numel()) > 1 else _adc_serial
+    run(array, noise.numpy(), noisy, real(sigma), real(gain), real(qmax), scale.numpy(), z.numpy())

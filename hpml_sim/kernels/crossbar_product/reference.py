@@ -1,0 +1,43 @@
+r"""The converters of a crossbar product in torch: the definition.
+
+For each chip and group, with vectors v, row tiles t, slices s, rows i of a tile and columns j:
+
+    c[t,v,i]   = clip(round(x[t,v,i] * dac_gain), -dac_qmax, dac_qmax)
+    y[t,v,sj]  = sum over i of c[t,v,i] * matrix[t,sj,i]
+    k[t,v,sj]  = clip(round(y[t,v,sj] * adc_gain + sigma * normal[t,v,sj]), -adc_qmax, adc_qmax)
+    z[v,j]     = sum over t, then s, of k[t,v,sj] * scale[t,sj]
+
+Every product and sum but those of y is rounded on its own, in the order written (no fused multiply-add; halves round to
+even), so that for equal y the three engines give the same bits. y comes from the BLAS of the device, which chooses its
+own order: there, a result may differ in the last bit, and a code of the ADC by one where y falls between two.
+
+The three implementations (this one, `cpu.py`, `cuda.py`) have the same two functions, on contiguous tensors; a chip's
+groups lie one behind the other:
+
+    dac   fills codes (groups, tiles, vectors, height) from x (groups, vectors, tiles, height)
+    adc   fills z (groups, vectors, cols) from y and noise (groups, tiles, vectors, slices * cols) and scale (groups,
+          tiles, slices * cols); `noisy` says whether noise is read
+
+Source: the forward pass of aihwkit (`rpu_forward_backward_pass.cpp`).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
+    """Fill codes."""
+    codes.copy_((x * gain).round_().clamp_(-qmax, qmax).transpose(1, 2))
+
+
+def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: int, scale: Tensor, z: Tensor) -> None:
+    """Fill z."""
+    k = y * gain
+    if noisy:
+        k += noise * sigma
+    k = k.round_().clamp_(-qmax, qmax) * scale.unsqueeze(-2)
+    z.zero_()
+    for tile in k.unbind(1):
+        for part in tile.split(z.shape[-1], -1):
+            z += part
