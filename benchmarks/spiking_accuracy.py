@@ -44,7 +44,7 @@ FASHION, PCM = "fashion-mnist", "pcm-hermes"
 NETWORKS = {"mlp": "MLP", "average": "CNN, average pooling", "max": "CNN, batch norm, max pooling"}
 
 
-def row(name: str, accuracy: hs.Accuracy, asked: float | None = None, **more: Any) -> Row:
+def row(name: str, accuracy: hs.Score, asked: float | None = None, **more: Any) -> Row:
     percent = 100 * accuracy.mean
     met = None if asked is None else percent >= asked - 1e-9
     figures = {"std": 100 * accuracy.std, "n": accuracy.n, "ci95": [100 * bound for bound in accuracy.ci95]}
@@ -64,7 +64,7 @@ def in_integers(model: nn.Module, data: hs.Data, float_percent: float) -> list[R
 def fashion(seed: int) -> list[Row]:
     data = hs.load_data(FASHION)
     torch.manual_seed(seed)
-    target = hs.Spiking("loihi", steps=25, beta=0.95, encoder="direct")
+    target = hs.Spiking("loihi", steps=25, neuron=hs.spiking.Leaky(beta=0.95), encoder="direct")
     model = hs.convert(hs.models.mlp(784, 1000, 10), target)
     start = time.perf_counter()
     hs.fit(model, data, epochs=5, batch_size=128, lr=1e-3, seed=seed)

@@ -325,7 +325,7 @@ def _counterpart(
         return row("digital", "attention has no spiking counterpart; it runs at every step on what it is given")
     if isinstance(module, (nn.Dropout, *_CHANNEL_DROPOUTS)):
         dropout = TimeFoldedDropout(module.p, channels=isinstance(module, _CHANNEL_DROPOUTS), steps=target.steps)
-        return dropout, LayerReport(name, was, "DropoutInTime", why="one mask a sample for all steps; training only")
+        return dropout, LayerReport(name, was, "TimeFoldedDropout", why="one mask a sample for all steps; training only")
     if isinstance(module, SYNAPSES):
         return row("synapses", crossbar.why if crossbar is not None else "")
     if isinstance(module, BATCH_NORMS):

@@ -19,7 +19,7 @@ from hpml_sim.spiking.folding import BATCH_NORMS, fold_batch_norms
 from hpml_sim.spiking.functions import with_functions_as_modules
 from hpml_sim.spiking.model import MAXIMA, RECTIFIERS, SYNAPSES, SpikingModel, replace_modules
 from hpml_sim.spiking.time_folding import TimeFoldedMaxPool
-from hpml_sim.targets import Spiking
+from hpml_sim.targets import Leaky, Spiking
 
 
 def calibrated(
@@ -45,7 +45,7 @@ def calibrated(
     Args:
         model: a network of layers, batch norms and `nn.ReLU`s that takes (batch, ...); it is not changed.
         data: name or `Data`, whose training inputs are taken, or inputs (n, ...).
-        target: with beta=1 and reset="subtract"; None: Spiking("loihi", steps=64, beta=1.0, encoder="direct").
+        target: with neuron=Leaky(beta=1.0), which resets by subtraction; None: Spiking("loihi", neuron=Leaky(beta=1.0), steps=64, encoder="direct").
         percentile: of each layer's positive activations, in (50, 100]; below 100 a few neurons saturate and the others
             get finer rates.
         initial_membrane: before the first step, as a share of the threshold, in [0, 1].
@@ -56,11 +56,11 @@ def calibrated(
             than ReLU). HpmlError: percentile out of range, or no data.
     """
     if target is None:
-        target = Spiking("loihi", steps=64, beta=1.0, encoder="direct")
-    if target.beta != 1 or target.reset != "subtract" or target.neuron != "leaky":
+        target = Spiking("loihi", neuron=Leaky(beta=1.0), steps=64, encoder="direct")
+    if not isinstance(target.neuron, Leaky) or target.neuron.beta != 1 or target.neuron.reset != "subtract":
         raise ConversionError(
-            f"calibrated: target has neuron={target.neuron!r}, beta={target.beta}, reset={target.reset!r}; a rate "
-            "follows an activation only with neuron='leaky', beta=1.0 and reset='subtract'"
+            f"calibrated: target has neuron={target.neuron!r}; a rate follows an activation only without a leak and "
+            "with reset by subtraction: take neuron=hs.spiking.Leaky(beta=1.0)"
         )
     if not 50 < percentile <= 100:
         raise HpmlError(f"calibrated: percentile={percentile!r} must lie in (50, 100]")
@@ -74,7 +74,7 @@ def calibrated(
         common = dict.fromkeys(scales, max(scales.values()))
         for chosen in (scales, common):
             scaled = copy.deepcopy(original)
-            out = _rescale(scaled, chosen, target.threshold)
+            out = _rescale(scaled, chosen, target.neuron.threshold)
             if torch.allclose(scaled(x) * out, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())):
                 break
         else:
@@ -99,7 +99,7 @@ def calibrated(
     why |= {name: f"{why[name]}; with batch norm {norm!r} folded in" for name, norm in folded.items()}
     why |= dict.fromkeys(folded.values(), "batch norm, folded into the layer before it")
     why |= dict.fromkeys(pools, "of spike counts so far: the busiest input passes")
-    became = dict.fromkeys(pools, "MaxPoolInTime")
+    became = dict.fromkeys(pools, "TimeFoldedMaxPool")
     spiking.layers = tuple(
         replace(row, why=why.get(row.layer, row.why), became=became.get(row.layer, row.became))
         for row in spiking.layers

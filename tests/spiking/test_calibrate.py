@@ -11,7 +11,7 @@ from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.networks import models
 from hpml_sim.spiking import AdaptiveNeurons, LeakyNeurons, SynapticNeurons, TimeFoldedMaxPool, calibrated
-from hpml_sim.targets import Spiking
+from hpml_sim.targets import Adaptive, Leaky, Spiking, Synaptic
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 
@@ -49,7 +49,7 @@ def test_rates_follow_activations_through_a_residual_sum_and_batch_norm():
     x = torch.rand(64, 1, 8, 8)
     for _ in range(30):
         net.train()(x)  # running statistics
-    model = calibrated(net, x, Spiking("loihi", steps=400, beta=1.0, encoder="direct"), percentile=100)
+    model = calibrated(net, x, Spiking("loihi", steps=400, neuron=Leaky(beta=1.0), encoder="direct"), percentile=100)
     rate = model.spikes(x).mean(dim=1)[0]
     want = net.eval()(x).clamp(min=0)
     assert torch.corrcoef(torch.stack([rate.flatten(), want.flatten()]))[0, 1] > 0.97
@@ -74,7 +74,7 @@ def test_batch_norm_and_max_pooling_lose_nothing():
     model = calibrated(net, digits)
     assert evaluate(model, digits).mean >= evaluate(net, digits).mean - 0.01
     report = model.report.set_index("layer")
-    assert report.became["3"] == report.became["5"] == "MaxPoolInTime"
+    assert report.became["3"] == report.became["5"] == "TimeFoldedMaxPool"
     assert "with batch norm '1' folded in" in report.why["0"]
     assert "folded into the layer before it" in report.why["1"]
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
@@ -107,7 +107,7 @@ def test_half_a_threshold_rounds_counts():
 @pytest.mark.parametrize(
     ("net", "arguments", "options", "message"),
     [
-        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4), Spiking("loihi")), {}, "beta=1.0 and reset"),
+        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4), Spiking("loihi")), {}, "Leaky\\(beta=1.0\\)"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"percentile": 10}, "percentile=10 must lie"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"initial_membrane": 2}, "initial_membrane=2"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(0, 4),), {}, "no inputs"),
@@ -126,11 +126,11 @@ def test_what_cannot_be_calibrated_is_named(net, arguments, options, message):
 
 
 @pytest.mark.parametrize(
-    ("options", "kind"),
-    [({"neuron": "synaptic", "reset": "zero"}, SynapticNeurons), ({"neuron": "adaptive"}, AdaptiveNeurons)],
+    ("neuron", "kind"),
+    [(Synaptic(reset="zero", surrogate="SFS"), SynapticNeurons), (Adaptive(surrogate="SFS"), AdaptiveNeurons)],
 )
-def test_other_neurons_through_the_converter(options, kind):
-    model = convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=8, surrogate="SFS", **options))
+def test_other_neurons_through_the_converter(neuron, kind):
+    model = convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=8, neuron=neuron))
     assert type(model.network[2]) is type(model.output) is kind
     assert model.network[2].surrogate.name == "SFS"
     out = model.train()(torch.rand(4, 1, 8, 8))
@@ -139,16 +139,18 @@ def test_other_neurons_through_the_converter(options, kind):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("build", "message"),
     [
-        ({"neuron": "synaptic", "engine": "snntorch"}, "engine='snntorch'.*only neuron='leaky'"),
-        ({"neuron": "adaptive", "reset_delay": False}, "reset_delay=False.*only neuron='leaky'"),
-        ({"neuron": "adaptive", "reset": "zero"}, "resets by subtraction"),
+        (lambda: Spiking("loihi", neuron="synaptic", engine="snntorch"), "engine='snntorch'.*only leaky neurons"),
+        (lambda: Adaptive(reset_delay=False), "reset_delay: unknown option"),
+        (lambda: Adaptive(reset="zero"), "reset: unknown option"),
+        (lambda: Synaptic(reset_delay=False), "reset_delay: unknown option"),
+        (lambda: Spiking("loihi", beta=0.9), "beta: unknown option"),
     ],
 )
-def test_options_that_a_neuron_lacks_are_named(options, message):
-    with pytest.raises(ConversionError, match=message):
-        convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", **options))
+def test_options_that_a_neuron_lacks_are_named(build, message):
+    with pytest.raises(HpmlError, match=message):
+        build()
 
 
 def test_output_population_is_pooled():

@@ -11,7 +11,7 @@ from hpml_sim.counting import workload
 from hpml_sim.errors import UnknownNameError
 from hpml_sim.networks import models
 from hpml_sim.spiking import FusedNetwork, LeakyIntegrators, LeakyNeurons, RecurrentNeurons, calibrated, firing_rates
-from hpml_sim.targets import Spiking
+from hpml_sim.targets import Leaky, Spiking
 
 
 def spikingjellys_count(model: nn.Module, x: torch.Tensor) -> float:
@@ -35,7 +35,7 @@ def test_synaptic_operations_equal_spikingjellys(kind):
         net = nn.Sequential(
             nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10)
         )
-    model = convert(net, Spiking("loihi", steps=6, encoder="rate", beta=0.9))
+    model = convert(net, Spiking("loihi", steps=6, encoder="rate", neuron=Leaky(beta=0.9)))
     with torch.no_grad():
         model.network[-1].weight[:, ::2] = 0
     x = torch.rand(5, 1, 8, 8)
@@ -65,7 +65,7 @@ def test_the_first_layer_once_or_every_step():
 
 
 def test_spikes_updates_and_sparsity_from_fused_layers():
-    model = convert(models.mlp(64, 32, 10), Spiking("loihi", steps=6, encoder="direct", beta=0.9)).eval()
+    model = convert(models.mlp(64, 32, 10), Spiking("loihi", steps=6, encoder="direct", neuron=Leaky(beta=0.9))).eval()
     x = 3 * torch.rand(5, 1, 8, 8)
     counts = workload(model, data=x)
     neurons = [layer for layer in counts.layers if layer.op == "neuron"]
@@ -97,4 +97,4 @@ def test_other_layers_in_time_are_counted():
     pooled = calibrated(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2)), torch.rand(4, 1, 6, 6))
     counts = workload(pooled, data=torch.rand(2, 1, 6, 6))
     assert counts.not_counted == ()
-    assert [layer.op for layer in counts.layers if layer.module == "MaxPoolInTime"] == ["pool"]
+    assert [layer.op for layer in counts.layers if layer.module == "TimeFoldedMaxPool"] == ["pool"]

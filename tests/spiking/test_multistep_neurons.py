@@ -22,9 +22,7 @@ from hpml_sim.spiking import (
     RecurrentNeurons,
     RecurrentSynapticNeurons,
     SynapticNeurons,
-)
-from hpml_sim.spiking import (
-    fusion as fuse,
+    fuse,
 )
 
 WIDTH = 7
@@ -121,7 +119,7 @@ def test_recurrent_convolutions_equal_snntorchs_loop(kind):
 
 
 def test_recurrent_synaptic_at_once_which_snntorch_cannot():
-    """An oracle in numpy, float64, from the equations of `kernels/recurrent.py`."""
+    """An oracle in numpy, float64, from the equations of `kernels/recurrent/reference.py`."""
     torch.manual_seed(1)
     neuron = snn.RSynaptic(0.7, 0.8, linear_features=WIDTH, reset_mechanism="zero", reset_delay=False)
     neuron = neuron.double()

@@ -25,7 +25,7 @@ from hpml_sim.spiking import (
     from_nir,
     to_nir,
 )
-from hpml_sim.targets import Spiking
+from hpml_sim.targets import Leaky, Spiking
 
 
 def network(**options):
@@ -297,7 +297,7 @@ def test_convolutions_and_integrators():
 
 
 def test_a_converted_network():
-    model = convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=12, reset="zero", encoder="direct"))
+    model = convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=12, neuron=Leaky(reset="zero"), encoder="direct"))
     x = model.eval().encoder(torch.rand(4, 1, 8, 8)).unflatten(0, (12, -1))
     report = to_nir(model, x)
     assert report.mismatch == 0

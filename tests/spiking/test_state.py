@@ -33,7 +33,7 @@ from hpml_sim.spiking import (
     reset,
     run_with_state,
 )
-from hpml_sim.targets import Spiking
+from hpml_sim.targets import Leaky, Spiking
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 
@@ -241,7 +241,7 @@ def test_detached_state_cuts_the_gradient():
 def test_a_converted_network_goes_on(encoder):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
-    model = convert(net, Spiking("loihi", steps=12, encoder=encoder, beta=0.9)).eval()
+    model = convert(net, Spiking("loihi", steps=12, encoder=encoder, neuron=Leaky(beta=0.9))).eval()
     x = torch.rand(4, 12, 5, generator=torch.Generator().manual_seed(1))
     want = model.spikes(x)
     model.steps = 6

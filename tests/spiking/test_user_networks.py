@@ -144,7 +144,7 @@ def test_functions_become_modules():
     model = convert(LeNet(), Spiking("loihi", steps=3))
     rows = model.report.set_index("layer")
     assert rows.became[["relu", "relu_1", "relu_2"]].tolist() == ["LeakyNeurons"] * 3
-    assert rows.became[["conv2_drop", "dropout"]].tolist() == ["DropoutInTime"] * 2
+    assert rows.became[["conv2_drop", "dropout"]].tolist() == ["TimeFoldedDropout"] * 2
     kept = [module for module in model.modules() if isinstance(module, (LeakyNeurons, TimeFoldedDropout))]
     assert len(kept) == 6
     assert kept[-1] is model.output
