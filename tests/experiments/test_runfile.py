@@ -58,7 +58,7 @@ ASKED = RunConfig(
             "epochs": 0,
         },
     ),
-    sweep=checked(SweepConfig, {"over": {"steps": {"low": 2, "high": 9}, "beta": [0.5, "default"]}, "draws": 3}),
+    sweep=checked(SweepConfig, {"over": {"steps": {"low": 2, "high": 9}, "neuron.beta": [0.5, "default"]}, "draws": 3}),
     run=ExecutionConfig(jobs=2),
 )
 

@@ -11,7 +11,7 @@ import pytest
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments import execution
-from hpml_sim.experiments.searching import on_front
+from hpml_sim.report.plots.pareto import on_front
 from hpml_sim.results import ResultFile
 
 OWN = Path(__file__).parents[1] / "own_code.py"
@@ -19,8 +19,8 @@ MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
 OVER = {
     "steps": hs.Range(1, 20),
     "model.width": hs.Range(2, 64, log=True),
-    "beta": [0.5, 0.95],
-    "reset": ["subtract", "zero"],
+    "neuron.beta": [0.5, 0.95],
+    "neuron.reset": ["subtract", "zero"],
 }
 SMALL = {"epochs": 1, "finetune_epochs": 1, "jobs": 1}
 
@@ -38,16 +38,16 @@ def test_each_trial_has_its_options_and_objectives(straight):
     table = straight.trials
     assert table["trial"].tolist() == [-1, *range(14)]
     assert table["steps"][1:].between(1, 20).all()
-    assert table["reset"][1:].isin(["subtract", "zero"]).all()
-    assert table.attrs["units"] == {"accuracy_mean": "1", "energy_j": "J"}
+    assert table["neuron.reset"][1:].isin(["subtract", "zero"]).all()
+    assert table.attrs["units"] == {"accuracy_mean": "share", "energy_j": "J"}
     for _, line in table[1:].iterrows():
         row = next(
             r
             for r in straight.comparison.rows
             if r.options.get("steps") == line["steps"]
             and r.options["model.width"] == line["model.width"]
-            and r.options["beta"] == line["beta"]
-            and r.options["reset"] == line["reset"]
+            and r.options["neuron.beta"] == line["neuron.beta"]
+            and r.options["neuron.reset"] == line["neuron.reset"]
         )
         assert line["accuracy_mean"] == row.accuracy.mean
         assert line["energy_j"] == row.estimates[0].energy_j.nominal
