@@ -28,8 +28,7 @@ from hpml_sim.cards import Card, load_card
 from hpml_sim.conversion import convert
 from hpml_sim.cost import estimate
 from hpml_sim.counting import workload
-from hpml_sim.measurement import Measurement, measure_batches
-from hpml_sim.measurement import clocks as measure
+from hpml_sim.measurement import Measurement, measure, measure_batches
 from hpml_sim.measurement.ceilings import Ceilings, measure_ceilings
 from hpml_sim.measurement.ceilings_card import ceilings_card
 from hpml_sim.measurement.machine import machine, versions
@@ -141,7 +140,7 @@ def main() -> int:
     print(f"{ceilings.name}: copy {ceilings.bandwidth.nominal / 1e9:,.1f} GB/s; ", end="")
     print(", ".join(f"{p} {r.nominal / 1e12:,.3f} TOP/s" for p, r in ceilings.rates.items()), end="; ")
     print(f"launch {1e6 * ceilings.launch_s.nominal:.2f} us, call {1e6 * ceilings.call_s.nominal:.2f} us; ", end="")
-    print(f"idle {ceilings.idle_w}, active {ceilings.active_w}, most {ceilings.max_w} W ({ceilings.power_how})")
+    print(f"idle {ceilings.idle_w}, active {ceilings.active_w}, most {ceilings.max_w} W ({ceilings.power_provenance})")
     cards = [measured_card(ceilings)]
     published = given.card or published_card(ceilings.name)
     if published:

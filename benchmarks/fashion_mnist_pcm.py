@@ -45,7 +45,7 @@ def on_card(net: nn.Module, compensation: str, calibration: torch.Tensor) -> hs.
     return model
 
 
-def over_time(model: nn.Module, data: hs.Data, chips: int, seed: int) -> list[hs.Accuracy]:
+def over_time(model: nn.Module, data: hs.Data, chips: int, seed: int) -> list[hs.Score]:
     programmed = hs.program(model, chips=chips, seed=seed)
     return [hs.evaluate(programmed.at(when), data) for when in TIMES]
 
@@ -56,7 +56,7 @@ def allowed(name: str, when: str, mean: float, peer: float) -> bool:
     return abs(mean - peer) <= (3.0 if (name, when) == ("no compensation", "1 year") else 1.5)
 
 
-def plot(rows: dict[str, list[hs.Accuracy]], digital: float, path: Path) -> None:
+def plot(rows: dict[str, list[hs.Score]], digital: float, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -108,7 +108,7 @@ def main() -> int:
     digital = 100 * hs.evaluate(net, data).mean
     calibration = torch.stack([data.train[i][0] for i in range(1000)])
 
-    rows: dict[str, list[hs.Accuracy]] = {}
+    rows: dict[str, list[hs.Score]] = {}
 
     def run(name: str, compensation: str, *, weights: nn.Module | None = None) -> hs.Converted:
         model = on_card(net, compensation, calibration)

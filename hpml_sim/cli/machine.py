@@ -19,7 +19,8 @@ from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement.ceilings import Ceilings
 from hpml_sim.measurement.profiling import Profile, profile
-from hpml_sim.report._format import percent, si
+from hpml_sim.report.wording import percent
+from hpml_sim.units.formatting import si
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -80,7 +80,7 @@ def roofline(
     from hpml_sim.cli import machine as view
     from hpml_sim.errors import HpmlError
     from hpml_sim.measurement.ceilings import measure_ceilings
-    from hpml_sim.report.plots.machine_roofline import plot_roofline
+    from hpml_sim.report.plots import machine_roofline
 
     if write_card is not None and measure is None:
         raise HpmlError("--write-card: nothing was measured to write; give --measure cpu or --measure cuda as well")
@@ -106,6 +106,6 @@ def roofline(
     if out is not None:
         title = "" if model is None else f"{model}, batch {batch:,}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        plot_roofline(roofs, points, title=title).savefig(out, dpi=160)
+        machine_roofline(roofs, points, title=title).savefig(out, dpi=160)
         say(f"Plot: {out}")
     return 0

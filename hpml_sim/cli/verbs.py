@@ -22,15 +22,12 @@ def report(folder: tyro.conf.Positional[Path], out: Path | None = None, json_out
         out: the file to write (default: report.html in the folder).
         json_output: print the path as JSON.
     """
-    from hpml_sim.report.html import write_report
-    from hpml_sim.results import load_results
+    from hpml_sim.experiments.result import load_results
 
-    rows = load_results(folder).attrs["rows"]
-    asked = folder / "run.json"
-    run = json.loads(asked.read_text()) if asked.exists() else None
-    written = write_report(rows, out or folder / "report.html", run=run)
+    result = load_results(folder)
+    written = result.report(out or folder / "report.html")
     if json_output:
-        print(json.dumps({"report": str(written), "rows": len(rows)}))
+        print(json.dumps({"report": str(written), "rows": len(result.rows)}))
     else:
         say(str(written))
     return 0

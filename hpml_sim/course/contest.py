@@ -23,14 +23,14 @@ import torch
 
 from hpml_sim.analog import program
 from hpml_sim.conversion import Converted
-from hpml_sim.cost import estimate
+from hpml_sim.cost import digital_layers, estimate
 from hpml_sim.counting import workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES, digital_layers
+from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES
 from hpml_sim.targets import Analog
-from hpml_sim.training.evaluation import Accuracy, evaluate
+from hpml_sim.training import Score, evaluate
 from hpml_sim.units.bands import Band
 
 BUDGET_J = 5e-9
@@ -41,17 +41,20 @@ FREE = {"card", "compensation", "training_noise", "weight_clip", "input_percenti
 
 
 @dataclass(frozen=True)
-class Score:
+class Standing:
     """What an entry reached.
 
     Attributes:
-        name: of the entry. card: it runs on. accuracy: over the chips. energy_j: of one inference, low, nominal, high.
+        name: of the entry.
+        card: name of the card that it runs on.
+        accuracy: over the chips.
+        energy_j: joules of one inference.
         broken: the rules that it breaks, one sentence each; empty for an entry that counts.
     """
 
     name: str
     card: str
-    accuracy: Accuracy
+    accuracy: Score
     energy_j: Band
     broken: tuple[str, ...]
 
@@ -65,7 +68,7 @@ class Score:
 
 def score(
     model: Converted, name: str = "entry", *, data: str | Data = "digits", budget_j: float = BUDGET_J, seed: int = 0
-) -> Score:
+) -> Standing:
     """Measure an entry against the rules.
 
     Args:
@@ -102,10 +105,10 @@ def score(
     if changed:
         broken.append(f"{', '.join(changed)} differ from the card's, for which the energy is")
     accuracy = evaluate(program(model, chips=CHIPS, seed=seed).at(TIME), task)
-    return Score(name, str(target.card), accuracy, cost.energy_j, tuple(broken))
+    return Standing(name, str(target.card), accuracy, cost.energy_j, tuple(broken))
 
 
-def ranking(scores: list[Score]) -> list[Score]:
+def ranking(scores: list[Standing]) -> list[Standing]:
     """Entries that count, best accuracy first, less energy first among equals; then those that do not."""
     return sorted(scores, key=lambda s: (bool(s.broken), -s.accuracy.mean, s.energy_j.nominal))
 

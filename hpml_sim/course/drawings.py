@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.report.plots import COLORS, INK, PAPER
+from hpml_sim.report.plots.theme import COLORS, INK, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

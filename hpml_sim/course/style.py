@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from hpml_sim.report.plots import COLORS, GRID, INK
+from hpml_sim.report.plots.theme import COLORS, GRID, INK
 
 __all__ = ["COLORS", "start"]
 

@@ -203,7 +203,7 @@ def finished(asked: RunConfig, comparison: Comparison, folder: RunFolder | None)
         HpmlError: the disk is full, or MLflow does not take it; the rows are safe.
     """
     if folder is not None:
-        _log.info("%d rows of run %s are complete", len(comparison.rows), comparison.plan.hash)
+        _log.info("%d rows of run %s are complete", len(comparison.rows), comparison.hash)
         folder.write("table.csv", comparison.table().to_csv(index=False))
         comparison.report(folder.path / "report.html")
     if asked.run.mlflow is not None:

@@ -20,7 +20,7 @@ from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.conversion import Converted, convert
-from hpml_sim.cost import Estimate, estimate, followed_bits
+from hpml_sim.cost import Estimate, digital_layers, estimate, followed_bits
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
@@ -28,10 +28,11 @@ from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
 from hpml_sim.experiments.plan import Plan, Point, configuration, resolve_model
 from hpml_sim.measurement import Measurement, measure_in_own_process
 from hpml_sim.measurement.machine import machine, versions
-from hpml_sim.results import AccuracyRow, CardInfo, EstimateRow, MeasurementRow, Row
+from hpml_sim.results import CardInfo, Row, first_fault
 from hpml_sim.targets import Analog, Digital, Spiking, Target, analog_part, in_memory
 from hpml_sim.training import fit
-from hpml_sim.training.evaluation import Accuracy, evaluate
+from hpml_sim.training.evaluation import evaluate
+from hpml_sim.training.score import Score
 from hpml_sim.units.times import format_time
 
 _log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def _row(
     seed: int,
     time_s: float | None,
     *,
-    accuracy: Accuracy | None = None,
+    accuracy: Score | None = None,
     estimates: Sequence[Estimate] = (),
     measurements: Sequence[Measurement] = (),
     layers: Sequence[dict[str, Any]] = (),
@@ -149,10 +150,10 @@ def _row(
             card=CardInfo(name=card.name, title=card.title, kind=card.kind, version=card.version, scope=card.scope),
             seed=seed,
             time_s=time_s,
-            accuracy=None if accuracy is None else _accuracy_row(accuracy),
+            accuracy=accuracy,
             accuracy_model=_simulated(point.target),
-            estimates=[_estimate_row(e) for e in estimates],
-            measurements=[_measurement_row(m) for m in measurements],
+            estimates=list(estimates),
+            measurements=list(measurements),
             layers=list(layers),
             notes=list(notes),
             versions=versions(),
@@ -160,14 +161,15 @@ def _row(
         )
     except ValidationError as error:  # a figure that is NaN or out of order: better no row than that one
         raise HpmlError(
-            f"{point.label}, seed {seed}, time {time_s}: a figure makes no sense and is not written down: {error}; the "
-            "rows before it are safe. Leave this machine out, or report it with what `hpml-sim doctor` prints"
+            f"{point.label}, seed {seed}, time {time_s}: a figure makes no sense and is not written down: "
+            f"{first_fault(error)}; the rows before it are safe. Leave this machine out, or report it with what "
+            "`hpml-sim doctor` prints"
         ) from error
 
 
 def _accuracies(
     plan: Plan, model: Converted, task: Data, seed: int, times: Sequence[float | None]
-) -> Iterator[tuple[float | None, Accuracy | None, list[str]]]:
+) -> Iterator[tuple[float | None, Score | None, list[str]]]:
     """First pass: (time, accuracy or None, notes). The chips of one time are gone before those of the next are made."""
     chips = program(model, chips=plan.chips, seed=seed) if has_analog_layers(model) else None
     for time_s in times:
@@ -190,7 +192,7 @@ def _simulated(target: Target) -> str:
     if isinstance(target, Digital):
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
     if isinstance(target, Spiking):
-        words.append(f"{target.neuron} spiking neurons in floating point, with the equations of hpml_sim/kernels")
+        words.append(f"{target.neuron.name} spiking neurons in floating point, with the equations of hpml_sim/kernels")
     if (analog := analog_part(target)) is not None and analog.device is not None:
         words.append(f"{analog.device} devices trained in memory by aihwkit's model of them; {IN_MEMORY_NOTE}")
     elif analog is not None:
@@ -213,36 +215,9 @@ def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estim
 
 def _estimated(target: Target, model: Converted, counts: Workload) -> list[Estimate]:
     if isinstance(target, Digital):
-        return [
-            estimate(counts, target.card, batch=batch, precision=target.precision, engine=target.engine)
-            for batch in (1, "best")
-        ]
-    analog = analog_part(target)
-    if analog is None:
-        return [estimate(counts, target.card)]
-    card = _with_slices(_crossbar(analog), analog.slices)
-    into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
-    digital = digital_layers(model, counts)
-    return [estimate(counts, card, digital_layers=digital, input_bits=into, output_bits=out)]
-
-
-def digital_layers(model: Converted, counts: Workload) -> list[str]:
-    """Layers with weights that lie on no crossbar, by their names in the counts."""
-    left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
-    return [
-        counted.name
-        for counted in counts.layers
-        # a parameter "weight" of forward()'s own is counted under the name of its module
-        if counted.rows
-        and any(counted.name == name.removesuffix(".weight") or counted.name.startswith(f"{name}.") for name in left)
-    ]
-
-
-def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:
-    """The card with that many times the columns for a weight, so that tiles, energy and area count every slice."""
-    cells = card.array.cells_per_weight
-    array = card.array.model_copy(update={"cells_per_weight": cells.model_copy(update={"value": cells.value * slices})})
-    return card.model_copy(update={"array": array})
+        return [estimate(counts, target, batch=batch) for batch in (1, "best")]
+    digital = () if analog_part(target) is None else digital_layers(model, counts)
+    return [estimate(counts, target, digital_layers=digital)]
 
 
 def _mode_notes(target: Target) -> list[str]:
@@ -295,21 +270,3 @@ def _crossbar(analog: Analog) -> CrossbarCard:
     card = load_card(analog.card)
     assert isinstance(card, CrossbarCard)  # as_target checked it
     return card
-
-
-# -------------------------------------------------------------------------------------------------- rows from figures
-
-
-def _accuracy_row(a: Accuracy) -> AccuracyRow:
-    over = "chips" if a.n > 1 else "test samples"
-    return AccuracyRow(values=list(a.values), mean=a.mean, std=a.std, n=a.n, samples=a.samples, ci95=a.ci95, over=over)
-
-
-def _estimate_row(e: Estimate) -> EstimateRow:
-    fields = {name: value for name, value in asdict(e).items() if name in EstimateRow.model_fields}
-    return EstimateRow.model_validate({**fields, "provenance": e.provenance})
-
-
-def _measurement_row(m: Measurement) -> MeasurementRow:
-    fields = {name: value for name, value in asdict(m).items() if name in MeasurementRow.model_fields}
-    return MeasurementRow.model_validate(fields)

@@ -26,9 +26,12 @@ from hpml_sim.experiments.pipeline import Work
 from hpml_sim.experiments.plan import Point, check_over, with_options
 from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.run_folder import RunFolder
+from hpml_sim.report.plots.pareto import draw_trials, on_front
 from hpml_sim.results import Row, cut_torn_end
 from hpml_sim.targets import Target
 from hpml_sim.training.progress import progress
+from hpml_sim.training.score import SHARE
+from hpml_sim.units.display import html_table, text_table
 
 if TYPE_CHECKING:
     import optuna
@@ -38,11 +41,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _COLUMNS: Mapping[Objective, str] = {"accuracy": "accuracy_mean", "energy": "energy_j", "latency": "latency_s"}
+_MAX_LINES = 10
+"""Lines of the front that a terminal shows."""
 STARTUP_TRIALS = 10
 """Random trials before the sampler models the others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """What a search found.
 
@@ -50,7 +55,8 @@ class SearchResult:
         trials: one row a trial, in their order, after the configuration as it was given (trial -1): the options, the
             objectives (accuracy as a share, joules, seconds), and `on_front`, whether no other row is at least as good
             in every objective and better in one. `attrs["units"]` has the units.
-        comparison: every row behind it.
+        objectives: what was searched for, in the order asked for.
+        comparison: every row behind the trials.
     """
 
     trials: pd.DataFrame
@@ -66,10 +72,36 @@ class SearchResult:
         return front.sort_values(_COLUMNS[first], ascending=first != "accuracy").reset_index(drop=True)
 
     def plot(self) -> Figure:
-        """All trials in the plane of the first two objectives, and the front among them."""
-        from hpml_sim.report.plots.pareto import draw_front
+        """All trials in the plane of the first two objectives, with their front; a notebook shows it as a picture."""
+        return draw_trials(self.trials, [_COLUMNS[name] for name in self.objectives])
 
-        return draw_front(self.trials, [_COLUMNS[name] for name in self.objectives])
+    def __repr__(self) -> str:
+        front = self.front
+        note = f"front of {len(front)}: .front; every trial: .trials; .plot(); rows: .comparison"
+        return text_table(*self._lines(front, _MAX_LINES), title=self._title(), note=note)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the front."""
+        front = self.front
+        columns, lines = self._lines(front, len(front))
+        return html_table(f"{self._title()}; the front", lines, columns=columns, note=".trials .plot() .comparison")
+
+    def _title(self) -> str:
+        tried = int((self.trials["trial"] >= 0).sum())
+        return f"Search of {tried} trial{'s'[: tried != 1]} for {', '.join(self.objectives)}"
+
+    def _lines(self, front: pd.DataFrame, most: int) -> tuple[list[str], list[list[object]]]:
+        shown = front.drop(columns="on_front").head(most)
+        units = self.trials.attrs["units"]
+        heads = [f"{name} ({units[name]})" if name in units else str(name) for name in shown.columns]
+        return heads, [[_plain(value) for value in line] for line in shown.itertuples(index=False)]
+
+
+def _plain(value: Any) -> object:
+    """A value of the table as people read it: an option that was left as it is has none."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def search(
@@ -271,21 +303,13 @@ class _Trials:
         table["on_front"] = on_front(table[columns].to_numpy(float), [c == "accuracy_mean" for c in columns])
         table.attrs["units"] = {
             column: unit
-            for column, unit in {"accuracy_mean": "1", "energy_j": "J", "latency_s": "s"}.items()
+            for column, unit in {"accuracy_mean": SHARE, "energy_j": "J", "latency_s": "s"}.items()
             if column in columns
         }
         labels = list(dict.fromkeys(point.label for point in points.values()))
         rows = in_order((row for label in labels for row in self.rows[label]), labels)
         folder = None if self.folder is None else self.folder.path
         return SearchResult(table, self.wanted.objectives, Comparison(rows, self.work.plan, folder))
-
-
-def on_front(values: np.ndarray, larger_is_better: Sequence[bool]) -> np.ndarray:
-    """Which rows of (n, objectives) no other row dominates: at least as good in every objective, better in one."""
-    costs = np.where(np.asarray(larger_is_better), -values, values)
-    no_worse = (costs[:, None] <= costs[None]).all(-1)
-    better = (costs[:, None] < costs[None]).any(-1)
-    return np.logical_not(np.any(no_worse & better, axis=0))
 
 
 def _suggested(trial: optuna.Trial, name: str, choices: Choices) -> Any:

@@ -63,7 +63,8 @@ def log_run(where: str, comparison: Comparison) -> int:
 
 
 def _log_rows(client: MlflowClient, comparison: Comparison, artifacts: str | None) -> int:
-    plan = comparison.plan
+    if (plan := comparison.plan) is None:
+        raise HpmlError("mlflow: these rows lie without the run.json of their run; give the folder that holds both")
     known = client.get_experiment_by_name(EXPERIMENT)
     experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
     runs = _all_runs(client, experiment, f"tags.`{_RUN}` = '{plan.hash}'")

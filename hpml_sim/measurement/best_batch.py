@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hpml_sim.cost.digital import SATURATED
 from hpml_sim.errors import HpmlError
-from hpml_sim.measurement.clocks import Measurement, measure
+from hpml_sim.measurement.measuring import measure
+from hpml_sim.measurement.result import Measurement
 
 BATCHES = tuple(4**k for k in range(9))
 """1 to 65,536."""
@@ -22,7 +23,8 @@ class BatchSweep:
     """Measurements at growing batches.
 
     Attributes:
-        measurements: in the order of the batches, batch 1 first. stopped: why no larger batch was tried.
+        measurements: in the order of the batches, batch 1 first.
+        stopped: why no larger batch was tried.
     """
 
     measurements: tuple[Measurement, ...]
@@ -52,11 +54,16 @@ def measure_batches(
     """Measure a model at growing batches, until it is no longer worth it.
 
     Args:
-        model: (batch, *shape) -> anything. sample: (*shape), one input, on the device to be measured; a batch is that
-            many noisy copies of it (equal ones could hit caches that real data would miss).
+        model: (batch, *shape) -> anything.
+        sample: (*shape), one input, on the device to be measured; a batch is that many noisy copies of it (equal ones
+            could hit caches that real data would miss).
         batches: in growing order, the first one 1.
-        min_window_s, windows: of each measurement.
-        most_call_s: no larger batch is tried once a call takes this long.
+        min_window_s: least length of a window of each measurement, seconds.
+        windows: how many windows each measurement has.
+        max_call_s: no larger batch is tried once a call takes this many seconds.
+
+    Returns:
+        The measurements, and why no larger batch was tried.
 
     Raises:
         HpmlError: batches that do not begin with 1 or do not grow.

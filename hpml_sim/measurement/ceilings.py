@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from hpml_sim.cards import Precision
 from hpml_sim.errors import HpmlError
-from hpml_sim.measurement import measure
 from hpml_sim.measurement.machine import cpu_name
+from hpml_sim.measurement.measuring import measure
 from hpml_sim.measurement.power import Meter, meter_for
 from hpml_sim.units.bands import Band
+from hpml_sim.units.display import html_table, plain_lines
+from hpml_sim.units.formatting import si, si_band
 
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -27,8 +29,9 @@ class Size:
     """How large the measured copy and product are, and how long each is repeated.
 
     Attributes:
-        copy_bytes: of one of the two tensors of the copy; several times the last cache. side: of the square matrices.
-        window_s: repeats of one figure last at least so long.
+        copy_bytes: of one of the two tensors of the copy; several times the last cache.
+        side: of the square matrices.
+        window_s: repeats of one figure last at least so long, seconds.
     """
 
     copy_bytes: int
@@ -37,30 +40,35 @@ class Size:
 
 
 CPU_SIZE, GPU_SIZE = Size(1 << 25, 384), Size(1 << 31, 8192)
-"""The calls on a CPU take some milliseconds: where others use the cores, few of them are then interrupted."""
+"""The calls on a CPU take some milliseconds: where other programs use the cores, few of the calls are interrupted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ceilings:
-    """What was measured.
+    """What a processor reaches at most, as measured; `measure_ceilings` gives it.
 
-    A ceiling is what can be reached: of bandwidth and rates the nominal value is that of the fastest tenth of the
-    repeats, the low one their median, so that others on the machine do not lower the roof. Of launches and calls they
-    are 10th percentile, median and 90th.
+    Of bandwidth and rates the nominal value is that of the fastest tenth of the repeats, the low one their median, so
+    that other programs on the machine do not lower the roof. Of launches and calls the band is the 10th percentile, the
+    median and the 90th.
 
     Attributes:
-        device: "cpu" or "cuda". name: of the processor or GPU. cores: threads torch uses on a CPU, else None.
+        device: "cpu" or "cuda".
+        name: of the processor or GPU.
+        cores: threads that torch uses on a CPU; None on a GPU.
         bandwidth: bytes a second of a large copy into new memory, read and written.
         rates: operations a second of a large square product, by precision (a MAC is two).
         convolution: share of the fp32 product's rate that a 3 x 3 convolution reaches: on a GPU of 64 channels, as in a
             ResNet; on a CPU, which runs small networks, of 16.
-        launch_s: what one more operator costs in an eager network. call_s: what a forward call costs besides.
-        memory_bytes, cache_bytes: of the device; its last-level cache (None: unknown).
+        launch_s: seconds that one more operator takes in an eager network.
+        call_s: seconds that a forward call takes besides its operators.
+        memory_bytes: of the device.
+        cache_bytes: of its last-level cache; None where it is unknown.
         cache_bandwidth: bytes a second of a sum over an eighth of that cache; None on a GPU, where launches hide it.
-        idle_w: watts while nothing runs. active_w: watts above that while operators too small to count keep coming.
-        most_w: the board's limit, or what a large product draws. byte_j: joules that a byte of the copy took above
-            idle and active. None without a power meter.
-        power_how: "measured:<meter>", or why there is none.
+        idle_w: watts while nothing runs; None without a power meter.
+        active_w: watts above that while operators too small to count keep coming; None without a power meter.
+        max_w: watts: the board's limit, or what a large product draws; None without a power meter.
+        byte_j: joules that a byte of the copy took above idle and active; None without a power meter.
+        power_provenance: "measured:<meter>", or why there is no power.
     """
 
     device: str
@@ -78,7 +86,28 @@ class Ceilings:
     active_w: float | None
     max_w: float | None
     byte_j: float | None
-    power_how: str
+    power_provenance: str
+
+    def __repr__(self) -> str:
+        return plain_lines(self._title(), self._lines())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return html_table(self._title(), self._lines())
+
+    def _title(self) -> str:
+        return f"Ceilings of {self.name}" + ("" if self.cores is None else f", {self.cores} threads")
+
+    def _lines(self) -> list[tuple[str, str]]:
+        rates = [(f"product, {precision}", si_band(rate, "op/s")) for precision, rate in self.rates.items()]
+        power = self.power_provenance if self.idle_w is None else f"{self.idle_w:.3g} W idle ({self.power_provenance})"
+        return [
+            ("memory", f"{si_band(self.bandwidth, 'B/s')}, {si(self.memory_bytes, 'B')}"),
+            *rates,
+            ("convolution", f"{si_band(self.convolution, '')} of the fp32 product"),
+            ("launch", f"{si_band(self.launch_s, 's')} an operator, {si_band(self.call_s, 's')} a call"),
+            ("power", power),
+        ]
 
 
 def measure_ceilings(
@@ -86,7 +115,7 @@ def measure_ceilings(
 ) -> Ceilings:
     """Measure the ceilings of a device: a few seconds on a GPU, about ten on a CPU.
 
-    Run it while nothing else does: what others take of a memory bus or a power budget is missing here.
+    Run it while nothing else runs: what other programs take of a memory bus or a power budget is missing here.
 
     Args:
         device: "cpu" or "cuda".
@@ -134,7 +163,7 @@ def measure_ceilings(
         active_w=active_w,
         max_w=max_w,
         byte_j=byte_j,
-        power_how=reason or f"measured:{meter.name}",
+        power_provenance=reason or f"measured:{meter.name}",
     )
 
 
@@ -265,12 +294,12 @@ def _max_w(device: torch.device, meter: Meter, size: Size) -> float:
 def _byte_j(device: torch.device, meter: Meter, size: Size, without_w: float) -> float:
     source = torch.rand(size.copy_bytes // 4, device=device)
     target, wait = torch.zeros_like(source), _wait(device)
-    clone, start, before = 0, time.perf_counter(), meter.energy_j()
+    moved, start, before = 0, time.perf_counter(), meter.energy_j()
     while time.perf_counter() - start < 4 * size.window_s:
         target.copy_(source)
         wait()
-        clone += 2 * size.copy_bytes
-    return max(0.0, (meter.energy_j() - before - without_w * (time.perf_counter() - start)) / clone)
+        moved += 2 * size.copy_bytes
+    return max(0.0, (meter.energy_j() - before - without_w * (time.perf_counter() - start)) / moved)
 
 
 # --------------------------------------------------------------------------------------------------------------- memory

@@ -93,23 +93,29 @@ def _quantity(name: str, band: Band, unit: str, note: str, status: str = "measur
 
 
 def _power_limits(ceilings: Ceilings) -> list[str]:
-    return [] if ceilings.idle_w is not None else [f"Power was not measured ({ceilings.power_how}); it is scaled."]
+    if ceilings.idle_w is not None:
+        return []
+    return [f"Power was not measured ({ceilings.power_provenance}); it is scaled."]
 
 
 def _power(ceilings: Ceilings) -> list[str]:
+    told = ceilings.power_provenance
     if ceilings.idle_w is not None and ceilings.active_w is not None and ceilings.max_w is not None:
         most = "the board's limit" if ceilings.device == "cuda" else "a large product on all threads"
         return [
-            *_quantity("power_max", _exactly(ceilings.max_w), "W", f"{ceilings.power_how}: {most}"),
-            *_quantity("power_idle", _exactly(ceilings.idle_w), "W", f"{ceilings.power_how}: nothing runs"),
-            *_quantity("power_active", _exactly(ceilings.active_w), "W", f"{ceilings.power_how}: small operators only"),
+            *_quantity("power_max", _exactly(ceilings.max_w), "W", f"{told}: {most}"),
+            *_quantity("power_idle", _exactly(ceilings.idle_w), "W", f"{told}: nothing runs"),
+            *_quantity("power_active", _exactly(ceilings.active_w), "W", f"{told}: small operators only"),
             *_quantity(
-                "energy_per_byte", _exactly((ceilings.byte_j or 0.0) * 1e12), "pJ/B", f"{ceilings.power_how}: copy"
+                "energy_per_byte",
+                _exactly((ceilings.byte_j or 0.0) * 1e12),
+                "pJ/B",
+                f"{told}: copy",
             ),
         ]
     if ceilings.device == "cuda":
         raise HpmlError(
-            f"a card of {ceilings.name} needs its power, and no meter could be read: {ceilings.power_how}. Take the "
+            f"a card of {ceilings.name} needs its power, and no meter could be read: {told}. Take the "
             "card of this GPU (`hpml-sim cards`), or allow NVML"
         )
     card = load_card("cpu")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement.machine import cpu_name
 from hpml_sim.measurement.power import Meter, meter_for
+from hpml_sim.measurement.result import Measurement, Window
 
 POWER_WINDOW_S, CLOCK_WINDOW_S = 2.0, 0.7
 """Least length of a window: with a power meter, which refreshes about ten times a second, and with the clock alone.
@@ -23,50 +23,19 @@ _LONGEST_TICK_S = 0.5
 """A counter that has not moved for so long is not waited for."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """One stretch of calls in a row: seconds, calls, and joules that the meter counted (None without one)."""
+def check_windows(example: Tensor, min_window_s: float | None, windows: int) -> None:
+    """Refuse what cannot be timed: an empty `example`, no `windows`, or a `min_window_s` that is not positive.
 
-    seconds: float
-    calls: int
-    joules: float | None
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What the clock and the power meter said.
-
-    Attributes:
-        device: the processor or GPU that ran. batch: samples a call.
-        latency_s: median seconds a call; latency_p10_s, latency_p90_s: its spread.
-        throughput_hz: samples a second at the median latency (a mean would follow whatever else the machine does).
-        calls: timed calls. samples_s: every one of them, in order.
-        energy_j: joules a sample, idle power included, median of the windows; None where there is no meter.
-        energy_how: "measured:<meter>", or None. energy_reason: why there is no energy.
-        idle_power_w: watts while this process did nothing, measured just before; None without a meter.
-        energy_without_idle_j: joules a sample above that; None without a meter.
-        windows: what each window gave. window_s: their length together.
+    Raises:
+        HpmlError: one of these.
     """
-
-    device: str
-    batch: int
-    latency_s: float
-    latency_p10_s: float
-    latency_p90_s: float
-    throughput_hz: float
-    calls: int
-    energy_j: float | None
-    energy_provenance: str | None
-    energy_reason: str
-    window_s: float
-    samples_s: tuple[float, ...] = field(repr=False)
-    idle_power_w: float | None = None
-    energy_without_idle_j: float | None = None
-    windows: tuple[Window, ...] = field(default=(), repr=False)
-    provenance: str = "measured:clock"
+    if example.shape[0] < 1 or windows < 1 or (min_window_s is not None and not min_window_s > 0):
+        raise HpmlError(
+            f"measure: batch {example.shape[0]}, min_window_s={min_window_s!r} and windows={windows!r} must all be > 0"
+        )
 
 
-def measure(
+def time_model(
     model: nn.Module,
     example: Tensor,
     *,
@@ -74,9 +43,8 @@ def measure(
     windows: int = 3,
     warmup_s: float = 0.2,
     meter: Meter | None = None,
-    own_process: bool = False,
 ) -> Measurement:
-    """Time forward passes of `model` on `example` in several windows, warm-up excluded, idle power measured apart.
+    """Time forward passes in this process; `measure` describes what happens.
 
     Args:
         model: (batch, ...) -> anything; it runs in evaluation mode and from rest, and is left as it was found.
@@ -84,24 +52,12 @@ def measure(
         min_window_s: least length of a window, > 0; None takes 2 s where a power meter is read, else 0.7 s.
         windows: how many, >= 1.
         warmup_s: calls for at least this long come first and are not counted.
-        meter: a power meter; by default the one that belongs to the device.
-        own_process: measure in a fresh process, where nothing is left of what this one did (threads, caches, memory),
-            as `compare` does; model, example and meter are sent there. It takes the time of importing torch.
+        meter: a power meter; None takes the one that belongs to the device.
 
     Raises:
-        HpmlError: an empty batch, a window that is not positive, or a model that cannot be sent to another process or
-            fails there.
+        HpmlError: an empty batch, or a window that is not positive.
     """
-    if example.shape[0] < 1 or windows < 1 or (min_window_s is not None and not min_window_s > 0):
-        raise HpmlError(
-            f"measure: batch {example.shape[0]}, min_window_s={min_window_s!r} and windows={windows!r} must all be > 0"
-        )
-    if own_process:
-        from hpml_sim.measurement.own_process import measure_in_own_process
-
-        return measure_in_own_process(
-            model, [example], min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter
-        )[0]
+    check_windows(example, min_window_s, windows)
     meter = meter or meter_for(example.device)
     available = meter.available()
     read = meter.energy_j if available.ok else None

@@ -1,4 +1,4 @@
-"""What of hpml_sim works on this machine and what does not, why, and the command that mends it.
+"""`doctor`: which parts of hpml_sim work on this machine, why others do not, and the command that repairs them.
 
 Every library is tried, not only looked up: a version number says nothing about a compiled part built for another torch.
 What could crash or leave state behind runs in a process of its own.
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.analog import aihwkit_import as _aihwkit
+from hpml_sim.units.display import html_table, plain_lines
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,12 +50,12 @@ class Check:
     """One thing that was tried.
 
     Attributes:
-        name: what.
+        name: of the library, device or data set that was tried.
         ok: whether it works.
         required: whether hpml_sim counts as broken without it. A GPU, a power meter, a browser and data sets beyond
-            scikit-learn's are not.
+            scikit-learn's are not required.
         detail: what was found, or why it does not work.
-        fix: the exact command that mends it; None if it works or if nothing can be done on this machine.
+        fix: the exact command that repairs it; None if it works or if nothing can be done on this machine.
     """
 
     name: str
@@ -64,9 +65,9 @@ class Check:
     fix: str | None = None
 
 
-@dataclass(frozen=True)
-class Report:
-    """All checks of one machine.
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """All checks of one machine; `doctor` gives it.
 
     Attributes:
         checks: in the order in which to read them.
@@ -84,14 +85,18 @@ class Report:
         return all(check.ok for check in self.checks if check.required)
 
     def __getitem__(self, name: str) -> Check:
-        """The check of this name."""
+        """The check of this `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
         for check in self.checks:
             if check.name == name:
                 return check
         raise KeyError(f"no check {name!r}; there are: {', '.join(check.name for check in self.checks)}")
 
     def table(self) -> RenderableType:
-        """For a rich console: one row a check, then the commands that mend what is not ok."""
+        """For a rich console: one row a check, then the commands that repair what does not work."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -107,7 +112,7 @@ class Report:
         parts: list[RenderableType] = [rows, Text()]
         fixes = self._fixes()
         if fixes:
-            parts.append(Text("To mend it:", style="bold"))
+            parts.append(Text("To repair it:", style="bold"))
             for name, fix in fixes:
                 parts.extend([Text(f"  {name}"), Text(f"    $ {fix}", overflow="fold")])
             parts.append(Text())
@@ -119,7 +124,7 @@ class Report:
         width = max((len(check.name) for check in self.checks), default=0)
         lines = ["hpml-sim doctor", self.machine, ""]
         lines += [f"{_mark(check)}  {check.name:<{width}}  {check.detail}" for check in self.checks]
-        lines += ["", *(f"to mend {name}: {fix}" for name, fix in self._fixes())]
+        lines += ["", *(f"to repair {name}: {fix}" for name, fix in self._fixes())]
         lines += [", ".join(f"{name} {version or '-'}" for name, version in self.versions.items()), self._verdict()]
         home = str(Path.home())
         return "\n".join(lines).replace(home, "~") if len(home) > 1 else "\n".join(lines)
@@ -137,6 +142,16 @@ class Report:
         """As `text()`."""
         return self.text()
 
+    def __repr__(self) -> str:
+        lines = [(f"{_mark(check)}  {check.name}", check.detail) for check in self.checks]
+        return plain_lines(f"Diagnosis of {self.machine}", [*lines, ("", self._verdict())])
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line a check."""
+        lines = [(_mark(check), check.name, check.detail, check.fix) for check in self.checks]
+        columns = ["", "check", "what was found", "to repair it"]
+        return html_table(f"Diagnosis of {self.machine}", lines, columns=columns, note=self._verdict())
+
     def _fixes(self) -> list[tuple[str, str]]:
         return [(check.name, check.fix) for check in self.checks if not check.ok and check.fix]
 
@@ -149,10 +164,19 @@ class Report:
         return f"Everything that is needed works.{rest}"
 
 
-def doctor() -> Report:
-    """Try everything hpml_sim leans on (about 6 s, in part at the same time).
+def doctor() -> Diagnosis:
+    """Try everything that hpml_sim depends on (about 6 s, several checks at the same time).
 
-    Nothing is printed or changed. Show the result with `rich.print(report.table())` or `print(report.text())`.
+    Nothing is printed or changed. A terminal shows the result with `print(hs.doctor())`, a notebook without it.
+
+    Returns:
+        One check for each library, device and data set, with the command that repairs what does not work.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> diagnosis = hs.doctor()
+        >>> diagnosis["Python"].ok
+        True
     """
     # The slow ones run in processes of their own while the rest goes on here.
     with ThreadPoolExecutor(max_workers=3) as pool:
@@ -171,7 +195,7 @@ def doctor() -> Report:
             _guarded("browser", False, _browser),
         ]
         checks += _aihwkit_checks(aihwkit.result())
-    return Report(
+    return Diagnosis(
         checks=tuple(checks + after),
         versions={name: _version(name) for name in _PACKAGES},
         machine=f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores, "
@@ -180,7 +204,7 @@ def doctor() -> Report:
 
 
 def _mark(check: Check) -> str:
-    """The word before a check: a missing extra must not look like a fault."""
+    """The word before a check: "no" in small letters for what is not required, which is no fault."""
     if check.ok:
         return "ok"
     return "NO" if check.required else "no"
@@ -208,7 +232,7 @@ def _pip(requirement: str) -> str:
 
 
 def _guarded(name: str, required: bool, check: Callable[[], Check]) -> Check:
-    """A check that fails in a way nobody thought of is a finding, not a crash of the doctor."""
+    """Run a check; one that fails in a way that it does not expect becomes a finding, too."""
     try:
         return check()
     except Exception as error:

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import HpmlError
-from hpml_sim.measurement.clocks import Measurement, measure
+from hpml_sim.measurement.clocks import time_model
+from hpml_sim.measurement.result import Measurement
 from hpml_sim.networks.importing import sent_whole
 
 _log = logging.getLogger(__name__)
@@ -40,12 +41,16 @@ _START = (
 def measure_in_own_process(
     model: nn.Module, examples: Sequence[Tensor], *, device: torch.device | None = None, **options: Any
 ) -> list[Measurement]:
-    """`measure(model, example, **options)` of each example, one after another, all in one fresh process.
+    """Time a model on each of several examples, one after another, all in one fresh process.
 
     Args:
         model: (batch, ...) -> anything. It is copied; this process computes nothing with it.
-        examples: batches. device: where to measure; None takes that of the first example.
-        options: of `measure`.
+        examples: batches.
+        device: where to measure; None takes the device of the first example.
+        options: of `measure`: min_window_s, windows, warmup_s, meter.
+
+    Returns:
+        One measurement an example, in their order.
 
     Raises:
         HpmlError: the model cannot be sent, it or its measurement failed there, or the process was ended.
@@ -99,7 +104,7 @@ def main(given: str, result: str) -> None:
         model, examples, device, threads, options = pickle.loads(Path(given).read_bytes())
         torch.set_num_threads(threads)
         model.to(device)
-        found = [measure(model, example.to(device), **options) for example in examples]
+        found = [time_model(model, example.to(device), **options) for example in examples]
     except HpmlError as error:
         found = error
     except Exception as error:  # whatever the model raises

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,24 @@ from torch import Tensor, nn
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement.machine import cpu_name
+from hpml_sim.units.display import html_table, text_table
+from hpml_sim.units.formatting import si
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_MAX_LINES = 10
+"""Layers that the object shows of itself."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Profile:
     """What `profile` found.
 
     Attributes:
-        device: the processor or GPU that ran. batch: samples a call. calls: how many were looked at.
+        device: name of the processor or GPU that ran.
+        batch: samples a call.
+        calls: how many were looked at.
         call_s: median seconds of a forward call, timed with nothing else switched on.
         layers: a row a layer: `layer`, `kind`, `seconds` (median of a call), `share` of their sum.
         operators: a row an operator, the longest first: `operator`, `calls` (a forward call), `seconds` a forward call
@@ -41,8 +48,8 @@ class Profile:
     batch: int
     calls: int
     call_s: float
-    layers: pd.DataFrame = field(repr=False)
-    operators: pd.DataFrame = field(repr=False)
+    layers: pd.DataFrame
+    operators: pd.DataFrame
     trace: Path | None
 
     @property
@@ -54,6 +61,28 @@ class Profile:
     def between_s(self) -> float:
         """Seconds of a call in no layer: the framework, functions between layers. Below 0 is what timing them cost."""
         return self.call_s - sum(self.layers["seconds"].tolist())
+
+    def __repr__(self) -> str:
+        return text_table(["layer", "kind", "time", "share"], self._lines(), title=self._title(), note=self._note())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layers that take longest."""
+        columns = ["layer", "kind", "time", "share"]
+        return html_table(self._title(), self._lines(), columns=columns, note=self._note())
+
+    def _title(self) -> str:
+        return f"Profile on {self.device}, batch {self.batch:,}: {si(self.call_s, 's')} a call"
+
+    def _lines(self) -> list[list[str]]:
+        longest = self.layers.sort_values("seconds", ascending=False).head(_MAX_LINES)
+        return [
+            [str(line["layer"]), str(line["kind"]), si(line["seconds"], "s"), f"{100 * line['share']:.1f} %"]
+            for line in longest.to_dict("records")
+        ]
+
+    def _note(self) -> str:
+        more = f"{len(self.layers) - _MAX_LINES} shorter layers in .layers. " if len(self.layers) > _MAX_LINES else ""
+        return f"{more}Operators: .operators"
 
 
 def profile(model: nn.Module, example: Tensor, *, calls: int = 30, trace: str | Path | None = None) -> Profile:

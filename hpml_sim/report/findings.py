@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hpml_sim.report._format import digits, listing, names, percent, si, span, time_label
 from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, times_of
-from hpml_sim.results import BandRow
+from hpml_sim.report.wording import figure, listing, names, percent, time_label
+from hpml_sim.units.bands import Band
+from hpml_sim.units.formatting import digits, si
 
 _MOST = 5
 """Items spelt out in one sentence; the rest is counted, the table has them all."""
-_Ranked = tuple[TargetSummary, Cost, BandRow]
-
-
-def figure(band: BandRow, unit: str) -> str:
-    """A band in running text: "49.3 nJ (39.2-62.0)", with an en dash."""
-    bounds = span(band, micro="µ")
-    return si(band.nominal, unit, micro="µ") + (f" ({bounds})" if bounds else "")
+_Ranked = tuple[TargetSummary, Cost, Band]
 
 
 def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, list[str]]]:

@@ -12,10 +12,9 @@ from markupsafe import Markup
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.report import findings
-from hpml_sim.report._cells import COST_HEADS, Notes, table_lines
-from hpml_sim.report._format import digits, distinct, listing, names, percent, ranges, si_page, span_page, time_label
-from hpml_sim.report._page_plots import page_plots, swatch
-from hpml_sim.report._sections import (
+from hpml_sim.report.page_plots import page_plots, swatch
+from hpml_sim.report.plots import layer_points
+from hpml_sim.report.sections import (
     COMPONENT_WORDS,
     SCOPE_WORDS,
     beside,
@@ -29,9 +28,11 @@ from hpml_sim.report._sections import (
     settings,
     sources,
 )
-from hpml_sim.report.plots import layer_points
 from hpml_sim.report.summary import SCOPES, TargetSummary, summarize, times_of
+from hpml_sim.report.table_cells import COST_HEADS, Notes, table_lines
+from hpml_sim.report.wording import distinct, figure, listing, names, percent, ranges, si_page, span_page, time_label
 from hpml_sim.results import Row
+from hpml_sim.units.formatting import digits
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ def render_report(rows: Sequence[Row], *, title: str | None = None, run: dict[st
         span=span_page,
         digits=digits,
         percent=percent,
-        figure=findings.figure,
+        figure=figure,
         swatch=swatch,
         ranges=ranges,
         names=names,

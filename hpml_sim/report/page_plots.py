@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from hpml_sim.report import findings, plots
-from hpml_sim.report._format import names
 from hpml_sim.report.summary import TargetSummary
+from hpml_sim.report.wording import names
 from hpml_sim.results import Row
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _themed(svg: str) -> Markup:
     """A plot whose ink, grid and background follow the page's theme, hidden from screen readers (its frame speaks)."""
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.DOTALL)  # it would hold for the page
     svg = svg.replace(plots.INK, "currentColor").replace(plots.GRID, "var(--plot-grid)")
-    svg = svg.replace(plots.PAPER, "var(--surface)").replace("#0072b2", "var(--plot-blue)")
+    svg = svg.replace(plots.PAPER, "var(--surface)").replace(plots.COLORS[0], "var(--plot-blue)")
     svg = re.sub(
         r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg
     )
@@ -104,6 +104,6 @@ _SHAPES = {
 def swatch(target: TargetSummary) -> Markup:
     """The marker that stands for the target in the plots."""
     style = plots.style_of(target)
-    color = style.color.replace("#0072b2", "var(--plot-blue)")
+    color = style.color.replace(plots.COLORS[0], "var(--plot-blue)")
     shape = _SHAPES[style.marker]
     return Markup(f'<svg class="swatch" viewBox="0 0 14 14" aria-hidden="true" style="fill:{color}">{shape}</svg>')

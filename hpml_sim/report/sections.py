@@ -1,4 +1,4 @@
-"""What the sections of the page say beside the table and the plots; every text is escaped by the template."""
+"""The texts of the page's sections, table and plots aside; the template escapes all of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup, escape
 
-from hpml_sim.report._format import digits, distinct, listing, names, percent, si_page, time_label
 from hpml_sim.report.summary import TargetSummary
-from hpml_sim.results import BandRow, Row, to_frame
+from hpml_sim.report.wording import distinct, listing, names, percent, si_page, time_label
+from hpml_sim.results import Row, to_frame
+from hpml_sim.units.bands import Band
+from hpml_sim.units.formatting import digits
 
 SCOPE_WORDS = {
     "core": "one computing core or macro: array and converters, no transport, no memory outside",
@@ -58,7 +60,14 @@ _PLAIN_BYTES = 150_000
 
 @dataclass(frozen=True)
 class Source:
-    """A source with its number in the list, its citation with links, and what rests on it."""
+    """One entry of the list of sources.
+
+    Attributes:
+        number: in the list, from 1.
+        key: in the card.
+        cite: the citation, with its addresses as links.
+        used: which targets and components rest on it.
+    """
 
     number: int
     key: str
@@ -100,7 +109,7 @@ def limits(target: TargetSummary) -> list[str]:
     return distinct([*left_out, *assumed, *target.notes])
 
 
-def beside(targets: list[TargetSummary]) -> list[tuple[TargetSummary, str, BandRow, str, str]]:
+def beside(targets: list[TargetSummary]) -> list[tuple[TargetSummary, str, Band, str, str]]:
     """(target, words, figure, unit, ratio to the total) for what is no part of the energy of one inference."""
     found = []
     for target in targets:
@@ -195,6 +204,7 @@ _SHOWN_ELSEWHERE = frozenset({"run", "hash", "targets", "card_versions"})
 
 
 def settings(rows: Sequence[Row], run: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """(name, value) of what was asked for, the versions and the machine, in words; `run`: contents of `run.json`."""
     found = {
         "run": listing(distinct(r.run for r in rows)),
         "seeds": ", ".join(str(s) for s in sorted({r.seed for r in rows})),
@@ -218,6 +228,7 @@ def _pairs(values: dict[str, str]) -> str:
 
 
 def setting(value: Any) -> str:
+    """A `value` of a configuration as people read it."""
     if value is None:
         return "not set"
     if isinstance(value, str):

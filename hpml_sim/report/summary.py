@@ -7,12 +7,15 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from hpml_sim.cost import Estimate, Term
 from hpml_sim.errors import HpmlError
-from hpml_sim.results import AccuracyRow, BandRow, CardInfo, EstimateRow, MeasurementRow, Row, TermRow
+from hpml_sim.measurement import Measurement
+from hpml_sim.results import CardInfo, Row
+from hpml_sim.training.score import Score
+from hpml_sim.units.bands import ZERO, Band
 
 WHOLE_MACHINE = "whole machine"
 """Where energy belongs to no layer."""
-_NOTHING = BandRow(low=0, nominal=0, high=0)
 SCOPES = ("core", "chip", "board", "system")
 """Scopes from the smallest to the largest: the order in which groups are shown."""
 
@@ -63,10 +66,10 @@ class Cost:
     origin: str
     scope: str
     batch: int
-    energy_j: BandRow | None
-    latency_s: BandRow
-    throughput_hz: BandRow
-    area_mm2: BandRow | None
+    energy_j: Band | None
+    latency_s: Band
+    throughput_hz: Band
+    area_mm2: Band | None
     device: str = ""
     energy_reason: str = ""
 
@@ -76,7 +79,7 @@ class Part:
     """The share of one component, or of one layer, of the energy of one inference at batch 1."""
 
     name: str
-    energy_j: BandRow
+    energy_j: Band
     share: float
     sources: tuple[str, ...]
 
@@ -103,7 +106,7 @@ class TargetSummary:
     accuracy: dict[float | None, AccuracySummary | None]
     reasons: dict[float | None, tuple[str, ...]]
     costs: tuple[Cost, ...]
-    estimates: tuple[EstimateRow, ...]
+    estimates: tuple[Estimate, ...]
     components: tuple[Part, ...]
     layer_parts: tuple[Part, ...]
     layers: tuple[dict[str, Any], ...]
@@ -196,42 +199,40 @@ def _unique(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _accuracy(found: list[AccuracyRow]) -> AccuracySummary | None:
+def _accuracy(found: list[Score]) -> AccuracySummary | None:
     if not found:
         return None
     values = tuple(v for a in found for v in a.values)
     first = found[0]
     if len(found) == 1:
         return AccuracySummary(first.mean, first.std, first.n, first.ci95, first.over, values, first.samples, seeds=1)
-    from hpml_sim.training.evaluation import Accuracy
-
-    means = Accuracy.of([a.mean for a in found], first.samples)
+    means = Score.of([a.mean for a in found], first.samples)
     return AccuracySummary(means.mean, means.std, means.n, means.ci95, "seeds", values, first.samples, seeds=len(found))
 
 
-def _band(bands: Sequence[BandRow | None]) -> BandRow | None:
+def _band(bands: Sequence[Band | None]) -> Band | None:
     """Mean of the nominal values, outermost bounds; None unless every seed has the figure."""
     present = [b for b in bands if b is not None]
     if not present or len(present) < len(bands):
         return None
     nominal = math.fsum(b.nominal for b in present) / len(present)
     low, high = min(b.low for b in present), max(b.high for b in present)
-    return BandRow(low=min(low, nominal), nominal=nominal, high=max(high, nominal))
+    return Band(low=min(low, nominal), nominal=nominal, high=max(high, nominal))
 
 
-def _must(band: BandRow | None) -> BandRow:
+def _must(band: Band | None) -> Band:
     if band is None:
         raise AssertionError("the format of a row guarantees this figure")
     return band
 
 
-def _one_and_best(batches: dict[int, BandRow]) -> list[int]:
+def _one_and_best(batches: dict[int, Band]) -> list[int]:
     """Batch 1 (or the smallest) and the batch of the highest throughput."""
     best = max(batches, key=lambda b: (batches[b].nominal, -b))
     return sorted({min(batches), best})
 
 
-_Costed = TypeVar("_Costed", EstimateRow, MeasurementRow)
+_Costed = TypeVar("_Costed", Estimate, Measurement)
 
 
 def _by_batch(items: Iterable[_Costed]) -> dict[int, list[_Costed]]:
@@ -265,20 +266,19 @@ def _measured(rows: list[Row]) -> list[Cost]:
     groups = _by_batch(m for r in rows for m in r.measurements)
     if not groups:
         return []
-    exact: Callable[[float], BandRow] = lambda v: BandRow(low=v, nominal=v, high=v)  # noqa: E731
-    rates = {batch: _must(_band([exact(m.throughput_hz) for m in group])) for batch, group in groups.items()}
+    rates = {batch: _must(_band([Band.exact(m.throughput_hz) for m in group])) for batch, group in groups.items()}
     costs = []
     for batch in _one_and_best(rates):
         group = groups[batch]
         latency = [
-            BandRow(
+            Band(
                 low=min(m.latency_p10_s, m.latency_s),
                 nominal=m.latency_s,
                 high=max(m.latency_p90_s, m.latency_s),
             )
             for m in group
         ]
-        energy = [exact(m.energy_j) if m.energy_j is not None else None for m in group]
+        energy = [Band.exact(m.energy_j) if m.energy_j is not None else None for m in group]
         origins = _unique([group[0].provenance, *([group[0].energy_provenance] if group[0].energy_provenance else [])])
         costs.append(
             Cost(
@@ -306,19 +306,17 @@ def layer_label(name: str, layers: Sequence[dict[str, Any]]) -> str:
     return f"{name} {was}".strip()
 
 
-def _parts(estimates: list[EstimateRow], key: Callable[[TermRow], str]) -> tuple[Part, ...]:
+def _parts(estimates: list[Estimate], key: Callable[[Term], str]) -> tuple[Part, ...]:
     """Energies at batch 1 summed by a key, averaged over seeds, in the order of the terms."""
-    per_seed: list[dict[str, BandRow]] = []
+    per_seed: list[dict[str, Band]] = []
     sources: dict[str, tuple[str, ...]] = {}
     for estimate in estimates:
-        sums: dict[str, BandRow] = {}
+        sums: dict[str, Band] = {}
         for term in estimate.terms:
             name = key(term)
-            old = sums.get(name, _NOTHING)
-            new = term.energy_j
-            sums[name] = BandRow(low=old.low + new.low, nominal=old.nominal + new.nominal, high=old.high + new.high)
+            sums[name] = sums.get(name, ZERO) + term.energy_j
             sources[name] = _unique([*sources.get(name, ()), *term.sources])
         per_seed.append(sums)
-    bands = {name: _must(_band([sums.get(name, _NOTHING) for sums in per_seed])) for name in sources}
+    bands = {name: _must(_band([sums.get(name, ZERO) for sums in per_seed])) for name in sources}
     total = math.fsum(b.nominal for b in bands.values())
     return tuple(Part(n, b, b.nominal / total if total else 0.0, sources[n]) for n, b in bands.items())

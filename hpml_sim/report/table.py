@@ -11,12 +11,13 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from hpml_sim.report._format import digits, listing, names, percent, si, span, time_label
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
+from hpml_sim.report.wording import listing, names, percent, time_label
 from hpml_sim.results import Row
+from hpml_sim.units.formatting import digits, si, span
 
 if TYPE_CHECKING:
-    from hpml_sim.results import BandRow
+    from hpml_sim.units.bands import Band
 
 _MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
 _FEW = 5
@@ -180,7 +181,7 @@ def _cost(target: TargetSummary, cost: Cost | None, words: dict[str, str], notes
     ]
 
 
-def _banded(band: BandRow, unit: str) -> Text:
+def _banded(band: Band, unit: str) -> Text:
     return _two(si(band.nominal, unit), span(band, figures=2))
 
 

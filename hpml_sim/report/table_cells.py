@@ -1,21 +1,31 @@
-"""The cells of the page's table: one line a target, batch and way in which its cost is known."""
+"""The cells of the page's table: one line for each target, batch size and provenance of its cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpml_sim.report._format import digits, names, percent, si_page, span_page
-from hpml_sim.report._sections import Source
+from hpml_sim.report.sections import Source
 from hpml_sim.report.summary import Cost, TargetSummary
-from hpml_sim.results import BandRow
+from hpml_sim.report.wording import names, percent, si_page, span_page
+from hpml_sim.units.bands import Band
+from hpml_sim.units.formatting import digits
 
 COST_HEADS = ("energy", "latency", "rate, 1/s", "area, mm²")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the table: text, what stands below it in small, the value to sort by, a mark of a footnote."""
+    """A cell of the table.
+
+    Attributes:
+        text: what it shows.
+        below: in small letters below the text.
+        sort: the value to sort by; empty for a cell without a figure.
+        note: number of its footnote; 0 for none.
+        cite: numbers of its sources.
+        quiet: whether it repeats what another cell of the line says.
+    """
 
     text: str
     below: str = ""
@@ -27,7 +37,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a target at one batch, known in one way."""
+    """One line of the table: a target at one batch size, with figures obtained in one way.
+
+    Attributes:
+        target: whose line it is.
+        provenance: "estimated", "measured", or "none" where there is no cost.
+        scope: what the costs include.
+        batch: samples processed together; None where there is no cost.
+        cells: accuracies at each time, then energy, latency, rate and area.
+        words: what the search field of the page looks through.
+    """
 
     target: TargetSummary
     provenance: str
@@ -39,11 +58,16 @@ class Line:
 
 @dataclass
 class Notes:
-    """Notes under the table: what is said of several targets is said once, with their names."""
+    """Notes under the table; a note on several targets stands once, with their names.
+
+    Attributes:
+        who: text of a note -> names of the targets that it is about.
+    """
 
     who: dict[str, list[str]] = field(default_factory=dict)
 
     def number(self, text: str, name: str) -> int:
+        """Add a note with this `text` on the target of this `name`; its number, from 1."""
         found = self.who.setdefault(text, [])
         if name not in found:
             found.append(name)
@@ -51,12 +75,21 @@ class Notes:
 
     @property
     def texts(self) -> list[str]:
+        """The notes in the order of their numbers, with the names of their targets."""
         return [f"{names(found)}: {text}" for text, found in self.who.items()]
 
 
 def table_lines(
     target: TargetSummary, times: list[float | None], notes: Notes, sources: Mapping[tuple[str, str], Source]
 ) -> Iterator[Line]:
+    """The lines of one target.
+
+    Args:
+        target: what the rows say of it.
+        times: since programming, seconds; a cell each. None stands for targets that do not drift.
+        notes: takes up the footnotes of the cells.
+        sources: (key, citation) -> numbered source.
+    """
     accuracies = tuple(_accuracy_cell(target, time, notes) for time in times)
     costs: Sequence[Cost | None] = target.costs or [None]
     for cost in costs:
@@ -99,7 +132,7 @@ def _cost_cells(
     return energy, _banded(cost.latency_s, "s"), _banded(cost.throughput_hz, ""), area
 
 
-def _banded(band: BandRow, unit: str, cite: tuple[int, ...] = ()) -> Cell:
+def _banded(band: Band, unit: str, cite: tuple[int, ...] = ()) -> Cell:
     return Cell(si_page(band.nominal, unit), span_page(band), _to_sort(band.nominal), cite=cite)
 
 

@@ -1,15 +1,11 @@
-"""Numbers as people read them: engineering prefixes, times since programming, shares."""
+"""Words and numbers of the report: times since programming, shares, listings, figures with the real "µ"."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-from hpml_sim.units.formatting import DASH as DASH
-from hpml_sim.units.formatting import BandLike as BandLike
-from hpml_sim.units.formatting import digits as digits
-from hpml_sim.units.formatting import si as si
-from hpml_sim.units.formatting import span as span
+from hpml_sim.units.formatting import DASH, BandLike, si, si_band, span
 from hpml_sim.units.times import SECONDS, format_time
 
 
@@ -21,6 +17,11 @@ def si_page(value: float, unit: str) -> str:
 def span_page(band: BandLike) -> str:
     """As `span`, with the real "µ"."""
     return span(band, micro="µ")
+
+
+def figure(band: BandLike, unit: str) -> str:
+    """A `band` of `unit` in running text: "49.3 nJ (39.2-62.0)", with an en dash and the real "µ"."""
+    return si_band(band, unit, micro="µ")
 
 
 def tick(value: float, unit: str) -> str:

@@ -1,9 +1,6 @@
-"""Accuracy of a model, or of many programmed chips, with its spread."""
+"""`evaluate`: the accuracy of a model, or of many programmed chips, with its spread."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,57 +9,12 @@ from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples, in_order
 from hpml_sim.errors import HpmlError, NotFiniteError
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Share of test samples classified right, in [0, 1].
-
-    Attributes:
-        values: one accuracy a chip (or a single one). samples: size of the test set.
-        mean: over `values`. std: sample standard deviation over `values` (0 for one value). n: how many values.
-        ci95: 95 % interval of the mean: Student's t over chips; for one value Wilson's interval over the test samples.
-    """
-
-    values: tuple[float, ...]
-    samples: int
-    mean: float
-    std: float
-    n: int
-    ci95: tuple[float, float]
-
-    @classmethod
-    def of(cls, values: list[float], samples: int) -> Accuracy:
-        """From the accuracies of n chips on `samples` test samples."""
-        n = len(values)
-        mean = math.fsum(values) / n
-        std = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)) if n > 1 else 0.0
-        if n > 1:
-            from scipy.stats import t
-
-            half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n)
-            interval = (max(0.0, mean - half), min(1.0, mean + half))
-        else:
-            interval = _wilson(mean, samples)
-        return cls(tuple(values), samples, mean, std, n, interval)
-
-    def __str__(self) -> str:
-        low, high = self.ci95
-        over = f"{self.n} chips" if self.n > 1 else f"{self.samples} samples"
-        spread = f" ± {100 * self.std:.2f}" if self.n > 1 else ""
-        return f"{100 * self.mean:.2f}{spread} % (95 % interval {100 * low:.2f}..{100 * high:.2f}, {over})"
-
-
-def _wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a binomial share (E. B. Wilson, JASA 22:209, 1927)."""
-    center = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, min(share, center - half)), min(1.0, max(share, center + half))  # rounding may leave the share out
+from hpml_sim.training.score import Score
 
 
 def evaluate(
     model: nn.Module, data: str | Data | Samples | tuple[Samples, Samples], *, batch_size: int = 500
-) -> Accuracy:
+) -> Score:
     """Accuracy on the test set; for programmed chips one accuracy a chip.
 
     Args:
@@ -87,7 +39,7 @@ def evaluate(
         for x, y in in_order(samples, batch_size):
             right = right + _correct(model(x.to(device)), y.to(device))
             count += len(y)
-    return Accuracy.of([int(r) / count for r in torch.atleast_1d(right)], count)
+    return Score.of([int(r) / count for r in torch.atleast_1d(right)], count)
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:

@@ -268,4 +268,4 @@ def test_what_is_not_finite_costs_its_own_accuracy_and_nothing_else(tmp_path):
     rows = hs.sweep(f"{OWN}:diverging", DATA, ON, over={"adc_bits": [4, 6]}, jobs=1, out=tmp_path, **SMALL).rows
     assert len(rows) == 5
     assert all(row.accuracy is None and "no accuracy: fit: the loss became nan" in row.notes[0] for row in rows)
-    assert hs.load_results(tmp_path)["accuracy_mean"].tolist() == [None] * 5
+    assert hs.load_results(tmp_path).table()["accuracy_mean"].tolist() == [None] * 5

@@ -18,7 +18,7 @@ from hpml_sim.measurement.ceilings import Ceilings, measure_ceilings
 from hpml_sim.measurement.ceilings_card import ceilings_card
 from hpml_sim.measurement.power import Availability
 from hpml_sim.networks.models import mlp
-from hpml_sim.report.plots.machine_roofline import plot_roofline
+from hpml_sim.report.plots import machine_roofline
 from hpml_sim.units.bands import Band
 
 SMALL = measuring.Size(1 << 20, 64, window_s=0.02)
@@ -42,7 +42,7 @@ def made_up() -> Ceilings:
         active_w=None,
         max_w=None,
         byte_j=None,
-        power_how="no RAPL counter",
+        power_provenance="no RAPL counter",
     )
 
 
@@ -70,7 +70,7 @@ def test_a_power_meter_gives_idle_active_and_most(clock):
             return 50.0 * clock.now_s
 
     found = measure_ceilings("cpu", size=SMALL, meter=Steady())
-    assert found.power_how == "measured:steady"
+    assert found.power_provenance == "measured:steady"
     assert found.idle_w == pytest.approx(50, rel=0.02)
     assert found.active_w == pytest.approx(0, abs=1)
     assert found.max_w == pytest.approx(50, rel=0.02)
@@ -122,8 +122,8 @@ def test_a_card_of_measured_ceilings_loads_and_estimates_what_was_measured(made_
 def test_a_measured_power_stands_in_the_card(made_up, tmp_path):
     import dataclasses
 
-    watts = {"idle_w": 20.0, "active_w": 5.0, "most_w": 90.0, "byte_j": 6e-11}
-    powered = dataclasses.replace(made_up, **watts, power_how="measured:rapl")
+    watts = {"idle_w": 20.0, "active_w": 5.0, "max_w": 90.0, "byte_j": 6e-11}
+    powered = dataclasses.replace(made_up, **watts, power_provenance="measured:rapl")
     path = tmp_path / "this.toml"
     path.write_text(ceilings_card(powered, "this"))
     card = load_card(path)
@@ -162,7 +162,7 @@ def test_a_tile_keeps_its_weights_and_a_core_reads_them():
 def test_the_plot_draws_every_roof_and_point():
     roofs = [roof_of(load_card("h200")), Roof("here", Band(1, 1, 1) * 1e11, Band(1, 1, 1) * 1e10, measured=True)]
     points = [tile_point(load_card("pcm-hermes")), core_point(load_card("loihi"))]
-    axes = plot_roofline(roofs, points, title="all").axes[0]
+    axes = machine_roofline(roofs, points, title="all").axes[0]
     lines = axes.get_lines()
     assert [line.get_linestyle() for line in lines[:2]] == ["--", "-"]  # a card's roof is dashed
     assert [line.get_xdata()[0] for line in lines[2:]] == [p.intensity for p in points]
@@ -170,7 +170,7 @@ def test_the_plot_draws_every_roof_and_point():
     assert y[-1] == 1e11
     assert 10.0 in list(x)  # the ridge
     with pytest.raises(HpmlError, match="no roof and no point"):
-        plot_roofline([], [])
+        machine_roofline([], [])
 
 
 def test_an_unknown_precision_is_named():
@@ -240,7 +240,7 @@ def test_a_gpu_is_measured_with_all_its_precisions(tmp_path):
 def test_what_ran_on_a_processor_has_the_color_of_its_roof():
     roofs = [roof_of(load_card(name)) for name in ("h200", "cpu")]
     points = [Point("b", "layer", 1.0, 1e9, machine="cpu"), Point("a", "layer", 1.0, 1e9, machine="h200")]
-    lines = plot_roofline(roofs, points).axes[0].get_lines()
+    lines = machine_roofline(roofs, points).axes[0].get_lines()
     first, second, on_cpu, on_h200 = (line.get_color() for line in lines)
     assert (on_h200, on_cpu) == (first, second)
     assert first != second

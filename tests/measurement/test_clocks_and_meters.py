@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.measurement import measure
-from hpml_sim.measurement import measure_batches, measure_in_own_process
+from hpml_sim.measurement import measure, measure_batches, measure_in_own_process
 from hpml_sim.measurement.power import Availability, Nvml, Rapl
 from hpml_sim.networks import models
 
@@ -156,7 +155,7 @@ def test_a_measuring_process_that_is_killed_is_said():
 _ASKS = """
 import sys
 import torch
-from hpml_sim.meters import measure_in_own_process
+from hpml_sim.measurement import measure_in_own_process
 from test_meters import Reports, Sleeps
 
 measure_in_own_process(Sleeps(sys.argv[1]), [torch.rand(1, 4)])

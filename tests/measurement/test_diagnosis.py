@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hpml_sim.analog import aihwkit_import as _aihwkit
 from hpml_sim.analog.aihwkit_import import Probe, require_aihwkit
-from hpml_sim.measurement.diagnosis import Check, Report, doctor
+from hpml_sim.measurement.diagnosis import Check, Diagnosis, doctor
 
 REQUIRED = {
     "Python",
@@ -29,7 +29,7 @@ OPTIONAL = {"CUDA device", "NVML", "RAPL", "Fashion-MNIST", "browser"}
 
 
 @pytest.fixture(scope="module")
-def examined() -> tuple[Report, float, str]:
+def examined() -> tuple[Diagnosis, float, str]:
     """A real run: the report, the processor seconds it took with its helpers, and what it printed."""
     printed = io.StringIO()
     before = os.times()
@@ -40,11 +40,11 @@ def examined() -> tuple[Report, float, str]:
 
 
 @pytest.fixture
-def here(examined) -> Report:
+def here(examined) -> Diagnosis:
     return examined[0]
 
 
-def rendered(report: Report, width: int = 80) -> str:
+def rendered(report: Diagnosis, width: int = 80) -> str:
     console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
         console.print(report.table())
@@ -80,8 +80,8 @@ def test_report_goes_through_json(here):
     assert {check["name"] for check in back["checks"]} == REQUIRED | OPTIONAL
 
 
-def broken_report() -> Report:
-    return Report(
+def broken_report() -> Diagnosis:
+    return Diagnosis(
         checks=(
             Check("torch", True, True, "2.13.0"),
             Check("aihwkit compiled tiles", False, True, "weights must be a CPU tensor", "make tiles"),
@@ -106,20 +106,20 @@ def test_text_is_a_block_for_an_issue():
     assert "a machine" in text
     assert "NO  aihwkit compiled tiles  weights must be a CPU tensor" in text
     assert "no  RAPL" in text
-    assert "to mend aihwkit compiled tiles: make tiles" in text
+    assert "to repair aihwkit compiled tiles: make tiles" in text
     assert "torch 2.13.0, aihwkit -" in text
 
 
 def test_text_does_not_name_the_user(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
-    report = Report(checks=(Check("torch", False, True, "cannot load /home/ada/lib/torch.so"),))
+    report = Diagnosis(checks=(Check("torch", False, True, "cannot load /home/ada/lib/torch.so"),))
     assert "cannot load ~/lib/torch.so" in report.text()
     assert "ada" not in report.text()
 
 
 def test_only_what_is_required_decides():
     assert not broken_report().ok
-    assert Report(checks=(Check("RAPL", False, False, "no counter"),)).ok
+    assert Diagnosis(checks=(Check("RAPL", False, False, "no counter"),)).ok
 
 
 # ---- a broken aihwkit: the one in use, but its compiled part raises as after a change of torch

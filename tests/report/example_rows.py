@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpml_sim.report._format import time_label
-from hpml_sim.results import (
-    AccuracyRow,
-    BandRow,
-    CardInfo,
-    EstimateRow,
-    LayerWorkRow,
-    MeasurementRow,
-    RoofRow,
-    Row,
-    TermRow,
-)
-from hpml_sim.training.evaluation import Accuracy
+from hpml_sim.cards import Scope
+from hpml_sim.cost import Estimate, LayerWork, Roof, Term
+from hpml_sim.measurement import Measurement
+from hpml_sim.report.wording import time_label
+from hpml_sim.results import CardInfo, Row
+from hpml_sim.training.score import Score
+from hpml_sim.units.bands import Band
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
 TIMES = (1.0, HOUR, DAY, YEAR)
 TARGETS = ("cpu", "h200", "pcm-hermes", "reram-neurram", "loihi")
 SAMPLES = 360
 
-_CARDS = {
+_CARDS: dict[str, tuple[str, str, Scope]] = {
     "cpu": ("x86 server core pair, fp32", "digital", "system"),
     "h200": ("NVIDIA H200 SXM, 141 GB", "digital", "board"),
     "pcm-hermes": ("IBM HERMES, 64 cores, 14 nm PCM, 4-phase reads", "crossbar", "chip"),
@@ -93,31 +87,22 @@ _ANALOG = {
 _NO_DATA = "the noise model rests on measurements at 1 s and at 1 day (Wan 2022, Fig. 2); it is not extrapolated to {}"
 
 
-def _band(value: float, factor: float) -> BandRow:
-    return BandRow(low=value / factor, nominal=value, high=value * factor)
+def _band(value: float, factor: float) -> Band:
+    return Band(low=value / factor, nominal=value, high=value * factor)
 
 
-def _accuracy(values: list[float]) -> AccuracyRow:
-    a = Accuracy.of(values, SAMPLES)
-    return AccuracyRow(
-        values=list(a.values),
-        mean=a.mean,
-        std=a.std,
-        n=a.n,
-        samples=SAMPLES,
-        ci95=a.ci95,
-        over="chips" if a.n > 1 else "test samples",
-    )
+def _accuracy(values: list[float]) -> Score:
+    return Score.of(values, SAMPLES)
 
 
-def _estimate(target: str, batch: int, scale: float) -> EstimateRow:
+def _estimate(target: str, batch: int, scale: float) -> Estimate:
     """`scale`: how the energy differs between seeds (spikes) and falls with the batch."""
     scope = _CARDS[target][2]
     terms = [
-        TermRow(layer=layer, component=component, energy_j=_band(joules * scale, factor), sources=list(sources))
+        Term(layer=layer, component=component, energy_j=_band(joules * scale, factor), sources=sources)
         for layer, component, joules, factor, sources in _TERMS[target]
     ]
-    energy = BandRow(
+    energy = Band(
         low=sum(t.energy_j.low for t in terms),
         nominal=sum(t.energy_j.nominal for t in terms),
         high=sum(t.energy_j.high for t in terms),
@@ -142,17 +127,17 @@ def _estimate(target: str, batch: int, scale: float) -> EstimateRow:
         "reram-neurram": ["transfer between cores", "programming the weights", "idle cores (44 of 48)"],
         "loihi": ["encoding the input into spikes on the host", "loading the weights"],
     }
-    return EstimateRow(
-        provenance=f"estimated:{target}",
+    return Estimate(
+        card=target,
         scope=scope,
         batch=batch,
         energy_j=energy,
         latency_s=latency,
         throughput_hz=rate,
-        area_mm2=None if area is None else BandRow(low=area, nominal=area, high=area),
-        terms=terms,
+        area_mm2=None if area is None else Band(low=area, nominal=area, high=area),
+        terms=tuple(terms),
         mapping=mapping.get(target, {}),
-        excluded=excluded[target],
+        excluded=tuple(excluded[target]),
         sources={key: _SOURCES[key] for t in terms for key in t.sources},
         reported_separately={"dynamic_j": _band(1.32e-6, 1.5), "recalibration_w": _band(2e-3, 2)}
         if target == "loihi"
@@ -165,7 +150,7 @@ _CEILINGS = {"cpu": (3.9e12, 160e9, 3.3e-6), "h200": (53.8e12, 3.74e12, 5e-6)}
 """Operations a second, bytes a second, seconds of a launch."""
 
 
-def _roof(target: str, batch: int) -> RoofRow | None:
+def _roof(target: str, batch: int) -> Roof | None:
     """The layers of `mlp 64-128-10` in fp32; batch 1 waits for launches, a large batch for the roof."""
     if target not in _CEILINGS:
         return None
@@ -176,7 +161,7 @@ def _roof(target: str, batch: int) -> RoofRow | None:
         limits = {"compute": work / rate, "memory": traffic / bandwidth, "launch": launch}
         longest = max(limits, key=lambda limit: limits[limit])
         layers.append(
-            LayerWorkRow(
+            LayerWork(
                 layer=f"network.{name}",
                 operations=work,
                 traffic_bytes=traffic,
@@ -184,12 +169,12 @@ def _roof(target: str, batch: int) -> RoofRow | None:
                 limit=longest,
             )
         )
-    return RoofRow(operations_hz=_band(rate, 1.2), bandwidth=_band(bandwidth, 1.1), layers=layers)
+    return Roof(operations_hz=_band(rate, 1.2), bandwidth=_band(bandwidth, 1.1), layers=tuple(layers))
 
 
-def _measurement(batch: int, rng: np.random.Generator) -> MeasurementRow:
+def _measurement(batch: int, rng: np.random.Generator) -> Measurement:
     latency = 36.4e-6 * (1 + (batch - 1) * 0.00027) * float(rng.normal(1, 0.01))
-    return MeasurementRow(
+    return Measurement(
         provenance="measured:clock",
         device="Intel Xeon (2 cores, 2 threads)",
         batch=batch,
@@ -201,6 +186,7 @@ def _measurement(batch: int, rng: np.random.Generator) -> MeasurementRow:
         energy_j=None,
         energy_provenance=None,
         energy_reason="no RAPL counter is readable on this machine and there is no NVIDIA GPU",
+        window_s=2_000 * latency,
     )
 
 
@@ -248,7 +234,10 @@ def example_rows(
     """Rows of one run, the same on every call.
 
     Args:
-        targets: of `TARGETS`. seeds, times, chips: of the run; ReRAM has data at 1 s and 1 day only.
+        targets: of `TARGETS`.
+        seeds: of the run.
+        times: of the run; ReRAM has data at 1 s and 1 day only.
+        chips: of each crossbar.
         rename: label of a target -> another label (to try names that break things).
     """
     rows = []

@@ -4,16 +4,17 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from markupsafe import escape
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.report._format import DASH
-from hpml_sim.report._sections import limits
 from hpml_sim.report.html import MAX_BYTES, render_report, write_report
+from hpml_sim.report.sections import limits
 from hpml_sim.report.summary import summarize
+from hpml_sim.units.formatting import DASH
 from tests.report.example_rows import TARGETS, example_rows
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -181,13 +182,12 @@ def test_names_are_escaped_everywhere(evil: str) -> None:
     rows = []
     for row in example_rows(rename={"pcm-hermes": evil, "loihi": "<script>"}):
         estimates = [
-            e.model_copy(
-                update={
-                    "terms": [t.model_copy(update={"component": evil, "layer": evil}) for t in e.terms],
-                    "sources": {f"{key}{evil}": f"{cite} {evil}" for key, cite in e.sources.items()},
-                    "excluded": [evil],
-                    "mapping": {evil: 1.0},
-                }
+            replace(
+                e,
+                terms=tuple(replace(t, component=evil, layer=evil) for t in e.terms),
+                sources={f"{key}{evil}": f"{cite} {evil}" for key, cite in e.sources.items()},
+                excluded=(evil,),
+                mapping={evil: 1.0},
             )
             for e in row.estimates
         ]

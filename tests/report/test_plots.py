@@ -1,6 +1,7 @@
 """The figures: what is drawn, what is not, and the same bytes every time."""
 
 import math
+from dataclasses import replace
 
 import matplotlib
 import pytest
@@ -11,7 +12,7 @@ from hpml_sim.report import plots
 from hpml_sim.report.plots.accuracy_time import thinned, unbroken
 from hpml_sim.report.plots.energy_parts import largest
 from hpml_sim.report.summary import summarize, times_of
-from hpml_sim.results import BandRow
+from hpml_sim.units.bands import Band
 from tests.report.example_rows import DAY, HOUR, TARGETS, YEAR, example_rows
 
 ALL = (plots.accuracy_over_time, plots.energy_against_accuracy, plots.energy_by_part, plots.roofline)
@@ -184,8 +185,8 @@ def test_little_data(draw, rows) -> None:
 
 def test_bounds_of_zero_and_infinity() -> None:
     row = example_rows(targets=("cpu",))[0]
-    band = BandRow(low=0, nominal=1e-6, high=float("inf"))
-    row = row.model_copy(update={"estimates": [e.model_copy(update={"energy_j": band}) for e in row.estimates]})
+    band = Band(low=0, nominal=1e-6, high=float("inf"))
+    row = row.model_copy(update={"estimates": [replace(e, energy_j=band) for e in row.estimates]})
     assert plots.to_svg(plots.energy_against_accuracy([row])).endswith("</svg>")
 
 

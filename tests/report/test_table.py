@@ -1,12 +1,13 @@
 """The table in the terminal."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from hpml_sim.report.table import comparison_table
-from hpml_sim.results import BandRow
+from hpml_sim.units.bands import Band
 from tests.report.example_rows import TARGETS, example_rows
 
 
@@ -56,8 +57,8 @@ def test_a_terminal_too_narrow_loses_columns_not_digits() -> None:
 
 def test_wide_figures_are_never_cut() -> None:
     rows = example_rows(targets=("h200",))
-    wide = BandRow(low=4.3e8, nominal=9.7e8, high=1.49e9)
-    estimates = [e.model_copy(update={"throughput_hz": wide, "batch": 65536}) for e in rows[0].estimates]
+    wide = Band(low=4.3e8, nominal=9.7e8, high=1.49e9)
+    estimates = [replace(e, throughput_hz=wide, batch=65536) for e in rows[0].estimates]
     console = Console(width=80, file=io.StringIO())
     console.print(comparison_table([rows[0].model_copy(update={"estimates": estimates})], width=80))
     assert isinstance(console.file, io.StringIO)

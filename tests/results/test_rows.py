@@ -1,5 +1,6 @@
 """Rows on disk: whole or not at all, whoever writes and whatever crashes."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,8 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import ValidationError
 
+from hpml_sim.cost import Estimate
 from hpml_sim.errors import HpmlError
-from hpml_sim.results import ResultFile, Row, config_hash, load_results, to_frame
+from hpml_sim.experiments.result import load_results
+from hpml_sim.measurement import Measurement, Window
+from hpml_sim.results import SCHEMA, ResultFile, Row, config_hash, to_frame
+from hpml_sim.training.score import Score
+from hpml_sim.units.bands import Band
 
 
 def row(target="cpu", seed=0, time_s=None, **changes):
@@ -30,11 +36,10 @@ def row(target="cpu", seed=0, time_s=None, **changes):
             "n": 1,
             "samples": 10,
             "ci95": (0.8, 0.95),
-            "over": "test samples",
         },
         "estimates": [
             {
-                "provenance": "estimated:cpu",
+                "card": "cpu",
                 "scope": "board",
                 "batch": batch,
                 "energy_j": {"low": 1e-6, "nominal": 2e-6, "high": 3e-6},
@@ -110,19 +115,43 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path):
     assert done.stdout.strip() == "refused, whole: 1", done.stderr
 
 
-def test_another_format_is_refused_with_the_line(tmp_path):
+@pytest.mark.parametrize("version", [1, 2, SCHEMA + 1, "2", None])
+def test_another_format_is_refused_in_one_line_that_says_who_wrote_it(tmp_path, version):
     path = tmp_path / "results.jsonl"
-    path.write_text(json.dumps({**row().model_dump(mode="json"), "schema_version": 99}) + "\n")
-    with pytest.raises(HpmlError, match=r"line 1: format 99"):
+    old = {**row().model_dump(mode="json"), "schema_version": version, "versions": {"hpml_sim": "0.1.0"}}
+    path.write_text(json.dumps(old) + "\n")
+    with pytest.raises(HpmlError, match=r"line 1: hpml_sim 0\.1\.0 wrote .*compute it again") as refused:
         ResultFile(path).read()
-    path.write_text('{"schema_version": 1, "target": 3}\n')
-    with pytest.raises(HpmlError, match="line 1: not a result row"):
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"schema_version": 3, "target": 3}',
+        b"[]",
+        b"3",
+        b"{",
+        b'{"target": "cpu"}',
+        b'{"\xff": 1}',
+        b"[" * 100_000,
+        b'{"schema_version": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_a_line_that_is_no_row_is_refused_in_one_line(tmp_path, line):
+    path = tmp_path / "results.jsonl"
+    ResultFile(path).append(row())
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(HpmlError, match=r"line 2: not a result row: .*--resume") as refused:
         ResultFile(path).read()
+    assert "\n" not in str(refused.value)
 
 
 def test_the_frame_has_a_line_a_batch_and_units_in_its_names(tmp_path):
     ResultFile(tmp_path / "results.jsonl").append(row())
-    frame = load_results(tmp_path)
+    result = load_results(tmp_path)
+    assert result.rows == (row(),)
+    frame = result.table()
     assert frame["batch"].tolist() == [1, 64]
     assert frame["energy_j_nominal"].tolist() == [2e-6, 2e-6]
     assert frame["accuracy_mean"].tolist() == [0.9, 0.9]
@@ -138,13 +167,6 @@ def test_no_results_there(tmp_path):
 def test_the_hash_ignores_the_order_of_keys():
     assert config_hash({"a": 1, "b": [2, 3]}) == config_hash({"b": [2, 3], "a": 1})
     assert config_hash({"a": 1}) != config_hash({"a": 2})
-
-
-def test_format_1_is_brought_up_to_date(tmp_path):
-    old = {**row().model_dump(mode="json"), "schema_version": 1}
-    del old["options"]
-    (tmp_path / "results.jsonl").write_text(json.dumps(old) + "\n")
-    assert ResultFile(tmp_path / "results.jsonl").read() == [row()]
 
 
 def test_rows_of_two_runs_are_never_mixed(tmp_path):
@@ -181,8 +203,49 @@ def test_processes_that_write_the_same_rows_write_each_once(tmp_path):
     assert sorted(r.seed for r in ResultFile(tmp_path / "results.jsonl").read()) == list(range(40))
 
 
+def measurement(**changes):
+    figures = {
+        "device": "a CPU",
+        "batch": 1,
+        "latency_s": 2e-5,
+        "latency_p10_s": 1e-5,
+        "latency_p90_s": 3e-5,
+        "throughput_hz": 5e4,
+        "calls": 3,
+        "energy_j": None,
+        "energy_provenance": None,
+        "energy_reason": "no meter",
+        "window_s": 1e-4,
+        "samples_s": (1e-5, 2e-5, 3e-5),
+        "windows": ({"seconds": 1e-4, "calls": 3, "joules": None},),
+    }
+    return {**figures, **changes}
+
+
+def test_a_measurement_comes_back_without_the_time_of_every_call(tmp_path):
+    one = row(measurements=[Measurement(**measurement(windows=(Window(1e-4, 3, None),)))])
+    ResultFile(tmp_path / "results.jsonl").append(one)
+    (back,) = ResultFile(tmp_path / "results.jsonl").read()
+    assert back == one
+    assert one.measurements[0].samples_s == (1e-5, 2e-5, 3e-5)
+    assert back.measurements[0].samples_s == ()
+    assert b"samples_s" not in (tmp_path / "results.jsonl").read_bytes()
+
+
+def test_a_row_holds_the_objects_that_the_library_computes_with():
+    one = row(accuracy=Score.of([0.9, 0.8], samples=10))
+    assert isinstance(one.accuracy, Score)
+    assert isinstance(one.estimates[0], Estimate)
+    assert isinstance(one.estimates[0].energy_j, Band)
+    assert one.accuracy == Score.of([0.9, 0.8], samples=10)
+
+
+def estimate(**changes):
+    return {**dataclasses.asdict(row().estimates[0]), **changes}
+
+
 def accuracy(**changes):
-    return {**row().accuracy.model_dump(), **changes}
+    return {**dataclasses.asdict(row().accuracy), **changes}
 
 
 @pytest.mark.parametrize(
@@ -190,10 +253,20 @@ def accuracy(**changes):
     [
         {"accuracy": accuracy(mean=float("nan"))},
         {"accuracy": accuracy(values=[float("inf")])},
-        {"estimates": [{**row().estimates[0].model_dump(), "energy_j": {"low": 2.0, "nominal": 1.0, "high": 3.0}}]},
+        {"accuracy": accuracy(mean=7.5)},
+        {"accuracy": accuracy(n=2)},
+        {"accuracy": accuracy(unknown=1)},
+        {"measurements": [measurement(latency_s=float("nan"))]},
+        {"measurements": [measurement(energy_j=float("inf"))]},
+        {"measurements": [measurement(throughput_hz=0.0)]},
+        {"estimates": [estimate(energy_j={"low": -2.0, "nominal": 1.0, "high": 3.0})]},
+        {"estimates": [estimate(energy_j={"low": 2.0, "nominal": 1.0, "high": 3.0})]},
         {
             "estimates": [
-                {**row().estimates[0].model_dump(), "latency_s": {"low": 0.0, "nominal": float("nan"), "high": 3.0}}
+                {
+                    **dataclasses.asdict(row().estimates[0]),
+                    "latency_s": {"low": 0.0, "nominal": float("nan"), "high": 3.0},
+                }
             ]
         },
     ],
@@ -205,7 +278,7 @@ def test_figures_that_make_no_sense_are_no_row(changes):
 
 def test_an_infinite_bound_comes_back(tmp_path):
     band = {"low": 0.0, "nominal": 1.0, "high": float("inf")}
-    one = row(estimates=[{**row().estimates[0].model_dump(), "throughput_hz": band}])
+    one = row(estimates=[{**dataclasses.asdict(row().estimates[0]), "throughput_hz": band}])
     ResultFile(tmp_path / "results.jsonl").append(one)
     assert ResultFile(tmp_path / "results.jsonl").read() == [one]
 
@@ -214,7 +287,11 @@ def test_the_frame_says_its_units_and_has_the_options_as_columns():
     frame = to_frame([row(options={"adc_bits": 4}, time_s=60.0)])
     units = frame.attrs["units"]
     assert (units["energy_j_low"], units["measured_latency_s"], units["time_s"]) == ("J", "s", "s")
-    assert (units["area_mm2_high"], units["throughput_hz_nominal"], units["accuracy_ci95_low"]) == ("mm²", "1/s", "1")
+    assert (units["area_mm2_high"], units["throughput_hz_nominal"], units["accuracy_ci95_low"]) == (
+        "mm²",
+        "1/s",
+        "share",
+    )
     without = {"target", "kind", "card", "seed", "batch", "scope", "notes", "accuracy_n", "accuracy_over", "adc_bits"}
     assert not without & units.keys()
     assert frame["adc_bits"].tolist() == [4, 4]

@@ -7,7 +7,8 @@ from torch.utils.data import TensorDataset
 
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
-from hpml_sim.training.evaluation import Accuracy, evaluate
+from hpml_sim.training.evaluation import evaluate
+from hpml_sim.training.score import Score
 
 
 def task(n=40, classes=4):
@@ -19,14 +20,14 @@ def task(n=40, classes=4):
 
 def test_interval_over_chips_is_students_t():
     values = [0.90, 0.92, 0.95, 0.91]
-    a = Accuracy.of(values, samples=100)
+    a = Score.of(values, samples=100)
     low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
     assert (a.mean, a.std) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert a.ci95 == pytest.approx((low, high))
 
 
 def test_interval_of_one_model_is_wilsons_over_the_samples():
-    a = Accuracy.of([0.95], samples=360)
+    a = Score.of([0.95], samples=360)
     expected = stats.binomtest(342, 360).proportion_ci(0.95, method="wilson")
     assert a.ci95 == pytest.approx((expected.low, expected.high))
     assert a.std == 0.0
@@ -34,8 +35,8 @@ def test_interval_of_one_model_is_wilsons_over_the_samples():
 
 
 def test_interval_stays_within_zero_and_one():
-    assert Accuracy.of([1.0, 1.0, 0.99], samples=10).ci95[1] <= 1.0
-    assert Accuracy.of([0.0], samples=10).ci95[0] == 0.0
+    assert Score.of([1.0, 1.0, 0.99], samples=10).ci95[1] <= 1.0
+    assert Score.of([0.0], samples=10).ci95[0] == 0.0
 
 
 def test_a_right_network_scores_one_and_a_shifted_one_zero():
@@ -84,5 +85,5 @@ def test_nan_and_wrong_shapes_are_named():
 def test_an_interval_holds_its_share_even_at_the_ends():
     for samples in range(1, 400):
         for share in (0.0, 1.0, 1 / samples):
-            low, high = Accuracy.of([share], samples).ci95
+            low, high = Score.of([share], samples).ci95
             assert 0 <= low <= share <= high <= 1

@@ -4,14 +4,18 @@
 - `energy_against_accuracy(rows)`: a panel a scope, with its Pareto front
 - `energy_by_part(rows)`: where the energy goes, by component and by layer
 - `roofline(rows)`: the layers under the ceilings of each CPU and GPU
-- `to_svg(figure)`: the same bytes for the same figure; what lies under the pointer is said
+- `machine_roofline(roofs, points)`: ceilings, layers, kernels, crossbar tiles and neuromorphic cores in one plane
+- `draw_trials(trials, columns)`: the trials of a search and their Pareto front
+- `to_svg(figure)`: the same bytes for the same figure, with the texts that appear under the pointer
 """
 
 from hpml_sim.report.plots.accuracy_time import accuracy_over_time, same_line
-from hpml_sim.report.plots.drawing import COLORS, GRID, INK, PAPER, Style, style_of, to_svg
-from hpml_sim.report.plots.energy_accuracy import energy_against_accuracy, notable, pareto_front
+from hpml_sim.report.plots.drawing import Style, style_of, to_svg
+from hpml_sim.report.plots.energy_accuracy import energy_against_accuracy, notable
 from hpml_sim.report.plots.energy_parts import energy_by_part
-from hpml_sim.report.plots.roofline import layer_points, roofline
+from hpml_sim.report.plots.pareto import draw_trials, on_front, pareto_front
+from hpml_sim.report.plots.roofline import layer_points, machine_roofline, roofline
+from hpml_sim.report.plots.theme import COLORS, GRID, INK, PAPER
 
 __all__ = [
     "COLORS",
@@ -20,10 +24,13 @@ __all__ = [
     "PAPER",
     "Style",
     "accuracy_over_time",
+    "draw_trials",
     "energy_against_accuracy",
     "energy_by_part",
     "layer_points",
+    "machine_roofline",
     "notable",
+    "on_front",
     "pareto_front",
     "roofline",
     "same_line",

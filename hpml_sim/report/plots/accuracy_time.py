@@ -7,19 +7,11 @@ from collections.abc import Collection, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.report._format import listing, names, shortened, time_label
 from hpml_sim.report.findings import gaps_of
-from hpml_sim.report.plots.drawing import (
-    GRID,
-    PAPER,
-    accuracy_words,
-    add_legend,
-    add_tip,
-    drawing,
-    new_figure,
-    style_of,
-)
+from hpml_sim.report.plots.drawing import accuracy_words, add_legend, add_tip, drawing, new_figure, style_of
+from hpml_sim.report.plots.theme import GRID, PAPER
 from hpml_sim.report.summary import AccuracySummary, TargetSummary, summarize, times_of
+from hpml_sim.report.wording import listing, names, shortened, time_label
 from hpml_sim.results import Row
 
 if TYPE_CHECKING:

@@ -1,9 +1,4 @@
-"""What all plots share: colors, matplotlib's settings, legends, hover texts, SVG.
-
-Colors are those of Okabe and Ito (M. Okabe, K. Ito, Color Universal Design, 2008), which people with any form of
-color blindness tell apart; targets differ in marker and line as well. Source of the palette:
-https://jfly.uni-koeln.de/color/
-"""
+"""What all plots share: matplotlib's settings, the style of a target, legends, hover texts, SVG."""
 
 from __future__ import annotations
 
@@ -15,20 +10,14 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.report._format import percent, shortened
+from hpml_sim.report.plots.theme import COLORS, DASHES, GRID, INK, MARKERS
 from hpml_sim.report.summary import AccuracySummary, TargetSummary
+from hpml_sim.report.wording import percent, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, GRID, PAPER = "#1b1f24", "#d5d9df", "#fffffe"
-"""Text and axes, grid, background: unlike any color of a series, so that a page can map them to its own theme."""
-
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Of series, in this order: told apart with any form of color blindness."""
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)))
 TIP = "tip:"
 """Beginning of the gid of what shows the rest of it under the pointer (see `to_svg`)."""
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -46,7 +35,7 @@ class Style:
 def style_of(target: TargetSummary) -> Style:
     """Color, marker and dashes of a target: by its place in the run, the same in every plot."""
     i = target.index
-    return Style(COLORS[i % len(COLORS)], _MARKERS[i % len(_MARKERS)], _DASHES[i % len(_DASHES)])
+    return Style(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
 
 
 @contextmanager
@@ -88,15 +77,28 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure that no pyplot knows, and that a notebook shows; call it inside `drawing`."""
-    from hpml_sim.report.plots._shown import ShownFigure
+def new_figure(width_in: float, height_in: float, *, background: str = "none") -> Figure:
+    """An empty figure that pyplot does not hold, and that a notebook shows; call it inside `drawing`.
 
-    return ShownFigure(figsize=(width_in, height_in), layout="constrained", facecolor="none")
+    Args:
+        width_in: inches.
+        height_in: inches.
+        background: a color; "none" leaves it to the page.
+    """
+    from hpml_sim.report.plots.notebook_figure import NotebookFigure
+
+    return NotebookFigure(figsize=(width_in, height_in), layout="constrained", facecolor=background)
 
 
 def add_legend(figure: Figure, handles: list[Any], labels: list[str], handle_em: float) -> None:
-    """A legend above the axes with as many columns as the longest label leaves room for."""
+    """A legend above the axes with as many columns as the longest label leaves room for.
+
+    Args:
+        figure: that gets it.
+        handles: marks and lines; none leave the legend out.
+        labels: one a handle; long ones are shortened.
+        handle_em: width of the handles, in the font's size.
+    """
     if not handles:
         return
     shown = [_label(shortened(label, 40)) for label in labels]
@@ -120,7 +122,14 @@ def _label(text: str) -> str:
 
 
 def add_tip(axes: Axes, x: float, y: float, text: str) -> None:
-    """Lay an invisible mark over a point; in the SVG it shows `text` under the pointer (see `to_svg`)."""
+    """Lay an invisible mark over a point; in the SVG it shows a text under the pointer (see `to_svg`).
+
+    Args:
+        axes: where the point lies.
+        x: of the point, in the axes' units.
+        y: of the point, in the axes' units.
+        text: what is shown.
+    """
     axes.plot([x], [y], marker="o", markersize=15, alpha=0, markeredgewidth=0, clip_on=False, zorder=9, gid=TIP + text)
 
 

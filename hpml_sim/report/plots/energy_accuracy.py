@@ -7,33 +7,25 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.report._format import tick
-from hpml_sim.report.findings import figure as figure_of
-from hpml_sim.report.plots.drawing import (
-    INK,
-    PAPER,
-    accuracy_words,
-    add_legend,
-    add_tip,
-    drawing,
-    new_figure,
-    style_of,
-)
+from hpml_sim.report.plots.drawing import accuracy_words, add_legend, add_tip, drawing, new_figure, style_of
+from hpml_sim.report.plots.pareto import FRONT_LINE, draw_front_line, pareto_front
+from hpml_sim.report.plots.theme import INK, PAPER
 from hpml_sim.report.summary import SCOPES, AccuracySummary, Cost, TargetSummary, summarize
-from hpml_sim.results import BandRow, Row
+from hpml_sim.report.wording import figure as figure_text
+from hpml_sim.report.wording import tick
+from hpml_sim.results import Row
+from hpml_sim.units.bands import Band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_FRONT: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.45, "linestyle": (0, (4, 2))}
 
 
 @dataclass(frozen=True)
 class _Point:
     target: TargetSummary
     cost: Cost
-    energy_j: BandRow
+    energy_j: Band
     accuracy: AccuracySummary
     first: bool
 
@@ -70,7 +62,7 @@ def energy_against_accuracy(
         drawn: dict[str, Any] = {}
         for axes, (scope, points) in zip(grid, panels.items(), strict=False):
             axes.set_title(scope, loc="left", fontweight="bold")
-            _draw_front(axes, points, 10.0 ** decades[scope][1])
+            draw_front_line(axes, _places(points), 10.0 ** decades[scope][1])
             for point in points:
                 drawn.setdefault(point.target.name, _draw_point(axes, point))
             _energy_axis(axes, *decades[scope], room=max(widths) if narrow else sum(widths) / 2)
@@ -96,8 +88,8 @@ def notable(targets: Sequence[TargetSummary], most: int) -> list[str]:
         return [t.name for t in targets]
     fronts = set()
     for points in _panels(list(targets)).values():
-        best = set(pareto_front([(p.energy_j.nominal, p.accuracy.mean) for p in points]))
-        fronts |= {p.target.name for p in points if (p.energy_j.nominal, p.accuracy.mean) in best}
+        best = set(pareto_front(_places(points)))
+        fronts |= {p.target.name for p, place in zip(points, _places(points), strict=True) if place in best}
 
     def merit(target: TargetSummary) -> tuple[bool, float]:
         return target.name in fronts, target.supported[-1][1].mean if target.supported else 0.0
@@ -116,25 +108,13 @@ def _more_handles(panels: dict[str, list[_Point]]) -> dict[str, Any]:
         found["batch 1"] = Line2D([], [], **hollow)
         found["best batch"] = Line2D([], [], markerfacecolor=PAPER, **hollow)
     if any(len(points) > 1 for points in panels.values()):
-        found["Pareto front"] = Line2D([], [], color=INK, **_FRONT)
+        found["Pareto front"] = Line2D([], [], color=INK, **FRONT_LINE)
     return found
 
 
-def _draw_front(axes: Axes, points: list[_Point], right: float) -> None:
-    if len(points) < 2:
-        return
-    front = pareto_front([(p.energy_j.nominal, 100 * p.accuracy.mean) for p in points])
-    x, y = [e for e, _ in front], [a for _, a in front]
-    axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, zorder=1, **_FRONT)
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, value) points those that no other beats in both, by rising cost."""
-    front: list[tuple[float, float]] = []
-    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not front or value > front[-1][1]:
-            front.append((cost, value))
-    return front
+def _places(points: list[_Point]) -> list[tuple[float, float]]:
+    """(energy in joules, accuracy in percent) of each point, nominal values."""
+    return [(p.energy_j.nominal, 100 * p.accuracy.mean) for p in points]
 
 
 def _panels(targets: list[TargetSummary]) -> dict[str, list[_Point]]:
@@ -174,7 +154,7 @@ def _draw_point(axes: Axes, point: _Point) -> Any:
         markeredgecolor=PAPER if point.first else style.color,
         markeredgewidth=0.8 if point.first else 1.4,
     )
-    words = f"{point.target.name}, batch {point.cost.batch:,}, {point.cost.provenance}: {figure_of(energy, 'J')}, "
+    words = f"{point.target.name}, batch {point.cost.batch:,}, {point.cost.provenance}: {figure_text(energy, 'J')}, "
     add_tip(axes, energy.nominal, 100 * accuracy.mean, words + accuracy_words(accuracy))
     return Line2D([], [], color=style.color, linestyle="none", marker=style.marker, markersize=7, markeredgecolor=PAPER)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from hpml_sim.report._format import percent, shortened, si
-from hpml_sim.report.findings import figure as figure_of
 from hpml_sim.report.plots.drawing import TIP, drawing, new_figure, style_of
 from hpml_sim.report.summary import Part, TargetSummary, summarize
-from hpml_sim.results import BandRow, Row
+from hpml_sim.report.wording import figure as figure_text
+from hpml_sim.report.wording import percent, shortened
+from hpml_sim.results import Row
+from hpml_sim.units.bands import ZERO
+from hpml_sim.units.formatting import si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,10 +57,7 @@ def largest(parts: Sequence[Part], most: int) -> list[Part]:
         return list(parts)
     kept = {id(p) for p in sorted(parts, key=lambda p: -p.energy_j.nominal)[: most - 1]}
     rest = [p for p in parts if id(p) not in kept]
-    low, nominal, high = (sum(getattr(p.energy_j, b) for p in rest) for b in ("low", "nominal", "high"))
-    others = Part(
-        f"{len(rest)} smaller ones", BandRow(low=low, nominal=nominal, high=high), sum(p.share for p in rest), ()
-    )
+    others = Part(f"{len(rest)} smaller ones", sum((p.energy_j for p in rest), ZERO), sum(p.share for p in rest), ())
     return [*(p for p in parts if id(p) in kept), others]
 
 
@@ -132,5 +131,5 @@ def _share(part: Part) -> str:
 
 def _hover(axes: Axes, target: TargetSummary, part: Part, y: float, height: float) -> None:
     """The whole line answers the pointer: the bar of a small share would be too small to hit."""
-    words = f"{target.name}, {part.name}: {figure_of(part.energy_j, 'J')}, {percent(part.share, 2)} % of the total"
+    words = f"{target.name}, {part.name}: {figure_text(part.energy_j, 'J')}, {percent(part.share, 2)} % of the total"
     axes.barh(y, 100, height=height, align="edge", alpha=0, linewidth=0, clip_on=False, gid=TIP + words)

@@ -1,4 +1,4 @@
-"""A figure that a notebook shows."""
+"""A matplotlib figure that a notebook shows as a picture."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from io import BytesIO
 
 from matplotlib.figure import Figure
 
-from hpml_sim.report.plots.drawing import PAPER
+from hpml_sim.report.plots.theme import PAPER
 
 
-class ShownFigure(Figure):
-    """A figure that no pyplot knows. Jupyter shows only those that one does, unless they can draw themselves."""
+class NotebookFigure(Figure):
+    """A figure that pyplot does not hold. Jupyter shows others only if they can draw themselves, as this one can."""
 
     def _repr_png_(self) -> bytes:
         """What IPython asks for; twice the resolution of the screen, on paper whatever the theme."""

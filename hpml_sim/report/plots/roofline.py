@@ -1,19 +1,41 @@
-"""The roofline: what each layer reaches on a CPU or GPU, under the ceilings of its card."""
+"""The roofline plots: `roofline` of the layers in a run's results, `machine_roofline` of processors and kernels.
+
+Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52(4):65, 2009.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.report._format import digits, percent, shortened, si, tick
-from hpml_sim.report.plots.drawing import GRID, INK, PAPER, add_legend, add_tip, drawing, new_figure, style_of
+from hpml_sim.cost import Roof
+from hpml_sim.cost.roofline_points import Kind, Point
+from hpml_sim.cost.roofline_points import Roof as MachineRoof
+from hpml_sim.errors import HpmlError
+from hpml_sim.report.plots.drawing import add_legend, add_tip, drawing, new_figure, style_of
+from hpml_sim.report.plots.theme import COLORS, GRID, INK, PAPER
 from hpml_sim.report.summary import TargetSummary, layer_label, summarize
-from hpml_sim.results import RoofRow, Row
+from hpml_sim.report.wording import percent, shortened, tick
+from hpml_sim.results import Row
+from hpml_sim.units.formatting import digits, si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+_KIND_MARKERS: dict[Kind, str] = {"layer": "o", "measured": "s", "kernel": "^", "tile": "D", "core": "*"}
+_KIND_WORDS: dict[Kind, str] = {
+    "layer": "layer, estimated",
+    "measured": "layer, measured here",
+    "kernel": "kernel, measured",
+    "tile": "crossbar tile",
+    "core": "neuromorphic core",
+}
+_MAX_NAMED = 24
+"""Points that get their name written beside them; more would cover each other."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +43,17 @@ class LayerPoint:
     """One layer at one batch size.
 
     Attributes:
-        intensity: operations a byte of DRAM traffic. rate_hz: operations a second in the estimate.
-        ceiling_hz: what the roof allows at that intensity. share: of the time that the layers take.
-        limit: "compute", "memory", "launch" or "power". first: at the smallest batch.
+        target: that runs the layer.
+        batch: samples processed together.
+        layer: its name, with what it was before conversion.
+        operations: arithmetic operations of the batch (a MAC is two).
+        traffic_bytes: to and from DRAM.
+        intensity: operations a byte of DRAM traffic.
+        rate_hz: operations a second in the estimate.
+        ceiling_hz: what the roof allows at that intensity, operations a second.
+        share: of the time that the layers take, in [0, 1].
+        limit: "compute", "memory", "launch" or "power".
+        first: whether `batch` is the smallest.
     """
 
     target: TargetSummary
@@ -122,6 +152,101 @@ def roofline(
     return figure
 
 
+def machine_roofline(roofs: Sequence[MachineRoof], points: Sequence[Point], *, title: str = "") -> Figure:
+    """Processors and what runs on them in one plane: operations a second against operations a byte, both logarithmic.
+
+    A mark on the slope is limited by memory, one under the flat part by arithmetic; the gap to the line is what
+    launches, the power limit or the kernel itself cost.
+
+    Args:
+        roofs: a line each; ceilings of processors.
+        points: a mark each; layers, kernels, crossbar tiles and neuromorphic cores.
+        title: above the plot.
+
+    Raises:
+        HpmlError: nothing to draw.
+
+    Source: S. Williams, A. Waterman, D. Patterson, Roofline, CACM 52(4):65, 2009.
+    """
+    if not roofs and not points:
+        raise HpmlError("machine_roofline: no roof and no point; name a card (--on h200) or a network (--model mlp)")
+    with drawing():
+        figure = new_figure(9, 5.6, background=PAPER)
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        across = [p.intensity for p in points] + [r.ridge for r in roofs]
+        left, right = min(across) / 5, max(across) * 5
+        # what ran on a processor has the color of its roof, whose name has the precision behind the machine's
+        machines = list(dict.fromkeys([*(r.name.rpartition(" ")[0] for r in roofs), *(p.machine for p in points)]))
+        colors = {machine: COLORS[i % len(COLORS)] for i, machine in enumerate(machines)}
+        for roof in roofs:
+            color = colors[roof.name.rpartition(" ")[0]]
+            corners = [left, *([roof.ridge] if left < roof.ridge < right else []), right]
+            style = "-" if roof.measured else (0, (6, 2))
+            said = f"{roof.name}: {si(roof.rate.nominal, '')}OP/s, {si(roof.bandwidth.nominal, '')}B/s"
+            axes.plot(corners, [roof.at(x) for x in corners], color=color, linestyle=style, linewidth=1.6, label=said)
+        _name_precisions(axes, roofs, right)
+        seen: set[tuple[str, str]] = set()
+        for point in points:
+            color = colors[point.machine]
+            label = f"{_KIND_WORDS[point.kind]}: {point.machine}" if point.machine else _KIND_WORDS[point.kind]
+            first = (point.kind, point.machine) not in seen
+            seen.add((point.kind, point.machine))
+            axes.plot(
+                [point.intensity],
+                [point.rate],
+                linestyle="none",
+                marker=_KIND_MARKERS[point.kind],
+                markersize=10 if point.kind == "core" else 7,
+                color=color,
+                markeredgecolor=INK,
+                markeredgewidth=0.6,
+                label=label if first else None,
+            )
+        axes.set_xlim(left, right)
+        if len(points) <= _MAX_NAMED:
+            _name_points(axes, points)
+        axes.grid(which="major")
+        axes.set_xlabel("operations a byte that crosses the edge of the weights' memory")
+        axes.set_ylabel("operations a second")
+        axes.set_title(title, loc="left", fontsize=10)
+        figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
+    return figure
+
+
+def _name_precisions(axes: Axes, roofs: Sequence[MachineRoof], right: float) -> None:
+    """The precision above the end of each line; once where two of them lie together."""
+    taken: list[tuple[str, float]] = []
+    for roof in roofs:
+        precision, y = roof.name.rpartition(" ")[2], log10(roof.at(right))
+        if not any(precision == other and abs(y - b) < 0.15 for other, b in taken):
+            axes.annotate(
+                precision, (right, roof.at(right)), (-3, 3), textcoords="offset points", ha="right", fontsize=7.5
+            )
+            taken.append((precision, y))
+
+
+def _name_points(axes: Axes, points: Sequence[Point]) -> None:
+    """Names beside the marks: to the left at the right edge, and below where another name stands close by."""
+    edge = log10(axes.get_xlim()[1]) - 1
+    taken: list[tuple[float, float]] = []
+    for point in points:
+        x, y = log10(point.intensity), log10(point.rate)
+        below = any(abs(x - a) < 0.5 and abs(y - b) < 0.35 for a, b in taken)
+        taken.append((x, y))
+        side, aligned = (-7, "right") if x > edge else (7, "left")
+        said = f"{point.name} ({point.limit})" if point.limit else point.name
+        axes.annotate(
+            said,
+            (point.intensity, point.rate),
+            (side, -11 if below else 3),
+            textcoords="offset points",
+            ha=aligned,
+            fontsize=7.5,
+        )
+
+
 @dataclass(frozen=True)
 class _Window:
     """What the axes show: operations a byte from left to right, operations a second from bottom to top."""
@@ -145,7 +270,7 @@ def _window(points: list[LayerPoint]) -> _Window:
     )
 
 
-def _draw_roof(axes: Axes, roof: RoofRow, window: _Window) -> None:
+def _draw_roof(axes: Axes, roof: Roof, window: _Window) -> None:
     def heights(operations_hz: float, bandwidth: float, x: list[float]) -> list[float]:
         return [min(operations_hz, bandwidth * v) for v in x]
 
@@ -209,8 +334,6 @@ def _name_layers(axes: Axes, points: list[LayerPoint]) -> None:
 
 
 def _log_axes(axes: Axes, window: _Window) -> None:
-    from math import ceil, floor, log10
-
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     def ticks(low: float, high: float, most: int) -> list[float]:

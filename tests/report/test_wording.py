@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from hpml_sim.report._format import digits, listing, names, percent, ranges, shortened, si, span, time_label
+from hpml_sim.report.wording import listing, names, percent, ranges, shortened, time_label
 from hpml_sim.units.bands import Band
+from hpml_sim.units.formatting import digits, si, span
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""The comparison in a few columns: what a `Comparison` shows of itself in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
+from hpml_sim.report.wording import percent, time_label
+from hpml_sim.results import Row
+from hpml_sim.units.formatting import digits, si_band
+
+
+def overview(rows: Sequence[Row], *, every_time: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Headings and lines of a small table: a line a target, batch and way in which its cost is known.
+
+    Args:
+        rows: results of one run; none give no lines.
+        every_time: a column for each time since programming, and one for the throughput; False shows the accuracy at
+            the earliest and at the latest time, and leaves the throughput out.
+
+    Returns:
+        Headings, and the cells of each line.
+    """
+    if not rows:
+        return [], []
+    targets = summarize(rows)
+    times: list[float | None] = [*times_of(targets)] or [None]
+    if not every_time and len(times) > 2:
+        times = [times[0], times[-1]]
+    heads = ["target", "scope", *("%" if time is None else f"% {time_label(time)}" for time in times)]
+    heads += ["batch", "energy", "latency", *(["throughput"] if every_time else [])]
+    lines = []
+    for target in targets:
+        costs: Sequence[Cost | None] = target.costs or [None]
+        for place, cost in enumerate(costs):
+            named = [target.name, *(_accuracy(target, time, spread=every_time) for time in times)]
+            shown = named if place == 0 else [""] * len(named)
+            lines.append([shown[0], _scope(target, cost), *shown[1:], *_cost(cost, every_time)])
+    return heads, lines
+
+
+def _scope(target: TargetSummary, cost: Cost | None) -> str:
+    """What the figures of a line include, or that they were measured."""
+    return target.card.scope if cost is None else "measured" if cost.provenance == "measured" else cost.scope
+
+
+def _accuracy(target: TargetSummary, time_s: float | None, *, spread: bool) -> str:
+    shown = target.at(time_s)
+    if shown is None:
+        return "—"
+    return percent(shown.mean) + (f" ± {percent(shown.std)}" if spread and shown.n > 1 else "")
+
+
+def _cost(cost: Cost | None, throughput: bool) -> list[str]:
+    if cost is None:
+        return ["—"] * (4 if throughput else 3)
+    energy = "—" if cost.energy_j is None else si_band(cost.energy_j, "J")
+    rate = [f"{digits(cost.throughput_hz.nominal)}/s"] if throughput else []
+    return [f"{cost.batch:,}", energy, si_band(cost.latency_s, "s"), *rate]
