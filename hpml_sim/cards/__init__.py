@@ -1,7 +1,7 @@
 """Device cards: one TOML file for each piece of hardware, every number with its unit, source and status.
 
-A card is read once (`loading.py`), checked against the model that its `kind` chooses (`kinds.py`: `DigitalCard`,
-`CrossbarCard` or `NeuromorphicCard`) and turned into SI floats (`quantity.py`); pint and pydantic stay at this edge.
+A card is read once (`loading.py`), checked against the model that its `kind` chooses (`schema/`: `DigitalCard`,
+`CrossbarCard` or `NeuromorphicCard`) and turned into SI floats (`hpml_sim.units`); pint and pydantic stay at this edge.
 """
 
 from hpml_sim.cards.loading import list_cards as list_cards

@@ -15,11 +15,20 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from hpml_sim.cards.schema import ADAPTER, KINDS, Card
-from hpml_sim.errors import CardError, UnknownNameError
+from hpml_sim.errors import CardError, HpmlError, UnknownNameError, shown
 
 
 def list_cards() -> list[str]:
-    """Names of all shipped cards and of the cards in the folder `HPML_SIM_CARDS`, sorted."""
+    """Names of all shipped cards and of the cards in the folder `HPML_SIM_CARDS`, sorted.
+
+    Raises:
+        CardError: `HPML_SIM_CARDS` is set and is no folder.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> [name for name in hs.list_cards() if name.startswith("loihi")]
+        ['loihi', 'loihi-2']
+    """
     return sorted(_card_files())
 
 
@@ -32,7 +41,27 @@ def load_card(name_or_path: str | Path) -> Card:
     Raises:
         UnknownNameError: no card has this name.
         CardError: the file cannot be read or breaks a rule; the message names the file, the field and what is allowed.
+        HpmlError: `name_or_path` is neither text nor a path.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> card = hs.load_card("loihi")
+        >>> print(card)
+        Card loihi: Intel Loihi (band: its designers' figures and a fit on silicon)
+          scope    chip, 2018
+          cores    128 a chip, 1024 neurons a core
+          synapse  23.6 pJ an operation
+          neuron   81 pJ an update
+          static   104 mW a chip
+          figures  20, each with its source; 0 weak (`hpml-sim cards show loihi`)
+        >>> card.events.sop_energy.si
+        2.36e-11
     """
+    if not isinstance(name_or_path, (str, Path)):
+        raise HpmlError(
+            f"load_card: name_or_path={shown(name_or_path)}: must be the name of a card, such as 'pcm-hermes', or the "
+            "path of a .toml file"
+        )
     if str(name_or_path).endswith(".toml"):
         path = Path(name_or_path)
         if not path.is_file():
@@ -67,15 +96,21 @@ def _text(path: Path | Traversable) -> str:
 
 
 def parse_card(text: str, *, origin: str) -> Card:
-    """Check the text of a card. `origin` stands in the messages.
+    """Check the text of a card.
+
+    Args:
+        text: TOML.
+        origin: what the messages call it, such as the name of its file.
 
     Raises:
         CardError: all problems found, one a line, each with the dotted field.
     """
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CardError(f"{origin}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise CardError(f"{origin}: not valid TOML: nested too deeply; a card needs three levels") from None
+    except ValueError as error:  # no TOML, or a whole number with thousands of digits
+        raise CardError(f"{origin}: not valid TOML: {' '.join(str(error).split())}") from None
     try:
         return ADAPTER.validate_python(raw)
     except ValidationError as error:
@@ -87,7 +122,7 @@ def _readable(origin: str, problem: Any) -> str:
     if problem["type"] == "union_tag_not_found":
         return f"{origin}: kind: missing; one of {', '.join(kinds)}"
     if problem["type"] == "union_tag_invalid":
-        return f"{origin}: kind: must be one of {', '.join(kinds)} (got {problem['ctx']['tag']!r})"
+        return f"{origin}: kind: must be one of {', '.join(kinds)} (got {shown(problem['ctx']['tag'])})"
     kind, *path = problem["loc"] or ("", "")
     field = ".".join(str(part) for part in path if part != "[key]")
     if problem["type"] == "extra_forbidden":
@@ -96,7 +131,7 @@ def _readable(origin: str, problem: Any) -> str:
         guess = f"did you mean {near[0]!r}? " if near else ""
         return f"{origin}: {field}: unknown field; {guess}allowed here: {', '.join(allowed)}"
     message = problem["msg"].removeprefix("Value error, ")
-    given = f" (got {problem['input']!r})" if isinstance(problem["input"], (str, int, float, bool)) else ""
+    given = f" (got {shown(problem['input'])})" if isinstance(problem["input"], (str, int, float, bool)) else ""
     return ": ".join(part for part in (origin, field, message + given) if part)
 
 

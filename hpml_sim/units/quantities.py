@@ -1,20 +1,14 @@
-"""One number of a card: value, unit, source, status and bounds; and the units that a card may use.
-
-pint stays in this file: everything above it gets SI floats.
-"""
+"""One number of a card: value, unit, source, status and bounds; and what each kind of number may be."""
 
 from __future__ import annotations
 
-import tokenize
-from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from hpml_sim.units.bands import Band
-
-if TYPE_CHECKING:
-    import pint
+from hpml_sim.units.unit_parsing import si_factor
 
 Scope = Literal["core", "chip", "board", "system"]
 Status = Literal["measured", "model", "projection", "scaled", "datasheet", "derived", "assumption", "unverified"]
@@ -71,8 +65,14 @@ class Quantity(CardModel):
     """One number of a card: value, unit, source key, where in the source, status and, where known, its bounds.
 
     Attributes:
-        source: key in the card's `[sources]`. where: page, table or figure in it.
-        low, high: bounds in the same unit. band_source: key of their source, if it is not that of the value.
+        value: the number, finite and not negative.
+        unit: as in `hpml_sim.units.unit_parsing`.
+        source: key in the card's `[sources]`.
+        where: page, table or figure in it.
+        status: how the number came about.
+        low: lower bound in the same unit; None where there is none.
+        high: upper bound in the same unit; None where there is none.
+        band_source: key of the source of the bounds, if it is not that of the value.
         note: the arithmetic of a derived number, the reason of an assumption, conditions.
     """
 
@@ -101,12 +101,19 @@ class Quantity(CardModel):
         return self
 
     def checked(self, si_unit: str, examples: str) -> Quantity:
-        """Check the unit's dimension against `si_unit` and remember the factor to SI.
+        """Check the unit's dimension and remember the factor to SI.
+
+        Args:
+            si_unit: the unit that `si` is in, with its full names ("joule/bit").
+            examples: what is allowed here, for the message.
 
         Raises:
-            ValueError: the unit is unknown or has another dimension; the message offers `examples`.
+            ValueError: the unit is unknown or has another dimension, or the number is not finite in SI.
         """
         self._factor = si_factor(self.unit, si_unit, examples)
+        largest = self.value if self.high is None else self.high
+        if not math.isfinite(largest * self._factor):
+            raise ValueError(f"is too large to compute with, got {self}")
         return self
 
     @property
@@ -115,7 +122,11 @@ class Quantity(CardModel):
         return self.value * self._factor
 
     def band(self, default_fraction: float = 0.0) -> Band:
-        """Low, nominal and high in SI; where the card gives no bounds, plus or minus `default_fraction`."""
+        """Low, nominal and high in SI.
+
+        Args:
+            default_fraction: where the card gives no bounds, plus or minus this share of the value, 0 to 1.
+        """
         low = self.value * (1 - default_fraction) if self.low is None else self.low
         high = self.value * (1 + default_fraction) if self.high is None else self.high
         return Band(low, self.value, high) * self._factor
@@ -158,16 +169,21 @@ def _positive(quantity: Quantity) -> Quantity:
 # What a field measures; `Quantity.si` is in the unit named first.
 Count = Annotated[Quantity, _unit("dimensionless", "1, percent")]
 Whole = Annotated[Count, AfterValidator(_whole)]
+Ratio = Annotated[Count, AfterValidator(_positive)]
 Share = Annotated[Count, AfterValidator(_share)]
+PositiveShare = Annotated[Share, AfterValidator(_positive)]
 Bits = Annotated[Quantity, _unit("bit", "bit"), AfterValidator(_whole)]
-EffectiveBits = Annotated[Quantity, _unit("bit", "bit")]
+EffectiveBits = Annotated[Quantity, _unit("bit", "bit"), AfterValidator(_positive)]
 Bytes = Annotated[Quantity, _unit("byte", "B, kB, KiB, MB, MiB, GB, GiB, TB"), AfterValidator(_positive)]
 Energy = Annotated[Quantity, _unit("joule", "J, uJ, nJ, pJ, fJ")]
+PositiveEnergy = Annotated[Energy, AfterValidator(_positive)]
 EnergyPerByte = Annotated[Quantity, _unit("joule/byte", "pJ/B, pJ/bit")]
 EnergyPerBit = Annotated[Quantity, _unit("joule/bit", "pJ/bit, fJ/bit")]
 EnergyPerOp = Annotated[Quantity, _unit("joule/op", "pJ/OP, pJ/FLOP, pJ/MAC (1 MAC = 2 OP)")]
 Power = Annotated[Quantity, _unit("watt", "W, mW, uW")]
 Time = Annotated[Quantity, _unit("second", "s, ms, us, ns, h, day")]
+Period = Annotated[Time, AfterValidator(_positive)]
+"""A time that one event takes or that passes between two: never 0, for its inverse is a rate."""
 Rate = Annotated[Quantity, _unit("1/second", "Hz, kHz, MHz, GHz, 1/s"), AfterValidator(_positive)]
 OpRate = Annotated[Quantity, _unit("op/second", "OP/s, GOP/s, TOP/s, TFLOP/s"), AfterValidator(_positive)]
 ByteRate = Annotated[Quantity, _unit("byte/second", "B/s, GB/s, TB/s"), AfterValidator(_positive)]
@@ -175,65 +191,3 @@ Length = Annotated[Quantity, _unit("meter", "m, um, nm"), AfterValidator(_positi
 Area = Annotated[Quantity, _unit("meter**2", "mm^2, um^2"), AfterValidator(_positive)]
 Voltage = Annotated[Quantity, _unit("volt", "V, mV")]
 Conductance = Annotated[Quantity, _unit("siemens", "S, uS")]
-
-_UNITS = """
-femto- = 1e-15 = f-
-pico- = 1e-12 = p-
-nano- = 1e-9 = n-
-micro- = 1e-6 = u- = µ-
-milli- = 1e-3 = m-
-kilo- = 1e3 = k-
-mega- = 1e6 = M-
-giga- = 1e9 = G-
-tera- = 1e12 = T-
-peta- = 1e15 = P-
-kibi- = 1024 = Ki-
-mebi- = 1048576 = Mi-
-gibi- = 1073741824 = Gi-
-percent = 0.01 = %
-second = [time] = s
-hour = 3600 * second = h
-day = 86400 * second
-hertz = 1 / second = Hz
-meter = [length] = m
-kilogram = [mass] = kg
-ampere = [current] = A
-joule = kilogram * meter ** 2 / second ** 2 = J
-watt = joule / second = W
-volt = watt / ampere = V
-siemens = ampere / volt = S
-bit = [information]
-byte = 8 * bit = B
-op = [operation] = _ = OP = FLOP
-mac = 2 * op = _ = MAC
-"""
-
-
-@lru_cache(maxsize=1)
-def _registry() -> pint.UnitRegistry:
-    """The units a card may use. Our own short list, so that bytes and operations are dimensions; pint's have none."""
-    import pint
-
-    registry: pint.UnitRegistry = pint.UnitRegistry(None)  # pyright: ignore[reportArgumentType]
-    registry.load_definitions(_UNITS.strip().splitlines())
-    return registry
-
-
-@lru_cache(maxsize=512)
-def si_factor(unit: str, si_unit: str, examples: str) -> float:
-    """How many `si_unit` one `unit` is; `examples` says in the error what is allowed.
-
-    Raises:
-        ValueError: no unit, or one of another dimension.
-    """
-    import pint
-
-    registry = _registry()
-    try:
-        return float(registry.Quantity(1.0, unit).to(si_unit).magnitude)
-    except pint.UndefinedUnitError:
-        raise ValueError(f"unknown unit {unit!r}; allowed here: {examples}") from None
-    except pint.DimensionalityError:
-        raise ValueError(f"unit {unit!r} has the wrong dimension; allowed here: {examples}") from None
-    except (AssertionError, TypeError, ValueError, SyntaxError, tokenize.TokenError):  # text that is no unit at all
-        raise ValueError(f"{unit!r} is not a unit; allowed here: {examples}") from None

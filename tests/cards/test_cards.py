@@ -16,8 +16,8 @@ from hpml_sim import cards as module
 from hpml_sim.cards import CrossbarCard, NeuromorphicCard, list_cards, load_card, parse_card
 from hpml_sim.cards.loading import models_in
 from hpml_sim.cards.schema import KINDS
-from hpml_sim.errors import CardError, UnknownNameError
-from hpml_sim.units.quantities import si_factor
+from hpml_sim.errors import CardError, HpmlError, UnknownNameError
+from hpml_sim.units.unit_parsing import si_factor
 
 view = importlib.import_module("hpml_sim.cli.cards")
 FOLDER = Path(module.__file__).parent.parent / "devices"
@@ -607,3 +607,30 @@ def test_check_refuses_what_the_folder_would_refuse(tmp_path):
     path.write_text((FOLDER / "cpu.toml").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(CardError, match="the file's name says 'other'"):
         view.check_card(path)
+
+
+# --------------------------------------------------------------------------------------------------- what a card shows
+
+
+@pytest.mark.parametrize("name", list_cards())
+def test_a_card_shows_itself_on_a_few_short_lines(name):
+    card = load_card(name)
+    lines = repr(card).splitlines()
+    assert lines == str(card).splitlines()
+    assert lines[0].startswith(f"Card {name}: ")
+    assert 4 <= len(lines) <= 8
+    assert max(map(len, lines)) <= 80
+    assert len(card._repr_html_()) < 2500
+
+
+def test_a_card_in_a_notebook_is_escaped():
+    card = load_card("cpu").model_copy(update={"title": "<b>fast</b>", "summary": "<script>"})
+    assert "<b>" not in card._repr_html_()
+    assert "<script>" not in card._repr_html_()
+    assert "&lt;b&gt;fast&lt;/b&gt;" in card._repr_html_()
+
+
+@pytest.mark.parametrize("name", [3, None, ["cpu"]])
+def test_what_is_no_name_of_a_card_is_refused(name):
+    with pytest.raises(HpmlError, match=r"load_card: name_or_path=.*must be the name of a card"):
+        load_card(name)

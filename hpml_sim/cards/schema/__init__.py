@@ -1,0 +1,34 @@
+"""A card's schema: what a card of each kind holds, each number with its unit.
+
+base.py           what all cards hold: name, scope, sources
+digital.py        CPUs and GPUs
+crossbar.py       analog in-memory machines
+noise.py          the noise and drift model of a crossbar card
+neuromorphic.py   spiking machines
+"""
+
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from hpml_sim.cards.schema.base import WEAK as WEAK
+from hpml_sim.cards.schema.base import BaseCard as BaseCard
+from hpml_sim.cards.schema.crossbar import AdcModel as AdcModel
+from hpml_sim.cards.schema.crossbar import Array as Array
+from hpml_sim.cards.schema.crossbar import Component as Component
+from hpml_sim.cards.schema.crossbar import CrossbarCard as CrossbarCard
+from hpml_sim.cards.schema.crossbar import Digital as Digital
+from hpml_sim.cards.schema.crossbar import InputOutput as InputOutput
+from hpml_sim.cards.schema.crossbar import Part as Part
+from hpml_sim.cards.schema.crossbar import Preset as Preset
+from hpml_sim.cards.schema.crossbar import Programming as Programming
+from hpml_sim.cards.schema.digital import DigitalCard as DigitalCard
+from hpml_sim.cards.schema.digital import Precision as Precision
+from hpml_sim.cards.schema.neuromorphic import Core as Core
+from hpml_sim.cards.schema.neuromorphic import Events as Events
+from hpml_sim.cards.schema.neuromorphic import NeuromorphicCard as NeuromorphicCard
+from hpml_sim.cards.schema.noise import Noise as Noise
+
+Card = DigitalCard | CrossbarCard | NeuromorphicCard
+KINDS: dict[str, type[BaseCard]] = {"digital": DigitalCard, "crossbar": CrossbarCard, "neuromorphic": NeuromorphicCard}
+ADAPTER: TypeAdapter[Card] = TypeAdapter(Annotated[Card, Field(discriminator="kind")])

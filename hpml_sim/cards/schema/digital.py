@@ -1,0 +1,58 @@
+"""What the card of a CPU or GPU holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hpml_sim.cards.schema.base import BaseCard
+from hpml_sim.units.quantities import (
+    Area,
+    ByteRate,
+    Bytes,
+    EnergyPerByte,
+    OpRate,
+    PositiveShare,
+    Power,
+    Time,
+)
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
+
+
+class DigitalCard(BaseCard):
+    """A CPU or GPU: the ceilings of its roofline, its power, and what a launch costs."""
+
+    kind: Literal["digital"]
+    device: Literal["cpu", "cuda"]
+    peak: dict[Precision, OpRate] = Field(min_length=1, description="dense operations a second, FLOP or OP (2 a MAC)")
+    compute_efficiency: PositiveShare = Field(description="share of the peak that tuned large matrix products reach")
+    convolution_efficiency: PositiveShare | None = Field(
+        default=None, description="the same of convolutions; default: as matrix products"
+    )
+    memory_bandwidth: ByteRate
+    memory_efficiency: PositiveShare = Field(description="share of the bandwidth that streaming kernels reach")
+    memory: Bytes
+    cache: Bytes | None = Field(default=None, description="last-level cache")
+    cache_bandwidth: ByteRate | None = Field(default=None, description="from that cache; default: no limit")
+    power_max: Power = Field(description="TDP or board power limit")
+    power_idle: Power
+    power_active: Power | None = Field(default=None, description="clocks up, host-bound, above idle")
+    energy_per_byte: EnergyPerByte | None = Field(default=None, description="DRAM to core, all levels")
+    launch_time: Time = Field(description="one kernel started from compiled code")
+    dispatch_time: Time | None = Field(
+        default=None, description="one operator of an eager framework, launch included: the host's; default launch_time"
+    )
+    replay_time: Time | None = Field(
+        default=None, description="one kernel of a recorded CUDA graph; default launch_time"
+    )
+    call_time: Time = Field(description="framework overhead of one forward call besides its operators")
+    area: Area | None = None
+
+    def _highlights(self) -> list[tuple[str, str]]:
+        return [
+            ("peak", ", ".join(f"{precision} {rate}" for precision, rate in self.peak.items())),
+            ("memory", f"{self.memory} at {self.memory_bandwidth}"),
+            ("power", f"{self.power_idle} idle, {self.power_max} at most"),
+        ]
