@@ -24,7 +24,8 @@ secondary text that was not checked against the primary one.
 class CardModel(BaseModel):
     """Part of a card: frozen, and without room for fields it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # built when the first card is read, not when the library is imported
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Source(CardModel):

@@ -9,7 +9,7 @@ neuromorphic.py   spiking machines
 
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from hpml_sim.cards.schema.base import WEAK as WEAK
 from hpml_sim.cards.schema.base import BaseCard as BaseCard
@@ -31,4 +31,6 @@ from hpml_sim.cards.schema.noise import Noise as Noise
 
 Card = DigitalCard | CrossbarCard | NeuromorphicCard
 KINDS: dict[str, type[BaseCard]] = {"digital": DigitalCard, "crossbar": CrossbarCard, "neuromorphic": NeuromorphicCard}
-ADAPTER: TypeAdapter[Card] = TypeAdapter(Annotated[Card, Field(discriminator="kind")])
+ADAPTER: TypeAdapter[Card] = TypeAdapter(
+    Annotated[Card, Field(discriminator="kind")], config=ConfigDict(defer_build=True)
+)
