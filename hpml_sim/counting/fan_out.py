@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hpml_sim.counting.counts import LayerCount
+from hpml_sim.counting.operation_counts import LayerCount
 
 
 def has_values(x: Tensor | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hpml_sim.counting.counts import ADDITIVE, LayerCount
+from hpml_sim.counting.operation_counts import ADDITIVE, LayerCount
 
 
 @dataclass

@@ -1,9 +1,15 @@
-"""One forward pass, watched: layers by hooks, and whatever tensor operations happen outside known layers."""
+"""One forward pass, watched: layers by hooks, and whatever tensor operations happen outside known layers.
+
+Three ways of watching run at once, because none sees everything. Hooks see layers with their inputs and outputs, but no
+`x @ self.weight` in a `forward`. A dispatch mode sees every operation below autograd, but not whose it is, nor which of
+them are one layer. A function mode sees scaled dot-product attention before torch picks a kernel for it. A stack of
+frames, one for each module that is running, decides who counts: a known layer speaks for all that happens inside it,
+and what happens in any other module is counted operation by operation.
+"""
 
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,30 +21,28 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hpml_sim.counting.counts import LayerCount
-from hpml_sim.counting.fan_out import Convolution, product
-from hpml_sim.counting.operations import (
-    FACTORS,
-    NO_PRODUCTS,
-    NO_WORK,
-    SCALED_DOT_PRODUCT,
-    as_batch,
-    distinct,
-    is_wide,
-    macs_of,
-    storage_of,
-)
-from hpml_sim.counting.origins import Origins
-from hpml_sim.counting.rules import Rule, dot_product_attention, rule_for, tensors_in
+from hpml_sim.counting.layer_rules import Rule, rule_for
+from hpml_sim.counting.operation_counters import OperationCounter, leading_sizes, operation_name
+from hpml_sim.counting.operation_counts import LayerCount
 from hpml_sim.counting.tally import Tallies
+from hpml_sim.counting.tensor_origins import Origins
+from hpml_sim.counting.tensors import tensors_in
+from hpml_sim.counting.torch_operations import is_wide, macs_of, storage_of
 
 
 @dataclass
 class _Frame:
     """A module that is running.
 
-    `hidden`: a known layer speaks for the tensor operations; `opaque`: and for the layers it calls as well.
-    `beyond`: a known layer with a forward of its own, whose products are watched too; `macs` is what was seen of them.
+    Attributes:
+        name: dotted name in the network.
+        module: the module.
+        rule: how it is counted; None for a module that is not known.
+        hidden: a known layer speaks for the tensor operations in here.
+        opaque: it speaks for the layers that it calls, too.
+        beyond: a known layer whose class has a `forward` of its own: its products are watched, too.
+        macs: what was seen of those products.
+        arrived: storages of its inputs: what comes out in one of them was not computed here.
     """
 
     name: str
@@ -56,19 +60,26 @@ class Recorder:
 
     def __init__(self, model: nn.Module):
         self.model = model
-        self.now = 1  # samples in the pass that is running
+        self.now = 1
+        """Samples in the pass that is running."""
         self.paused = False
+        """Whether operations that run now are our own, or counted already."""
         self.frames: list[_Frame] = []
         self.ran: dict[str, nn.Module] = {}
         self.unknown: dict[str, None] = {}
         self.origins = Origins(model)
         self.tallies = Tallies()
+        self._operations = OperationCounter(self.origins, self.tallies)
 
     # ------------------------------------------------------------------------------------------------------ one pass
 
     @contextmanager
     def watching(self, samples: int) -> Iterator[None]:
-        """Count everything that runs inside, `samples` samples at once."""
+        """Count everything that runs inside.
+
+        Args:
+            samples: samples in this pass.
+        """
         self.tallies.samples += samples
         self.tallies.passes += 1
         self.now = samples
@@ -83,6 +94,7 @@ class Recorder:
                     handles.append(
                         module.register_forward_pre_hook(self._entering(name), prepend=True, with_kwargs=True)
                     )
+                    # also when the call fails: a model may catch the exception, and the stack of frames has to follow
                     handles.append(module.register_forward_hook(self._leave, with_kwargs=True, always_call=True))
                 stack.enter_context(_Attention(self))
                 stack.enter_context(_Operations(self))
@@ -105,6 +117,8 @@ class Recorder:
             elif found is not None and found[0].counter is not None:
                 rule, base = found
                 frame.rule, frame.hidden = rule, True
+                # A subclass that adds a product to its parent's forward is counted as its parent, and the MACs seen
+                # inside beyond the parent's make a row of their own; else LoRA-like layers would lose theirs.
                 frame.beyond = type(module).forward is not base.forward  # type: ignore[attr-defined]
                 frame.opaque = not rule.sub_layers and not frame.beyond
             elif above is not None and above.hidden:
@@ -123,10 +137,11 @@ class Recorder:
             return
         frame = self.frames.pop()
         above = self.frames[-1] if self.frames else None
-        if above is not None and frame.rule is None and frame.beyond:
+        if above is not None and frame.rule is None and frame.beyond:  # its products are part of the layer around it
             above.macs += frame.macs
         if output is None:
             return
+        # counters compute with tensors themselves (zeros, absolute values): none of that is work of the network
         was, self.paused = self.paused, True
         try:
             if frame.rule is not None:
@@ -145,7 +160,7 @@ class Recorder:
         counts = list(rule.counter(module, inputs, output))
         first_call = self.origins.claim_once(module)
         tensors = list(tensors_in(inputs))
-        leading = _leading(tensors)
+        leading = leading_sizes(tensors)
         scale = self.origins.share(tensors, list(tensors_in(output)), self.now)
         parameters = dict(module.named_parameters())
         rest = [p for name, p in parameters.items() if not any(_belongs(name, c.name) for c in counts if c.name)]
@@ -166,7 +181,11 @@ class Recorder:
             )
 
     def _check_seen(self, frame: _Frame, output: Any) -> None:
-        """Whoever computes where no one can see is named: a kernel of its own, numpy, C++."""
+        """Name a module that computes where nobody can see: a kernel of its own, numpy, C++.
+
+        An output that did not arrive as an input, was made by no operation that was seen, and is no weight came out of
+        the dark.
+        """
         self.ran[frame.name] = frame.module
         for t in tensors_in(output):
             if storage_of(t) not in frame.arrived and not self.origins.is_known(t):
@@ -190,127 +209,37 @@ class Recorder:
     # --------------------------------------------------------------------------------------------- tensor operations
 
     def operation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        """Count one operation of torch that has just run."""
+        """Count one operation of torch that has just run.
+
+        Args:
+            func: the operation, as torch's dispatcher hands it over.
+            args: what it was given by position.
+            kwargs: what it was given by name.
+            out: what it gave.
+        """
         if self.paused or not self.frames:
             return
         frame = self.frames[-1]
-        name, namespace = func._schema.name.split("::")[-1], func.namespace
         if frame.hidden:
             if frame.beyond:
-                frame.macs += macs_of(name, args, out)
-            return
-        inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(out))
-        if name.startswith(("empty", "new_empty")):  # whoever fills it may be out of sight
-            return
-        self.origins.follow(inputs, outputs)
-        if not inputs or func.is_view or name.startswith(NO_WORK) or torch.Tag.inplace_view in func.tags:
-            return
-        arrived = {storage_of(t) for t in inputs}
-        self.origins.used |= arrived
-        self.origins.saw([t for t in outputs if storage_of(t) not in arrived])
-        if name == "clone":  # to change the layout in memory; whether it is needed depends on the batch
-            return
-        scale = self.origins.share(inputs, outputs, self.now)
-        if name in FACTORS:
-            self._factors(frame, name, args, scale)
-        elif name == "convolution":
-            self._convolution(frame, args, out, scale)
-        elif name.startswith(SCALED_DOT_PRODUCT):
-            self.attention(*args[:3])
-        elif name == "embedding":
-            table = self.origins.constant(args[0])
-            bits = {"weight_bits": args[0].element_size() * 8, "activation_bits": out.element_size() * 8}
-            count = LayerCount(
-                _layer_of(table.name) if table else frame.name,
-                "embedding",
-                input_elements=float(args[1].numel()),
-                output_elements=float(out.numel()),
-                **bits,
-            )
-            self.tallies.add(count, self.origins.claim(inputs), scale, _leading(inputs[1:]))
-        elif namespace not in ("aten", "prim", "prims") or not self._harmless(func, name, inputs, outputs):
+                frame.macs += macs_of(operation_name(func), args, out)
+        elif not self._operations.count(frame.name, func, args, kwargs, out, self.now):
             self._unknown(frame, str(func))
-        else:
-            if "softmax" in name:
-                self.tallies.softmax_in.add(frame.name)
-            count = LayerCount(
-                frame.name,
-                "elementwise",
-                input_elements=float(sum(map(distinct, inputs))),
-                output_elements=float(sum(t.numel() for t in outputs)),
-                activation_bits=inputs[0].element_size() * 8,
-            )
-            self.tallies.add(count, self.origins.claim(inputs), scale, _leading(outputs))
-
-    def _harmless(self, func: Any, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
-        """Whether an operation certainly holds no products of inputs and weights."""
-        if torch.Tag.pointwise in func.tags:
-            # a matrix spread over an input by broadcasting is a product in disguise: (x[:, :, None] * w).sum(1)
-            moving = [t for t in inputs if self.origins.constant(t) is None]
-            spread = any(1 < t.numel() < outputs[0].numel() for t in moving) if outputs else False
-            return not (
-                name.startswith("mul") and spread and any(is_wide(t) and self.origins.is_weight(t) for t in inputs)
-            )
-        return torch.Tag.reduction in func.tags or name.startswith(NO_PRODUCTS)
-
-    def _factors(self, frame: _Frame, name: str, args: tuple[Any, ...], scale: float) -> None:
-        left, right = (args[k] for k in FACTORS[name])
-        left3, right3 = as_batch(left, right)
-        if self._is_matrix(right, left):
-            x, matrix, constant = left3, right3, self.origins.constant(right)
-        elif constant := self.origins.constant(left):
-            x, matrix = right3.transpose(1, 2), left3.transpose(1, 2)
-        else:
-            count = replace(product(left3, right3.shape[2]), name=frame.name, op="matmul", rows=0, cols=0, groups=1)
-            moved = float(distinct(left) + distinct(right))
-            count = replace(count, vectors=0.0, input_elements=moved, dense_sops=0.0, sops=0.0, binary_input=False)
-            self.tallies.add(replace(count, effective_macs=0.0, effective_acs=0.0), 0, scale, _leading([left]))
-            return
-        if matrix.shape[0] > 1 and matrix.stride(0) == 0:  # one matrix, expanded over the batch
-            x, matrix = x.reshape(1, -1, x.shape[2]), matrix[:1]
-        weights = self.origins.claim([t for t in args if isinstance(t, Tensor)], buffers=True)
-        named = _layer_of(constant.name) if constant and constant.name else frame.name
-        self.tallies.add(product(x, matrix.shape[2], matrix, name=named), weights, scale, _leading([left]))
-
-    def _is_matrix(self, right: Tensor, left: Tensor) -> bool:
-        """Whether the right factor is the weight: if neither depends on the input, the one made of parameters is."""
-        constant, other = self.origins.constant(right), self.origins.constant(left)
-        return constant is not None and not (other is not None and other.weight and not constant.weight)
-
-    def _convolution(self, frame: _Frame, args: tuple[Any, ...], out: Tensor, scale: float) -> None:
-        x, weight, _, stride, padding, dilation, transposed, _, groups = args[:9]
-        n = x.dim() - 2
-        stride, padding, dilation = (tuple(v) * n if len(v) == 1 else tuple(v) for v in (stride, padding, dilation))
-        channels = weight.shape[0] if transposed else weight.shape[1] * groups
-        outs = weight.shape[1] * groups if transposed else weight.shape[0]
-        pairs = tuple((p, p) for p in padding)
-        shape = Convolution(channels, outs, tuple(weight.shape[2:]), stride, pairs, dilation, groups, transposed)
-        count = shape.count(x, out.shape[2:], weight)
-        constant = self.origins.constant(weight)
-        if constant is None:  # filters that depend on the input
-            count = replace(count, op="matmul", rows=0, cols=0, groups=1, vectors=0.0, dense_sops=0.0, sops=0.0)
-            count = replace(count, effective_macs=0.0, effective_acs=0.0, zero_weights=0, weight_mean_abs=None)
-            count = replace(count, binary_input=False)
-        name = _layer_of(constant.name) if constant and constant.name else frame.name
-        weights = self.origins.claim(list(tensors_in(args)), buffers=True) if constant else 0
-        self.tallies.add(replace(count, name=name), weights, scale, _leading([x]))
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor) -> bool:
-        """Count one call of scaled dot-product attention, unless a layer around it speaks for it."""
+        """Count one call of scaled dot-product attention, unless a layer around it speaks for it.
+
+        Args:
+            query: (..., heads, queries, width).
+            key: (..., key-value heads, keys, width).
+            value: (..., key-value heads, keys, width of a value).
+
+        Returns:
+            Whether it was counted.
+        """
         if self.paused or not self.frames or self.frames[-1].hidden:
             return False
-        frame = self.frames[-1]
-        heads, kv_heads = math.prod(query.shape[:-2]), math.prod(key.shape[:-2])
-        count = dot_product_attention(
-            heads,
-            query.shape[-2],
-            key.shape[-2],
-            query.shape[-1],
-            like=query,
-            value_width=value.shape[-1],
-            kv_heads=kv_heads,
-        )
-        self.tallies.add(replace(count, name=frame.name), 0, 1.0, _leading([query]))
+        self._operations.attention(self.frames[-1].name, query, key, value)
         return True
 
     @contextmanager
@@ -367,13 +296,3 @@ def _belongs(parameter: str, part: str) -> bool:
     return parameter in {f"{kind}_{part}" for kind in ("weight", "bias")} | {
         f"{part}{joint}{kind}" for kind in ("weight", "bias") for joint in ("_", ".")
     }
-
-
-def _layer_of(parameter: str) -> str:
-    return parameter.removesuffix(".weight").removesuffix("_weight")
-
-
-def _leading(tensors: list[Tensor]) -> tuple[int, int]:
-    """The first size of an input, and the product of the first two."""
-    shape = tensors[0].shape if tensors else torch.Size()
-    return math.prod(shape[:1]), math.prod(shape[:2])

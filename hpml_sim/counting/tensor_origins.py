@@ -1,4 +1,4 @@
-"""Where tensors come from: what does not depend on the input, and which parameters a row of the workload has already."""
+"""Where tensors come from: what does not depend on the input, and which parameters the workload has counted already."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from hpml_sim.counting.operations import storage_of
+from hpml_sim.counting.torch_operations import storage_of
 
 
 @dataclass

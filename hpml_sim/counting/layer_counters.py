@@ -1,67 +1,27 @@
-"""The kinds of layers that the workload knows: a table {class: how to count one call of it}."""
+"""How torch's layers are counted: one function for each kind, which counts one call.
+
+Each takes (module, inputs, output) and gives what this call did, for all samples of the batch together.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hpml_sim.counting.counts import LayerCount
 from hpml_sim.counting.fan_out import Convolution, activity, has_values, product
+from hpml_sim.counting.operation_counts import LayerCount
+from hpml_sim.counting.tensors import first_tensor
 
 Counter = Callable[[Any, tuple[Any, ...], Any], Iterable[LayerCount]]
 """(module, inputs, output) -> what this call did, all samples of the batch together.
 
 `LayerCount.name` stays "" or names a part of the module ("ih_l0": weight_ih_l0 and bias_ih_l0 belong to it)."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a class is counted.
-
-    Attributes:
-        counter: counts one call; None looks inside instead. sub_layers: layers called inside count themselves
-            (otherwise the counter speaks for all that happens inside).
-    """
-
-    counter: Counter | None
-    sub_layers: bool = False
-
-
-def register_counter(cls: type[nn.Module], *, sub_layers: bool = False) -> Callable[[Counter], Counter]:
-    """Teach the workload a layer (and its subclasses): a decorator for the function that counts one call of it.
-
-    Args:
-        cls: the layer's class. sub_layers: known layers that it calls count themselves.
-
-    Example:
-        >>> @register_counter(MyLinear)
-        ... def count_my_linear(module, inputs, output):
-        ...     return [product(inputs[0].reshape(1, -1, module.fan_in), module.fan_out, module.weight.t()[None])]
-    """
-
-    def bind(counter: Counter) -> Counter:
-        _RULES[cls] = Rule(counter, sub_layers)
-        return counter
-
-    return bind
-
-
-def rule_for(cls: type[nn.Module]) -> tuple[Rule, type] | None:
-    """The rule of the nearest known base class, and that class; None for a class that is not known."""
-    for base in cls.__mro__:
-        for key in (base, f"{base.__module__}.{base.__qualname__}", base.__module__):
-            if key in _RULES:
-                return _RULES[key], base
-    return None
-
-
-# ------------------------------------------------------------------------------------------------------ layers of torch
 
 
 def weight_of(module: nn.Module) -> Tensor | None:
@@ -238,123 +198,3 @@ def count_values(op: str, *, zeros: bool = False) -> Counter:
 def count_nothing(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Layers without work in inference."""
     return []
-
-
-# ------------------------------------------------------------------------------------------------------ spiking neurons
-
-
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """The tensors in an input or output, in order, however nested."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, PackedSequence):
-        yield values.data
-    elif isinstance(values, (tuple, list)):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, dict):
-        yield from tensors_in(list(values.values()))
-
-
-def first_tensor(values: Any) -> Tensor:
-    """The first tensor of an input or output: neurons give (spikes, membrane, ...)."""
-    return next(tensors_in(values))
-
-
-def _neurons(out: Tensor, steps: int, x: Tensor, *, fires: bool = True) -> list[LayerCount]:
-    active = float(torch.count_nonzero(out)) if has_values(out) else 0.0
-    elements = float(out.numel())
-    return [
-        LayerCount(
-            "",
-            "neuron",
-            updates=elements,
-            spikes=active if fires else 0.0,
-            steps=steps,
-            output_elements=elements,
-            zero_outputs=elements - active,
-            **activity(x),
-        )
-    ]
-
-
-def count_step_neurons(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """Neurons called once a time step (snnTorch): calls add up."""
-    return _neurons(first_tensor(output), 1, first_tensor(inputs))
-
-
-def count_sequence_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """snnTorch's neurons called with (steps, batch, ...); `StateLeaky(output=False)` gives membranes, no spikes."""
-    out = first_tensor(output)
-    return _neurons(out, out.shape[0], first_tensor(inputs), fires=getattr(module, "output", True))
-
-
-def count_folded_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """Neurons called once with all steps folded into the batch (ours)."""
-    return _neurons(first_tensor(output), module.steps, first_tensor(inputs))
-
-
-def count_recurrent_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """Ours with recurrent connections: the spikes of the step before, times the recurrent weights, at every step."""
-    counts = count_folded_neurons(module, inputs, output)
-    if module.recurrent is None:
-        return counts  # one weight a neuron, part of its update
-    out = module.unfold(first_tensor(output))
-    before = torch.cat([torch.zeros_like(out[:, :1]), out[:, :-1]], dim=1).flatten(0, 2)
-    counter = count_linear if isinstance(module.recurrent, nn.Linear) else count_conv
-    return [*counts, *(replace(count, name="recurrent") for count in counter(module.recurrent, (before,), before))]
-
-
-def count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """Membranes without spikes, called once with all steps folded into the batch (ours)."""
-    return _neurons(first_tensor(output), module.steps, first_tensor(inputs), fires=False)
-
-
-_TIMED = Rule(count_step_neurons, sub_layers=True)
-_SEQUENCE = Rule(count_sequence_neurons, sub_layers=True)
-_CONV = Rule(count_conv)
-_LINEAR = Rule(count_linear)
-
-# A string stands for a class, or for all classes of a file, that need not be imported to be known.
-_RULES: dict[type | str, Rule] = {
-    nn.Linear: _LINEAR,
-    "torch.nn.modules.conv._ConvNd": _CONV,
-    nn.RNNBase: Rule(count_recurrent),
-    nn.RNNCellBase: Rule(count_cell),
-    nn.MultiheadAttention: Rule(count_attention),
-    nn.Embedding: Rule(count_embedding),
-    nn.Softmax: Rule(count_values("softmax")),
-    nn.Softmax2d: Rule(count_values("softmax")),
-    nn.Softmin: Rule(count_values("softmax")),
-    nn.LogSoftmax: Rule(count_values("softmax")),
-    nn.Flatten: Rule(count_nothing),
-    nn.Unflatten: Rule(count_nothing),
-    nn.Identity: Rule(count_nothing),
-    "torch.nn.modules.activation": Rule(count_values("activation", zeros=True)),
-    "torch.nn.modules.batchnorm": Rule(count_values("norm")),
-    "torch.nn.modules.instancenorm": Rule(count_values("norm")),
-    "torch.nn.modules.normalization": Rule(count_values("norm")),
-    "torch.nn.modules.pooling": Rule(count_values("pool")),
-    "torch.nn.modules.dropout": Rule(count_nothing),
-    "torch.nn.modules.padding": Rule(count_values("copy")),
-    "torch.nn.modules.pixelshuffle": Rule(count_values("copy")),
-    "torch.nn.modules.channelshuffle": Rule(count_values("copy")),
-    "torch.nn.modules.upsampling": Rule(count_values("copy")),
-    "torch.nn.modules.fold": Rule(count_values("copy")),
-    "snntorch._neurons.neurons.SpikingNeuron": _TIMED,
-    "snntorch._neurons.stateleaky.StateLeaky": _SEQUENCE,
-    "snntorch._neurons.associative.AssociativeLeaky": Rule(None),  # linear attention, not neurons
-    "snntorch._neurons.leakyparallel.LeakyParallel": _SEQUENCE,
-    "hpml_sim.spiking.neurons.LeakyNeurons": Rule(count_folded_neurons),
-    "hpml_sim.spiking.multistep_neurons.RecurrentNeurons": Rule(count_recurrent_neurons),
-    "hpml_sim.spiking.neurons.LeakyIntegrators": Rule(count_integrators),
-    "hpml_sim.spiking.time_folding.TimeFoldedMaxPool": Rule(count_values("pool")),
-    "hpml_sim.spiking.time_folding.TimeFoldedDropout": Rule(count_nothing),
-    "hpml_sim.spiking.encoders": Rule(count_values("encoder")),
-    "hpml_sim.analog.layers.AnalogLinear": _LINEAR,
-    "hpml_sim.analog.layers._AnalogConv": _CONV,
-    "aihwkit.nn.modules.linear": Rule(in_tiles(count_linear)),
-    "aihwkit.nn.modules.linear_mapped": Rule(in_tiles(count_linear)),
-    "aihwkit.nn.modules.conv": Rule(in_tiles(count_conv)),
-    "aihwkit.nn.modules.conv_mapped": Rule(in_tiles(count_conv)),
-}

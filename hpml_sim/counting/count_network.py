@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.counting.counts import Workload
-from hpml_sim.counting.rules import tensors_in
+from hpml_sim.counting.operation_counts import Workload
+from hpml_sim.counting.tensors import tensors_in
 from hpml_sim.counting.tracing import Recorder
 from hpml_sim.errors import HpmlError
 

@@ -1,0 +1,63 @@
+"""How spiking neurons are counted: snnTorch's, called step by step or with all steps, and ours, with time folded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.counting.fan_out import activity, has_values
+from hpml_sim.counting.layer_counters import count_conv, count_linear
+from hpml_sim.counting.operation_counts import LayerCount
+from hpml_sim.counting.tensors import first_tensor
+
+
+def _neurons(out: Tensor, steps: int, x: Tensor, *, fires: bool = True) -> list[LayerCount]:
+    active = float(torch.count_nonzero(out)) if has_values(out) else 0.0
+    elements = float(out.numel())
+    return [
+        LayerCount(
+            "",
+            "neuron",
+            updates=elements,
+            spikes=active if fires else 0.0,
+            steps=steps,
+            output_elements=elements,
+            zero_outputs=elements - active,
+            **activity(x),
+        )
+    ]
+
+
+def count_step_neurons(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Neurons called once a time step (snnTorch): calls add up."""
+    return _neurons(first_tensor(output), 1, first_tensor(inputs))
+
+
+def count_sequence_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """snnTorch's neurons called with (steps, batch, ...); `StateLeaky(output=False)` gives membranes, no spikes."""
+    out = first_tensor(output)
+    return _neurons(out, out.shape[0], first_tensor(inputs), fires=getattr(module, "output", True))
+
+
+def count_folded_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Neurons called once with all steps folded into the batch (ours)."""
+    return _neurons(first_tensor(output), module.steps, first_tensor(inputs))
+
+
+def count_recurrent_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Ours with recurrent connections: the spikes of the step before, times the recurrent weights, at every step."""
+    counts = count_folded_neurons(module, inputs, output)
+    if module.recurrent is None:
+        return counts  # one weight a neuron, part of its update
+    out = module.unfold(first_tensor(output))
+    before = torch.cat([torch.zeros_like(out[:, :1]), out[:, :-1]], dim=1).flatten(0, 2)
+    counter = count_linear if isinstance(module.recurrent, nn.Linear) else count_conv
+    return [*counts, *(replace(count, name="recurrent") for count in counter(module.recurrent, (before,), before))]
+
+
+def count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Membranes without spikes, called once with all steps folded into the batch (ours)."""
+    return _neurons(first_tensor(output), module.steps, first_tensor(inputs), fires=False)
