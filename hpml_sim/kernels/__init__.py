@@ -5,6 +5,8 @@
     cpu.py         numba on the CPU
     cuda.py        numba-CUDA, also run by numba's simulator where there is no GPU
 
+Files that an operation has no use for are not there: what runs on CPUs alone has nothing to dispatch.
+
     lif/                leaky integrate-and-fire neurons
     neurons/            all other neurons; `dynamics/` has the equations, one file a neuron
     recurrent/          neurons that get back each other's spikes

@@ -78,7 +78,14 @@ def _adc_parallel(y, noise, noisy, sigma, gain, qmax, scale, z):
 
 
 def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
-    """Fill codes."""
+    """Fill codes.
+
+    Args:
+        x: inputs, shape (groups, vectors, tiles, height).
+        gain: codes in one unit of x.
+        qmax: largest code.
+        codes: result, whole numbers in [-qmax, qmax] of x's type, shape (groups, tiles, vectors, height).
+    """
     array = x.numpy()
     real = array.dtype.type
     run = _dac_parallel if allow_threads(x.numel()) > 1 else _dac_serial
@@ -86,7 +93,18 @@ def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
 
 
 def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: int, scale: Tensor, z: Tensor) -> None:
-    """Fill z."""
+    """Fill z.
+
+    Args:
+        y: products, shape (groups, tiles, vectors, slices * cols).
+        noise: standard normal numbers, of y's shape; not read if not `noisy`.
+        noisy: whether noise is added.
+        sigma: noise, in codes.
+        gain: codes in one unit of y.
+        qmax: largest code.
+        scale: what one code of each column counts, shape (groups, tiles, slices * cols).
+        z: result, shape (groups, vectors, cols).
+    """
     array = y.numpy()
     real = array.dtype.type
     run = _adc_parallel if allow_threads(y.numel()) > 1 else _adc_serial

@@ -132,7 +132,14 @@ def _adc_kernel(double: bool, noisy: bool) -> Any:
 
 
 def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
-    """Fill codes."""
+    """Fill codes.
+
+    Args:
+        x: inputs, shape (groups, vectors, tiles, height).
+        gain: codes in one unit of x.
+        qmax: largest code.
+        codes: result, whole numbers in [-qmax, qmax] of x's type, shape (groups, tiles, vectors, height).
+    """
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
     groups, vectors, tiles, height = x.shape
@@ -141,7 +148,18 @@ def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
 
 
 def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: int, scale: Tensor, z: Tensor) -> None:
-    """Fill z."""
+    """Fill z.
+
+    Args:
+        y: products, shape (groups, tiles, vectors, slices * cols).
+        noise: standard normal numbers, of y's shape; not read if not `noisy`.
+        noisy: whether noise is added.
+        sigma: noise, in codes.
+        gain: codes in one unit of y.
+        qmax: largest code.
+        scale: what one code of each column counts, shape (groups, tiles, slices * cols).
+        z: result, shape (groups, vectors, cols).
+    """
     double = y.dtype == torch.float64
     real = np.float64 if double else np.float32
     groups, vectors, cols = z.shape

@@ -11,12 +11,8 @@ Every product and sum but those of y is rounded on its own, in the order written
 even), so that for equal y the three engines give the same bits. y comes from the BLAS of the device, which chooses its
 own order: there, a result may differ in the last bit, and a code of the ADC by one where y falls between two.
 
-The three implementations (this one, `cpu.py`, `cuda.py`) have the same two functions, on contiguous tensors; a chip's
-groups lie one behind the other:
-
-    dac   fills codes (groups, tiles, vectors, height) from x (groups, vectors, tiles, height)
-    adc   fills z (groups, vectors, cols) from y and noise (groups, tiles, vectors, slices * cols) and scale (groups,
-          tiles, slices * cols); `noisy` says whether noise is read
+The three implementations (this one, `cpu.py`, `cuda.py`) have the same two functions, `dac` and `adc`, on contiguous
+tensors. Chips are groups to them: those of one chip lie behind those of the one before.
 
 Source: the forward pass of aihwkit (`rpu_forward_backward_pass.cpp`).
 """
@@ -27,12 +23,30 @@ from torch import Tensor
 
 
 def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
-    """Fill codes."""
+    """Fill codes.
+
+    Args:
+        x: inputs, shape (groups, vectors, tiles, height).
+        gain: codes in one unit of x.
+        qmax: largest code.
+        codes: result, whole numbers in [-qmax, qmax] of x's type, shape (groups, tiles, vectors, height).
+    """
     codes.copy_((x * gain).round_().clamp_(-qmax, qmax).transpose(1, 2))
 
 
 def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: int, scale: Tensor, z: Tensor) -> None:
-    """Fill z."""
+    """Fill z.
+
+    Args:
+        y: products, shape (groups, tiles, vectors, slices * cols).
+        noise: standard normal numbers, of y's shape; not read if not `noisy`.
+        noisy: whether noise is added.
+        sigma: noise, in codes.
+        gain: codes in one unit of y.
+        qmax: largest code.
+        scale: what one code of each column counts, shape (groups, tiles, slices * cols).
+        z: result, shape (groups, vectors, cols).
+    """
     k = y * gain
     if noisy:
         k += noise * sigma

@@ -155,7 +155,16 @@ def _values(parameter: Tensor) -> Any:
 
 
 def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
-    """Fill spikes and membrane."""
+    """Fill spikes and membrane.
+
+    Args:
+        x: input currents, shape (chips, steps, neurons), or (chips, 1, neurons) for the same current at every step.
+        beta: decay in one step, shape (neurons,) or (1,).
+        theta: threshold, of beta's shape.
+        reset: "subtract", "zero" or "none".
+        spikes: result, 0 or 1, shape (chips, steps, neurons).
+        membrane: result, potentials after each step, shape (chips, steps, neurons).
+    """
     threads = allow_threads(spikes.numel() // _LIGHT)
     run = _forward_parallel if threads > 1 else _forward_serial
     jobs, block = _split(spikes, threads)
@@ -183,7 +192,20 @@ def backward(
     slope: float,
     grad_x: Tensor,
 ) -> None:
-    """Fill grad_x."""
+    """Fill grad_x.
+
+    Args:
+        grad_spikes: gradient of the spikes, shape (chips, steps, neurons); with kind OTHER it has been multiplied by
+            the surrogate's slope already.
+        grad_membrane: gradient of the membrane potentials, shape (chips, steps, neurons); None: there is none.
+        membrane: potentials after each step, shape (chips, steps, neurons).
+        beta: decay in one step, shape (neurons,) or (1,).
+        theta: threshold, of beta's shape.
+        reset: "subtract", "zero" or "none".
+        kind: the surrogate: ATAN, FAST_SIGMOID or OTHER.
+        slope: its parameter; not read if OTHER.
+        grad_x: result, shape (chips, steps, neurons), or (chips, 1, neurons) for the sum over all steps.
+    """
     threads = allow_threads(membrane.numel() // _LIGHT)
     run = _backward_parallel if threads > 1 else _backward_serial
     direct = grad_spikes if grad_membrane is None else grad_membrane  # any array of the right type when there is none

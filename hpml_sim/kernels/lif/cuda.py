@@ -210,7 +210,16 @@ def _backward_kernel(double: bool, ahead: int, kind: int, has_grad_m: bool) -> A
 
 
 def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
-    """Fill spikes and membrane."""
+    """Fill spikes and membrane.
+
+    Args:
+        x: input currents, shape (chips, steps, neurons), or (chips, 1, neurons) for the same current at every step.
+        beta: decay in one step, shape (neurons,) or (1,).
+        theta: threshold, of beta's shape.
+        reset: "subtract", "zero" or "none".
+        spikes: result, 0 or 1, shape (chips, steps, neurons).
+        membrane: result, potentials after each step, shape (chips, steps, neurons).
+    """
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
     subtracts, clears = real(reset == "subtract"), real(reset == "zero")
@@ -244,7 +253,20 @@ def backward(
     slope: float,
     grad_x: Tensor,
 ) -> None:
-    """Fill grad_x."""
+    """Fill grad_x.
+
+    Args:
+        grad_spikes: gradient of the spikes, shape (chips, steps, neurons); with kind OTHER it has been multiplied by
+            the surrogate's slope already.
+        grad_membrane: gradient of the membrane potentials, shape (chips, steps, neurons); None: there is none.
+        membrane: potentials after each step, shape (chips, steps, neurons).
+        beta: decay in one step, shape (neurons,) or (1,).
+        theta: threshold, of beta's shape.
+        reset: "subtract", "zero" or "none".
+        kind: the surrogate: ATAN, FAST_SIGMOID or OTHER.
+        slope: its parameter; not read if OTHER.
+        grad_x: result, shape (chips, steps, neurons), or (chips, 1, neurons) for the sum over all steps.
+    """
     double = membrane.dtype == torch.float64
     real = np.float64 if double else np.float32
     chips, steps, neurons = membrane.shape

@@ -62,8 +62,9 @@ def leaky(
         surrogate: what stands in for the derivative of H on the way back: a name in `SURROGATES`, a `Surrogate`, or a
             function. The kernels compute "atan" and "fast_sigmoid" themselves; any other is one more pass in torch.
         slope: the surrogate's first parameter; None takes snnTorch's default.
-        reset_delay: true: the reset acts at the next step and is not differentiated. False: it acts in the step of the
-            spike and is differentiated; membrane potentials are those after it (`neurons/dynamics/immediate.py`).
+        reset_delay: whether the reset acts at the next step and is not differentiated. If false, it acts in the step of
+            the spike and is differentiated, and membrane potentials are those after it
+            (`neurons/dynamics/immediate.py`).
         start: membrane potentials before the first step, of x's shape without its time; None: 0. May require gradients.
         steps: so many steps with the same current: x has one step, which is neither copied nor given more than one
             gradient (the sum, from the last step to the first, as autograd forms it); None: as many as x has.

@@ -16,13 +16,8 @@ Backwards, with the surrogate slope h(u) in place of H's derivative and R held c
 Every product and sum is rounded on its own, in the order written (no fused multiply-add), so that spikes, membrane
 potentials and input gradients equal snnTorch's bit for bit. Only the membrane potentials are kept for the way back.
 
-The three implementations (this one, `cpu.py`, `cuda.py`) have the same two functions, on contiguous tensors:
-
-    forward   fills spikes and membrane, (chips, steps, neurons), from x (the same shape, or one step for all) with beta
-              and theta, both (neurons,) or both (1,)
-    backward  fills grad_x (of one step: the sum over all) from the gradients of spikes and membrane (None: there is
-              none). `kind` is ATAN or FAST_SIGMOID with its parameter `slope`; at OTHER, grad_spikes has been
-              multiplied by the surrogate's slopes already
+The three implementations (this one, `cpu.py`, `cuda.py`) have the same two functions, `forward` and `backward`, on
+contiguous tensors.
 
 Source: snntorch 1.0.0, `_neurons/leaky.py` and `surrogate.py` (E. O. Eshraghian et al., Proc. IEEE 111:1016, 2023).
 """
@@ -36,7 +31,16 @@ from hpml_sim.kernels.surrogates.reference import ATAN, FAST_SIGMOID
 
 
 def forward(x: Tensor, beta: Tensor, theta: Tensor, reset: str, spikes: Tensor, membrane: Tensor) -> None:
-    """Fill spikes and membrane, step by step."""
+    """Fill spikes and membrane.
+
+    Args:
+        x: input currents, shape (chips, steps, neurons), or (chips, 1, neurons) for the same current at every step.
+        beta: decay in one step, shape (neurons,) or (1,).
+        theta: threshold, of beta's shape.
+        reset: "subtract", "zero" or "none".
+        spikes: result, 0 or 1, shape (chips, steps, neurons).
+        membrane: result, potentials after each step, shape (chips, steps, neurons).
+    """
     m = torch.zeros_like(x[:, 0])
     for t in range(spikes.shape[1]):
         drive = x[:, min(t, x.shape[1] - 1)]
@@ -62,7 +66,20 @@ def backward(
     slope: float,
     grad_x: Tensor,
 ) -> None:
-    """Fill grad_x, from the last step to the first."""
+    """Fill grad_x.
+
+    Args:
+        grad_spikes: gradient of the spikes, shape (chips, steps, neurons); with kind OTHER it has been multiplied by
+            the surrogate's slope already.
+        grad_membrane: gradient of the membrane potentials, shape (chips, steps, neurons); None: there is none.
+        membrane: potentials after each step, shape (chips, steps, neurons).
+        beta: decay in one step, shape (neurons,) or (1,).
+        theta: threshold, of beta's shape.
+        reset: "subtract", "zero" or "none".
+        kind: the surrogate: ATAN, FAST_SIGMOID or OTHER.
+        slope: its parameter; not read if OTHER.
+        grad_x: result, shape (chips, steps, neurons), or (chips, 1, neurons) for the sum over all steps.
+    """
     summed = grad_x.shape[1] < membrane.shape[1]
     if summed:
         grad_x.zero_()

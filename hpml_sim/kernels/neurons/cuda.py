@@ -146,7 +146,15 @@ def _backward_kernel(name: str, double: bool, divides: bool, has_direct: bool) -
 
 
 def forward(name: str, x: Tensor, states: Tensor, p: Tensor, spikes: Tensor) -> None:
-    """Fill spikes and states."""
+    """Fill spikes and states.
+
+    Args:
+        name: a neuron in `DYNAMICS`.
+        x: input currents, shape (chips, steps, neurons).
+        states: slot 0 is given, the others are results, shape (states, chips, steps + 1, neurons).
+        p: the neuron's parameters, shape (parameters, neurons).
+        spikes: result, 0 or 1, shape (chips, steps, neurons).
+    """
     chips, steps, neurons = x.shape
     flat = (x.view(-1), states.view(-1), p.view(-1))
     kernel = _forward_kernel(name, x.dtype == torch.float64)
@@ -165,7 +173,22 @@ def backward(
     grads: Tensor,
     grad_x: Tensor,
 ) -> None:
-    """Fill the gradients."""
+    """Fill grad_x, and what the gradients of parameters and initial states are made of.
+
+    Args:
+        name: a neuron in `DYNAMICS`.
+        divides: whether `slope` is a divisor.
+        grad: gradient of the spikes, shape (chips, steps, neurons); times the surrogate's slope already, unless the
+            spike is differentiated inside the neuron (`attached`).
+        slope: the surrogate's slope, of grad's shape; read by neurons that are `attached` alone.
+        direct: gradient of the states, shape (states, chips, steps, neurons); None: there is none.
+        states: from `forward`, shape (states, chips, steps + 1, neurons).
+        p: the neuron's parameters, shape (parameters, neurons).
+        later: zeros, shape (states + 1, chips, neurons); becomes the gradients of the initial states, and behind them
+            that of the spike before the first step.
+        grads: zeros, shape (parameters, chips, neurons); becomes the gradients of the parameters, chip by chip.
+        grad_x: result, shape (chips, steps, neurons).
+    """
     chips, steps, neurons = grad.shape
     kernel = _backward_kernel(name, grad.dtype == torch.float64, divides, direct is not None)
     inputs = (grad, slope, grad if direct is None else direct, states, p)

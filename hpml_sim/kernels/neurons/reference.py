@@ -1,14 +1,7 @@
 """Any neuron of `dynamics/` in torch, step by step: the definition.
 
-The three implementations (this one, `cpu.py`, `cuda.py`) have the same two functions, on contiguous tensors:
-
-    forward   fills spikes (chips, steps, neurons) and slots 1 ... of states (states, chips, steps + 1, neurons) from x,
-              of the spikes' shape, and p (parameters, neurons)
-    backward  fills grad_x. `grad` is the spikes' gradient times the surrogate's slope; of a neuron whose spike is
-              differentiated inside (`attached`) it is the gradient alone, `slope` is the other factor, and `divides`
-              says that it is a divisor. `direct` is the gradient of the states (states, chips, steps, neurons) or None.
-              `later` (states + 1, chips, neurons) holds the states' gradients from step to step, the spike's behind
-              them; `grads` (parameters, chips, neurons) gathers those of the parameters
+The three implementations (this one, `cpu.py`, `cuda.py`) have the same two functions, `forward` and `backward`, on
+contiguous tensors.
 """
 
 from __future__ import annotations
@@ -28,7 +21,15 @@ def _step_and_back(name: str, divides: bool) -> Any:
 
 
 def forward(name: str, x: Tensor, states: Tensor, p: Tensor, spikes: Tensor) -> None:
-    """Fill spikes and states."""
+    """Fill spikes and states.
+
+    Args:
+        name: a neuron in `DYNAMICS`.
+        x: input currents, shape (chips, steps, neurons).
+        states: slot 0 is given, the others are results, shape (states, chips, steps + 1, neurons).
+        p: the neuron's parameters, shape (parameters, neurons).
+        spikes: result, 0 or 1, shape (chips, steps, neurons).
+    """
     step, _ = _step_and_back(name, False)
     everything = slice(None)
     for t in range(x.shape[1]):
@@ -47,7 +48,22 @@ def backward(
     grads: Tensor,
     grad_x: Tensor,
 ) -> None:
-    """Fill the gradients."""
+    """Fill grad_x, and what the gradients of parameters and initial states are made of.
+
+    Args:
+        name: a neuron in `DYNAMICS`.
+        divides: whether `slope` is a divisor.
+        grad: gradient of the spikes, shape (chips, steps, neurons); times the surrogate's slope already, unless the
+            spike is differentiated inside the neuron (`attached`).
+        slope: the surrogate's slope, of grad's shape; read by neurons that are `attached` alone.
+        direct: gradient of the states, shape (states, chips, steps, neurons); None: there is none.
+        states: from `forward`, shape (states, chips, steps + 1, neurons).
+        p: the neuron's parameters, shape (parameters, neurons).
+        later: zeros, shape (states + 1, chips, neurons); becomes the gradients of the initial states, and behind them
+            that of the spike before the first step.
+        grads: zeros, shape (parameters, chips, neurons); becomes the gradients of the parameters, chip by chip.
+        grad_x: result, shape (chips, steps, neurons).
+    """
     _, back = _step_and_back(name, divides)
     every = slice(None)
     for t in range(grad.shape[1] - 1, -1, -1):

@@ -14,7 +14,16 @@ _GOLDEN = np.uint64(GOLDEN)
 
 
 def spikes_of(values: Tensor, steps: int, seed: int) -> Tensor:
-    """Spikes (chips, steps, batch, features), float32, of values (chips, batch, features), float32 in [0, 1]."""
+    """Spikes of all steps.
+
+    Args:
+        values: probabilities of a spike, float32 in [0, 1], shape (chips, batch, features).
+        steps: time steps, >= 1.
+        seed: any integer.
+
+    Returns:
+        0 or 1, float32, shape (chips, steps, batch, features).
+    """
     chips, batch, features = values.shape
     spikes = torch.empty((chips, steps, batch, features), dtype=torch.float32)
     run = _spikes_parallel if allow_threads(spikes.numel()) > 1 else _spikes_serial

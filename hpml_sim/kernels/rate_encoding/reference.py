@@ -36,7 +36,16 @@ def mix(z: Tensor) -> Tensor:
 
 
 def spikes_of(values: Tensor, steps: int, seed: int) -> Tensor:
-    """Spikes (chips, steps, batch, features), float32, of values (chips, batch, features), float32 in [0, 1]."""
+    """Spikes of all steps.
+
+    Args:
+        values: probabilities of a spike, float32 in [0, 1], shape (chips, batch, features).
+        steps: time steps, >= 1.
+        seed: any integer.
+
+    Returns:
+        0 or 1, float32, shape (chips, steps, batch, features).
+    """
     _, _, features = values.shape
     device = values.device
     start = mix(torch.tensor(_signed(seed), device=device))

@@ -10,31 +10,10 @@ import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.kernels.surrogates import reference
-from hpml_sim.kernels.surrogates.reference import ATAN, FAST_SIGMOID, OTHER
+from hpml_sim.kernels.surrogates.reference import ATAN, FAST_SIGMOID, OTHER, SURROGATES
 
 Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(u, gradient of the spikes, spikes) -> gradient of u; linear in the second."""
-
-SURROGATES: dict[str, tuple[Callable[..., Tensor], dict[str, float]]] = {
-    "atan": (reference.atan, {"alpha": 2.0}),
-    "fast_sigmoid": (reference.fast_sigmoid, {"slope": 25.0}),
-    "straight_through_estimator": (reference.straight_through, {}),
-    "triangular": (reference.triangular, {"threshold": 1.0}),
-    "heaviside": (reference.heaviside, {}),
-    "sigmoid": (reference.sigmoid, {"slope": 25.0}),
-    "spike_rate_escape": (reference.spike_rate_escape, {"beta": 1.0, "slope": 25.0}),
-    "SSO": (reference.stochastic, {"mean": 0.0, "variance": 0.2}),
-    "LSO": (reference.leaky, {"slope": 0.1}),
-    "SFS": (reference.sparse_fast_sigmoid, {"slope": 25.0, "B": 1.0}),
-}
-"""Name in snnTorch -> (gradient, its parameters with snnTorch's defaults, in the order of its arguments).
-
-Example:
-    >>> import hpml_sim as hs
-    >>> hs.spiking.SURROGATES["SFS"][1]
-    {'slope': 25.0, 'B': 1.0}
-"""
 
 _COMPILED = {"atan": ATAN, "fast_sigmoid": FAST_SIGMOID}
 
@@ -75,10 +54,8 @@ class Surrogate:
         """
         if self.name == "SSO":
             # step by step from the last one, as the loop's backward draws them, so that one seed gives the same numbers
-            drawn = [
-                reference.stochastic(u[:, t], grad[:, t], spikes[:, t], *self.parameters)
-                for t in range(u.shape[1] - 1, -1, -1)
-            ]
+            draw = SURROGATES["SSO"][0]
+            drawn = [draw(u[:, t], grad[:, t], spikes[:, t], *self.parameters) for t in range(u.shape[1] - 1, -1, -1)]
             return torch.stack(drawn[::-1], dim=1)
         if self.function is not None:
             return self.function(u, grad, spikes)

@@ -32,12 +32,12 @@ class Dynamics:
         parameters: names of its parameters, one value a neuron, in the order of `p`.
         make: (mul, add, above, apply) -> (step, back), from an engine's arithmetic; `above(a, b)` is 1 where a > b,
             `apply(grad, slope)` the gradient that a spike passes on.
-            step(x, states, c, t, n, p) -> spike: for chip c, time step t and neuron n (slices for the torch engine),
-            writes slot t + 1.
+            step(x, states, c, t, n, p) -> spike writes slot t + 1 of chip c, time step t and neuron n (for the torch
+            engine, c and n are slices).
             back(grad_spike, slope, states, c, t, n, p, later, grads) -> gradient of x. `later[k]` holds the gradient of
-            state k after the step, `later[len(states)]` that of the spike from later steps; both become those before
-            the step. `grads[j]` gathers the gradient of parameter j. What is read from `later` is read before it is
-            written: for the torch engine it is a view.
+            state k after the step, `later[len(states)]` that of the spike from later steps, and both become those
+            before the step. `grads[j]` gathers the gradient of parameter j. Read from `later` before you write there,
+            because for the torch engine it is a view.
         excess: (states, p) -> u, the argument of H at slots 1 ..., for tensors.
         attached: the spike is differentiated inside the dynamics, so its gradient is known only on the way.
     """
