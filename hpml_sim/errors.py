@@ -38,7 +38,7 @@ class UnknownNameError(HpmlError):
 
     def __init__(self, what: str, value: str, allowed: Iterable[str], hint: str = ""):
         names = sorted(allowed)
-        near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         listing = f" Known: {', '.join(names)}." if not near else ""
         super().__init__(f"unknown {what} {shown(value)}.{guess}{listing}{' ' + hint if hint else ''}")

@@ -18,7 +18,8 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     copied as a value, which `copy.deepcopy` alone refuses.
 
     Args:
-        model: any network; not changed. memo: what stands for an object in the copy, by its id.
+        model: any network; not changed.
+        memo: what stands for an object in the copy, by the object's id; None: nothing.
 
     Raises:
         HpmlError: something in it cannot be copied.

@@ -1,96 +1,31 @@
-"""`convert(model, target)`: one verb, a configuration as its argument, a new model as its result.
-
-A new kind of hardware is one configuration class (`targets.py`) and one function registered here with
-`register_target`; nothing else needs to change.
-"""
+"""`convert(model, target)`: one verb, a configuration as its argument, a new network as its result."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from hpml_sim.conversion.cloning import clone
-from hpml_sim.errors import ConversionError, UnknownNameError
-from hpml_sim.targets import Analog, PerLayer, Target, as_target
+from hpml_sim.conversion.converted import Converted
+from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.registry import converter_of, is_registered
+from hpml_sim.errors import ConversionError, HpmlError, UnknownNameError, shown
+from hpml_sim.targets import Analog, InMemory, PerLayer, Target, as_target
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pandas as pd
 
 LayerChoice = Iterable[str] | Callable[[str, nn.Module], bool] | None
 """Which layers: names (a name also covers what lies below it), or a predicate (name, module) -> bool."""
 
 
-@dataclass(frozen=True)
-class LayerReport:
-    """What became of one layer.
-
-    Attributes:
-        layer: dotted name. was: class before. became: class after, or "digital".
-        tiles: crossbar tiles, and utilization: share of their cells in use; None off crossbars.
-        why: the reason when the layer was left as it is.
-    """
-
-    layer: str
-    was: str
-    became: str
-    tiles: int | None = None
-    utilization: float | None = None
-    why: str = ""
-
-
-class Converted(nn.Module):
-    """A network made ready for a target: its call is that of the network it was made from.
-
-    Attributes:
-        network: the new network. target: the configuration it was made for. layers: what became of each layer.
-    """
-
-    def __init__(self, network: nn.Module, target: Target | PerLayer, layers: tuple[LayerReport, ...]):
-        super().__init__()
-        self.network = network
-        self.target = target
-        self.layers = layers
-
-    @property
-    def report(self) -> pd.DataFrame:
-        """One row a layer: what it was, what it became, tiles and utilization, or why it stayed digital."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(layer) for layer in self.layers])
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Mostly (batch, ...) -> (batch, ...); whatever the network it was made from takes and gives."""
-        return self.network(*args, **kwargs)
-
-
-Converter = Callable[[nn.Module, Any, Callable[[str, nn.Module], bool]], Converted]
-_CONVERTERS: dict[type, Converter] = {}
-
-
-def register_target(config: type) -> Callable[[Converter], Converter]:
-    """Bind a converter to a configuration class.
-
-    The converter gets a private copy of the model, the configuration, and a predicate (name, module) -> bool that says
-    whether the caller wants this layer converted. It returns a `Converted`.
-    """
-
-    def bind(converter: Converter) -> Converter:
-        _CONVERTERS[config] = converter
-        return converter
-
-    return bind
-
-
 def convert(
     model: nn.Module,
-    target: Target | str | Path | Mapping[str, Analog | str | Path],
+    target: Target | str | Path | Mapping[str, Analog | InMemory | str | Path],
     *,
     only: LayerChoice = None,
     skip: LayerChoice = None,
@@ -100,26 +35,46 @@ def convert(
     Args:
         model: any `nn.Module` that takes (batch, ...) tensors; of a network that `torch.compile` gave back, the one in
             it.
-        target: `Digital(...)`, `Analog(...)`, `Spiking(...)`, or the name or path of a card: its kind picks the class.
-            Or analog targets by the names of layers, `{"features": Analog("pcm"), "head": "pcm-hermes"}`: a name covers
-            what lies below it, the longest one counts, and what no name covers stays digital.
+        target: `Digital(...)`, `Analog(...)`, `InMemory(...)`, `Spiking(...)`, an instance of a class of your own
+            (`hs.register_target`), or the name or path of a card: its kind picks the class. Or analog targets by the
+            names of layers, `{"features": Analog("pcm"), "head": "pcm-hermes"}`: a name covers what lies below it, the
+            longest one counts, and what no name covers stays digital.
         only: convert these layers only: names (dotted, as in `model.named_modules()`; a name covers what lies below
-            it), or a predicate (name, module) -> bool.
-        skip: leave these layers as they are; given like `only`.
+            it), or a predicate (name, module) -> bool; None converts all.
+        skip: leave these layers as they are: names (a name covers what lies below it), or a predicate (name, module) ->
+            bool; None leaves none.
 
     Returns:
         A new model; its `.report` has a row for each layer.
 
     Raises:
-        UnknownNameError: a card or a layer name that does not exist. ConversionError: nothing could be converted, or
-            the network is a TorchScript one. HpmlError: it cannot be copied.
+        UnknownNameError: a card or a layer name that does not exist.
+        ConversionError: nothing could be converted, or the network is a TorchScript one.
+        HpmlError: no network or no target, or a network that cannot be copied.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> net = hs.models.mlp(64, 32, 10)
+        >>> analog = hs.convert(net, hs.Analog("pcm-hermes", adc_bits=6), skip="1")
+        >>> list(analog.report["became"])
+        ['digital', 'digital', 'digital', 'AnalogLinear']
+        >>> hs.convert(net, "pcm-hermes", skip="head")
+        Traceback (most recent call last):
+        hpml_sim.errors.UnknownNameError: unknown layer in skip= 'head'. Known: 0, 1, 2, 3.
     """
-    model = _written_in_python(model)
-    config = _per_layer(model, target) if isinstance(target, Mapping) else as_target(target)
+    model = _written_in_python(check_network("convert: model", model))
     if isinstance(model, Converted):
         raise ConversionError(f"model is already converted for {model.target!r}; convert the original network instead")
+    config = _config(model, target)
     chosen = _chooser(model, only, skip)
-    return _CONVERTERS[type(config)](clone(model), config, chosen)
+    return converter_of(config)(clone(model), config, chosen)
+
+
+def _config(model: nn.Module, target: Any) -> Any:
+    """The configuration that a target stands for."""
+    if is_registered(target):
+        return target
+    return _per_layer(model, target) if isinstance(target, Mapping) else as_target(target)
 
 
 def _written_in_python(model: nn.Module) -> nn.Module:
@@ -135,19 +90,21 @@ def _written_in_python(model: nn.Module) -> nn.Module:
     return model
 
 
-def _per_layer(model: nn.Module, targets: Mapping[str, Analog | str | Path]) -> PerLayer:
+def _per_layer(model: nn.Module, targets: Mapping[str, Any]) -> PerLayer:
     names = {name for name, _ in model.named_modules()}
     layers = {}
     for name, given in targets.items():
         if name not in names:
             raise UnknownNameError("layer in target=", name, names - {""})
         target = as_target(given)
-        if not isinstance(target, Analog):
+        if not isinstance(target, Analog | InMemory):
             raise ConversionError(
-                f"target={{{name!r}: {given!r}}}: only crossbars can be chosen layer by layer, each an hs.Analog(...) "
-                "or the name of a crossbar card; convert the whole network for any other machine"
+                f"target={{{name!r}: {given!r}}}: only crossbars can be chosen layer by layer, each an hs.Analog(...), "
+                "an hs.InMemory(...) or the name of a crossbar card; convert the whole network for any other machine"
             )
         layers[name] = target
+    if not layers:
+        raise HpmlError("target={}: must name at least one layer, such as target={'head': 'pcm-hermes'}")
     return PerLayer(layers)
 
 
@@ -159,6 +116,12 @@ def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable
             return lambda _name, _module: otherwise
         if callable(choice):
             return choice
+        if not isinstance(choice, Iterable):
+            known = ", ".join(map(repr, sorted(names - {""})[:3]))
+            raise HpmlError(
+                f"convert: {argument}={shown(choice)}: must be names of layers, such as {known}, or a predicate "
+                "(name, module) -> bool"
+            )
         wanted = [choice] if isinstance(choice, str) else list(choice)
         for name in wanted:
             if name not in names:

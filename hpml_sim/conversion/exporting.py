@@ -11,7 +11,8 @@ def check_not_exporting(what: str, instead: str) -> None:
     """Raise while `torch.export`, an ONNX exporter or `torch.jit.trace` records a network.
 
     Args:
-        what: the layer or model. instead: what to do, ends the message.
+        what: the layer or model.
+        instead: what to do; it ends the message.
 
     Raises:
         HpmlError: something is recording.

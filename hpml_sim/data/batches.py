@@ -22,11 +22,11 @@ Samples = Dataset[Any] | Iterable[Sequence[Any]]
 """(input, label) items in a `Dataset`, or (inputs, labels) batches in a `DataLoader` or another iterable."""
 
 
-def in_memory(samples: Samples) -> Batch | None:
+def resident_tensors(samples: Samples) -> Batch | None:
     """Inputs and labels of samples that are tensors in memory already; None of all others."""
     if isinstance(samples, TensorDataset) and len(samples.tensors) == 2:
         return samples.tensors[0], samples.tensors[1]
-    if isinstance(samples, Subset) and (whole := in_memory(samples.dataset)) is not None:
+    if isinstance(samples, Subset) and (whole := resident_tensors(samples.dataset)) is not None:
         chosen = torch.as_tensor(samples.indices, dtype=torch.int64)
         return whole[0][chosen], whole[1][chosen]
     return None
@@ -76,7 +76,7 @@ def in_order(samples: Samples, batch_size: int, *, seed: int = 0) -> Iterator[Ba
     Raises:
         HpmlError: there are none, a batch is no (inputs, labels) pair, or an item no (input, label) pair.
     """
-    whole = in_memory(samples)
+    whole = resident_tensors(samples)
     if whole is not None:
         batches = zip(*(part.split(batch_size) for part in whole), strict=True) if len(whole[1]) else iter(())
     elif has_items(samples):

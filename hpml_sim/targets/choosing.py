@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, load_card
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.targets.analog import Analog, InMemory
 from hpml_sim.targets.digital import Digital
 from hpml_sim.targets.spiking import Spiking
@@ -52,7 +52,7 @@ def as_target(target: Target | str | Path) -> Target:
         return target
     if not isinstance(target, (str, Path)):
         raise HpmlError(
-            f"target: got a {type(target).__name__}; give a card's name, such as 'pcm-hermes', or a target, such as "
+            f"target={shown(target)}: give a card's name, such as 'pcm-hermes', or a target, such as "
             "hs.Analog('pcm-hermes')"
         )
     card = load_card(target)

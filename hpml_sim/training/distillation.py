@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.errors import HpmlError
+from hpml_sim.conversion.modules import check_network
+from hpml_sim.errors import HpmlError, check_real
 
 _TEACHER_BATCH = 500
 
 
 class DistillationLoss:
-    """The loss of a batch: (1 - share) CE(labels) + share temperature^2 KL(teacher || model).
+    """The loss of a batch: (1 - alpha) CE(labels) + alpha temperature^2 KL(teacher || model).
 
     Source: G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
 
     Args:
         teacher: (batch, ...) -> logits, left as it was found; None: cross-entropy alone.
-        temperature: of both distributions of KL, > 0. share: of the teacher, in [0, 1].
+        temperature: of both distributions of KL, > 0.
+        alpha: weight of the teacher, in [0, 1].
 
     Raises:
-        HpmlError: a number out of range.
+        HpmlError: a teacher that is no network, or a number out of range.
     """
 
-    def __init__(self, teacher: nn.Module | None, temperature: float, share: float):
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise HpmlError(f"fit: temperature={temperature!r} must be a finite number > 0; try 4")
-        if not 0 <= share <= 1:
-            raise HpmlError(f"fit: teacher_share={share!r} must lie in [0, 1]; try 0.5")
-        self._teacher, self._temperature, self._share = teacher, temperature, share
+    def __init__(self, teacher: nn.Module | None, temperature: float, alpha: float):
+        self._teacher = None if teacher is None else check_network("fit: teacher", teacher)
+        self._temperature = check_real("fit: temperature", temperature, above=0, hint="try 4")
+        self._alpha = check_real("fit: alpha", alpha, low=0, high=1, hint="try 0.5")
 
     def teacher_log_probs(self, inputs: Tensor) -> Tensor | None:
-        """The teacher's log-probabilities at the temperature, (samples, classes); None without a teacher.
+        """The teacher's log-probabilities at the temperature.
+
+        Args:
+            inputs: (samples, ...).
+
+        Returns:
+            (samples, classes); None without a teacher.
 
         Raises:
             HpmlError: its output is no finite logits.
@@ -51,16 +55,26 @@ class DistillationLoss:
         return (logits / self._temperature).log_softmax(-1)
 
     def __call__(self, logits: Tensor, labels: Tensor, teacher_log_probs: Tensor | None) -> Tensor:
-        """The loss of logits (batch, classes) for labels (batch,) and what `teacher_log_probs` gave for the same inputs."""
+        """The loss of a batch.
+
+        Args:
+            logits: the model's, (batch, classes).
+            labels: (batch,), whole numbers >= 0.
+            teacher_log_probs: what `teacher_log_probs` gave for the same inputs, (batch, classes); None without a
+                teacher.
+
+        Raises:
+            HpmlError: model and teacher have different numbers of classes.
+        """
         loss = nn.functional.cross_entropy(logits, labels)
         if teacher_log_probs is None:
             return loss
         if logits.shape != teacher_log_probs.shape:
             raise HpmlError(
-                f"fit: the teacher's output {tuple(teacher_log_probs.shape)} and the model's {tuple(logits.shape)} must have the "
-                "same shape"
+                f"fit: the teacher's output {tuple(teacher_log_probs.shape)} and the model's {tuple(logits.shape)} "
+                "must have the same shape"
             )
         soft = nn.functional.kl_div(
             (logits / self._temperature).log_softmax(-1), teacher_log_probs, reduction="batchmean", log_target=True
         )
-        return (1 - self._share) * loss + self._share * self._temperature**2 * soft
+        return (1 - self._alpha) * loss + self._alpha * self._temperature**2 * soft

@@ -29,7 +29,8 @@ class ProcessGroup:
     """The processes that train one network together.
 
     Attributes:
-        rank: which of them this is, 0 .. size - 1. size: how many there are; 1 is an ordinary training.
+        rank: which of them this is, 0 .. size - 1.
+        size: how many there are; 1 is an ordinary training.
     """
 
     rank: int = 0
@@ -52,24 +53,24 @@ class ProcessGroup:
                 return cls()
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
             atexit.register(_leave)
-        team = cls(dist.get_rank(), dist.get_world_size())
+        group = cls(dist.get_rank(), dist.get_world_size())
         local = int(os.environ.get("LOCAL_RANK", 0))
-        if team.size > 1 and device.type == "cuda" and torch.cuda.device_count() > 1 and device.index != local:
+        if group.size > 1 and device.type == "cuda" and torch.cuda.device_count() > 1 and device.index != local:
             raise HpmlError(
-                f"fit: process {team.rank} of {team.size} has its model on {device}, its own GPU is cuda:{local}; "
+                f"fit: process {group.rank} of {group.size} has its model on {device}, its own GPU is cuda:{local}; "
                 "begin the script with torch.cuda.set_device(int(os.environ['LOCAL_RANK'])) and use model.cuda()"
             )
-        return team
+        return group
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as training must call it: process 0's weights everywhere, gradients averaged in backward."""
+        """The `model` as training must call it: process 0's weights everywhere, gradients averaged in backward."""
         if self.size == 1:
             return model
         device = next(p.device for p in model.parameters() if p.requires_grad)
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def part(self, batch: Tensor) -> tuple[Tensor, float]:
-        """This process' part of a batch, and the weight of its mean loss in the team's average of gradients.
+        """This process' part of a `batch`, and the weight of its mean loss in the average of gradients.
 
         Parts may differ in size by one sample, and DDP averages over processes: each weighs its mean by its share. A
         process with nothing to do still has to take part in the exchange; it takes a sample with weight 0.
@@ -80,13 +81,13 @@ class ProcessGroup:
         return (part, len(part) * self.size / len(batch)) if len(part) else (batch[:1], 0.0)
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give every process the buffers of process 0 (in training, DDP does so at the start of each step)."""
+        """Give every process' `model` the buffers of process 0's (in training, DDP does so at the start of a step)."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
     def total(self, values: Tensor) -> Tensor:
-        """Sums over all processes, of the same shape; every process gets them."""
+        """Sums of `values` over all processes, of the same shape; every process gets them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values

@@ -6,15 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.conversion.modules import check_network
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples, in_order
-from hpml_sim.errors import HpmlError, NotFiniteError
+from hpml_sim.errors import HpmlError, NotFiniteError, check_whole
 from hpml_sim.training.score import Score
 
 
-def evaluate(
-    model: nn.Module, data: str | Data | Samples | tuple[Samples, Samples], *, batch_size: int = 500
-) -> Score:
+def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Samples], *, batch_size: int = 500) -> Score:
     """Accuracy on the test set; for programmed chips one accuracy a chip.
 
     Args:
@@ -28,10 +27,22 @@ def evaluate(
         Mean, spread and 95 % interval: over the chips, or over the test samples for a single model.
 
     Raises:
-        NotFiniteError: an output that is NaN or infinite. HpmlError: one of the wrong shape, or no samples.
+        NotFiniteError: an output that is NaN or infinite.
+        HpmlError: an argument of another kind, an output of the wrong shape, or no samples.
+
+    Example:
+        >>> import hpml_sim as hs, torch
+        >>> _ = torch.manual_seed(0)
+        >>> net = hs.models.mlp(64, 10)
+        >>> _ = hs.fit(net, "digits", epochs=3, lr=1e-2)
+        >>> hs.evaluate(net, "digits").mean > 0.9
+        True
+        >>> chips = hs.program(hs.convert(net, "pcm-hermes"), chips=3, seed=0)
+        >>> hs.evaluate(chips.at("1 day"), "digits").n
+        3
     """
-    if batch_size < 1:
-        raise HpmlError(f"evaluate: batch_size={batch_size!r} must be >= 1")
+    check_network("evaluate: model", model)
+    batch_size = check_whole("evaluate: batch_size", batch_size, low=1)
     samples = samples_of(data, "test")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     right, count = torch.zeros((), dtype=torch.int64, device=device), 0

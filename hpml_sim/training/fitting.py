@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.pulsed.training import InMemoryTraining
-from hpml_sim.analog.pulsed.write_pulses import WritePulses
 from hpml_sim.conversion.modes import stateless
+from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.training_sessions import Optimizer, training_session
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples
-from hpml_sim.errors import HpmlError, NotFiniteError, UnknownNameError
+from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole
 from hpml_sim.training.distillation import DistillationLoss
 from hpml_sim.training.distributed import ProcessGroup
+from hpml_sim.training.gradients import GradientSession
+from hpml_sim.training.history import History
 from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.progress import progress
-
-Optimizer = str | Callable[..., torch.optim.Optimizer]
-"""A class of `torch.optim` by name ("adamw", "SGD"), or a function (parameters, lr=) -> optimizer, such as a class."""
-
-
-@dataclass(frozen=True)
-class History:
-    """What a training did, epoch by epoch.
-
-    Attributes:
-        loss: mean training loss. accuracy: on the training samples as they came, share in [0, 1].
-        writes: pulses that in-memory training sent to the devices; None where weights are not pulsed devices.
-    """
-
-    loss: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    writes: WritePulses | None = None
 
 
 def fit(
@@ -58,8 +42,8 @@ def fit(
     """Train in place with cross-entropy and a cosine schedule of the learning rate; reproducible from `seed`.
 
     What makes training hardware-aware or spiking lies in the model's own layers, so the loop is the same for all. Where
-    weights are pulsed devices (`Analog(..., device=...)`), aihwkit's SGD sends the pulses in place of Adam; they cannot
-    be seeded, so two such trainings differ. Under `torchrun` the processes train together (`hpml_sim.training.distributed`).
+    weights are pulsed devices (`hs.InMemory`), aihwkit's SGD sends the pulses in place of Adam; they cannot be seeded,
+    so two such trainings differ. Under `torchrun` the processes train together (`hpml_sim.training.distributed`).
 
     Only one batch of a dataset, a loader or another iterable is held at a time, so that it may be larger than the
     memory; tensors in memory are used as they lie. Each batch starts with all neurons at rest, also where the model
@@ -67,9 +51,9 @@ def fit(
 
     With a teacher, usually the digital network that the model was made from, the loss is
 
-        (1 - teacher_share) CE(labels) + teacher_share temperature^2 KL(teacher || model),
+        (1 - alpha) CE(labels) + alpha temperature^2 KL(teacher || model),
 
-    both distributions of KL at the temperature. Source: G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
+    both distributions of KL at the temperature.
 
     Args:
         model: (batch, *input_shape) -> (batch, classes), logits.
@@ -84,8 +68,8 @@ def fit(
         teacher: (batch, *input_shape) -> logits of the same shape as the model's. It runs in evaluation mode and
             without gradients, once on data in memory and batch by batch on all other, and is left as it was found.
         temperature: softens the outputs in distillation, > 0.
-        teacher_share: of the loss, in [0, 1]; the labels have the rest.
-        seed: of the order of samples and of all noise drawn in training; the caller's random state is left alone.
+        alpha: weight of the teacher in the loss, in [0, 1]; the labels have the rest.
+        seed: of the order of samples and of all noise drawn in training, >= 0; the caller's random state is left alone.
         show_progress: draw a progress bar where there is a terminal.
         title: stands before the bar.
 
@@ -97,102 +81,73 @@ def fit(
             devices on several processes, a batch that is none, or a loss that is not finite. The model then has the
             weights that it came with.
         UnknownNameError: `torch.optim` has no optimizer of this name.
+
+    Source: the loss with a teacher is that of G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
+
+    Example:
+        >>> import hpml_sim as hs, torch
+        >>> _ = torch.manual_seed(0)
+        >>> net = hs.models.mlp(64, 10)
+        >>> history = hs.fit(net, "digits", epochs=3, lr=1e-2)
+        >>> history.accuracy[-1] > 0.9
+        True
+        >>> hs.fit(net, "digits", epochs="3")
+        Traceback (most recent call last):
+        hpml_sim.errors.HpmlError: fit: epochs='3': must be a whole number >= 0
     """
-    if epochs < 0 or (batch_size is not None and batch_size < 1):
-        raise HpmlError(f"fit: epochs={epochs!r} must be >= 0 and batch_size={batch_size!r} >= 1")
-    pulsed = InMemoryTraining.of(model)
-    if pulsed is not None:
-        lr = pulsed.learning_rate(lr)
-    elif lr is None:
-        lr = 2e-3
-    if not (math.isfinite(lr) and lr > 0):
-        raise HpmlError(f"fit: lr={lr!r} must be a finite number > 0; try 2e-3")
+    check_network("fit: model", model)
+    epochs = check_whole("fit: epochs", epochs, low=0)
+    if batch_size is not None:
+        batch_size = check_whole("fit: batch_size", batch_size, low=1, hint="None takes 64")
+    seed = check_whole("fit: seed", seed, low=0, high=2**62)
+    check_switch("fit: show_progress", show_progress)
+    objective = DistillationLoss(teacher, temperature, alpha)
+    session = training_session(model) or GradientSession(model)
+    lr = session.learning_rate(lr)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise HpmlError("fit: the model has no trainable parameters (requires_grad is false for all of them)")
     samples = samples_of(data, "train")
     device = parameters[0].device
-    team = ProcessGroup.join(device)
-    if pulsed is not None and team.size > 1:
-        raise HpmlError(
-            f"fit: pulsed devices train on one process, not on {team.size}: pulses cannot be averaged as gradients can;"
-            " start the script without torchrun"
-        )
-    if pulsed is not None:
-        if optimizer is not None:
-            raise HpmlError(
-                f"fit: optimizer={optimizer!r} cannot send pulses; leave it out, aihwkit's SGD trains pulsed devices"
-            )
-        stepper = pulsed.optimizer(lr)
-    else:
-        stepper = _optimizer(optimizer or "Adam", parameters, lr)
-    objective = DistillationLoss(teacher, temperature, alpha)
-    state = model.state_dict() if pulsed is None else pulsed.state()
-    before = copy.deepcopy(state)
-    feed = BatchLoader(samples, batch_size, device, team, objective)
+    group = ProcessGroup.join(device)
+    stepper = session.optimizer(optimizer, lr, processes=group.size)
+    before = copy.deepcopy(session.state())
+    batches = BatchLoader(samples, batch_size, device, group, objective)
     cuda = [device] if device.type == "cuda" else []
     losses: list[float] = []
     accuracies: list[float] = []
     was_training = model.training
     with (
         torch.random.fork_rng(devices=cuda),
-        _threads_for(model, feed.batch_size),
+        _threads_for(model, batches.batch_size),
         stateless(model),
-        progress(title, epochs, enabled=show_progress and team.rank == 0) as step,
+        progress(title, epochs, enabled=show_progress and group.rank == 0) as step,
     ):
-        torch.manual_seed(seed + 1_000_003 * team.rank)  # noise of their own; the order of samples is process 0's
-        order = torch.Generator().manual_seed(seed) if team.size > 1 else None
-        called = team.wrap(model)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * feed.batches))
-        if pulsed is not None and teacher is None:  # a teacher's loss has another level of chance
-            pulsed.start(*feed.first(1024))
+        torch.manual_seed(seed + 1_000_003 * group.rank)  # noise of their own; the order of samples is process 0's
+        order = torch.Generator().manual_seed(seed) if group.size > 1 else None
+        called = group.wrap(model)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * len(batches)))
+        session.begin(batches.first, labels_alone=teacher is None)
         try:
             model.train()
             for epoch in range(epochs):
-                loss, accuracy = _epoch(called, feed.epoch(order), objective, stepper, schedule, team, device)
+                loss, accuracy = _epoch(called, batches.epoch(order), objective, stepper, schedule, group, device)
                 if not math.isfinite(loss):
                     raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
                         f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
                     )
-                if pulsed is not None:
-                    pulsed.end_epoch(epoch, epochs, loss, lr)
+                session.end_epoch(epoch, epochs, loss, lr)
                 losses.append(loss)
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
-            team.broadcast_buffers(model)
+            group.broadcast_buffers(model)
         except Exception:
-            model.load_state_dict(before, strict=pulsed is None)
+            session.restore(before)
             raise
         finally:
             model.train(was_training)
-    return History(tuple(losses), tuple(accuracies), None if pulsed is None else pulsed.writes())
-
-
-def _optimizer(given: Optimizer, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """The optimizer that was asked for, over all parameters."""
-    if isinstance(given, str):
-        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-            name: kind
-            for name, kind in vars(torch.optim).items()
-            if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
-        }
-        found = {name.lower(): kind for name, kind in kinds.items()}.get(given.lower())
-        if found is None:
-            raise UnknownNameError("optimizer", given, kinds)
-        factory = found
-    else:
-        factory = given
-    try:
-        optimizer = factory(parameters, lr=lr)
-    except (TypeError, ValueError) as error:
-        raise HpmlError(f"fit: optimizer={given!r} cannot be made for this model: {error}") from error
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise HpmlError(
-            f"fit: optimizer={given!r} gave {type(optimizer).__name__}; it must be a name or class of torch.optim, or "
-            "a function (parameters, lr=) -> torch.optim.Optimizer"
-        )
-    return optimizer
+    return History(tuple(losses), tuple(accuracies), session.writes())
 
 
 @contextmanager
@@ -213,27 +168,27 @@ def _threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
 
 def _epoch(
     model: nn.Module,
-    parts: Iterable[Shard],
+    shards: Iterable[Shard],
     objective: DistillationLoss,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    team: ProcessGroup,
+    group: ProcessGroup,
     device: torch.device,
 ) -> tuple[float, float]:
     """Mean loss and accuracy of all samples, each before the step that it was used in."""
     total_loss, correct, samples = 0.0, 0, 0
-    for part in parts:
-        loss, right = _step(model, part, objective, optimizer, team)
+    for shard in shards:
+        loss, right = _step(model, shard, objective, optimizer, group)
         schedule.step()
-        total_loss += loss * part.samples
+        total_loss += loss * shard.samples
         correct += right
-        samples += part.samples
-    correct = int(team.total(torch.tensor(correct, device=device)))
+        samples += shard.samples
+    correct = int(group.total(torch.tensor(correct, device=device)))
     return total_loss / samples, correct / samples
 
 
 def _step(
-    model: nn.Module, part: Shard, objective: DistillationLoss, optimizer: torch.optim.Optimizer, team: ProcessGroup
+    model: nn.Module, shard: Shard, objective: DistillationLoss, optimizer: torch.optim.Optimizer, group: ProcessGroup
 ) -> tuple[float, int]:
     """One step on a batch: its loss before the step, and how many of this process' part were right."""
     right: list[int] = []
@@ -243,17 +198,19 @@ def _step(
         if right:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)
         optimizer.zero_grad(set_to_none=True)
-        logits = model(part.x)
-        if logits.dim() != 2 or len(logits) != len(part.y):
+        logits = model(shard.x)
+        if logits.dim() != 2 or len(logits) != len(shard.y):
             raise HpmlError(
-                f"fit: for {len(part.y)} inputs the model gave shape {tuple(logits.shape)}; expected (batch, classes)"
+                f"fit: for {len(shard.y)} inputs the model gave shape {tuple(logits.shape)}; expected (batch, classes)"
             )
-        if part.most >= logits.shape[1]:
-            raise HpmlError(f"fit: label {part.most}, but the model has {logits.shape[1]} outputs, for labels from 0")
-        right.append(int((logits.detach().argmax(dim=1) == part.y).sum()) if part.weight else 0)
-        loss = objective(logits, part.y, part.teacher_log_probs) * part.weight
+        if shard.max_label >= logits.shape[1]:
+            raise HpmlError(
+                f"fit: label {shard.max_label}, but the model has {logits.shape[1]} outputs, for labels from 0"
+            )
+        right.append(int((logits.detach().argmax(dim=1) == shard.y).sum()) if shard.weight else 0)
+        loss = objective(logits, shard.y, shard.teacher_log_probs) * shard.weight
         loss.backward()
-        return team.total(loss.detach() / team.size)  # of the whole batch: all processes decide alike
+        return group.total(loss.detach() / group.size)  # of the whole batch: all processes decide alike
 
     # torch's type of it is too narrow
     loss: Tensor = optimizer.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]

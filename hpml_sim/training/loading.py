@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from hpml_sim.data.batches import Batch, Samples, batches_in, first, has_items, in_memory, in_order, items
+from hpml_sim.data.batches import Batch, Samples, batches_in, first, has_items, in_order, items, resident_tensors
 from hpml_sim.errors import HpmlError
 from hpml_sim.training.distillation import DistillationLoss
 from hpml_sim.training.distributed import ProcessGroup
@@ -20,23 +20,37 @@ class Shard:
     """This process' part of a batch, on the model's device.
 
     Attributes:
-        x, y: inputs and labels. weight: of its mean loss in the batch's. samples: in the whole batch.
-        most: the largest label, here or in all samples. taught: what the teacher makes of x, if there is one.
+        x: inputs, (samples of this part, ...).
+        y: labels, (samples of this part,), whole numbers >= 0.
+        weight: of the part's mean loss in the batch's.
+        samples: in the whole batch, those of all processes.
+        max_label: the largest label of the part, or of the whole data set where that is known.
+        teacher_log_probs: the teacher's log-probabilities for `x`, (samples of this part, classes); None without one.
     """
 
     x: Tensor
     y: Tensor
     weight: float
     samples: int
-    most: int
+    max_label: int
     teacher_log_probs: Tensor | None
 
 
 class BatchLoader:
-    """The training samples, batch by batch. Those in memory lie on the device, with what a teacher makes of them.
+    """The training samples, batch by batch; its length is the number of batches in an epoch.
+
+    Tensors in memory lie on the device, with what a teacher makes of them. Of all other samples a batch is there at a
+    time.
+
+    Args:
+        samples: of the training.
+        batch_size: samples a step, >= 1; None takes 64, or leaves batches as they come.
+        device: where the model is.
+        group: the processes that share out each batch.
+        objective: the loss, which asks its teacher.
 
     Attributes:
-        batch_size: of what does not make its own batches. batches: in an epoch.
+        batch_size: of samples that do not come in batches.
 
     Raises:
         HpmlError: a batch size for samples that come in batches, such samples on several processes, or no samples.
@@ -47,56 +61,59 @@ class BatchLoader:
         samples: Samples,
         batch_size: int | None,
         device: torch.device,
-        team: ProcessGroup,
+        group: ProcessGroup,
         objective: DistillationLoss,
     ):
-        self._samples, self._device, self._team, self._objective = samples, device, team, objective
-        self._whole = self._taught = None
+        self._samples, self._device, self._group, self._objective = samples, device, group, objective
+        self._whole = self._teacher_log_probs = None
         self._count: int | None = None
-        self._most = 0
+        self._max_label = 0
         self.batch_size = batch_size or 64
-        self.batches = batches_in(samples, self.batch_size)
-        if self.batches == 0:
+        self._batches = batches_in(samples, self.batch_size)
+        if self._batches == 0:
             raise HpmlError("fit: the training set is empty")
-        if (whole := in_memory(samples)) is not None:
+        if (whole := resident_tensors(samples)) is not None:
             self._whole = whole[0].to(device), whole[1].to(device)
-            self._taught = objective.teacher_log_probs(self._whole[0])
-            self._most = int(whole[1].max())
+            self._teacher_log_probs = objective.teacher_log_probs(self._whole[0])
+            self._max_label = int(whole[1].max())
         if has_items(samples):
             self._count = len(samples)  # type: ignore[arg-type]
         elif batch_size is not None and not isinstance(samples, IterableDataset):
             raise HpmlError(
                 f"fit: batch_size={batch_size!r}, but a {type(samples).__name__} makes its own batches; leave it out"
             )
-        elif team.size > 1:
+        elif group.size > 1:
             raise HpmlError(
-                f"fit: on {team.size} processes a {type(samples).__name__} cannot be shared out, each would train on "
+                f"fit: on {group.size} processes a {type(samples).__name__} cannot be shared out, each would train on "
                 "other batches; give a dataset of items with a length (of a DataLoader its .dataset)"
             )
 
-    def first(self, most: int) -> Batch:
-        """The first samples, on the device."""
+    def __len__(self) -> int:
+        return self._batches
+
+    def first(self, at_most: int) -> Batch:
+        """The first samples, `at_most` so many, on the device."""
         if self._whole is not None:
-            return self._whole[0][:most], self._whole[1][:most]
-        x, y = first(self._samples, most)
+            return self._whole[0][:at_most], self._whole[1][:at_most]
+        x, y = first(self._samples, at_most)
         return x.to(self._device), y.to(self._device)
 
     def epoch(self, order: torch.Generator | None) -> Iterator[Shard]:
-        """All samples once, in an order drawn from the generator, or from torch's own."""
+        """All samples once, in an `order` drawn from this generator, or from torch's own."""
         if self._count is None:
             seed = int(torch.randint(2**62, (), generator=order))
             for x, y in in_order(self._samples, self.batch_size, seed=seed):
-                yield self._placed(x, y, 1.0, len(y))
+                yield self._on_device(x, y, 1.0, len(y))
             return
         for chosen in torch.randperm(self._count, generator=order).split(self.batch_size):
-            mine, weight = self._team.part(chosen)
+            mine, weight = self._group.part(chosen)
             if self._whole is None:
-                yield self._placed(*items(self._samples, mine.tolist()), weight, len(chosen))
+                yield self._on_device(*items(self._samples, mine.tolist()), weight, len(chosen))
                 continue
             mine = mine.to(self._device)
-            teacher_log_probs = None if self._taught is None else self._taught[mine]
-            yield Shard(self._whole[0][mine], self._whole[1][mine], weight, len(chosen), self._most, teacher_log_probs)
+            log_probs = None if self._teacher_log_probs is None else self._teacher_log_probs[mine]
+            yield Shard(self._whole[0][mine], self._whole[1][mine], weight, len(chosen), self._max_label, log_probs)
 
-    def _placed(self, x: Tensor, y: Tensor, weight: float, samples: int) -> Shard:
+    def _on_device(self, x: Tensor, y: Tensor, weight: float, samples: int) -> Shard:
         x = x.to(self._device)
         return Shard(x, y.to(self._device), weight, samples, int(y.max()), self._objective.teacher_log_probs(x))

@@ -26,10 +26,10 @@ def _cut(text: str, width: int) -> str:
 
 
 class Step(Protocol):
-    """Advance the bar by `done` steps; `note` replaces the text behind it."""
+    """What advances a bar."""
 
     def __call__(self, done: int = 1, note: str = "") -> None:
-        """Advance."""
+        """Advance the bar by `done` steps; `note` replaces the text behind it."""
         ...
 
 
@@ -56,10 +56,17 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def progress(title: str, total: int, *, enabled: bool = True) -> Iterator[Step]:
-    """A bar of `total` steps with the time left, on standard error, gone when it is done.
+    """A bar of steps with the time left, on standard error, gone when it is done.
 
-    Within another one it is a further line of the same display. Yields a silent step where `enabled` or `shown()` is
-    false.
+    Within another one it is a further line of the same display.
+
+    Args:
+        title: stands before the bar.
+        total: how many steps there are.
+        enabled: False draws nothing.
+
+    Yields:
+        What advances the bar; it is silent where `enabled` or `shown()` is false.
     """
     if not (enabled and shown()):
         yield _silent

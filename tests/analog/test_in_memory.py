@@ -3,7 +3,6 @@ from typing import get_args
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -12,11 +11,11 @@ from hpml_sim.analog import in_memory_optimizer
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.pulsed.learning_rates import learning_rate
 from hpml_sim.data import Data
-from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog, InMemory, PulsedDevice, TrainingRule
 
 
-def pulsed(device="ecram", rule=None, **options):
+def pulsed(device="ecram", rule="sgd", **options):
     return InMemory("pcm", device=device, rule=rule, **options)
 
 
@@ -36,17 +35,23 @@ def weights(model):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"device": "ecrma", "engine": "aihwkit"}, "Did you mean 'ecram'"),
-        ({"device": "ecram", "engine": "aihwkit", "rule": "tiki-taka-2"}, "Did you mean 'tiki-taka-v2'"),
-        ({"rule": "sgd"}, "needs a device"),
-        ({"device": "ecram"}, "engine='aihwkit'"),
-        ({"device": "pcm", "engine": "aihwkit", "rule": "agad"}, "only goes up"),
-        ({"device": "ecram", "engine": "aihwkit", "levels": 4, "weight_clip": None}, "levels, weight_clip"),
+        ({"device": "ecrma"}, "Did you mean 'ecram'"),
+        ({"device": "ecram", "rule": "tiki-taka-2"}, "Did you mean 'tiki-taka-v2'"),
+        ({"rule": "sgd"}, "device: missing; give one of"),
+        ({"device": "pcm", "rule": "agad"}, "only goes up"),
+        ({"device": "ecram", "levels": 4}, r"levels: unknown option; .*hs\.Analog"),
+        ({"device": "ecram", "weight_clip": None}, r"weight_clip: unknown option; .*hs\.Analog"),
+        ({"device": "ecram", "engine": "aihwkit"}, r"engine: unknown option; .*hs\.Analog"),
     ],
 )
 def test_a_target_that_makes_no_sense_is_refused(options, said):
-    with pytest.raises(ValidationError, match=said):
-        Analog("pcm", **options)
+    with pytest.raises(HpmlError, match=said):
+        InMemory("pcm", **options)
+
+
+def test_programmed_crossbars_have_no_device_to_train():
+    with pytest.raises(HpmlError, match=r"device: unknown option; .*hs\.InMemory"):
+        Analog("pcm", device="ecram")
 
 
 def test_layers_are_aihwkits_with_weights_carried_over(card_file):
@@ -188,6 +193,19 @@ def test_there_is_nothing_to_program():
             call()
 
 
+def test_what_fit_cannot_do_with_pulsed_devices(monkeypatch):
+    from hpml_sim.training.distributed import ProcessGroup
+
+    converted = hs.convert(nn.Sequential(nn.Linear(6, 3)), pulsed())
+    before = weights(converted)
+    with pytest.raises(HpmlError, match="optimizer='adam' cannot send pulses; leave it out"):
+        hs.fit(converted, blobs(), optimizer="adam")
+    monkeypatch.setattr(ProcessGroup, "join", classmethod(lambda cls, device: cls(0, 2)))
+    with pytest.raises(HpmlError, match="pulsed devices train on one process, not on 2"):
+        hs.fit(converted, blobs())
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(converted), strict=True))
+
+
 def test_spiking_networks_train_in_memory():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
@@ -198,11 +216,13 @@ def test_spiking_networks_train_in_memory():
     assert not any(torch.equal(a, b) for a, b in zip(before, weights(spiking), strict=True))
     assert history.loss[-1] < history.loss[0]
     assert history.writes.total > 0
+    assert "write pulses" in repr(history)
+    assert "training in memory sent" in history._repr_html_()
 
 
 def test_pulsed_and_programmed_layers_do_not_mix():
     net = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
-    with pytest.raises(ConversionError, match="give all of them a device"):
+    with pytest.raises(HpmlError, match="cannot be trained together"):
         hs.convert(net, {"0": pulsed(), "1": Analog("pcm")})
     both = hs.convert(net, {"0": pulsed(), "1": pulsed("capacitor")})
     assert len(pulsed_tiles(both)) == 2

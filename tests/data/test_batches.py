@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from hpml_sim.conversion import convert
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.data.batches import batches_in, first, has_items, in_memory, in_order
+from hpml_sim.data.batches import batches_in, first, has_items, in_order, resident_tensors
 from hpml_sim.errors import HpmlError
 from hpml_sim.networks import models
 from hpml_sim.targets import InMemory, Spiking
@@ -220,9 +220,9 @@ def test_loaders_are_not_shared_out_among_processes(monkeypatch):
 
 
 def test_what_a_split_is():
-    assert in_memory(DataLoader(tensors())) is None
-    assert in_memory(Counting()) is None
-    whole = in_memory(Subset(Subset(tensors(), range(10, 90)), [3, 0]))
+    assert resident_tensors(DataLoader(tensors())) is None
+    assert resident_tensors(Counting()) is None
+    whole = resident_tensors(Subset(Subset(tensors(), range(10, 90)), [3, 0]))
     assert whole is not None
     x, y = whole
     assert torch.equal(x, tensors().tensors[0][[13, 10]])

@@ -108,7 +108,7 @@ def test_any_optimizer_trains_and_weights_are_clipped(optimizer, lr, card):
     assert evaluate(net, blobs()).mean > before + 0.3
     if card is not None:
         layer = net.network[1]
-        mapped = layer.crossbar.effective(layer.weight.detach())
+        mapped = layer.crossbar.clipped(layer.weight.detach())
         assert float(mapped.abs().max()) == pytest.approx(float(layer.crossbar.weight_limit))
         assert float(layer.crossbar.weight_limit) < 3
 

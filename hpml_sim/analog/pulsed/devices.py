@@ -18,11 +18,12 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from hpml_sim.analog.crossbar import crossbar_card, levels
+from hpml_sim.analog.converters import largest_code
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import InMemory, PulsedDevice, TrainingRule
+from hpml_sim.targets.cards import card_named
 
 _DEVICES: dict[PulsedDevice, str] = {
     "reram-es": "ReRamES",
@@ -82,7 +83,8 @@ def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, i
 
     Args:
         layer: a `nn.Linear`, `nn.Conv1d` to `nn.Conv3d`, or Hugging Face `Conv1D`; not changed.
-        target: its device, rule, converters and card. index: of the layer in the network; it gets devices of its own.
+        target: its device, rule, converters and card.
+        index: number of the layer in the network; each layer gets devices of its own.
 
     Returns:
         The aihwkit layer, its tiles, the share of their cells in use, and how well the weights were carried over.
@@ -131,7 +133,7 @@ def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, i
         f"{100 * _relative_error(made_layer, weight):.2g} % (rms), the largest at {chosen:g} of the range"
     )
     tiles = list(made_layer.analog_tiles())
-    rows, cols = _tile_size(crossbar_card(target))
+    rows, cols = _tile_size(card_named(target.card, CrossbarCard))
     return made_layer, len(tiles), weight.numel() / (len(tiles) * rows * cols), carried
 
 
@@ -149,10 +151,10 @@ def rpu_config(target: InMemory) -> Any:
     from aihwkit.simulator.presets.utils import PresetUpdateParameters
 
     device, (prefix, algorithm) = _DEVICES[target.device], _RULES[target.rule]
-    card = crossbar_card(target)
+    card = card_named(target.card, CrossbarCard)
     tops = {
-        "inp_res": levels(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits),
-        "out_res": levels(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits),
+        "inp_res": largest_code(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits),
+        "out_res": largest_code(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits),
     }
     converters: dict[str, Any] = {name: 1 / (2 * top) if top else -1 for name, top in tops.items()}
     converters |= {"out_bound": target.adc_bound, "out_noise": target.output_noise}

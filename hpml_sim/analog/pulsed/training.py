@@ -8,8 +8,7 @@ wrong ones are refused, and a training that does not train is told.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +19,8 @@ from hpml_sim.analog.pulsed.learning_rates import MEASURED_ON, learning_rate
 from hpml_sim.analog.pulsed.write_pulses import TileCounter, WritePulses, pulse_energy
 from hpml_sim.conversion import Converted
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.errors import HpmlError
+from hpml_sim.conversion.training_sessions import Optimizer, register_training_session
+from hpml_sim.errors import HpmlError, check_real
 from hpml_sim.targets import Analog, InMemory, PerLayer, Spiking, analog_part
 
 _log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ IN_MEMORY_NOTE = "aihwkit's pulses cannot be seeded: another training of the sam
 
 _JUDGED_AFTER = 3
 """Epochs after which a training is judged, or the last one if there are fewer."""
+_JUDGED_SAMPLES = 1024
+"""Samples on which the loss before the training is taken."""
 
 
 def in_memory_optimizer(model: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:
@@ -50,14 +52,15 @@ def in_memory_optimizer(model: nn.Module, lr: float | None = None) -> torch.opti
             f"{type(model).__name__} has no pulsed devices; make them with "
             "hs.convert(model, hs.InMemory('pcm', device='ecram')), or take a torch optimizer"
         )
-    return training.optimizer(training.learning_rate(lr))
+    return training.optimizer(None, training.learning_rate(lr))
 
 
 class InMemoryTraining:
-    """One training of a model on pulsed devices.
+    """One training of a model on pulsed devices; a `TrainingSession`.
 
     Args:
-        model: the model. tiles: its pulsed tiles by layer.
+        model: the model.
+        tiles: its pulsed tiles by the dotted name of their layer, as `pulsed_tiles` gives them.
     """
 
     def __init__(self, model: nn.Module, tiles: dict[str, list[Any]]):
@@ -72,30 +75,48 @@ class InMemoryTraining:
 
     @classmethod
     def of(cls, model: nn.Module) -> InMemoryTraining | None:
-        """The training of a model; None where no weight lies on pulsed devices."""
+        """The training of a `model`; None where no weight lies on pulsed devices."""
         tiles = pulsed_tiles(model)
         return cls(model, tiles) if tiles else None
 
     def learning_rate(self, lr: float | None) -> float:
-        """The learning rate asked for, or the smallest of those measured for the model's devices and rules.
+        """The learning rate that was given, or the smallest of those measured for the model's devices and rules.
+
+        Args:
+            lr: learning rate, > 0; None takes the measured one.
 
         Raises:
             HpmlError: not a finite number > 0, or None for devices that nothing was measured for.
         """
         if lr is not None:
-            if not (math.isfinite(lr) and lr > 0):
-                raise HpmlError(f"lr={lr!r}: must be a finite number > 0; leave it out to take the measured one")
-            return lr
+            return check_real("lr", lr, above=0, hint="leave it out to take the measured one")
         if not self.targets:
             raise HpmlError("lr=None: no learning rate is known for devices that hs.convert did not make; give lr=0.1")
         return min(learning_rate(target.device, target.rule) for target in self.targets)
 
-    def optimizer(self, lr: float) -> torch.optim.Optimizer:
-        """aihwkit's SGD over all parameters, its groups in order; it counts the pulses of each step."""
+    def optimizer(self, given: Optimizer | None, lr: float, *, processes: int = 1) -> torch.optim.Optimizer:
+        """aihwkit's SGD over all parameters, its groups in order; it counts the pulses of each step.
+
+        Args:
+            given: must be None: no other optimizer sends pulses.
+            lr: first learning rate, > 0.
+            processes: must be 1: pulses cannot be averaged as gradients can.
+
+        Raises:
+            HpmlError: another optimizer, or several processes.
+        """
+        if processes > 1:
+            raise HpmlError(
+                f"fit: pulsed devices train on one process, not on {processes}: pulses cannot be averaged as gradients "
+                "can; start the script without torchrun"
+            )
+        if given is not None:
+            raise HpmlError(
+                f"fit: optimizer={given!r} cannot send pulses; leave it out, aihwkit's SGD trains pulsed devices"
+            )
         from aihwkit.optim import AnalogSGD
 
         counters = [(name, counter) for name, layer in self._counters.items() for counter in layer]
-
         counted = self._counted
 
         class CountingSGD(AnalogSGD):
@@ -129,15 +150,35 @@ class InMemoryTraining:
         devices = {name for name, parameter in self.model.named_parameters() if id(parameter) in contexts}
         return {name: value for name, value in self.model.state_dict().items() if name not in devices}
 
-    def start(self, inputs: Tensor, labels: Tensor) -> None:
-        """Note what the untrained model makes of some samples."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Load a `state` of before, of the devices as well."""
+        self.model.load_state_dict(state, strict=False)  # the place-holders are not in it
+
+    def begin(self, first: Callable[[int], tuple[Tensor, Tensor]], *, labels_alone: bool) -> None:
+        """Note what the untrained model makes of some samples, to judge later whether it trains at all.
+
+        Args:
+            first: gives inputs and labels of the first samples, at most as many as asked for.
+            labels_alone: whether the loss is the cross-entropy with the labels. With a teacher nothing is judged: its
+                loss has another level of chance.
+        """
+        if not labels_alone:
+            return
+        inputs, labels = first(_JUDGED_SAMPLES)
         with eval_mode(self.model):
             self._start = float(nn.functional.cross_entropy(self.model(inputs), labels))
         shares = torch.bincount(labels).double() / len(labels)
         self._chance = float(torch.special.entr(shares).sum())
 
     def end_epoch(self, epoch: int, epochs: int, loss: float, lr: float) -> None:
-        """Close the count of pulses, and warn if the network is not training; epochs count from 0."""
+        """Close the count of pulses of an epoch, and warn if the network is not training.
+
+        Args:
+            epoch: counts from 0.
+            epochs: of the whole training.
+            loss: mean of this epoch.
+            lr: first learning rate of the training.
+        """
         for name in self.tiles:
             self._pulses[name].append(self._counted[name])
             self._counted[name] = 0.0
@@ -153,6 +194,9 @@ class InMemoryTraining:
             "another rule (rule='mixed-precision' is the least demanding), or a network that was trained in digital",
             rules, loss, epoch + 1, self._start, self._chance, lr / 4, lr * 4, lr, MEASURED_ON,
         )  # fmt: skip
+
+
+register_training_session(InMemoryTraining.of)
 
 
 def _targets(model: nn.Module) -> list[InMemory]:

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpml_sim.analog.crossbar import crossbar_card
-from hpml_sim.targets import Analog
+from hpml_sim.cards import CrossbarCard
+from hpml_sim.targets import InMemory
+from hpml_sim.targets.cards import card_named
 from hpml_sim.units.bands import Band
 
 _FAMILIES = {"pcm": ("pcm", "hermes")}
@@ -65,12 +66,12 @@ class WritePulses:
         return f"training in memory sent {self.total:.2g} write pulses; {cost}"
 
 
-def pulse_energy(targets: Iterable[Analog]) -> tuple[Band | None, str]:
-    """Energy of one pulse, joules, or None and the reason."""
+def pulse_energy(targets: Iterable[InMemory]) -> tuple[Band | None, str]:
+    """Energy of one pulse at a device of some `targets`, joules, or None and the reason."""
     found: Band | None = None
     for target in targets:
-        card = crossbar_card(target)
-        if card.noise.model not in _FAMILIES.get(str(target.device), ()):
+        card = card_named(target.card, CrossbarCard)
+        if card.noise.model not in _FAMILIES.get(target.device, ()):
             return None, f"card {target.card!r} has no figure for a pulse at a device of kind {target.device!r}"
         quantity = card.programming.energy_per_pulse
         if quantity is None:
@@ -85,8 +86,10 @@ def expected_pulses(x: Tensor, d: Tensor, lr: float, granularity: float, update:
     """Expected pulses of stochastic updates, summed over vectors and devices.
 
     Args:
-        x: inputs, (vectors, rows). d: errors, (vectors, columns).
-        lr: learning rate, > 0. granularity: mean weight change of one pulse, > 0.
+        x: inputs, (vectors, rows).
+        d: errors, (vectors, columns).
+        lr: learning rate, > 0.
+        granularity: mean weight change of one pulse, > 0.
         update: aihwkit's `UpdateParameters`: `desired_bl`, `fixed_bl`, `update_bl_management`, `update_management`,
             `um_grad_scale`.
 

@@ -1,0 +1,92 @@
+"""`Converted`: a network made ready for a target, and the report on what became of its layers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from hpml_sim.targets import PerLayer, Target
+
+if TYPE_CHECKING:
+    from hpml_sim.conversion.report import Report
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of one layer.
+
+    Attributes:
+        layer: dotted name.
+        was: class before.
+        became: class after, or "digital".
+        tiles: crossbar tiles, >= 1; None off crossbars.
+        utilization: share of the cells of those tiles that are in use, 0 to 1; None off crossbars.
+        why: the reason when the layer was left as it is; else what is worth knowing of it.
+    """
+
+    layer: str
+    was: str
+    became: str
+    tiles: int | None = None
+    utilization: float | None = None
+    why: str = ""
+
+
+class Converted(nn.Module):
+    """A network made ready for a target: its call is that of the network it was made from.
+
+    `hs.convert` makes it. A notebook shows its report.
+
+    Args:
+        network: the new network.
+        target: the configuration that it was made for.
+        layers: what became of each layer.
+
+    Attributes:
+        network: the new network.
+        target: the configuration that it was made for.
+        layers: what became of each layer.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> analog = hs.convert(hs.models.mlp(64, 32, 10), "pcm-hermes")
+        >>> analog(torch.rand(5, 64)).shape
+        torch.Size([5, 10])
+        >>> print(analog.report)
+        layer  was      became        tiles  utilization  why
+        0      Flatten  digital                           no matrix product
+        1      Linear   AnalogLinear      1      0.03125
+        2      ReLU     digital                           no matrix product
+        3      Linear   AnalogLinear      1     0.004883
+    """
+
+    def __init__(self, network: nn.Module, target: Target | PerLayer, layers: tuple[LayerReport, ...]):
+        super().__init__()
+        self.network = network
+        self.target = target
+        self.layers = layers
+
+    @property
+    def report(self) -> Report:
+        """A table (a pandas DataFrame) of a row a layer, printed with all its columns within 80 characters.
+
+        Its columns are `layer`, `was`, `became`, `tiles`, `utilization` and `why`, as `LayerReport` describes them.
+        """
+        from hpml_sim.conversion.report import Report  # pandas takes a third of a second
+
+        return Report([asdict(layer) for layer in self.layers])
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Mostly (batch, ...) -> (batch, ...); whatever the network it was made from takes and gives.
+
+        Args:
+            args: what the network takes by position.
+            kwargs: what the network takes by name.
+        """
+        return self.network(*args, **kwargs)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.report.html(f"{type(self.network).__name__}, converted", str(self.target))

@@ -1,0 +1,125 @@
+"""How weights that are no ordinary parameters are trained: the one seam between `fit` and the hardware that it trains.
+
+Gradient descent on parameters needs none of this (`training/gradients.py`). Devices that are trained in place take
+pulses in place of an optimizer's steps, keep their state outside the state dict, and count what was written to them:
+`analog/pulsed/training.py` registers a session that does so, and `fit` never asks which hardware it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.units.bands import Band
+
+Optimizer = str | Callable[..., torch.optim.Optimizer]
+"""A class of `torch.optim` by name ("adamw", "SGD"), or a function (parameters, lr=) -> optimizer, such as a class."""
+
+
+class Writes(Protocol):
+    """What a training wrote to devices that hold weights; its text is one sentence for people."""
+
+    @property
+    def pulses(self) -> Mapping[str, tuple[float, ...]]:
+        """Layer -> pulses in each epoch."""
+        ...
+
+    @property
+    def total(self) -> float:
+        """Pulses of all layers and epochs."""
+        ...
+
+    @property
+    def energy_j(self) -> Band | None:
+        """Energy of all of them, joules; None where the card does not know it."""
+        ...
+
+
+class TrainingSession(Protocol):
+    """One training of one model, from the choice of the optimizer to what was written."""
+
+    def learning_rate(self, lr: float | None) -> float:
+        """The first learning rate.
+
+        Args:
+            lr: what the caller gave; None takes the usual one for these weights.
+
+        Raises:
+            HpmlError: no finite number > 0.
+        """
+        ...
+
+    def optimizer(self, given: Optimizer | None, lr: float, *, processes: int = 1) -> torch.optim.Optimizer:
+        """The optimizer, over all parameters.
+
+        Args:
+            given: what the caller gave; None takes the usual one for these weights.
+            lr: first learning rate, > 0.
+            processes: how many train the network together.
+
+        Raises:
+            HpmlError: this optimizer, or so many processes, cannot train these weights.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs; it shares its tensors with the model, so copy it to keep it."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Give the model a state that it had before.
+
+        Args:
+            state: a copy of what `state` gave.
+        """
+        ...
+
+    def begin(self, first: Callable[[int], tuple[Tensor, Tensor]], *, labels_alone: bool) -> None:
+        """Called once before the first epoch, with all random numbers seeded.
+
+        Args:
+            first: gives inputs and labels of the first samples, at most as many as asked for.
+            labels_alone: whether the loss is the cross-entropy with the labels; False with a teacher.
+        """
+        ...
+
+    def end_epoch(self, epoch: int, epochs: int, loss: float, lr: float) -> None:
+        """Called after each epoch.
+
+        Args:
+            epoch: counts from 0.
+            epochs: of the whole training.
+            loss: mean of this epoch.
+            lr: first learning rate of the training.
+        """
+        ...
+
+    def writes(self) -> Writes | None:
+        """What was written to devices; None where weights are ordinary parameters."""
+        ...
+
+
+Finder = Callable[[nn.Module], TrainingSession | None]
+_FINDERS: list[Finder] = []
+
+
+def register_training_session(find: Finder) -> Finder:
+    """Let `fit` ask a function whether a model's weights need a session of their own.
+
+    Args:
+        find: model -> session, or None where it has none of these weights.
+    """
+    _FINDERS.append(find)
+    return find
+
+
+def training_session(model: nn.Module) -> TrainingSession | None:
+    """The session of a model whose weights are no ordinary parameters; None of all others.
+
+    Args:
+        model: the model to train.
+    """
+    return next((session for find in _FINDERS if (session := find(model)) is not None), None)
