@@ -12,14 +12,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.plan import Plan
-from hpml_sim.experiments.ranking import Criterion, ranked
-from hpml_sim.report.overview import overview
 from hpml_sim.results import ResultFile, Row, to_frame
 from hpml_sim.units.display import html_table, text_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from hpml_sim.experiments.ranking import Criterion
+
+# The report is imported where it is needed: it would make `import hpml_sim` slower.
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +79,8 @@ class Comparison:
             ScopeError: the estimates have different scopes, which are not ranked against each other.
             HpmlError: a criterion that does not exist, or that no target has a figure for.
         """
+        from hpml_sim.experiments.ranking import ranked
+
         return ranked(self.rows, by, batch=batch)
 
     def plot(self) -> Figure:
@@ -96,11 +100,15 @@ class Comparison:
         return write_report(self.rows, path, run=None if self.plan is None else asdict(self.plan))
 
     def __repr__(self) -> str:
+        from hpml_sim.report.overview import overview
+
         heads, lines = overview(self.rows)
         return text_table(heads, lines[:_MAX_LINES], title=self._title(), note=self._note(len(lines), _MAX_LINES))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the comparison's table."""
+        from hpml_sim.report.overview import overview
+
         heads, lines = overview(self.rows, every_time=True)
         note = self._note(len(lines), _MAX_HTML_LINES)
         return html_table(self._title(), lines[:_MAX_HTML_LINES], columns=heads, note=note)

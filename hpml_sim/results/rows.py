@@ -23,7 +23,10 @@ SCHEMA = 3
 class _Model(BaseModel):
     # strings: JSON has no infinity, and null would not come back as a number.
     # "always": an object is checked when a row takes it up, not only when a file is read.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", revalidate_instances="always")
+    # defer_build: the checks are made when the first row is, which keeps `import hpml_sim` fast.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", revalidate_instances="always", defer_build=True
+    )
 
 
 class CardInfo(_Model):

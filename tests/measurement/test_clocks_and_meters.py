@@ -156,7 +156,7 @@ _ASKS = """
 import sys
 import torch
 from hpml_sim.measurement import measure_in_own_process
-from test_meters import Reports, Sleeps
+from test_clocks_and_meters import Reports, Sleeps
 
 measure_in_own_process(Sleeps(sys.argv[1]), [torch.rand(1, 4)])
 """
@@ -174,7 +174,7 @@ class Sleeps(Reports):
 def test_no_measuring_process_is_left_behind(provenance, tmp_path, repository):
     """Ctrl-C to this process alone, and an end that it cannot react to."""
     file = tmp_path / "told.json"
-    path = os.pathsep.join([str(repository), str(repository / "tests")])
+    path = os.pathsep.join([str(repository), str(repository / "tests" / "measurement")])
     asks = subprocess.Popen(
         [sys.executable, "-c", _ASKS, str(file)], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE
     )

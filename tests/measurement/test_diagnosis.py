@@ -188,7 +188,7 @@ def test_requiring_broken_tiles(broken_aihwkit):
 
 
 def test_probe_by_itself_as_the_set_up_asks_it(repository, broken_aihwkit):
-    command = [sys.executable, "-P", str(repository / "hpml_sim" / "_aihwkit.py")]
+    command = [sys.executable, "-P", str(repository / "hpml_sim" / "analog" / "aihwkit_import.py")]
     good = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert good.returncode == 0, good.stdout
     bad = subprocess.run(command, env=broken_aihwkit, capture_output=True, text=True, timeout=120, check=False)
