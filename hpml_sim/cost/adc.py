@@ -24,7 +24,7 @@ def adc_energy_j(bits: float, node_m: float, rate_hz: float) -> float:
 
     Args:
         bits: effective number of bits, 4 to 10.
-        node_m: process node in metres.
+        node_m: process node in meters.
         rate_hz: conversions a second.
 
     Raises:

@@ -3,7 +3,8 @@
 count_network.py      workload: one pass over a network and data
 operation_counts.py   Workload and LayerCount: what was counted
 tracing.py            a forward pass, watched: hooks on layers, and every tensor operation outside known layers
-layer_rules.py        which class of layer is counted how; register_counter adds one
+layer_rules.py        all rules: which class of layer is counted how; register_counter adds one
+rule.py               what a rule is
 layer_counters.py     torch's layers
 neuron_counters.py    spiking neurons
 operation_counters.py products that happen outside known layers
@@ -15,9 +16,9 @@ tally.py              sums over calls and samples
 
 from hpml_sim.counting.count_network import workload as workload
 from hpml_sim.counting.fan_out import product as product
-from hpml_sim.counting.layer_counters import Counter as Counter
 from hpml_sim.counting.layer_rules import register_counter as register_counter
 from hpml_sim.counting.operation_counts import CONVENTIONS as CONVENTIONS
 from hpml_sim.counting.operation_counts import LayerCount as LayerCount
 from hpml_sim.counting.operation_counts import SynapticOperations as SynapticOperations
 from hpml_sim.counting.operation_counts import Workload as Workload
+from hpml_sim.counting.rule import Counter as Counter

@@ -56,7 +56,9 @@ def workload(
             network fails on this input.
 
     Example:
-        >>> workload(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), input_shape=(4,)).total("macs")
+        >>> from torch import nn
+        >>> import hpml_sim as hs
+        >>> hs.workload(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), input_shape=(4,)).total("macs")
         12.0
     """
     if (input_shape is None) == (data is None):

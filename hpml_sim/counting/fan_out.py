@@ -20,7 +20,11 @@ def has_values(x: Tensor | None) -> bool:
 
 
 def activity(x: Tensor) -> dict[str, Any]:
-    """What the values of an input say, as fields of `LayerCount`."""
+    """What the values of an input say, as fields of `LayerCount`: zeros, spikes, mean square.
+
+    Args:
+        x: the input.
+    """
     found: dict[str, Any] = {"input_elements": float(x.numel()), "activation_bits": x.element_size() * 8}
     if not has_values(x):
         return found
@@ -51,10 +55,17 @@ def _effective(x: Tensor, operations: float) -> dict[str, float]:
 
 
 def product(x: Tensor, cols: int, weight: Tensor | None = None, *, op: str = "linear", name: str = "") -> LayerCount:
-    """Count of x (groups, vectors, rows) times a matrix (groups, rows, cols); no weight is a weight without zeros.
+    """The count of one product of vectors and a matrix.
 
     Synaptic operations = sum over inputs of [x != 0] x fan-out; the fan-out is `cols` or, for NeuroBench, the number of
     the input's weights that are not zero.
+
+    Args:
+        x: (groups, vectors, rows).
+        cols: outputs of each matrix.
+        weight: (groups, rows, cols); None counts as a weight without zeros.
+        op: kind of the layer, as in `LayerCount`.
+        name: of the part of the layer, or "" for all of it.
     """
     groups, vectors, rows = x.shape
     dense = float(x.numel()) * cols
@@ -88,7 +99,14 @@ class Convolution:
     """Geometry of a convolution with n spatial dimensions.
 
     Attributes:
-        kernel, stride, dilation: n sizes. padding: n (before, after) pairs; if transposed, what is cut off.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: n sizes.
+        stride: n sizes.
+        padding: n (before, after) pairs; if transposed, what is cut off.
+        dilation: n sizes.
+        groups: channels are cut into so many groups that do not meet.
+        transposed: whether it spreads inputs instead of gathering them.
         mode: how the padding is filled, torch's names ("zeros", "reflect", ...).
     """
 
@@ -103,7 +121,16 @@ class Convolution:
     mode: str = "zeros"
 
     def axis_fan_out(self, axis: int, size: int, out_size: int) -> Tensor | None:
-        """Outputs that each of `size` positions reaches along one axis; None if `out_size` is not what this gives."""
+        """Outputs that each position reaches along one axis.
+
+        Args:
+            axis: which spatial dimension, from 0.
+            size: positions of the input.
+            out_size: positions of the output.
+
+        Returns:
+            (size,); None if `out_size` is not what this geometry gives.
+        """
         kernel, stride, dilation = self.kernel[axis], self.stride[axis], self.dilation[axis]
         before, after = self.padding[axis]
         taps = dilation * torch.arange(kernel)
@@ -122,7 +149,13 @@ class Convolution:
         return torch.bincount(used[used >= 0], minlength=size).double()
 
     def weighted_fan_out(self, mask: Tensor, sizes: Sequence[int], out_sizes: Sequence[int]) -> Tensor:
-        """Weights in `mask` that each input (channels, *sizes) meets: the gradient of the sum of all outputs."""
+        """Weights that each input (channels, *sizes) meets: the gradient of the sum of all outputs.
+
+        Args:
+            mask: which weights count, of the shape of the weight.
+            sizes: n sizes of the input.
+            out_sizes: n sizes of the output.
+        """
         n = len(sizes)
         with torch.enable_grad():
             probe = torch.zeros(1, self.in_channels, *sizes, dtype=torch.double, device=mask.device, requires_grad=True)
@@ -141,10 +174,15 @@ class Convolution:
             return torch.autograd.grad(full.sum(), probe)[0][0]
 
     def count(self, x: Tensor, out_sizes: Sequence[int], weight: Tensor | None = None) -> LayerCount:
-        """Count of one call on x (batch, channels, *sizes); an output has `out_sizes`.
+        """The count of one call.
 
         A convolution is the matrix of its kernel (inputs of one output x outputs of one group) applied at every output
         position; transposed, the matrix (channels of one group x what they spread) applied at every input position.
+
+        Args:
+            x: (batch, channels, *sizes).
+            out_sizes: n sizes of the output.
+            weight: the kernel; None counts as one without zeros.
         """
         batch, _, *sizes = x.shape
         taps = math.prod(self.kernel)

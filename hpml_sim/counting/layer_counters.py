@@ -6,7 +6,6 @@ Each takes (module, inputs, output) and gives what this call did, for all sample
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +15,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from hpml_sim.counting.fan_out import Convolution, activity, has_values, product
 from hpml_sim.counting.operation_counts import LayerCount
+from hpml_sim.counting.rule import Counter, Rule
 from hpml_sim.counting.tensors import first_tensor
-
-Counter = Callable[[Any, tuple[Any, ...], Any], Iterable[LayerCount]]
-"""(module, inputs, output) -> what this call did, all samples of the batch together.
-
-`LayerCount.name` stays "" or names a part of the module ("ih_l0": weight_ih_l0 and bias_ih_l0 belong to it)."""
 
 
 def weight_of(module: nn.Module) -> Tensor | None:
@@ -31,14 +26,26 @@ def weight_of(module: nn.Module) -> Tensor | None:
 
 
 def count_linear(module: nn.Linear, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """Every last-dimension vector of the input times one matrix."""
+    """Every last-dimension vector of the input times one matrix.
+
+    Args:
+        module: the layer.
+        inputs: its arguments.
+        output: what it gave.
+    """
     weight = weight_of(module)
     x = inputs[0].reshape(1, math.prod(inputs[0].shape[:-1]), module.in_features)
     return [product(x, module.out_features, None if weight is None else weight.t()[None])]
 
 
 def count_conv(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """All of torch's convolutions: 1 to 3 dimensions, grouped, dilated, transposed, every padding mode."""
+    """All of torch's convolutions: 1 to 3 dimensions, grouped, dilated, transposed, every padding mode.
+
+    Args:
+        module: the layer.
+        inputs: its arguments.
+        output: what it gave.
+    """
     n = len(module.kernel_size)
     x = inputs[0] if inputs[0].dim() == n + 2 else inputs[0][None]
     if isinstance(module.padding, str):  # "same" puts the odd one behind, as torch does
@@ -62,7 +69,7 @@ def count_conv(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerC
     return [shape.count(x, output.shape[-n:], weight_of(module))]
 
 
-def in_tiles(counter: Counter) -> Counter:
+def _in_tiles(counter: Counter) -> Counter:
     """The same count for a layer of aihwkit, whose parameters show its weights never, once, or twice."""
 
     def count(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
@@ -83,7 +90,7 @@ def _matrix(module: nn.Module, name: str) -> Tensor | None:
     return weight.t()[None] if isinstance(weight, Tensor) else None
 
 
-def count_recurrent(module: nn.RNNBase, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_recurrent(module: nn.RNNBase, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """RNN, LSTM, GRU: two matrices a layer and direction (and an LSTM's projection), at every step.
 
     MACs of one step and direction = gates x hidden x (inputs + state) + hidden x projection; 1, 3 or 4 gates.
@@ -109,7 +116,7 @@ def count_recurrent(module: nn.RNNBase, inputs: tuple[Any, ...], output: Any) ->
     return counts
 
 
-def count_cell(module: nn.RNNCellBase, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_cell(module: nn.RNNCellBase, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """One step of an RNN, LSTM or GRU; a state that was not given is zero."""
     x = inputs[0].reshape(1, -1, module.input_size)
     state = inputs[1] if len(inputs) > 1 else None
@@ -125,7 +132,7 @@ def count_cell(module: nn.RNNCellBase, inputs: tuple[Any, ...], output: Any) -> 
     ]
 
 
-def count_attention(module: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_attention(module: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Projections of query, key and value, scaled dot-product attention, and the output projection."""
     query, key, value = inputs[:3]
     batch_dim = None if query.dim() == 2 else (0 if module.batch_first else 1)
@@ -156,6 +163,15 @@ def dot_product_attention(
 
     A causal mask saves nothing here: the full square is counted, as in `torch.utils.flop_counter`. Keys and values are
     read once for each of the `kv_heads` (grouped-query attention); scores stay on the chip, as in a fused kernel.
+
+    Args:
+        heads: heads of the query, the batch included.
+        queries: of one head.
+        keys: of one head.
+        width: of a query and a key.
+        like: a tensor of the activations' data type.
+        value_width: of a value; None: as wide as a key.
+        kv_heads: heads of keys and values, the batch included; 0: as many as those of the query.
     """
     values = width if value_width is None else value_width
     macs = float(heads * queries * keys * (width + values))
@@ -170,7 +186,7 @@ def dot_product_attention(
     )
 
 
-def count_embedding(module: nn.Embedding, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_embedding(module: nn.Embedding, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """One row of the table for each index."""
     bits = {"weight_bits": module.weight.element_size() * 8, "activation_bits": output.element_size() * 8}
     return [
@@ -181,7 +197,12 @@ def count_embedding(module: nn.Embedding, inputs: tuple[Any, ...], output: Any) 
 
 
 def count_values(op: str, *, zeros: bool = False) -> Counter:
-    """Counter of a layer without products: values in and out, and how many outputs are zero if `zeros`."""
+    """The counter of a layer without products: values in and out.
+
+    Args:
+        op: its kind, as in `LayerCount`.
+        zeros: also count how many outputs are zero.
+    """
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
         out = first_tensor(output)
@@ -196,5 +217,49 @@ def count_values(op: str, *, zeros: bool = False) -> Counter:
 
 
 def count_nothing(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
-    """Layers without work in inference."""
+    """Layers without work in inference.
+
+    Args:
+        module: the layer.
+        inputs: its arguments.
+        output: what it gave.
+    """
     return []
+
+
+TORCH_LAYERS: dict[type | str, Rule] = {
+    nn.Linear: Rule(count_linear),
+    "torch.nn.modules.conv._ConvNd": Rule(count_conv),
+    nn.RNNBase: Rule(_count_recurrent),
+    nn.RNNCellBase: Rule(_count_cell),
+    nn.MultiheadAttention: Rule(_count_attention),
+    nn.Embedding: Rule(_count_embedding),
+    nn.Softmax: Rule(count_values("softmax")),
+    nn.Softmax2d: Rule(count_values("softmax")),
+    nn.Softmin: Rule(count_values("softmax")),
+    nn.LogSoftmax: Rule(count_values("softmax")),
+    nn.Flatten: Rule(count_nothing),
+    nn.Unflatten: Rule(count_nothing),
+    nn.Identity: Rule(count_nothing),
+    "torch.nn.modules.activation": Rule(count_values("activation", zeros=True)),
+    "torch.nn.modules.batchnorm": Rule(count_values("norm")),
+    "torch.nn.modules.instancenorm": Rule(count_values("norm")),
+    "torch.nn.modules.normalization": Rule(count_values("norm")),
+    "torch.nn.modules.pooling": Rule(count_values("pool")),
+    "torch.nn.modules.dropout": Rule(count_nothing),
+    "torch.nn.modules.padding": Rule(count_values("copy")),
+    "torch.nn.modules.pixelshuffle": Rule(count_values("copy")),
+    "torch.nn.modules.channelshuffle": Rule(count_values("copy")),
+    "torch.nn.modules.upsampling": Rule(count_values("copy")),
+    "torch.nn.modules.fold": Rule(count_values("copy")),
+}
+"""Rules by class; a string stands for a class, or for all classes of a file."""
+ANALOG_LAYERS: dict[type | str, Rule] = {
+    "hpml_sim.analog.linear.AnalogLinear": Rule(count_linear),
+    "hpml_sim.analog.convolution._AnalogConv": Rule(count_conv),
+    "aihwkit.nn.modules.linear": Rule(_in_tiles(count_linear)),
+    "aihwkit.nn.modules.linear_mapped": Rule(_in_tiles(count_linear)),
+    "aihwkit.nn.modules.conv": Rule(_in_tiles(count_conv)),
+    "aihwkit.nn.modules.conv_mapped": Rule(_in_tiles(count_conv)),
+}
+"""Layers on crossbars count as the layers that they replace. Strings, so that neither ours nor aihwkit is imported."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.counting.fan_out import activity, has_values
-from hpml_sim.counting.layer_counters import count_conv, count_linear
+from hpml_sim.counting.layer_counters import count_conv, count_linear, count_nothing, count_values
 from hpml_sim.counting.operation_counts import LayerCount
+from hpml_sim.counting.rule import Rule
 from hpml_sim.counting.tensors import first_tensor
 
 
@@ -31,25 +32,25 @@ def _neurons(out: Tensor, steps: int, x: Tensor, *, fires: bool = True) -> list[
     ]
 
 
-def count_step_neurons(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_step_neurons(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Neurons called once a time step (snnTorch): calls add up."""
     return _neurons(first_tensor(output), 1, first_tensor(inputs))
 
 
-def count_sequence_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_sequence_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """snnTorch's neurons called with (steps, batch, ...); `StateLeaky(output=False)` gives membranes, no spikes."""
     out = first_tensor(output)
     return _neurons(out, out.shape[0], first_tensor(inputs), fires=getattr(module, "output", True))
 
 
-def count_folded_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_folded_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Neurons called once with all steps folded into the batch (ours)."""
     return _neurons(first_tensor(output), module.steps, first_tensor(inputs))
 
 
-def count_recurrent_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_recurrent_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Ours with recurrent connections: the spikes of the step before, times the recurrent weights, at every step."""
-    counts = count_folded_neurons(module, inputs, output)
+    counts = _count_folded_neurons(module, inputs, output)
     if module.recurrent is None:
         return counts  # one weight a neuron, part of its update
     out = module.unfold(first_tensor(output))
@@ -58,6 +59,21 @@ def count_recurrent_neurons(module: Any, inputs: tuple[Any, ...], output: Any) -
     return [*counts, *(replace(count, name="recurrent") for count in counter(module.recurrent, (before,), before))]
 
 
-def count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Membranes without spikes, called once with all steps folded into the batch (ours)."""
     return _neurons(first_tensor(output), module.steps, first_tensor(inputs), fires=False)
+
+
+NEURONS: dict[type | str, Rule] = {
+    "snntorch._neurons.neurons.SpikingNeuron": Rule(_count_step_neurons, sub_layers=True),
+    "snntorch._neurons.stateleaky.StateLeaky": Rule(_count_sequence_neurons, sub_layers=True),
+    "snntorch._neurons.associative.AssociativeLeaky": Rule(None),  # linear attention, not neurons
+    "snntorch._neurons.leakyparallel.LeakyParallel": Rule(_count_sequence_neurons, sub_layers=True),
+    "hpml_sim.spiking.neurons.LeakyNeurons": Rule(_count_folded_neurons),
+    "hpml_sim.spiking.multistep_neurons.RecurrentNeurons": Rule(_count_recurrent_neurons),
+    "hpml_sim.spiking.neurons.LeakyIntegrators": Rule(_count_integrators),
+    "hpml_sim.spiking.time_folding.TimeFoldedMaxPool": Rule(count_values("pool")),
+    "hpml_sim.spiking.time_folding.TimeFoldedDropout": Rule(count_nothing),
+    "hpml_sim.spiking.encoders": Rule(count_values("encoder")),
+}
+"""Rules by class. Strings, so that snnTorch need not be imported to be known."""

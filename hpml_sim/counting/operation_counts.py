@@ -1,4 +1,4 @@
-"""What a workload holds: a row a layer, and sums over the network."""
+"""Operation counts: what each layer of a network does for one inference, and sums over the network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.units.display import html_table, text_table
+from hpml_sim.units.formatting import digits, si
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +28,10 @@ class SynapticOperations(NamedTuple):
     """Synaptic operations of one inference.
 
     Attributes:
-        effective_macs: with real-valued inputs. effective_acs: with spikes, where a product is only an addition.
-        dense: what they would be if no input and no weight were zero. convention: a key of `CONVENTIONS`.
+        effective_macs: with real-valued inputs.
+        effective_acs: with spikes, where a product is only an addition.
+        dense: what they would be if no input and no weight were zero.
+        convention: a key of `CONVENTIONS`.
         first_layer: how often layers with a constant input were counted.
     """
 
@@ -50,29 +54,34 @@ class LayerCount:
         op: "linear", "conv", "recurrent", "attention", "matmul" (two activations), "embedding", "neuron", "norm",
             "activation", "softmax", "pool", "copy", "encoder", "kv_cache", or "elementwise": all tensor operations
             without a product that a module does itself (residual sums, scaling, functional activations, ...).
-        rows, cols: the weight matrix as a crossbar sees it: rows = inputs summed into an output (fan-in), cols =
-            outputs; 0 for layers without weights. A transposed convolution has a row an input channel.
+        rows: of the weight matrix as a crossbar sees it: inputs summed into an output (fan-in); 0 for layers without
+            weights. A transposed convolution has a row an input channel.
+        cols: of that matrix: outputs; 0 for layers without weights.
         groups: matrices of this size (grouped convolution); 1 otherwise.
         vectors: input vectors multiplied by each matrix in one inference (positions x time steps).
         macs: multiply-accumulates = rows x cols x groups x vectors for a matrix layer, padding included.
         weight_count: stored parameters; tied ones are counted where they are met first.
-        input_elements, output_elements: values read and written in one inference, weights left out.
+        input_elements: values read in one inference, weights left out.
+        output_elements: values written in one inference.
         binary_input: every input of this layer was 0 or 1 (spikes), so a MAC is an accumulate.
         active_fraction: share of the input elements that were not zero (1.0 where nothing was measured).
         sops: synaptic operations: inputs that were not zero, times their fan-out (zero weights included).
-        neurons: spiking neurons in the layer. updates: neuron updates = neurons x steps.
+        neurons: spiking neurons in the layer.
+        updates: neuron updates = neurons x steps.
         spikes: spikes sent in one inference, mean over the samples.
         steps: time steps (1 for a network without time).
         module: class of the module, or "" for what happens outside a known one.
         calls: kernels that an eager framework starts for one forward pass, whatever the batch.
         dense_sops: synaptic operations if no input were zero: `macs` less the padding of a convolution.
-        effective_macs, effective_acs: synaptic operations as NeuroBench counts them.
+        effective_macs: synaptic operations with real-valued inputs, as NeuroBench counts them.
+        effective_acs: synaptic operations with spikes, as NeuroBench counts them.
         zero_weights: weights of the matrix that are zero.
         zero_outputs: outputs of neurons and activations that were zero.
         state_elements: values kept for the next call (a key-value cache), after this one.
-        weight_bits, activation_bits: of the data types in use.
-        input_mean_square: mean of (x / largest |x|)^2 over the inputs. weight_mean_abs: mean of |w| / largest |w|. None
-            where nothing was measured.
+        weight_bits: bits of a weight's data type.
+        activation_bits: bits of an activation's data type.
+        input_mean_square: mean of (x / largest |x|)^2 over the inputs; None where nothing was measured.
+        weight_mean_abs: mean of |w| / largest |w|; None where nothing was measured.
     """
 
     name: str
@@ -113,7 +122,12 @@ class LayerCount:
         return float(self.rows * self.cols * self.groups or self.weight_count)
 
     def bytes_moved(self, *, weight_bits: float | None = None, activation_bits: float | None = None) -> float:
-        """Bytes read and written in one inference, each weight and activation once; bits default to the data types'."""
+        """Bytes read and written in one inference, each weight and activation once.
+
+        Args:
+            weight_bits: bits of a weight; None takes those of its data type.
+            activation_bits: bits of an activation; None takes those of its data type.
+        """
         weights = self.weights_read * (self.weight_bits if weight_bits is None else weight_bits)
         bits = self.activation_bits if activation_bits is None else activation_bits
         return (weights + (self.input_elements + self.output_elements) * bits) / 8
@@ -135,20 +149,37 @@ ADDITIVE = (
 )
 """Fields that add up over calls and samples."""
 _TOTALS = (*ADDITIVE, "weight_count", "zero_weights", "weights_read", "neurons", "calls")
+SHOWN_LAYERS = 12
+"""Layers that a printed workload shows."""
 _NEUROBENCH_ACTIVATIONS = ("ReLU", "Sigmoid")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Counts for a network: a row a layer, in order of execution, all for one inference.
+    """Operation counts of a network: a row a layer, in order of execution, all for one inference.
 
     Attributes:
-        layers: the layers. samples: how many samples the spike and sparsity means rest on (0: shapes only).
+        layers: the layers.
+        samples: how many samples the spike and sparsity means rest on (0: shapes only).
         not_counted: layers that the workload does not know, by name and class; never silently zero.
-        input_elements: values in one sample. output_elements: values in one output.
-        kind: "spiking" where there are spiking neurons.
+        input_elements: values in one sample.
+        output_elements: values in one output.
+        kind: "spiking" where there are spiking neurons, else "static".
         extra: `parameters` of the whole network, used or not; `kv_cache_elements` and `kv_cache_bytes` where there is a
             cache; whatever the caller adds.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> counts = hs.workload(hs.models.mlp(784, 128, 10), input_shape=(1, 28, 28))
+        >>> counts.total("macs")
+        101632.0
+        >>> print(counts)
+        Workload: 3 layers, 102 k MACs, 102 k parameters, shapes only
+        layer  op          matrix       MACs  weights
+        1      linear      784 x 128   100 k    100 k
+        2      activation
+        3      linear      128 x 10   1.28 k   1.29 k
+        total                          102 k    102 k
     """
 
     layers: tuple[LayerCount, ...]
@@ -159,6 +190,51 @@ class Workload:
     kind: Literal["static", "spiking"] = "static"
     extra: dict[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return self._heading()
+
+    def __str__(self) -> str:
+        columns, rows = self._rows()
+        return text_table(columns, rows, title=self._heading(), note=self._remark())
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        columns, rows = self._rows()
+        return html_table(self._heading(), rows, columns=columns, note=self._remark())
+
+    def _heading(self) -> str:
+        parameters = self.extra.get("parameters", self.total("weight_count"))
+        parts = [
+            f"Workload: {len(self.layers)} layers",
+            f"{_amount(self.total('macs'))} MACs",
+            f"{_amount(parameters)} parameters",
+            f"{self.steps} time steps" if self.kind == "spiking" else "",
+            f"{self.samples:,} samples" if self.samples else "shapes only",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _remark(self) -> str:
+        left = len(self.layers) - SHOWN_LAYERS
+        parts = [f"{left} layers with fewer MACs are not shown (.table() has all)"] if left > 0 else []
+        parts += [f"not counted: {', '.join(self.not_counted)}"] if self.not_counted else []
+        return "; ".join(parts)
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and cells of the layers with the most MACs, in order of execution, and of their total."""
+        spiking, measured = self.kind == "spiking", self.samples > 0
+        columns = ["layer", "op", "matrix", "MACs", "weights"]
+        columns += ["active"] * measured + ["spikes"] * spiking
+        largest = sorted(range(len(self.layers)), key=lambda k: -self.layers[k].macs)[:SHOWN_LAYERS]
+        rows = []
+        for k in sorted(largest):
+            y = self.layers[k]
+            matrix = f"{y.rows} x {y.cols}" + (f" x {y.groups}" if y.groups > 1 else "") if y.rows else ""
+            row = [y.name, y.op, matrix, _amount(y.macs), _amount(y.weight_count)]
+            rows.append([*row, *[f"{y.active_fraction:.0%}"] * measured, *[_amount(y.spikes)] * spiking])
+        total = ["total", "", "", _amount(self.total("macs")), _amount(self.total("weight_count"))]
+        rows.append([*total, *[""] * measured, *[_amount(self.total("spikes"))] * spiking])
+        return columns, rows
+
     @property
     def steps(self) -> int:
         """Time steps of one inference (1 for a network without time)."""
@@ -166,6 +242,9 @@ class Workload:
 
     def total(self, name: str) -> float:
         """Sum of a field of `LayerCount` over the layers.
+
+        Args:
+            name: a field that adds up ("macs", "weight_count", "spikes", ...).
 
         Raises:
             UnknownNameError: no such field, or one that does not add up (rows, fractions, bits).
@@ -249,6 +328,9 @@ class Workload:
     def from_dict(cls, plain: dict[str, Any]) -> Workload:
         """The workload that `to_dict` wrote.
 
+        Args:
+            plain: the dict, as `to_dict` or JSON gives it.
+
         Raises:
             HpmlError: a field that a workload does not have.
         """
@@ -257,3 +339,10 @@ class Workload:
             return cls(**{**plain, "layers": layers, "not_counted": tuple(plain["not_counted"])})
         except (KeyError, TypeError) as error:
             raise HpmlError(f"workload: not what Workload.to_dict writes: {error}") from error
+
+
+def _amount(count: float) -> str:
+    """A count with its prefix; "" for none. Below 1 without: "333 m spikes" would read as 333 million."""
+    if not count:
+        return ""
+    return si(count, "") if count >= 1 else digits(count)

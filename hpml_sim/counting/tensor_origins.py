@@ -13,9 +13,12 @@ from hpml_sim.counting.torch_operations import storage_of
 
 @dataclass
 class Constant:
-    """A tensor that does not depend on the input: `root` and `name` of the parameter or buffer it was made of, if any.
+    """A tensor that does not depend on the input.
 
-    `weight`: made of parameters alone.
+    Attributes:
+        name: of the parameter or buffer it was made of; "" for none.
+        root: that parameter or buffer; None for none.
+        weight: whether it was made of parameters alone.
     """
 
     name: str
@@ -62,7 +65,12 @@ class Origins:
             self._made.add(self._remember(t))
 
     def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """What is made of weights, buffers and new tensors alone does not depend on the input either."""
+        """What is made of weights, buffers and new tensors alone does not depend on the input either.
+
+        Args:
+            inputs: tensors that an operation read.
+            outputs: tensors that it made or wrote.
+        """
         sources = [self.constant(t) for t in inputs]
         if all(source is not None for source in sources):
             by_rank = sorted((s for s in sources if s is not None and s.name), key=lambda s: not s.weight)
@@ -80,6 +88,11 @@ class Origins:
 
         Work on weights is done once for all samples, so each inference bears all of it; work on the input is shared. A
         tensor that came from nowhere (zeros, arange) may be either: a state has the batch among its first dimensions.
+
+        Args:
+            inputs: tensors that the work read.
+            outputs: tensors that it made.
+            samples: in the pass.
         """
         sources = [self.constant(t) for t in inputs]
         if not sources or any(source is None for source in sources):
@@ -91,7 +104,12 @@ class Origins:
         return float(samples)
 
     def claim(self, tensors: Sequence[Tensor], *, buffers: bool = False) -> int:
-        """Stored parameters behind these tensors that no row has yet; from now on one has."""
+        """Stored parameters behind these tensors that no row has yet; from now on one has.
+
+        Args:
+            tensors: what the work of a row read.
+            buffers: whether buffers count as stored parameters, too.
+        """
         total = 0
         for t in tensors:
             constant = self._held.get(storage_of(t)) or self.constant(t)

@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hpml_sim.counting.layer_rules import Rule, rule_for
+from hpml_sim.counting.layer_rules import rule_for
 from hpml_sim.counting.operation_counters import OperationCounter, leading_sizes, operation_name
 from hpml_sim.counting.operation_counts import LayerCount
+from hpml_sim.counting.rule import Rule
 from hpml_sim.counting.tally import Tallies
 from hpml_sim.counting.tensor_origins import Origins
 from hpml_sim.counting.tensors import tensors_in

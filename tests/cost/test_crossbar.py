@@ -80,7 +80,7 @@ def test_small_groups_share_a_tile_on_its_diagonal():
     assert place(conv("grouped", 200, 10, 1, groups=4), 100, 100, 1).tiles == 8
 
 
-def test_replication_equalises_stages_within_the_budget():
+def test_replication_equalizes_stages_within_the_budget():
     early, late = Placement(conv("a", 10, 10, 100), (), 1), Placement(conv("b", 10, 10, 25), (), 1)
     placements = [place(p.layer, 100, 100, 1) for p in (early, late)]
     replicate_greedily(placements, 3)
@@ -97,11 +97,11 @@ def test_replication_raises_throughput_not_energy():
 
 
 def test_recurrent_steps_cannot_be_replicated():
-    assert estimate(Workload((linear("lstm", 100, 100, vectors=50),)), crossbar()).mapping["most_copies"] == 8
+    assert estimate(Workload((linear("lstm", 100, 100, vectors=50),)), crossbar()).mapping["max_copies"] == 8
     lstm = LayerCount("lstm", "recurrent", rows=100, cols=100, vectors=50, macs=500_000)
-    assert estimate(Workload((lstm,)), crossbar()).mapping["most_copies"] == 1
+    assert estimate(Workload((lstm,)), crossbar()).mapping["max_copies"] == 1
     result = estimate(Workload((linear("cell", 100, 100, steps=50),)), crossbar())
-    assert result.mapping["most_copies"] == 1
+    assert result.mapping["max_copies"] == 1
     assert result.latency_s.nominal == pytest.approx(50 * 100e-9)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
 from hpml_sim.counting import Workload
 from hpml_sim.errors import HpmlError, ScopeError
+from hpml_sim.units.bands import ZERO
 
 from .machines import crossbar, digital, mlp, neuromorphic, snn
 
@@ -74,3 +76,29 @@ def test_layers_unknown_to_the_workload_are_named():
 def test_a_network_in_place_of_its_workload_is_said():
     with pytest.raises(HpmlError, match=r"takes a workload, not Linear: hs\.estimate\(hs\.workload"):
         estimate(torch.nn.Linear(4, 4), digital())
+
+
+def test_an_estimate_shows_itself_on_a_few_short_lines():
+    for workload, card in ((mlp(64, 128, 10), crossbar()), (mlp(64, 10), digital()), (snn(64, 10), neuromorphic())):
+        found = estimate(workload, card)
+        lines = repr(found).splitlines()
+        assert lines == str(found).splitlines()
+        assert 4 <= len(lines) <= 8
+        assert max(map(len, lines)) <= 80
+        assert "made-up" in lines[0]
+        assert f"{len(found.excluded)} (.excluded)" in repr(found)
+    assert "energy      20.0 nJ (" in repr(estimate(mlp(200, 100), crossbar()))  # two full tiles of 10 nJ
+
+
+def test_an_estimate_in_a_notebook_is_escaped():
+    found = replace(estimate(mlp(64, 10), crossbar()), card="<script>")
+    assert "<script>" not in found._repr_html_()
+    assert "&lt;script&gt;" in found._repr_html_()
+
+
+def test_ratio_to_nothing_and_strangers_in_a_ranking_are_refused():
+    found = estimate(mlp(10, 10), crossbar())
+    with pytest.raises(HpmlError, match="energy of b, on card 'made-up', is 0"):
+        energy_ratio(found, replace(found, energy_j=ZERO))
+    with pytest.raises(HpmlError, match="got a str among the estimates"):
+        rank([found, "pcm-hermes"])

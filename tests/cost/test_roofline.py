@@ -67,7 +67,7 @@ def test_key_value_cache_takes_memory_for_each_sample():
     assert estimate(workload, digital(), batch=8).mapping["devices"] == 4
 
 
-def test_batching_amortises_overhead():
+def test_batching_amortizes_overhead():
     network = mlp(64, 128, 10)
     one, many, best = (estimate(network, digital(), batch=b) for b in (1, 64, "best"))
     assert many.energy_j.nominal < one.energy_j.nominal
@@ -211,7 +211,7 @@ def test_without_such_figures_every_engine_pays_the_launch():
         assert found.latency_s.nominal == pytest.approx(10e-6 + (2 + copies) * 1e-6)
 
 
-def test_engines_that_are_not_modelled_say_so_and_a_cpu_has_no_graphs():
+def test_engines_that_are_not_modeled_say_so_and_a_cpu_has_no_graphs():
     for engine in ("torch-compile", "numba-cuda"):
         found = estimate(mlp(10, 10), digital(), engine=engine)
         assert any(repr(engine) in sentence for sentence in found.assumptions)

@@ -132,3 +132,37 @@ def test_import_stays_cheap() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_printed_workload_is_a_short_table_with_a_total() -> None:
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(40)), nn.Linear(8, 1000))
+    counts = workload(model, data=torch.rand(3, 8))
+    lines = str(counts).splitlines()
+    assert lines[0] == repr(counts) == "Workload: 41 layers, 10.6 k MACs, 11.9 k parameters, 3 samples"
+    assert lines[1].split() == ["layer", "op", "matrix", "MACs", "weights", "active"]
+    assert len(lines) < 20
+    assert max(map(len, lines)) <= 80
+    assert any("8 x 1000" in line for line in lines)  # the largest layer is among those shown, although the last
+    assert lines[-2].split()[:2] == ["total", "10.6"]
+    assert lines[-1] == "29 layers with fewer MACs are not shown (.table() has all)"
+
+
+def test_spikes_have_a_column_and_what_is_not_counted_is_named() -> None:
+    from dataclasses import replace
+
+    import hpml_sim as hs
+
+    spiking = workload(hs.convert(models.mlp(64, 32, 10), hs.Spiking("loihi", steps=4)), data=torch.rand(2, 1, 8, 8))
+    named = replace(spiking, not_counted=("weird (Foo)",))
+    assert "spikes" in str(named).splitlines()[1]
+    assert "4 time steps" in repr(named)
+    assert str(named).endswith("not counted: weird (Foo)")
+
+
+def test_a_workload_in_a_notebook_is_escaped() -> None:
+    counts = workload(nn.ModuleDict({"<b>": nn.Linear(3, 2)})["<b>"], input_shape=(3,))
+    hostile = Workload(tuple(counts.layers), not_counted=("<script>alert(1)</script>",))
+    page = hostile._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<tr>") == len(counts.layers) + 2  # headings and total

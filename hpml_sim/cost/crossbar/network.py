@@ -129,7 +129,7 @@ def estimate_crossbar(
         "chips": float(chips),
         "utilization": sum(p.cells * p.copies for p in placements) / max(tiles * rows * cols, 1),
         "chip_utilization": tiles / (chips * per_chip),
-        "most_copies": float(max((p.copies for p in placements), default=0)),
+        "max_copies": float(max((p.copies for p in placements), default=0)),
         "analog_macs": macs,
         "digital_macs": sum(layer.macs for layer in digital),
     }

@@ -130,7 +130,7 @@ class Periphery:
                     breakdown.add("", name, seconds * power, part.power)
 
     def area(self, tiles: int) -> Band | None:
-        """Square millimetres of `tiles` tiles, or of the chips that hold them; None where the card has no area."""
+        """Square millimeters of `tiles` tiles, or of the chips that hold them; None where the card has no area."""
         breakdown, card, component = self._breakdown, self._card, self._component
         if card.area is not None:
             return breakdown.use(card.area) * (self._chips * 1e6)

@@ -25,7 +25,7 @@ def truenorth() -> Iterator[Point]:
         return 1e3 * result.energy_j.nominal / result.latency_s.nominal
 
     figure = cite(card, "AK15", "Fig. 17, 0.8 V")
-    other = "the card is for 0.8 V; other voltages are not modelled"
+    other = "the card is for 0.8 V; other voltages are not modeled"
     yield Point("TrueNorth at 11.58 Hz", 68, milliwatts(11.58), "mW", *within(0.03), "calibrated", figure)
     yield Point("TrueNorth at 20.07 Hz", 71, milliwatts(20.07), "mW", *within(0.03), "held out", figure)
     yield Point("TrueNorth at 95.93 Hz", 94, milliwatts(95.93), "mW", *within(0.03), "calibrated", figure)
