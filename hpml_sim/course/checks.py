@@ -1,4 +1,4 @@
-"""Checks of a student's answer: each failure says what was expected, what came, and what usually leads there.
+"""Checks of a student's answer: each failure says what was expected, what was given, and the usual reason for it.
 
 No failure shows a stack trace of the library: an error inside the student's function is reported with the line of the
 student's own code.
@@ -59,7 +59,8 @@ class Answer:
         Args:
             expected: a number, array or tensor.
             unit: of both, for the message ("J", "FLOP/byte"; empty for a pure number).
-            rel, abs: |answer - expected| <= max(rel |expected|, abs), for each number.
+            rel: relative tolerance: each number may differ by `rel` times the expected one.
+            abs: absolute tolerance, in `unit`; the larger of the two counts.
             hints: what it means if the answer is this many times the expected, as {2.0: "a MAC is two operations"}.
             hint: what to think of if the answer is off by anything else.
 
@@ -80,7 +81,13 @@ class Answer:
         raise CheckError(f"{text}.{' ' + slip if slip else ''}")
 
     def is_between(self, low: float, high: float, unit: str = "", *, hint: str = "") -> None:
-        """Check one number against bounds (both included), as for a result with noise in it.
+        """Check one number against bounds, as for a result with noise in it.
+
+        Args:
+            low: smallest right answer.
+            high: largest right answer.
+            unit: of all three, for the message.
+            hint: what to think of if the answer is outside.
 
         Raises:
             CheckError: no single finite number, or outside.
@@ -93,7 +100,11 @@ class Answer:
             )
 
     def equals(self, expected: Any, *, hint: str = "") -> None:
-        """Check for exactly this value, type included (True is not 1; a list is not a tuple). It may be None.
+        """Check for exactly one value, type included (True is not 1; a list is not a tuple).
+
+        Args:
+            expected: the value; it may be None.
+            hint: what to think of if the answer is another.
 
         Raises:
             CheckError: another value.
@@ -113,20 +124,21 @@ class Answer:
         elif got != expected:
             self._fail(f"should be {_short(expected)}, got {_short(got)}", hint)
 
-    def fulfils(self, condition: Callable[[Any], Any], what: str) -> None:
+    def fulfills(self, condition: Callable[[Any], Any], what: str) -> None:
         """Check any property of the value.
 
         Args:
-            condition: value -> whether it holds. what: says what was expected, as "should be symmetric".
+            condition: value -> whether it holds.
+            what: the expectation in words, such as "should be symmetric".
 
         Raises:
-            CheckError: it does not hold, or the value is of a kind of which it cannot be asked.
+            CheckError: it does not hold, or cannot be evaluated for a value of this kind.
         """
         self._not_nothing()
         try:
             holds = bool(condition(self.value))
         except Exception as error:  # whatever a value of the wrong kind raises
-            self._fail(f"{what}; got {_short(self.value)}, of which that cannot be asked ({type(error).__name__})")
+            self._fail(f"{what}; got {_short(self.value)}, for which that cannot be evaluated ({type(error).__name__})")
         if not holds:
             self._fail(f"{what}; got {_short(self.value)}")
 
@@ -184,7 +196,9 @@ def check(function: Callable[..., Any], *arguments: Any, **options: Any) -> Answ
     """Call a student's function and hand its result on to be compared.
 
     Args:
-        function: the student's. arguments, options: handed over.
+        function: the student's.
+        arguments: handed over by position.
+        options: handed over by name.
 
     Returns:
         The answer, named after the call.
@@ -218,7 +232,12 @@ def check(function: Callable[..., Any], *arguments: Any, **options: Any) -> Answ
 
 
 def answer(name: str, value: Any) -> Answer:
-    """A variable that the task asked for, ready to be compared."""
+    """A variable of the student's, ready to be compared.
+
+    Args:
+        name: what messages call it.
+        value: what the student's code gave it.
+    """
     return Answer(name, value)
 
 

@@ -68,12 +68,12 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
     for place, item in enumerate(found, start=1):
         before = found[max(place - 2, 0)]
         overlap = place > 1 and item.low <= before.high and before.low <= item.high
+        includes = {} if by == "accuracy" else {"scope": item.scope, "batch": item.batch}
         lines.append(
             {
                 "place": place,
                 "target": item.target,
-                "scope": item.scope,
-                "batch": item.batch,
+                **includes,
                 f"{column}_low": item.low,
                 f"{column}_nominal": item.nominal,
                 f"{column}_high": item.high,

@@ -71,9 +71,9 @@ class Comparison:
             batch: samples processed together; None takes the best batch of each target. Accuracy does not depend on it.
 
         Returns:
-            One line a target: `place`, `target`, `scope`, `batch`, the figure with its bounds (`_low`, `_nominal`,
-            `_high`; of the accuracy its 95 % interval), and `order`: "clear", or "open" where the bounds overlap those
-            of the target before.
+            One line a target: `place`, `target`, `scope` and `batch` (not for the accuracy), the figure with its
+            bounds (`_low`, `_nominal`, `_high`; those of an accuracy are its 95 % interval), and `order`: "clear", or
+            "open" where the bounds overlap those of the target before. Targets without the figure are left out.
 
         Raises:
             ScopeError: the estimates have different scopes, which are not ranked against each other.

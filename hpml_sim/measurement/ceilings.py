@@ -66,7 +66,7 @@ class Ceilings:
         cache_bandwidth: bytes a second of a sum over an eighth of that cache; None on a GPU, where launches hide it.
         idle_w: watts while nothing runs; None without a power meter.
         active_w: watts above that while operators too small to count keep coming; None without a power meter.
-        max_w: watts: the board's limit, or what a large product draws; None without a power meter.
+        max_w: the board's limit, or what a large product draws, in watts; None without a power meter.
         byte_j: joules that a byte of the copy took above idle and active; None without a power meter.
         power_provenance: "measured:<meter>", or why there is no power.
     """

@@ -1,4 +1,4 @@
-"""The report: one HTML file that works offline, holds its data, and loads nothing."""
+"""The report: one HTML file that works offline, contains its own data, and loads nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_report(
         rows: results of one run.
         path: the file to write; folders on the way are made.
         title: heading; None says network, data set and number of machines.
-        run: what was asked for (the contents of `run.json`), shown under "How it was run".
+        run: settings of the run (the contents of `run.json`), shown under "How it was run".
 
     Returns:
         The path.
@@ -72,7 +72,13 @@ def write_report(
 def render_report(rows: Sequence[Row], *, title: str | None = None, run: dict[str, Any] | None = None) -> str:
     """The report as text: the same rows give the same characters.
 
-    Args and raises: as `write_report`.
+    Args:
+        rows: results of one run.
+        title: heading; None says network, data set and number of machines.
+        run: settings of the run (the contents of `run.json`), shown under "How it was run".
+
+    Raises:
+        HpmlError: there are no rows.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
 from hpml_sim.report.wording import percent, time_label
 from hpml_sim.results import Row
-from hpml_sim.units.formatting import digits, si_band
+from hpml_sim.units.formatting import BandLike, digits, si, si_band
 
 
 def overview(rows: Sequence[Row], *, every_time: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -15,8 +15,8 @@ def overview(rows: Sequence[Row], *, every_time: bool = False) -> tuple[list[str
 
     Args:
         rows: results of one run; none give no lines.
-        every_time: a column for each time since programming, and one for the throughput; False shows the accuracy at
-            the earliest and at the latest time, and leaves the throughput out.
+        every_time: a column for each time since programming and one for the throughput, and bounds beside every
+            figure; False shows the accuracy at the earliest and at the latest time, and nominal values alone.
 
     Returns:
         Headings, and the cells of each line.
@@ -51,9 +51,14 @@ def _accuracy(target: TargetSummary, time_s: float | None, *, spread: bool) -> s
     return percent(shown.mean) + (f" ± {percent(shown.std)}" if spread and shown.n > 1 else "")
 
 
-def _cost(cost: Cost | None, throughput: bool) -> list[str]:
+def _cost(cost: Cost | None, in_full: bool) -> list[str]:
     if cost is None:
-        return ["—"] * (4 if throughput else 3)
-    energy = "—" if cost.energy_j is None else si_band(cost.energy_j, "J")
-    rate = [f"{digits(cost.throughput_hz.nominal)}/s"] if throughput else []
-    return [f"{cost.batch:,}", energy, si_band(cost.latency_s, "s"), *rate]
+        return ["—"] * (4 if in_full else 3)
+    shown = si_band if in_full else _nominal
+    energy = "—" if cost.energy_j is None else shown(cost.energy_j, "J")
+    rate = [f"{digits(cost.throughput_hz.nominal)}/s"] if in_full else []
+    return [f"{cost.batch:,}", energy, shown(cost.latency_s, "s"), *rate]
+
+
+def _nominal(band: BandLike, unit: str) -> str:
+    return si(band.nominal, unit)

@@ -204,7 +204,12 @@ _SHOWN_ELSEWHERE = frozenset({"run", "hash", "targets", "card_versions"})
 
 
 def settings(rows: Sequence[Row], run: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """(name, value) of what was asked for, the versions and the machine, in words; `run`: contents of `run.json`."""
+    """(name, value) of the run's settings, versions and machine, in words.
+
+    Args:
+        rows: results of one run.
+        run: settings of the run (the contents of `run.json`).
+    """
     found = {
         "run": listing(distinct(r.run for r in rows)),
         "seeds": ", ".join(str(s) for s in sorted({r.seed for r in rows})),

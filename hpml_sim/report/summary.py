@@ -1,4 +1,4 @@
-"""Rows -> one summary a target: accuracy at each time, cost at each batch, aggregated over seeds, passes kept apart."""
+"""One summary a target: accuracy at each time, estimated and measured cost at each batch, aggregated over seeds."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ class AccuracySummary:
     """Accuracy of one target at one time, over all seeds.
 
     Attributes:
-        mean, std, n, ci95: over the values of the one seed, or over the means of the seeds where there are several
-            (a seed trains its own network: chips of one seed are not independent samples of the whole method).
-        over: what `n` counts: "chips", "seeds" or "test samples" (one value: `std` is 0, `ci95` is over the samples).
-        values: every single accuracy (all chips of all seeds). samples: size of the test set. seeds: how many.
+        mean: share in [0, 1] of the test samples classified right: the mean over the values of the one seed, or over
+            the means of the seeds where there are several (a seed trains its own network: chips of one seed are not
+            independent samples of the whole method).
+        std: sample standard deviation over the same; 0 for a single value.
+        n: how many values or seeds.
+        ci95: 95 % interval of the mean; of a single value over the test samples.
+        over: what `n` counts: "chips", "seeds", or "test samples" for a single value.
+        values: every single accuracy, all chips of all seeds.
+        samples: size of the test set.
+        seeds: how many seeds.
     """
 
     mean: float
@@ -52,14 +58,22 @@ class AccuracySummary:
 
 @dataclass(frozen=True)
 class Cost:
-    """Energy, time and area of one target at one batch size, known in one way.
+    """Energy, time and area of one target at one batch size, either estimated or measured.
+
+    Of estimates the nominal value is the mean over seeds, and the bounds are the outermost. Of measurements the bounds
+    of the latency are its 10th and 90th percentile.
 
     Attributes:
-        how: "estimated" or "measured". origin: the full mark ("estimated:h200", "measured:clock").
-        scope: what the figures include. device: where it was measured, or "".
-        energy_j, latency_s, throughput_hz, area_mm2: bands. Estimates: nominal is the mean over seeds, the bounds are
-            the outermost. Measurements: the bounds of the latency are its 10th and 90th percentile.
-        energy_reason: why there is no energy.
+        provenance: "estimated" or "measured".
+        origin: the full mark: "estimated:h200", "measured:clock".
+        scope: what the figures include.
+        batch: samples processed together.
+        energy_j: joules an inference; None where the card has no energy or the machine no power meter.
+        latency_s: seconds a batch.
+        throughput_hz: inferences a second.
+        area_mm2: silicon of all chips; None where the card has none.
+        device: where it was measured; "" for an estimate.
+        energy_reason: why there is no energy; "" where there is one.
     """
 
     provenance: Literal["estimated", "measured"]
@@ -76,7 +90,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Part:
-    """The share of one component, or of one layer, of the energy of one inference at batch 1."""
+    """What one component, or one layer, takes of the energy of one inference at batch 1.
+
+    Attributes:
+        name: of the component or layer.
+        energy_j: joules an inference.
+        share: of the whole energy, in [0, 1].
+        sources: keys of the card's sources that the figure rests on.
+    """
 
     name: str
     energy_j: Band
@@ -89,14 +110,20 @@ class TargetSummary:
     """Everything the rows say of one target.
 
     Attributes:
-        name: label in this run. card, config: of the first row. seeds: in order.
+        name: label in this run.
+        card: the device card.
+        config: the target's configuration with its class.
+        seeds: in order.
         accuracy: time (None: does not drift) -> figures, or None where the device model has no data.
         reasons: time -> why there is no accuracy.
         costs: batch 1 and the best batch, estimated before measured.
         estimates: all estimates of the first seed, by batch.
-        components, layer_parts: energy at batch 1, components from the largest, layers in the order of the network.
-        layers: the conversion report. notes: what holds for the whole target.
+        components: energy at batch 1 by component, from the largest.
+        layer_parts: energy at batch 1 by layer, in the order of the network.
+        layers: the conversion report.
+        notes: what holds for the whole target.
         accuracy_model: what was simulated to get the accuracy, and where it comes from.
+        index: place of the target in the run, from 0; it decides color and marker.
     """
 
     name: str
@@ -125,11 +152,16 @@ class TargetSummary:
         return [(time, figure) for time, figure in self.accuracy.items() if figure is not None]
 
     def at(self, time_s: float | None) -> AccuracySummary | None:
-        """Accuracy at a time; a target that does not drift has the same at all."""
+        """Accuracy at `time_s` since programming; a target that does not drift has the same at all times."""
         return self.accuracy.get(time_s) if self.drifts else self.accuracy.get(None)
 
     def cost(self, provenance: str, batch: int | None = 1) -> Cost | None:
-        """The cost known in one way at a batch size (None: the best batch), or None."""
+        """The cost at one batch size, or None where there is none.
+
+        Args:
+            provenance: "estimated" or "measured".
+            batch: samples processed together; None takes the best batch.
+        """
         found = [c for c in self.costs if c.provenance == provenance and (batch is None or c.batch == batch)]
         return found[-1] if found else None
 
@@ -155,7 +187,7 @@ def summarize(rows: Sequence[Row], only: Collection[str] | None = None) -> list[
 
 
 def times_of(targets: Sequence[TargetSummary]) -> list[float]:
-    """Every time since programming that was asked for, in order."""
+    """Every time since programming in the run of `targets`, seconds, in order."""
     return sorted({time for target in targets for time in target.accuracy if time is not None})
 
 
@@ -298,7 +330,12 @@ def _measured(rows: list[Row]) -> list[Cost]:
 
 
 def layer_label(name: str, layers: Sequence[dict[str, Any]]) -> str:
-    """A layer as the conversion report calls it, with what it was: "network.1" is "1 Linear"."""
+    """A layer as the conversion report names it, with its former class: "network.1" is "1 Linear".
+
+    Args:
+        name: in the counts; "" for what belongs to no layer.
+        layers: the conversion report.
+    """
     if not name:
         return WHOLE_MACHINE
     name = name.removeprefix("network.")  # where a converted model keeps the network

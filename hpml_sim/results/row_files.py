@@ -31,7 +31,7 @@ _REPAIR = "delete the line and run again with --resume, which computes that row 
 
 
 class ResultFile:
-    """The rows of one run on disk: `append` is safe against a crash and against several writers.
+    """The rows of one run on disk: `append` is safe against a crash and against several writers at the same time.
 
     Args:
         path: the `results.jsonl`; it is made when the first row is written.
@@ -137,7 +137,12 @@ class ResultFile:
 
 
 def cut_torn_end(descriptor: int, path: Path) -> None:
-    """Cut the bytes after the last line end, so that the next row starts on a line of its own."""
+    """Cut the bytes after the last line end, so that the next row starts on a line of its own.
+
+    Args:
+        descriptor: of the file, open for reading and writing.
+        path: of the file, for the log.
+    """
     size = os.lseek(descriptor, 0, os.SEEK_END)
     position, block = size, 1 << 16
     while position > 0:

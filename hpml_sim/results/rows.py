@@ -102,13 +102,13 @@ class Row(_Model):
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that a row's check refused, on one line: where it stands, and what is wrong with it."""
+    """The first fault in an `error` of a row, on one line: where it stands in the row, and what is wrong."""
     fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     return f"{place}: {fault['msg']}" if place else fault["msg"]
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """Twelve hex digits of the SHA-256 of a configuration, independent of the order of its keys."""
+    """Twelve hex digits of the SHA-256 of a configuration `config`, independent of the order of its keys."""
     canonical = json.dumps(config, sort_keys=True, default=str, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -21,7 +21,7 @@ def test_right_answers_pass_whatever_they_are_made_of():
     check(energy_j, torch.ones(3), 2).is_close(np.full(3, 2.0), "J")
     check(energy_j, np.float32(2), 3).is_between(5, 7, "J")
     check(energy_j, torch.ones(3, 2), 2).has_shape(3, 2)
-    check(energy_j, 2, 3).fulfils(lambda e: e > 0, "should be positive")
+    check(energy_j, 2, 3).fulfills(lambda e: e > 0, "should be positive")
     answer("bound", {"cpu": "memory"}).equals({"cpu": "memory"})
     answer("levels", np.int64(15)).equals(15)
     answer("batch", None).equals(None)
@@ -108,9 +108,11 @@ def test_other_values():
     with pytest.raises(CheckError, match=r"share should lie between 0 and 1, got 4\.2\. Divide"):
         answer("share", 4.2).is_between(0, 1, hint="Divide.")
     with pytest.raises(CheckError, match=r"x should be positive; got -1"):
-        answer("x", -1).fulfils(lambda x: x > 0, "should be positive")
-    with pytest.raises(CheckError, match=r"x should be positive; got 'a', of which that cannot be asked \(TypeError\)"):
-        answer("x", "a").fulfils(lambda x: x > 0, "should be positive")
+        answer("x", -1).fulfills(lambda x: x > 0, "should be positive")
+    with pytest.raises(
+        CheckError, match=r"x should be positive; got 'a', for which that cannot be evaluated \(TypeError\)"
+    ):
+        answer("x", "a").fulfills(lambda x: x > 0, "should be positive")
 
 
 def test_an_error_in_the_students_function_is_shown_with_their_own_line():

@@ -91,7 +91,7 @@ def _gap_lines(targets: list[TargetSummary], width: int) -> list[str]:
 
 
 def same_line(targets: list[TargetSummary]) -> list[list[TargetSummary]]:
-    """Targets in groups of one line each: those that do not drift share one where their accuracies are the same.
+    """The `targets` in groups of one line each: those that do not drift share one where their accuracies are the same.
 
     Two lines in one place could not be told apart. Targets without any accuracy are left out.
     """
@@ -195,7 +195,7 @@ def unbroken(target: TargetSummary, times: list[float]) -> list[list[tuple[float
 
 
 def _place(time_s: float) -> float:
-    """Where a time lies on the log axis; the moment of programming itself (0 s) is drawn at 0.1 s and labelled 0 s."""
+    """Where a time lies on the log axis; the moment of programming itself (0 s) is drawn at 0.1 s and labeled 0 s."""
     return max(time_s, 0.1)
 
 

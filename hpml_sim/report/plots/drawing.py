@@ -25,7 +25,13 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 
 @dataclass(frozen=True)
 class Style:
-    """How one target is drawn, in every plot and in the page's table."""
+    """How one target is drawn, in every plot and in the page's table.
+
+    Attributes:
+        color: of its marks and lines.
+        marker: as matplotlib names it.
+        dashes: of its lines, as matplotlib's `linestyle` takes them.
+    """
 
     color: str
     marker: str
@@ -33,14 +39,14 @@ class Style:
 
 
 def style_of(target: TargetSummary) -> Style:
-    """Color, marker and dashes of a target: by its place in the run, the same in every plot."""
+    """Color, marker and dashes of a `target`: by its place in the run, the same in every plot."""
     i = target.index
     return Style(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)], DASHES[i % len(DASHES)])
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """matplotlib's settings while a figure is made or written; what the caller had set comes back."""
+    """matplotlib's settings while a figure is made or written; those of the caller come back afterwards."""
     import matplotlib
 
     settings: dict[Any, Any] = {
@@ -134,7 +140,7 @@ def add_tip(axes: Axes, x: float, y: float, text: str) -> None:
 
 
 def accuracy_words(shown: AccuracySummary) -> str:
-    """An accuracy with its interval, for a hover text."""
+    """The accuracy `shown` with its interval, for a hover text."""
     low, high = shown.ci95
     return f"{percent(shown.mean)} % (95 % interval {percent(low)} to {percent(high)}, {shown.spread})"
 

@@ -83,7 +83,15 @@ def energy_against_accuracy(
 
 
 def notable(targets: Sequence[TargetSummary], most: int) -> list[str]:
-    """Names of at most so many targets, in their order: first those on a Pareto front, then the most accurate."""
+    """Which targets a plot shows where there are too many: those on a Pareto front, then the most accurate.
+
+    Args:
+        targets: of the run.
+        most: how many names at most.
+
+    Returns:
+        Names of targets, in the order of the run.
+    """
     if len(targets) <= most:
         return [t.name for t in targets]
     fronts = set()

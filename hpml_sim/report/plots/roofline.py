@@ -70,7 +70,7 @@ class LayerPoint:
 
 
 def layer_points(target: TargetSummary) -> Iterator[LayerPoint]:
-    """The layers of a target under its roof, at batch 1 and at the best batch; none where weights stay in place."""
+    """The layers of a `target` under its roof, at batch 1 and at the best batch; none where weights stay in place."""
     for estimate in target.estimates:
         if (roof := estimate.roof) is None:
             continue

@@ -75,7 +75,7 @@ course.answer("the noise's standard deviation in each row", spread).is_close(
 check(noisy_weights, rows, 0.0).is_close(rows, rel=0)
 leaf = torch.randn(3, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
 noisy = check(noisy_weights, leaf, 0.5, torch.Generator().manual_seed(2))
-noisy.fulfils(lambda w: w.requires_grad, "should let gradients pass to `weight`")
+noisy.fulfills(lambda w: w.requires_grad, "should let gradients pass to `weight`")
 noisy.value.sum().backward()
 course.answer("the gradient of the sum of noisy_weights(w, 0.5)", leaf.grad).is_close(torch.ones(3, 5), rel=1e-6)
 ### END HIDDEN TESTS
