@@ -1,1 +1,8 @@
-"""Networks by name: built in, known architectures without weights, and code of your own."""
+"""Networks: built-in ones, known architectures without weights, and code of the user's own by name.
+
+models.py              mlp, cnn: small networks to run
+architectures.py       known networks by name (Llama, GPT-2, BERT, ViT, ResNet), without weights, for counting
+transformer_blocks.py  what the transformers are built of
+convolutional.py       what the other networks are built of
+importing.py           "package.module:callable" and "file.py:callable"
+"""

@@ -16,7 +16,7 @@ from hpml_sim.errors import HpmlError
 
 
 def names_code(spec: str) -> bool:
-    """Whether a name stands for code of the user's own: it has a colon."""
+    """Whether a name such as the `spec` "file.py:callable" stands for code of the user's own: it has a colon."""
     return ":" in spec
 
 
@@ -47,10 +47,15 @@ def imported(what: str, spec: str) -> Callable[..., Any]:
 
 
 def called(what: str, spec: str, /, **options: Any) -> Any:
-    """What that callable gives; errors of the user's code become one that names the argument.
+    """What the callable that `spec` names gives; errors of the user's code become one that names the argument.
+
+    Args:
+        what: the argument, for messages, such as "model".
+        spec: "package.module:callable" or "folder/file.py:callable".
+        options: arguments of the call.
 
     Raises:
-        HpmlError: see `imported`, and a call that fails.
+        HpmlError: there is no such file, module or name, it is not callable, or the user's code fails.
     """
     function = imported(what, spec)
     try:

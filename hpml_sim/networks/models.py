@@ -9,20 +9,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, UnknownNameError, check_whole, shown
 from hpml_sim.networks.importing import called
 
 
 def mlp(*sizes: int) -> nn.Sequential:
     """Fully connected ReLU network: (batch, ...) is flattened to (batch, sizes[0]) and becomes (batch, sizes[-1]).
 
+    Args:
+        sizes: of the input, of each hidden layer and of the output, each >= 1; at least two.
+
     Raises:
-        HpmlError: fewer than two sizes, or a size < 1.
+        HpmlError: fewer than two sizes, or a size that is no whole number >= 1.
+
+    Example:
+        >>> import hpml_sim as hs, torch
+        >>> hs.models.mlp(64, 32, 10)(torch.rand(5, 1, 8, 8)).shape
+        torch.Size([5, 10])
+        >>> hs.models.mlp(64.0, 10)
+        Traceback (most recent call last):
+        hpml_sim.errors.HpmlError: mlp: size 1=64.0: must be a whole number >= 1; such as mlp(64, 128, 10)
     """
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise HpmlError(
-            f"mlp{sizes}: needs at least an input and an output size, each >= 1; for example mlp(64, 128, 10)"
-        )
+    if len(sizes) < 2:
+        raise HpmlError(f"mlp{sizes}: needs at least an input and an output size, each >= 1; such as mlp(64, 128, 10)")
+    sizes = tuple(
+        check_whole(f"mlp: size {place}", size, low=1, hint="such as mlp(64, 128, 10)")
+        for place, size in enumerate(sizes, 1)
+    )
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -35,11 +48,18 @@ def cnn(input_shape: Sequence[int], classes: int, *, width: int = 16) -> nn.Sequ
     Args:
         input_shape: (channels, height, width), height and width multiples of 4.
         classes: number of outputs.
-        width: channels of the first convolution; the second has twice as many.
+        width: channels of the first convolution, >= 1; the second has twice as many.
+
+    Raises:
+        HpmlError: a shape that is none, sides that cannot be pooled twice, or a number that is no whole number >= 1.
+
+    Example:
+        >>> import hpml_sim as hs, torch
+        >>> hs.models.cnn((1, 28, 28), 10, width=4)(torch.rand(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
     """
-    if len(input_shape) != 3 or input_shape[1] % 4 or input_shape[2] % 4:
-        raise HpmlError(f"cnn(input_shape={tuple(input_shape)}): needs (channels, height, width), sides multiples of 4")
-    channels, height, breadth = input_shape
+    channels, height, breadth = _image_shape(input_shape)
+    classes, width = check_whole("cnn: classes", classes, low=1), check_whole("cnn: width", width, low=1)
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
         nn.ReLU(),
@@ -54,27 +74,48 @@ def cnn(input_shape: Sequence[int], classes: int, *, width: int = 16) -> nn.Sequ
     )
 
 
+def _image_shape(given: object) -> tuple[int, ...]:
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 3:
+        raise HpmlError(f"cnn: input_shape={shown(given)}: must be (channels, height, width), such as (1, 28, 28)")
+    sizes = tuple(check_whole("cnn: input_shape", size, low=1) for size in given)
+    if sizes[1] % 4 or sizes[2] % 4:
+        raise HpmlError(f"cnn: input_shape={sizes}: height and width must be multiples of 4, such as (1, 28, 28)")
+    return sizes
+
+
 BUILT_IN = ("mlp", "cnn")
+"""Names of the built-in networks."""
 
 
 def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
     """A built-in network sized for a data set, with reproducible initial weights.
 
     Args:
-        name: "mlp" or "cnn". input_shape: of one sample. classes: number of outputs. seed: of the first weights.
+        name: "mlp" or "cnn".
+        input_shape: of one sample.
+        classes: number of outputs, >= 1.
+        seed: of the first weights, >= 0; the caller's random state is left alone.
         options: `width` (>= 1): hidden neurons of the mlp (128), or channels of the cnn's first convolution (16).
 
     Raises:
-        UnknownNameError: no built-in network has this name, or it has no such option. HpmlError: a width < 1.
+        UnknownNameError: no built-in network has this name, or it has no such option.
+        HpmlError: a number out of range.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> hs.models.build("mlp", (1, 8, 8), 10, width=32)[1]
+        Linear(in_features=64, out_features=32, bias=True)
+        >>> hs.models.build("mlp", (1, 8, 8), 10, width=0)
+        Traceback (most recent call last):
+        hpml_sim.errors.HpmlError: width=0: must be a whole number >= 1
     """
     if name not in BUILT_IN:
         raise UnknownNameError("model", name, BUILT_IN, hint="Or give package.module:callable or file.py:callable.")
     for option in options:
         if option != "width":
             raise UnknownNameError(f"option of model {name!r}:", option, ["width"])
-    width = options.get("width", {"mlp": 128, "cnn": 16}[name])
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise HpmlError(f"width={width!r}: must be a whole number >= 1")
+    width = check_whole("width", options.get("width", {"mlp": 128, "cnn": 16}[name]), low=1)
+    seed = check_whole("seed", seed, low=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "mlp":
@@ -86,10 +127,17 @@ def imported(spec: str, *, seed: int = 0, **options: Any) -> nn.Module:
     """The network that "package.module:callable" or "file.py:callable" makes.
 
     Args:
-        spec: the callable is called with `options` alone. seed: of the weights that it draws. options: its arguments.
+        spec: "package.module:callable" or "folder/file.py:callable"; it is called with `options` alone.
+        seed: of the weights that it draws, >= 0; the caller's random state is left alone.
+        options: its arguments.
 
     Raises:
         HpmlError: the code cannot be imported, the callable fails, or gives no `nn.Module`.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> hs.models.imported("torch.nn:Linear", in_features=4, out_features=2)
+        Linear(in_features=4, out_features=2, bias=True)
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -117,8 +117,8 @@ import json, resource, sys, time
 from pathlib import Path
 import torch
 start = time.process_time()  # other processes do not count
-from hpml_sim.workload import workload
-from hpml_sim.shapes import shape
+from hpml_sim.counting import workload
+from hpml_sim.networks.architectures import shape
 module, example = shape("llama-3-70b", phase={phase!r})
 counts = workload(module, data=example)
 status = Path("/proc/self/status")  # on Linux ru_maxrss begins with the peak of the process that started this one
@@ -144,8 +144,10 @@ print(json.dumps([time.process_time() - start, peak, counts.total("weight_count"
         ("resnet50", {"sequence": 5}, "takes no sequence of tokens"),
         ("resnet50", {"context": 5}, "context=5 is for phase='decode'"),
         ("gpt2", {"phase": "decode", "sequence": 5}, "give context="),
-        ("gpt2", {"sequence": 0}, "sequence=0 must be >= 1"),
-        ("gpt2", {"phase": "decode", "context": -1}, "context=-1 must be >= 0"),
+        ("gpt2", {"sequence": 0}, "sequence=0: must be a whole number >= 1"),
+        ("gpt2", {"phase": "decode", "context": -1}, "context=-1: must be a whole number >= 0"),
+        ("gpt2", {"sequence": "512"}, "sequence='512': must be a whole number >= 1"),
+        ("gpt2", {"sequence": True}, "sequence=True: must be a whole number >= 1"),
         ("gpt2", {"sequence": 1025}, "1025 tokens; it was made for at most 1024"),
         ("gpt2", {"phase": "decode", "context": 1024}, "1025 tokens"),
     ],

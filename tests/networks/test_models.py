@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -21,15 +22,41 @@ def test_build_is_reproducible_and_leaves_the_random_state_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
-@pytest.mark.parametrize("sizes", [(), (3,), (3, 0)])
-def test_too_few_or_empty_layers(sizes):
+@pytest.mark.parametrize("sizes", [(), (3,)])
+def test_too_few_layers(sizes):
     with pytest.raises(HpmlError, match="each >= 1"):
         models.mlp(*sizes)
 
 
-def test_a_side_that_cannot_be_pooled_twice():
-    with pytest.raises(HpmlError, match="multiples of 4"):
-        models.cnn((1, 30, 30), 10)
+@pytest.mark.parametrize(
+    ("size", "given"), [(0, "0"), (-2, "-2"), (64.0, r"64\.0"), ("64", "'64'"), (True, "True"), (None, "None")]
+)
+def test_sizes_are_whole_numbers(size, given):
+    with pytest.raises(HpmlError, match=f"mlp: size 2={given}: must be a whole number >= 1; such as mlp"):
+        models.mlp(64, size, 10)
+    with pytest.raises(HpmlError, match=f"cnn: classes={given}: must be a whole number >= 1"):
+        models.cnn((1, 8, 8), size)
+    with pytest.raises(HpmlError, match=f"width={given}: must be a whole number >= 1"):
+        models.build("cnn", (1, 8, 8), 10, width=size)
+
+
+def test_numpys_numbers_are_sizes():
+    assert models.mlp(np.int64(64), np.int32(10))[1].weight.shape == (10, 64)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((1, 30, 30), "multiples of 4"),
+        ((28, 28), r"input_shape=\(28, 28\): must be \(channels, height, width\)"),
+        (28, "input_shape=28: must be"),
+        ("abc", "input_shape='abc': must be"),
+        ((1, 28.0, 28), r"input_shape=28\.0: must be a whole number >= 1"),
+    ],
+)
+def test_shapes_that_are_no_images(shape, said):
+    with pytest.raises(HpmlError, match=said):
+        models.cnn(shape, 10)
 
 
 def test_a_misspelt_name_is_guessed():
