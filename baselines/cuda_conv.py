@@ -41,7 +41,20 @@ Pair = tuple[int, int]
 
 @cuda.jit
 def conv2d_kernel(x, weight, bias, has_bias, relu, stride_h, stride_w, pad_h, pad_w, y):
-    """Forward: x (N, C, H, W), weight (O, C, kH, kW), bias (O,), y (N, O, H', W')."""
+    """Forward, a thread an output.
+
+    Args:
+        x: images, shape (N, C, H, W).
+        weight: kernels, shape (O, C, kH, kW).
+        bias: shape (O,); not read if not `has_bias`.
+        has_bias: whether the bias is added.
+        relu: whether the result is clipped at 0.
+        stride_h: rows from one output to the next.
+        stride_w: columns from one output to the next.
+        pad_h: rows of zeros above and below the image.
+        pad_w: columns of zeros left and right of it.
+        y: result, shape (N, O, H', W').
+    """
     channels, height, width = x.shape[1], x.shape[2], x.shape[3]
     outputs, out_height, out_width = y.shape[1], y.shape[2], y.shape[3]
     for index in range(cuda.grid(1), y.size, cuda.gridsize(1)):
@@ -64,7 +77,17 @@ def conv2d_kernel(x, weight, bias, has_bias, relu, stride_h, stride_w, pad_h, pa
 
 @cuda.jit
 def conv2d_input_grad_kernel(grad, weight, stride_h, stride_w, pad_h, pad_w, result):
-    """dL/dx, a thread an input pixel: grad (N, O, H', W'), weight (O, C, kH, kW), result (N, C, H, W)."""
+    """dL/dx, a thread an input pixel.
+
+    Args:
+        grad: dL/dy, shape (N, O, H', W').
+        weight: kernels, shape (O, C, kH, kW).
+        stride_h: rows from one output to the next.
+        stride_w: columns from one output to the next.
+        pad_h: rows of zeros above and below the image.
+        pad_w: columns of zeros left and right of it.
+        result: dL/dx, shape (N, C, H, W).
+    """
     channels, height, width = result.shape[1], result.shape[2], result.shape[3]
     outputs, out_height, out_width = grad.shape[1], grad.shape[2], grad.shape[3]
     for index in range(cuda.grid(1), result.size, cuda.gridsize(1)):
@@ -90,7 +113,17 @@ def conv2d_input_grad_kernel(grad, weight, stride_h, stride_w, pad_h, pad_w, res
 
 @cuda.jit
 def conv2d_weight_grad_kernel(grad, x, stride_h, stride_w, pad_h, pad_w, result):
-    """dL/dW, a block a weight: grad (N, O, H', W'), x (N, C, H, W), result (O, C, kH, kW)."""
+    """dL/dW, a block a weight.
+
+    Args:
+        grad: dL/dy, shape (N, O, H', W').
+        x: images, shape (N, C, H, W).
+        stride_h: rows from one output to the next.
+        stride_w: columns from one output to the next.
+        pad_h: rows of zeros above and below the image.
+        pad_w: columns of zeros left and right of it.
+        result: dL/dW, shape (O, C, kH, kW).
+    """
     shared = cuda.shared.array(BLOCK, float32)
     channels, kernel_h, kernel_w = result.shape[1], result.shape[2], result.shape[3]
     j = cuda.blockIdx.x % kernel_w
@@ -203,7 +236,12 @@ def conv2d(
     """Convolution (torch's: not flipped), differentiable (once): (N, C, H, W), (O, C, kH, kW), (O,) -> (N, O, H', W').
 
     Args:
-        x, weight, bias: float32. stride, padding: of height and width, >= 1 and >= 0. relu: clip the result at 0.
+        x: images, float32, shape (N, C, H, W).
+        weight: kernels, float32, shape (O, C, kH, kW).
+        bias: float32, shape (O,); None: there is none.
+        stride: from one output to the next, in height and width, >= 1.
+        padding: zeros on each side of the image, in height and width, >= 0.
+        relu: clip the result at 0.
 
     Raises:
         HpmlError: shapes that do not fit, a kernel larger than the padded image, the wrong dtype or device.

@@ -66,7 +66,13 @@ def relu_kernel(x, y):
 
 @cuda.jit
 def relu_backward_kernel(grad, y, result):
-    """dL/dx = dL/dy where y > 0, else 0: 1 FLOP on 12 bytes."""
+    """dL/dx = dL/dy where y > 0, else 0: 1 FLOP on 12 bytes.
+
+    Args:
+        grad: dL/dy, shape (elements,).
+        y: result of the ReLU, shape (elements,).
+        result: dL/dx, shape (elements,).
+    """
     for i in range(cuda.grid(1), grad.size, cuda.gridsize(1)):
         result[i] = zero if y[i] <= zero else grad[i]
 
@@ -77,6 +83,11 @@ def bias_relu_kernel(x, bias, y):
 
     As a kernel of its own it reads and writes the whole product once more. `cuda_linear` does the same work while the
     product is still in registers, for nothing. A grid in two dimensions spares a slow i % columns.
+
+    Args:
+        x: shape (rows, columns).
+        bias: shape (columns,).
+        y: result, shape (rows, columns).
     """
     column, row = cuda.grid(2)
     if row < x.shape[0] and column < x.shape[1]:
@@ -87,6 +98,13 @@ def bias_relu_kernel(x, bias, y):
 @cuda.jit
 def sgd_kernel(weight, grad, velocity, lr, momentum):
     """velocity = momentum * velocity + grad, weight -= lr * velocity: 4 FLOP on 20 bytes, fused into one pass.
+
+    Args:
+        weight: parameters, shape (elements,); changed in place.
+        grad: their gradient, shape (elements,).
+        velocity: running sum of gradients, shape (elements,); changed in place.
+        lr: learning rate, float32.
+        momentum: share of the velocity that is kept, float32.
 
     Source: B. Polyak 1964, in the form of torch.optim.SGD (the learning rate outside the velocity).
     """
@@ -140,7 +158,18 @@ def bias_relu(x: Tensor, bias: Tensor) -> Tensor:
 
 
 def sgd_step(weight: Tensor, grad: Tensor, velocity: Tensor, *, lr: float, momentum: float = 0.0) -> None:
-    """One step of gradient descent with momentum, in place on `weight` and `velocity` (equal shapes, contiguous)."""
+    """One step of gradient descent with momentum.
+
+    Args:
+        weight: parameters, float32, contiguous, any shape; changed in place.
+        grad: their gradient, float32, of the same shape.
+        velocity: running sum of gradients, float32, contiguous, of the same shape; changed in place.
+        lr: learning rate, > 0.
+        momentum: share of the velocity that is kept, in [0, 1).
+
+    Raises:
+        HpmlError: shapes that differ, tensors that are not contiguous, the wrong dtype or device.
+    """
     check_operands("sgd_step", weight=weight, grad=grad, velocity=velocity)
     if not (weight.shape == grad.shape == velocity.shape and weight.is_contiguous() and velocity.is_contiguous()):
         raise HpmlError("sgd_step: weight, grad and velocity need equal shapes; weight and velocity must be contiguous")

@@ -26,8 +26,20 @@ Backend = Literal["gpu", "simulator"]
 def cuda_backend() -> Backend:
     """Where numba-CUDA kernels run in this process.
 
+    Returns:
+        "gpu", or "simulator" where NUMBA_ENABLE_CUDASIM=1 was set before numba.cuda was imported.
+
     Raises:
         HpmlError: neither a GPU nor the simulator; the message says what is missing and what to do.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> try:
+        ...     where = hs.baselines.cuda_backend()
+        ... except hs.HpmlError as error:  # it says what is missing
+        ...     where = "nowhere"
+        >>> where in ("gpu", "simulator", "nowhere")
+        True
     """
     with needs("numba-CUDA", "hpml_sim[cuda]"):
         from numba import cuda
@@ -81,7 +93,9 @@ def check_operands(operation: str, dtype: torch.dtype = torch.float32, **operand
     """Refuse what kernels would misread: another dtype, a tensor that is not where the kernels run, mixed devices.
 
     Args:
-        operation: for the message. dtype: that all must have. operands: by the name of the argument; None is passed by.
+        operation: the call, with which the message begins.
+        dtype: type that all operands must have.
+        operands: tensors by the name of the argument; None is passed by.
 
     Raises:
         HpmlError: names the argument, what it is, and the call that mends it.

@@ -33,15 +33,30 @@ from hpml_sim.errors import HpmlError
 
 
 def linear_forward(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """One kernel: (batch, in), (out, in), (out,) -> (batch, out), float32. No gradient; see `linear` for that.
+    """relu(x W^T + b) or x W^T + b in one kernel. No gradient; see `linear` for that.
 
     The transposed weight is a view: the kernel fetches it column by column instead.
+
+    Args:
+        x: float32, shape (batch, in).
+        weight: W, float32, shape (out, in).
+        bias: b, float32, shape (out,); None: there is none.
+        relu: clip the result at 0.
+
+    Returns:
+        float32, shape (batch, out).
     """
     return fused_product(x, weight.t(), bias=bias, relu=relu)
 
 
 def linear_forward_unfused(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """relu(x W^T + b) in two kernels, to compare with: the same result, the product written and read once more."""
+    """relu(x W^T + b) in two kernels, to compare with: the same result, the product written and read once more.
+
+    Args:
+        x: float32, shape (batch, in).
+        weight: W, float32, shape (out, in).
+        bias: b, float32, shape (out,).
+    """
     return bias_relu(matmul_register_tiled(x, weight.t()), bias)
 
 
@@ -51,8 +66,14 @@ def linear_backward(
     """Gradients of x, weight and bias.
 
     Args:
-        grad: dL/dy (batch, out). x: (batch, in). weight: (out, in). y: the layer's output where it had a ReLU, else
-            None. needs: which of the three are wanted.
+        grad: dL/dy, float32, shape (batch, out).
+        x: the layer's input, float32, shape (batch, in).
+        weight: W, float32, shape (out, in).
+        y: the layer's output where it had a ReLU, float32, shape (batch, out); else None.
+        needs: which of the three gradients are wanted.
+
+    Returns:
+        Gradients of the shapes of x, weight and bias; None for those that are not wanted.
     """
     g = grad if y is None else relu_backward(grad, y)
     return (
@@ -77,7 +98,16 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """relu(x W^T + b) or x W^T + b, differentiable (once): (..., in), (out, in), (out,) -> (..., out).
+    """relu(x W^T + b) or x W^T + b, differentiable (once).
+
+    Args:
+        x: float32, shape (..., in).
+        weight: W, float32, shape (out, in).
+        bias: b, float32, shape (out,); None: there is none.
+        relu: clip the result at 0.
+
+    Returns:
+        float32, shape (..., out).
 
     Raises:
         HpmlError: shapes that do not fit, a dtype other than float32, tensors that are not where the kernels run.

@@ -48,6 +48,11 @@ def naive_kernel(a, b, c):
     128 bytes in a row and A's element is the same for all 32 (swap row and column, and it is about 6 x slower).
     Limit: the caches bring 2 of 2 operands for each FMA, so at best 1/8 of the FMA rate. It reaches a fifth of that:
     for one FMA the compiled loop has 36 instructions, which work out 64-bit addresses and allow for negative indices.
+
+    Args:
+        a: the first factor, shape (M, K).
+        b: the second factor, shape (K, N).
+        c: result, shape (M, N).
     """
     column, row = cuda.grid(2)
     if row >= c.shape[0] or column >= c.shape[1]:
@@ -68,6 +73,12 @@ def tiled_kernel(a, b, c):
     Each number fetched from global memory is used TILE times: TILE / 4 = 8 FLOP a byte instead of 0.25. Limit: now it
     is shared memory. A warp's FMA takes two operands from there, 2 cycles of its 128 bytes a cycle, while the SM could
     do 4 such FMAs in one: 1/8 of the peak, near the 12.8 % that were measured.
+
+    Args:
+        a: the first factor, shape (M, K).
+        b: the second factor, shape (K, N).
+        c: result, shape (M, N).
+
     Source: NVIDIA, "CUDA C++ Programming Guide", section "Shared Memory".
     """
     # One allocation a line: the simulator tells shared arrays apart by their line.
@@ -97,7 +108,9 @@ class Tiling:
     """How a product is cut up.
 
     Attributes:
-        rows, columns: of C that one block computes. depth: of the slices of A and B that it holds in shared memory.
+        rows: rows of C that one block computes.
+        columns: columns of C that one block computes.
+        depth: of the slices of A and B that a block holds in shared memory.
         side: each thread computes side x side elements of C.
 
     Raises:
@@ -151,9 +164,12 @@ def register_tiled_kernel(
     From global memory a number is used 128 times: 32 FLOP a byte, above H200's ridge point (14).
 
     Args:
-        tiling: sizes. a_by_rows, b_by_rows: neighbors in memory are in one row (True) or in one column (False): the
-            order in which the threads fetch a slice, so that a warp reads in a row either way.
-        bias, relu: add a bias (columns,) and clip at 0 before C is written (`cuda_linear`): no traffic at all.
+        tiling: sizes of blocks, slices and what a thread computes.
+        a_by_rows: whether neighbors in memory are in one row of A (else in one column). It decides the order in which
+            the threads fetch a slice, so that a warp reads in a row either way.
+        b_by_rows: whether neighbors in memory are in one row of B.
+        bias: add a bias (columns,) before C is written (`cuda_linear`): no traffic but the bias itself.
+        relu: clip at 0 before C is written: no traffic at all.
 
     Returns:
         kernel(a (M, K), b (K, N), bias (N,), c (M, N)) for tiling.threads_x x tiling.threads_y threads.
@@ -267,7 +283,9 @@ def matmul_register_tiled(a: Tensor, b: Tensor, *, tiling: Tiling | None = None)
     """A B by `register_tiled_kernel`: (M, K), (K, N) -> (M, N), float32, any strides.
 
     Args:
-        a, b: the factors. tiling: None takes large blocks where there are enough of them to fill a GPU.
+        a: the first factor, float32, shape (M, K).
+        b: the second factor, float32, shape (K, N).
+        tiling: sizes; None takes large blocks where there are enough of them to fill a GPU.
     """
     return fused_product(a, b, tiling=tiling)
 
@@ -275,7 +293,17 @@ def matmul_register_tiled(a: Tensor, b: Tensor, *, tiling: Tiling | None = None)
 def fused_product(
     a: Tensor, b: Tensor, *, bias: Tensor | None = None, relu: bool = False, tiling: Tiling | None = None
 ) -> Tensor:
-    """A B + bias, clipped at 0 if `relu`, in one kernel: (M, K), (K, N), (N,) -> (M, N), float32.
+    """A B + bias, clipped at 0 if `relu`, in one kernel.
+
+    Args:
+        a: the first factor, float32, shape (M, K), any strides.
+        b: the second factor, float32, shape (K, N), any strides.
+        bias: float32, shape (N,); None: there is none.
+        relu: clip the result at 0.
+        tiling: sizes; None takes large blocks where there are enough of them to fill a GPU.
+
+    Returns:
+        float32, shape (M, N).
 
     Raises:
         HpmlError: shapes that do not fit, another dtype, the wrong device, or a shape past the grid's limits.

@@ -23,7 +23,8 @@ class KernelLinear(nn.Linear):
 
     fused_relu = False
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - torch's name, described above
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Run the layer: (..., in_features) -> (..., out_features), float32."""
         return linear(input, self.weight, self.bias, relu=self.fused_relu)
 
 
@@ -32,7 +33,8 @@ class KernelConv2d(nn.Conv2d):
 
     fused_relu = False
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - torch's name, described above
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Run the layer: (batch, C, H, W) -> (batch, O, H', W'), float32."""
         stride, padding = self.stride, self.padding
         assert not isinstance(padding, str)  # _why_not refused it
         return conv2d(
@@ -48,14 +50,16 @@ class KernelConv2d(nn.Conv2d):
 class KernelReLU(nn.ReLU):
     """`nn.ReLU` in a kernel of its own, never in place."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - torch's name, described above
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """max(input, 0), of the input's shape, float32."""
         return relu(input)
 
 
 class KernelAvgPool2d(nn.AvgPool2d):
     """`nn.AvgPool2d` with windows side by side."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, D102 - torch's name, described above
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Mean of each window: (batch, C, H, W) -> (batch, C, H', W'), float32."""
         return avg_pool2d(input, self.kernel_size)  # type: ignore[arg-type]
 
 
@@ -67,7 +71,11 @@ def onto_kernels(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> 
     """Exchange layers in place; the model itself is returned, or what replaces it where it is a single layer.
 
     Args:
-        model: a private copy. chosen: (name, layer) -> whether the caller wants this layer on kernels.
+        model: a copy that nobody else uses.
+        chosen: (name, layer) -> whether the caller wants this layer on kernels.
+
+    Returns:
+        The network, and a row for each layer.
 
     Raises:
         ConversionError: names every layer that was chosen and has no kernel, and why.

@@ -63,6 +63,11 @@ def total_kernel(x, scale, partial):
     one the compiler moves down to where they are needed, one behind the other, as nothing is stored between them.
     Run once over the data and once, as a single block, over the partial sums: blocks cannot wait for each other, the
     end of a kernel is where they all meet.
+
+    Args:
+        x: numbers, shape (elements,), at least one.
+        scale: factor of each partial sum, float32.
+        partial: result, shape (blocks,).
     """
     shared = cuda.shared.array(THREADS, float32)
     mine = cuda.local.array(AT_ONCE, float32)

@@ -58,7 +58,12 @@ def largest_of_block(value, shared):
 def cross_entropy_kernel(logits, labels, norm, losses):
     """Loss of each row of logits (rows, classes), NaN where the label is no class, and what its softmax needs.
 
-    norm (rows, 2): the largest logit and the logarithm of the sum, apart: their sum would round off the small one.
+    Args:
+        logits: shape (rows, classes).
+        labels: class of each row, int64, shape (rows,).
+        norm: result, the largest logit and the logarithm of the sum, apart, because their sum would round off the small
+            one; shape (rows, 2).
+        losses: result, shape (rows,).
     """
     shared = cuda.shared.array(THREADS, float32)
     row, thread = cuda.blockIdx.x, cuda.threadIdx.x
@@ -81,7 +86,15 @@ def cross_entropy_kernel(logits, labels, norm, losses):
 
 @cuda.jit
 def cross_entropy_backward_kernel(logits, labels, norm, upstream, result):
-    """dloss/dlogits: exp(x - m - log sum) is the softmax, so two numbers a row are all that was kept."""
+    """dloss/dlogits: exp(x - m - log sum) is the softmax, so two numbers a row are all that was kept.
+
+    Args:
+        logits: shape (rows, classes).
+        labels: class of each row, int64, shape (rows,).
+        norm: from `cross_entropy_kernel`, shape (rows, 2).
+        upstream: dL/dloss, shape (1,).
+        result: gradient of the logits, shape (rows, classes).
+    """
     row = cuda.blockIdx.x
     scale = upstream[0] / np.float32(logits.shape[0])
     for j in range(cuda.threadIdx.x, logits.shape[1], THREADS):
@@ -111,7 +124,17 @@ def cross_entropy_forward(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tenso
 
 
 def cross_entropy_backward(logits: Tensor, labels: Tensor, norm: Tensor, upstream: Tensor | None = None) -> Tensor:
-    """Gradient of the logits (rows, classes); upstream: dL/dloss, a scalar tensor, 1 by default."""
+    """Gradient of the logits.
+
+    Args:
+        logits: float32, shape (rows, classes).
+        labels: class of each row, int64, shape (rows,).
+        norm: from `cross_entropy_forward`, shape (rows, 2).
+        upstream: dL/dloss, a scalar tensor; None: 1.
+
+    Returns:
+        float32, shape (rows, classes).
+    """
     result = torch.empty_like(logits)
     grad = logits.new_ones(1) if upstream is None else upstream.reshape(1)
     launch(cross_entropy_backward_kernel, logits.shape[0], THREADS, logits, labels, norm, grad, result)

@@ -22,7 +22,8 @@ class MlpTrainer:
 
     Args:
         model: linear layers with a ReLU between each two, such as `hs.models.mlp(64, 128, 10)`; a Flatten may lead.
-        lr: learning rate, > 0. momentum: in [0, 1).
+        lr: learning rate, > 0.
+        momentum: share of the velocity that each step keeps, in [0, 1).
 
     Raises:
         HpmlError: a network of another form, or an argument out of range.
@@ -50,7 +51,15 @@ class MlpTrainer:
         return activations
 
     def step(self, x: Tensor, labels: Tensor) -> Tensor:
-        """One step on a batch: x (batch, ...) float32, labels (batch,) int64 -> the loss before it, a scalar tensor."""
+        """One step on a batch.
+
+        Args:
+            x: samples, float32, shape (batch, ...).
+            labels: their classes, int64, shape (batch,).
+
+        Returns:
+            The mean loss before the step, a scalar tensor.
+        """
         check_operands("MlpTrainer.step", x=x)
         activations = self.forward(x)
         logits = activations[-1]
@@ -74,5 +83,10 @@ class MlpTrainer:
 
     @torch.no_grad()
     def accuracy(self, x: Tensor, labels: Tensor) -> float:
-        """Share of samples classified right, in [0, 1]."""
+        """Share of samples classified right, in [0, 1].
+
+        Args:
+            x: samples, float32, shape (batch, ...).
+            labels: their classes, int64, shape (batch,).
+        """
         return float((self.forward(x)[-1].argmax(dim=1) == labels).float().mean())

@@ -42,6 +42,15 @@ class DigitalNetwork(Converted):
       so they do not require gradients: train in float32, then convert.
     - int8: torchao's dynamic quantization of linear layers: weights once, with a scale an output channel; activations
       in every call, with a scale a sample. Other layers stay float32.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> net = hs.models.mlp(64, 128, 10)
+        >>> half = hs.convert(net, hs.Digital("cpu", precision="bf16"))
+        >>> isinstance(half, hs.baselines.DigitalNetwork)
+        True
+        >>> half(torch.rand(5, 1, 8, 8)).dtype, next(half.network.parameters()).dtype
+        (torch.float32, torch.bfloat16)
     """
 
     target: Digital
@@ -73,6 +82,18 @@ class CompiledNetwork(DigitalNetwork):
     A hook registered on a layer after the conversion (a count, a profile) makes the calls run eagerly while it is
     there: compiled code would silently pass it by. A graph keeps nothing for a backward pass, so where gradients are
     wanted its calls run eagerly, too.
+
+    Args:
+        network: an ordinary module, in the precision of the target.
+        target: with the engine "torch-compile" or "cuda-graph".
+        layers: what became of each layer.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> net = hs.models.mlp(64, 128, 10)
+        >>> compiled = hs.convert(net, hs.Digital("cpu", engine="torch-compile"))
+        >>> isinstance(compiled, hs.baselines.CompiledNetwork)
+        True
     """
 
     def __init__(self, network: nn.Module, target: Digital, layers: tuple[LayerReport, ...]):
@@ -100,7 +121,7 @@ def to_digital(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetw
     """Make a network ready for a CPU or GPU.
 
     Args:
-        model: a private copy, which becomes (part of) the result.
+        model: a copy that nobody else uses; it becomes (part of) the result.
         target: precision and engine.
         chosen: (name, layer) -> whether the layer gets them; the others keep float32 and torch.
 
@@ -130,7 +151,7 @@ def to_digital(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetw
     layers = tuple(
         LayerReport(name, type(layer).__name__, type(layer).__name__ + " (fp32)", why="left out by only= or skip=")
         if name in kept
-        else LayerReport(name, type(layer).__name__, f"{type(layer).__name__} ({_how(target)})")
+        else LayerReport(name, type(layer).__name__, f"{type(layer).__name__} ({_precision_and_engine(target)})")
         for name, layer in leaves
     )
     return _finish(model, target, layers)
@@ -151,7 +172,7 @@ def _finish(model: nn.Module, target: Digital, layers: tuple[LayerReport, ...]) 
     return CompiledNetwork(model, target, layers)
 
 
-def _how(target: Digital) -> str:
+def _precision_and_engine(target: Digital) -> str:
     return target.precision if target.engine == "torch" else f"{target.precision}, {target.engine}"
 
 
@@ -231,10 +252,6 @@ def _require_compiler(model: nn.Module) -> None:
 
 
 def _on_kernels(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetwork:
-    if target.precision != "fp32":
-        raise ConversionError(f"{target!r}: the kernels compute in float32; take precision='fp32' or engine='torch'")
-    if target.channels_last:
-        raise ConversionError(f"{target!r}: the kernels take the channel outermost; leave channels_last out")
     try:
         cuda_backend()
     except HpmlError as error:

@@ -24,11 +24,16 @@ from hpml_sim.errors import ConversionError, needs
 def quantize(model: nn.Module, chosen: Callable[[str, nn.Module], bool]) -> tuple[LayerReport, ...]:
     """Quantize the chosen linear layers of a float32 model in place; no parameter requires gradients afterwards.
 
+    Args:
+        model: a copy that nobody else uses.
+        chosen: (name, layer) -> whether the caller wants this layer quantized.
+
     Returns:
         What became of each layer.
 
     Raises:
-        ConversionError: no chosen layer is linear. HpmlError: torchao is missing.
+        ConversionError: no chosen layer is linear.
+        HpmlError: torchao is missing.
     """
     leaves = [(name, layer) for name, layer in model.named_modules() if not any(layer.children())]
     linear = {name for name, layer in leaves if type(layer) is nn.Linear and chosen(name, layer)}

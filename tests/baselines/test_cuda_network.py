@@ -126,8 +126,8 @@ def test_what_a_kernel_would_get_wrong_is_refused_by_name(layer, why):
 
 
 def test_refuses_other_precisions_and_empty_choices():
-    with pytest.raises(ConversionError, match="the kernels compute in float32"):
-        convert(mlp(2, 2), Digital(engine="numba-cuda", precision="bf16"))
+    with pytest.raises(HpmlError, match="its kernels compute in float32"):
+        Digital(engine="numba-cuda", precision="bf16")
     with pytest.raises(ConversionError, match="no layer to put on kernels"):
         convert(mlp(2, 2), ON_KERNELS, skip=["1"])
 
