@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.conversion.modules import check_network
 from hpml_sim.counting.operation_counts import Workload
 from hpml_sim.counting.tensors import tensors_in
 from hpml_sim.counting.tracing import Recorder
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, check_whole, shown
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -45,10 +46,10 @@ def workload(
         data: a batch: a tensor, a sequence of arguments, or a mapping of keyword arguments. Spikes, sparsity and
             synaptic operations are then means over its samples. Tensors on the meta device count as shapes.
         dtype: of the input made from `input_shape`; None takes that of the first floating-point parameter.
-        batch_dim: dimension of the samples in the input; 1 for networks that take (steps, batch, ...).
-        batch_size: samples run together; None: all. Saves memory; counts stay the same.
+        batch_dim: dimension of the samples in the input, from 0; 1 for networks that take (steps, batch, ...).
+        batch_size: samples run together, at least 1; None: all. Saves memory; counts stay the same.
         forward: called as forward(model, ...) instead of model(...), for a time loop outside the model, say.
-        seed: for whatever the model draws.
+        seed: a whole number, for whatever the model draws.
         extra: figures of your own, put into `Workload.extra`.
 
     Raises:
@@ -61,10 +62,11 @@ def workload(
         >>> hs.workload(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), input_shape=(4,)).total("macs")
         12.0
     """
-    if (input_shape is None) == (data is None):
-        raise HpmlError(
-            "workload: give one of input_shape= (one sample, without the batch) or data= (a batch of samples)"
-        )
+    _check(model, input_shape=input_shape, data=data, dtype=dtype, forward=forward)
+    batch_dim = check_whole("workload: batch_dim", batch_dim, low=0)
+    if batch_size is not None:
+        batch_size = check_whole("workload: batch_size", batch_size, low=1, hint="or leave it out")
+    seed = check_whole("workload: seed", seed)
     for name, parameter in model.named_parameters():
         if torch.nn.parameter.is_lazy(parameter):
             raise HpmlError(
@@ -88,7 +90,8 @@ def workload(
     except Exception as error:
         shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
         raise HpmlError(
-            f"workload: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: {error}"
+            f"workload: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
         ) from error
     rows = recorder.tallies.rows(measured=measured)
     figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
@@ -108,11 +111,43 @@ def workload(
     )
 
 
+def _check(
+    model: nn.Module,
+    *,
+    input_shape: Sequence[int] | None,
+    data: Inputs | None,
+    dtype: torch.dtype | None,
+    forward: Callable[..., Any] | None,
+) -> None:
+    """Refuse what cannot be an argument, before anything runs."""
+    check_network("workload: model", model)
+    if (input_shape is None) == (data is None):
+        raise HpmlError(
+            "workload: give one of input_shape= (one sample, without the batch) or data= (a batch of samples)"
+        )
+    if input_shape is not None and (isinstance(input_shape, str) or not isinstance(input_shape, Sequence)):
+        raise HpmlError(
+            f"workload: input_shape={shown(input_shape)}: must be the sizes of one sample, such as (1, 28, 28) or (64,)"
+        )
+    if data is not None and (isinstance(data, str) or not isinstance(data, (Tensor, Sequence, Mapping))):
+        raise HpmlError(
+            f"workload: data={shown(data)}: must be a batch of samples: a tensor, a sequence of arguments or a mapping "
+            "of keyword arguments; of a data set, take a part of it, such as hs.load_data('digits').test[0][:100]"
+        )
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise HpmlError(f"workload: dtype={shown(dtype)}: must be a data type of torch, such as torch.float32")
+    if forward is not None and not callable(forward):
+        raise HpmlError(f"workload: forward={shown(forward)}: must be a function, called as forward(model, ...)")
+
+
 def _sample(model: nn.Module, shape: Sequence[int], dtype: torch.dtype | None, batch_dim: int) -> Tensor:
     first = next((p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), torch.empty(0))
     sizes = list(shape)
     if any(not isinstance(size, int) or size < 1 for size in sizes) or not 0 <= batch_dim <= len(sizes):
-        raise HpmlError(f"workload: input_shape={tuple(shape)!r}: sizes of one sample, each >= 1, without the batch")
+        raise HpmlError(
+            f"workload: input_shape={shown(tuple(shape))}: must be the sizes of one sample, each a whole number >= 1, "
+            "without the batch"
+        )
     sizes.insert(batch_dim, 1)
     return torch.zeros(sizes, dtype=dtype or first.dtype, device=first.device)
 
@@ -137,8 +172,6 @@ def _parts(
 ) -> Iterator[tuple[int, tuple[Any, ...], dict[str, Any]]]:
     """The arguments in parts of at most `batch_size` samples; what does not hold samples goes into each."""
     size = samples if batch_size is None else batch_size
-    if size < 1:
-        raise HpmlError(f"workload: batch_size={batch_size!r} must be >= 1")
     for start in range(0, samples, size):
         stop = min(start + size, samples)
 

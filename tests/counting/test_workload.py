@@ -108,8 +108,18 @@ def test_shapes_only_measures_nothing() -> None:
         (lambda m: workload(m, data=torch.ones(0, 4)), r"no samples in dimension 0 .*\(0, 4\)"),
         (lambda m: workload(m, data=()), "no tensor"),
         (lambda m: workload(m, data=torch.ones(3, 4), batch_dim=5), "no samples in dimension 5"),
-        (lambda m: workload(m, data=torch.ones(3, 4), batch_size=0), "batch_size=0 must be >= 1"),
+        (lambda m: workload(m, data=torch.ones(3, 4), batch_size=0), "batch_size=0: must be a whole number >= 1"),
         (lambda m: workload(m, input_shape=(0,)), r"input_shape=\(0,\)"),
+        (lambda m: workload("mlp", input_shape=(4,)), "model='mlp': must be a network"),
+        (lambda m: workload(nn.Linear, input_shape=(4,)), "this is its class"),
+        (lambda m: workload(m, input_shape=4), "input_shape=4: must be the sizes of one sample"),
+        (lambda m: workload(m, input_shape=(4.0,)), r"input_shape=\(4\.0,\)"),
+        (lambda m: workload(m, data="digits"), "data='digits': must be a batch of samples.*load_data"),
+        (lambda m: workload(m, data=3), "data=3: must be a batch of samples"),
+        (lambda m: workload(m, input_shape=(4,), dtype="float"), "dtype='float': must be a data type of torch"),
+        (lambda m: workload(m, input_shape=(4,), seed="0"), "seed='0': must be a whole number"),
+        (lambda m: workload(m, input_shape=(4,), batch_dim=True), "batch_dim=True: must be a whole number >= 0"),
+        (lambda m: workload(m, input_shape=(4,), forward=3), "forward=3: must be a function"),
         (lambda m: workload(m, data=torch.ones(3, 7)), r"Linear failed on an input of shape \(3, 7\)"),
         (lambda m: workload(nn.LazyLinear(3), input_shape=(4,)), "lazy"),
         (lambda m: workload(m, input_shape=(4,)).total("mac"), "unknown count 'mac'. Did you mean 'macs'"),
@@ -117,8 +127,9 @@ def test_shapes_only_measures_nothing() -> None:
     ],
 )
 def test_bad_input(call, message: str) -> None:
-    with pytest.raises(HpmlError, match=message):
+    with pytest.raises(HpmlError, match=message) as refusal:
         call(nn.Linear(4, 3))
+    assert "\n" not in str(refusal.value)
 
 
 def test_unknown_names_are_hpml_errors() -> None:
