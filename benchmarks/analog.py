@@ -203,7 +203,7 @@ def chips(net: nn.Module, x: Tensor, batch: int, count: int, repeats: int) -> No
 
     weights = sum(p.numel() * p.element_size() for p in net.parameters()) * count
     programmed = hs.program(model, chips=count, seed=0)
-    fused: Any = programmed._chips
+    fused: Any = programmed.backend
     tensors = list(fused.network.state_dict().values())
     for layer in fused.layers.values():
         law = layer.devices.law

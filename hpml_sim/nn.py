@@ -1,12 +1,15 @@
-"""Drop-in layers: write them in a network where `nn.Linear` and `nn.Conv2d` stood.
+"""Drop-in layers on crossbars: write them in a network where `nn.Linear` and `nn.Conv2d` stood.
 
-net = nn.Sequential(hs.nn.AnalogLinear(784, 256, card="pcm-hermes"), nn.ReLU(), nn.Linear(256, 10))
+Example:
+    >>> import torch, hpml_sim as hs
+    >>> first = hs.nn.AnalogLinear(784, 256, card="pcm-hermes")
+    >>> net = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Linear(256, 10))
+    >>> net(torch.rand(5, 784)).shape
+    torch.Size([5, 10])
 """
 
-from hpml_sim.analog.layers import AnalogConv1d as AnalogConv1d
-from hpml_sim.analog.layers import AnalogConv2d as AnalogConv2d
-from hpml_sim.analog.layers import AnalogConv3d as AnalogConv3d
-from hpml_sim.analog.layers import AnalogLinear as AnalogLinear
-from hpml_sim.analog.recurrent import AnalogGRU as AnalogGRU
-from hpml_sim.analog.recurrent import AnalogLSTM as AnalogLSTM
-from hpml_sim.analog.recurrent import AnalogRNN as AnalogRNN
+from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
+from hpml_sim.analog.linear import AnalogLinear
+from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
+
+__all__ = ["AnalogConv1d", "AnalogConv2d", "AnalogConv3d", "AnalogGRU", "AnalogLSTM", "AnalogLinear", "AnalogRNN"]

@@ -1,21 +1,51 @@
-"""Analog crossbars: layers, the physics of their devices (aihwkit's), and the life of a chip."""
+"""Analog crossbars: layers, the physics of their devices, and the life of a chip.
+
+linear.py convolution.py recurrent.py attention.py
+                        layers on crossbars, in place of torch's
+layers.py               what these layers share
+conversion.py           which layers of a network go onto crossbars, and why the others stay digital
+crossbar.py             one weight matrix on tiles, and its product with vectors
+tiling.py               the mapping to tiles: how a matrix is cut up
+converters.py           DAC and ADC, and the equations of the product
+array_physics.py        IR drop along the columns, and read noise
+effective_weights.py    the weights as one forward pass sees them: clipped, with noise
+training_passes.py      the compiled passes of a training step
+input_ranges.py         range calibration: how an input range is learned
+calibration.py          `calibrate`: ranges from data, without training
+devices.py              weights as conductances, and back
+noise_models.py         the noise models that a card can name
+programming_noise.py    programming noise, drift and read noise of every single device
+bit_slicing.py          a weight in several cells
+faults.py               devices that are stuck
+drift_compensation.py   digital factors against drift
+programmed_tiles.py     the tiles of one layer as programmed chips hold them
+chips.py                `program`, and `Chips`
+fused_backend.py        chips of our own layers
+programmed_model.py     the network that `chips.at(time)` gives
+chip_files.py           `save_chips`, `load_chips`
+seeds.py                one seed for every draw
+unmapped_matmul.py      finds products that pass the crossbars by
+aihwkit_import.py       whether the installed aihwkit works
+interop/                networks to aihwkit, and from aihwkit-lightning
+pulsed/                 devices that are trained in place
+"""
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention as AnalogMultiheadAttention
 from hpml_sim.analog.calibration import calibrate as calibrate
+from hpml_sim.analog.chip_files import load_chips as load_chips
+from hpml_sim.analog.chip_files import save_chips as save_chips
 from hpml_sim.analog.chips import Chips as Chips
-from hpml_sim.analog.chips import ProgrammedModel as ProgrammedModel
-from hpml_sim.analog.chips import load_chips as load_chips
 from hpml_sim.analog.chips import program as program
-from hpml_sim.analog.chips import save_chips as save_chips
 from hpml_sim.analog.conversion import convert_analog as convert_analog
 from hpml_sim.analog.conversion import replace_layers as replace_layers
+from hpml_sim.analog.convolution import AnalogConv1d as AnalogConv1d
+from hpml_sim.analog.convolution import AnalogConv2d as AnalogConv2d
+from hpml_sim.analog.convolution import AnalogConv3d as AnalogConv3d
 from hpml_sim.analog.interop.aihwkit import to_aihwkit as to_aihwkit
 from hpml_sim.analog.interop.lightning import from_lightning as from_lightning
-from hpml_sim.analog.layers import AnalogConv1d as AnalogConv1d
-from hpml_sim.analog.layers import AnalogConv2d as AnalogConv2d
-from hpml_sim.analog.layers import AnalogConv3d as AnalogConv3d
-from hpml_sim.analog.layers import AnalogLinear as AnalogLinear
 from hpml_sim.analog.layers import has_analog_layers as has_analog_layers
+from hpml_sim.analog.linear import AnalogLinear as AnalogLinear
+from hpml_sim.analog.programmed_model import ProgrammedModel as ProgrammedModel
 from hpml_sim.analog.pulsed.training import in_memory_optimizer as in_memory_optimizer
 from hpml_sim.analog.recurrent import AnalogGRU as AnalogGRU
 from hpml_sim.analog.recurrent import AnalogLSTM as AnalogLSTM

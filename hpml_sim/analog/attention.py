@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.layers import AnalogLinear
+from hpml_sim.analog.linear import AnalogLinear
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 

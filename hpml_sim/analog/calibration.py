@@ -1,4 +1,4 @@
-"""Choose the input ranges of all analog layers from data, without training."""
+"""`hs.calibrate`: the input ranges of all analog layers from data, without training. How: `input_ranges.py`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hpml_sim.analog.crossbar import Crossbar, one_pass
+from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import in_order
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 
 _BATCH = 500
 """Samples of a data set in one batch."""
@@ -32,7 +33,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     batches, and of the uses of a layer in one batch (such as the steps of an LSTM) the largest.
 
     Args:
-        model: a converted model.
+        model: a converted model; its ranges are set, its weights stay.
         inputs: one batch (batch, ...), or several, as a `DataLoader` gives them (labels are left out); a network of
             several inputs takes batches as dicts of its arguments' names; or a data set, of which all training samples
             are taken.
@@ -42,27 +43,32 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         keeps scaling each input vector by its own largest value.
 
     Raises:
-        HpmlError: a model without analog layers, or of programmed chips; no inputs.
+        HpmlError: a model without analog layers, or of programmed chips; no inputs, or inputs of another kind.
         UnknownNameError: no data set has this name.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> analog = hs.convert(torch.nn.Linear(8, 4), "pcm-hermes")
+        >>> ranges = hs.calibrate(analog, torch.rand(100, 8, generator=torch.Generator().manual_seed(0)))
+        >>> {name: round(a, 2) for name, a in ranges.items()}
+        {'network': 0.99}
     """
-    if isinstance(inputs, (str, Data)):
-        inputs = (x for x, _ in in_order(load_data(inputs).train, _BATCH))
-    layers = analog_layers(model)
+    layers = programmable_crossbars(model, "calibrate")
+    batches = _batches(inputs)
     before = {name: copy.deepcopy(crossbar.state_dict()) for name, crossbar in layers.items()}
     for crossbar in layers.values():
         crossbar.reset_calibration()
-        crossbar.observing = True
-    batches: Iterable[Any] = [inputs] if isinstance(inputs, (Tensor, Mapping)) else inputs
+        crossbar.calibrating = True
     any_batch = False
     try:
         with eval_mode(model):
             for batch in batches:
                 any_batch = True
-                with one_pass(layers.values()):
+                with one_calibration_step(layers.values()):
                     if isinstance(batch, Mapping):
                         model(**batch)
                     else:
-                        model(batch if isinstance(batch, Tensor) else batch[0])
+                        model(_first(batch))
         if not any_batch:
             raise HpmlError("calibrate: inputs= held no batch (an iterator that was used before?); give some inputs")
     except BaseException:  # an input that does not fit costs no earlier calibration
@@ -71,27 +77,55 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         raise
     finally:
         for crossbar in layers.values():
-            crossbar.observing = False
-    return {name: float(c.full_range().detach()) for name, c in layers.items()}
+            crossbar.calibrating = False
+    return {name: float(crossbar.dac_range().detach()) for name, crossbar in layers.items()}
 
 
-def analog_layers(model: nn.Module) -> dict[str, Crossbar]:
-    """All crossbars of a model that can still be changed.
+def _batches(inputs: Any) -> Iterable[Any]:
+    if isinstance(inputs, (str, Data)):
+        return (x for x, _ in in_order(load_data(inputs).train, _BATCH))
+    if isinstance(inputs, (Tensor, Mapping)):
+        return [inputs]
+    if not isinstance(inputs, Iterable):
+        raise HpmlError(f"calibrate: inputs={shown(inputs)}: {_ALLOWED}")
+    return inputs
+
+
+def _first(batch: Any) -> Tensor:
+    first = batch[0] if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) else batch
+    if not isinstance(first, Tensor):
+        raise HpmlError(f"calibrate: inputs= holds a batch {shown(batch)}: {_ALLOWED}")
+    return first
+
+
+_ALLOWED = "must be a tensor (batch, ...), several of them, a DataLoader, or the name of a data set such as 'digits'"
+
+
+def programmable_crossbars(model: nn.Module, where: str) -> dict[str, Crossbar]:
+    """All crossbars of a model that can still be calibrated and programmed, by the dotted name of their layer.
+
+    Args:
+        model: a converted model.
+        where: function that the caller called, which begins the messages.
 
     Raises:
-        HpmlError: there are none, or the model is of programmed chips.
+        HpmlError: not a network, one without crossbars, or one of programmed chips.
     """
+    if not isinstance(model, nn.Module):
+        raise HpmlError(
+            f"{where}: model={shown(model)}: must be a network with analog layers, such as hs.convert(net, 'pcm-hermes')"
+        )
     layers = crossbars(model)
     if pulsed_tiles(model):
         raise HpmlError(
-            "the weights of this model are pulsed devices, trained in place: there is nothing to calibrate or program; "
-            "hs.evaluate(model, data) runs it as it is"
+            f"{where}: the weights of this model are pulsed devices, trained in place: there is nothing to calibrate or "
+            "program; hs.evaluate(model, data) runs it as it is"
         )
     if not layers:
         raise HpmlError(
-            f"{type(model).__name__} has no analog layers; make them with hs.convert(model, 'pcm-hermes') "
-            "or hs.Spiking(..., synapses=hs.Analog('pcm-hermes'))"
+            f"{where}: model {type(model).__name__} has no analog layers; make them with hs.convert(model, "
+            "'pcm-hermes') or hs.Spiking(..., synapses=hs.Analog('pcm-hermes'))"
         )
     if any(crossbar.programmed is not None for crossbar in layers.values()):
-        raise HpmlError("these are programmed chips; use the model that they were programmed from")
+        raise HpmlError(f"{where}: these are programmed chips; use the model that they were programmed from")
     return layers

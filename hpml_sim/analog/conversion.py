@@ -10,8 +10,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention
-from hpml_sim.analog.crossbar import Crossbar, one_pass
-from hpml_sim.analog.layers import AnalogConv1D, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogLinear, crossbars
+from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
+from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.input_ranges import one_calibration_step
+from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
 from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import (
     AnalogGRU,
@@ -74,7 +77,7 @@ class AnalogModel(Converted):
         """Whatever the network it was made from takes and gives."""
         if not self.training or torch.compiler.is_compiling():
             return self.network(*args, **kwargs)
-        with one_pass(crossbars(self).values()):
+        with one_calibration_step(crossbars(self).values()):
             return self.network(*args, **kwargs)
 
 
@@ -168,10 +171,10 @@ def _plan(
         new, tiles, used, note = pulsed_layer(module, own, len(plan))
     else:
         new = _ANALOG.get(base, AnalogConv1D).from_digital(module, own)
-        shapes = [crossbar.shape for crossbar in crossbars(new).values()]
-        tiles = sum(shape.tiles for shape in shapes)
-        used = sum(shape.utilization * shape.tiles for shape in shapes) / tiles
-        pieces = max(shape.row_tiles for shape in shapes)
+        tilings = [crossbar.tiling for crossbar in crossbars(new).values()]
+        tiles = sum(tiling.tiles for tiling in tilings)
+        used = sum(tiling.utilization * tiling.tiles for tiling in tilings) / tiles
+        pieces = max(tiling.row_tiles for tiling in tilings)
         note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
     new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})
     plan[module] = new

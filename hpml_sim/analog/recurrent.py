@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hpml_sim.analog.crossbar import EffectiveWeights, one_pass
-from hpml_sim.analog.layers import AnalogLinear, as_analog, crossbars
+from hpml_sim.analog.effective_weights import EffectiveWeights
+from hpml_sim.analog.input_ranges import one_calibration_step
+from hpml_sim.analog.layers import as_analog, crossbars
+from hpml_sim.analog.linear import AnalogLinear
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -75,7 +77,7 @@ class AnalogCell(nn.Module):
         The devices are the same at every step, and the steps are one observation to the calibration.
         """
         found = []
-        with one_pass(crossbars(self).values()):
+        with one_calibration_step(crossbars(self).values()):
             effective_weights, steps = self.effective_weights(), self.input(x).unbind(1)
             for source in reversed(steps) if backwards else steps:
                 state = self.advance(source, state, effective_weights)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from hpml_sim.conversion.chips_in_batch import ChipsInBatch
 from hpml_sim.conversion.exporting import check_not_exporting
 from hpml_sim.conversion.modes import Stateful
 from hpml_sim.errors import HpmlError, UnknownNameError
@@ -119,7 +120,7 @@ def reset(model: nn.Module) -> None:
             module.state = None
 
 
-class StatefulNetwork(Stateful):
+class StatefulNetwork(Stateful, ChipsInBatch):
     """A model over time that can keep its state from call to call.
 
     Whatever only looks at it (`hs.evaluate`, `hs.workload`, `hs.estimate`, `hs.measure`, `hpml_sim.profile`) starts each
@@ -137,21 +138,6 @@ class StatefulNetwork(Stateful):
     def __init__(self) -> None:
         super().__init__()
         self.state: State | None = None
-        self._chips = 1
-
-    @property
-    def chips(self) -> int:
-        """Chips that lie side by side in the first dimension."""
-        return self._chips
-
-    @chips.setter
-    def chips(self, value: int) -> None:
-        if value < 1:
-            raise HpmlError(f"{type(self).__name__}.chips={value!r} must be >= 1")
-        self._chips = value
-        for module in self.modules():
-            if isinstance(module, TimeFolded):
-                module.chips = value
 
     def going_on(self, function: Callable[[], Result]) -> Result:
         """Call the function, from the kept state if there is one to keep.

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.chips_in_batch import ChipsInBatch
 from hpml_sim.errors import HpmlError
 
 if TYPE_CHECKING:
     from hpml_sim.spiking.state import Carry
 
 
-class TimeFolded(nn.Module):
+class TimeFolded(ChipsInBatch):
     """A module that knows how time is folded: (chips x steps x batch, ...), chips outermost, batch innermost.
 
     Attributes:

@@ -5,8 +5,8 @@ from torch import nn
 
 import hpml_sim.nn as analog_nn
 import hpml_sim.spiking  # noqa: F401 - its converter
-from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips
-from hpml_sim.analog.chips import FORMAT
+from hpml_sim.analog import calibrate, load_chips, program, save_chips
+from hpml_sim.analog.chip_files import FORMAT
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.conversion import convert
@@ -212,7 +212,7 @@ def test_compensation_is_one_factor_a_tile_or_one_a_column(card_file):
         model = nn.Sequential(analog_nn.AnalogLinear(20, 7, card=target))
         chips = program(model, chips=1, seed=0)
         programmed = chips.at("1 day").network[0].crossbar.programmed
-        factors = programmed.scale.squeeze() / chips._chips.layers["0"].scale.squeeze()
+        factors = programmed.scale.squeeze() / chips.backend.layers["0"].scale.squeeze()
         assert len({round(float(f), 6) for f in factors.flatten()}) in distinct
 
 
@@ -230,7 +230,7 @@ def test_chips_come_back_from_a_file_exactly(model, tmp_path):
     for time in TIMES:
         assert torch.equal(back.at(time)(inputs()), chips.at(time)(inputs()))
     again = tmp_path / "again.pt"
-    Chips.load(path, model).save(again)
+    save_chips(load_chips(path, model), again)
     assert torch.equal(load_chips(again, other).at("1 day")(inputs()), chips.at("1 day")(inputs()))
 
 
@@ -238,14 +238,14 @@ def test_a_file_of_chips_is_no_larger_than_the_network(model, tmp_path):
     sizes = []
     for count in (1, 50):
         path = tmp_path / f"{count}.pt"
-        program(model, chips=count, seed=0).save(path)
+        save_chips(program(model, chips=count, seed=0), path)
         sizes.append(path.stat().st_size)
     assert sizes[1] < sizes[0] + 50 * 4 * (16 + 5) + 1000
 
 
 def test_files_that_do_not_fit_are_refused(model, tmp_path):
     path = tmp_path / "chips.pt"
-    program(model, chips=2, seed=0).save(path)
+    save_chips(program(model, chips=2, seed=0), path)
     with pytest.raises(HpmlError, match="does not exist"):
         load_chips(tmp_path / "none.pt", model)
     with pytest.raises(HpmlError, match="other settings \\(compensation\\)"):
@@ -265,7 +265,7 @@ def test_files_that_do_not_fit_are_refused(model, tmp_path):
     with pytest.raises(HpmlError, match=f"has format {FORMAT + 1}, this version reads {FORMAT}"):
         load_chips(path, model)
     torch.save({"a": 1}, path)
-    with pytest.raises(HpmlError, match=r"not a file of Chips\.save"):
+    with pytest.raises(HpmlError, match=r"not a file of hs\.save_chips"):
         load_chips(path, model)
     path.write_text("text")
     with pytest.raises(HpmlError, match="cannot be read as chips"):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from hpml_sim.analog import calibrate, program, to_aihwkit
-from hpml_sim.analog.interop.aihwkit import genuine_layers
+from hpml_sim.analog import calibrate, program, save_chips, to_aihwkit
+from hpml_sim.analog.interop.aihwkit import aihwkit_layers
 from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Analog, InMemory
@@ -111,7 +111,7 @@ def test_attention_goes_out_with_its_four_projections():
     x = torch.rand(20, 5, 8)
     calibrate(converted, x)
     genuine = to_aihwkit(converted)
-    assert len(genuine_layers(genuine)) == 6
+    assert len(aihwkit_layers(genuine)) == 6
     with torch.no_grad():
         assert ((genuine(x) - converted(x)).abs() < 1e-5).double().mean() > 0.99
 
@@ -152,7 +152,7 @@ def test_chips_of_aihwkit_layers_keep_the_promises_of_ours():
     assert torch.equal(chips.at("1 year")(data()), late)
     assert all(torch.equal(converted.state_dict()[name], value) for name, value in before.items())
     with pytest.raises(HpmlError, match="are not saved"):
-        chips.save("nowhere.pt")
+        save_chips(chips, "nowhere.pt")
 
 
 def test_what_aihwkit_cannot_hold_is_refused():

@@ -6,7 +6,8 @@ from torch.utils.data import DataLoader
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate
-from hpml_sim.analog.converters import clip, quantize
+from hpml_sim.analog.converters import quantize
+from hpml_sim.analog.effective_weights import clip_weights
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
@@ -148,7 +149,7 @@ def test_rounding_is_half_to_even():
 
 def test_clipped_weights_can_come_back_but_not_go_further():
     weight = torch.tensor([-2.0, -2.0, 0.5, 2.0, 2.0], requires_grad=True)
-    clipped = clip(weight, torch.tensor(1.0))
+    clipped = clip_weights(weight, torch.tensor(1.0))
     assert clipped.tolist() == [-1.0, -1.0, 0.5, 1.0, 1.0]
     clipped.backward(torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))  # a descent step subtracts this
     assert weight.grad.tolist() == [0.0, -1.0, 1.0, 1.0, 0.0]
@@ -170,14 +171,14 @@ def test_any_optimizer_trains_and_clips(card_file, optimizer):
         step.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
-    effective_weights = layer.eval().crossbar.effective(layer.weight)
-    assert effective_weights.abs().max() == layer.crossbar.weight_limit < 30
+    clipped = layer.eval().crossbar.clipped(layer.weight)
+    assert clipped.abs().max() == layer.crossbar.weight_limit < 30
     assert layer.crossbar.weight_limit == pytest.approx(1.2 * layer.weight.std(correction=0).item(), rel=0.1)
 
 
 def test_weights_are_not_clipped_before_training(card_file):
     layer = linear(8, 3, card_file(), weight_clip=1.0).eval()
-    assert torch.equal(layer.crossbar.effective(layer.weight), layer.weight)
+    assert torch.equal(layer.crossbar.clipped(layer.weight), layer.weight)
 
 
 # ------------------------------------------------------------------------------------------- like the digital layers

@@ -231,12 +231,12 @@ def test_times_outside_the_papers_data_are_refused():
         with pytest.raises(UnsupportedTimeError, match="data at 1 s, 1 day, 2 days only"):
             aged(devices, time_s, 0)
     with pytest.raises(UnsupportedTimeError, match="from 1 s on"):
-        model("reram-cmo").check_time(1e-6)
+        model("reram-cmo").noise_model.check_time(1e-6)
     for name in (*PCM, "reram-wan", "reram-cmo", "none"):
         with pytest.raises(HpmlError, match="before programming"):
-            model(name).check_time(-1.0)
+            model(name).noise_model.check_time(-1.0)
         with pytest.raises(HpmlError, match="before programming"):
-            model(name).check_time(float("nan"))
+            model(name).noise_model.check_time(float("nan"))
 
 
 def test_options_that_the_model_lacks_or_refuses_are_named():

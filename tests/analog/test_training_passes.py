@@ -19,9 +19,9 @@ from hpml_sim.training.evaluation import evaluate
 def trained(model, x, monkeypatch, *, passes):
     """Output and gradients of one step that does not calibrate."""
     with monkeypatch.context() as patch:
-        patch.setattr(Crossbar, "_learns", lambda _: False)
+        patch.setattr(Crossbar, "learns", lambda _: False)
         if not passes:
-            patch.setattr(crossbar, "fits", lambda *_: False)
+            patch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
         x = x.clone().requires_grad_()
         model.zero_grad()
         y = model.train()(x)
@@ -66,7 +66,7 @@ def test_noise_of_the_passes_has_its_size(monkeypatch):
     layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target)
     x = torch.rand(200, 200)
     calibrate(layer, x)
-    monkeypatch.setattr(Crossbar, "_learns", lambda _: False)
+    monkeypatch.setattr(Crossbar, "learns", lambda _: False)
     full = torch.maximum(layer.crossbar.input_range, layer.crossbar.output_range)
     quiet = layer.eval()(x)
     noise = ((layer.train()(x) - quiet) / (layer.weight.abs().amax(1) * full)).detach()
@@ -95,7 +95,7 @@ def test_calibration_learns_the_same_either_way(card_file, monkeypatch, options)
         layer = analog_nn.AnalogLinear(30, 20, card=target).train()
         with monkeypatch.context() as patch:
             if not passes:
-                patch.setattr(crossbar, "fits", lambda *_: False)
+                patch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
             layer(torch.zeros(4, 30))  # shows nothing
             assert int(layer.crossbar.observations) == 0
             for _ in range(75):
@@ -151,7 +151,7 @@ def test_compile_and_autocast_do_not_break_it(mode):
 def test_drop_connect_takes_its_share_of_the_weights(monkeypatch, passes):
     """40,000 weights: 5 standard errors."""
     if not passes:
-        monkeypatch.setattr(crossbar, "fits", lambda *_: False)
+        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
     target = Analog("pcm", drop_connect=0.2, training_noise=0.0, weight_clip=None)
     layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target).train()
     matrices = [layer.effective_weights().matrix.detach()[0, 0, 0] for _ in range(2)]
@@ -191,7 +191,7 @@ def test_the_range_has_the_gradient_of_a_learned_step(card_file, monkeypatch, pa
     with torch.no_grad():
         layer.crossbar.range_shift.fill_(-0.3)
     if not passes:
-        monkeypatch.setattr(crossbar, "fits", lambda *_: False)
+        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
     x, upstream = torch.randn(9, 12, dtype=torch.float64), torch.randn(9, 6, dtype=torch.float64)
     y = layer(x)
     y.backward(upstream)
@@ -223,7 +223,7 @@ def test_a_wrong_range_is_mended_by_training(card_file, wrong):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert (
-        2.0 < float(layer.crossbar.full_range().detach()) < 4.5
+        2.0 < float(layer.crossbar.dac_range().detach()) < 4.5
     )  # a 4-bit converter of normal numbers: about 2.5 to 3
     assert losses[-1] < losses[0] / 4
     # it is saved, and chips have it

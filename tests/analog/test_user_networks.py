@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
-from hpml_sim.analog import calibrate, layers, program
+from hpml_sim.analog import calibrate, convolution, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
 from hpml_sim.cost import digital_layers
@@ -305,10 +305,10 @@ def test_evaluation_of_convolutions_in_pieces_computes_the_same(monkeypatch, kin
     calibrate(model, x)
     chips = program(model, chips=3)
     whole = chips.at("1 h")(x)
-    monkeypatch.setattr(layers, "_MAX_VALUES", 500)
+    monkeypatch.setattr(convolution, "_MAX_VALUES", 500)
     pieces = []
-    patches = layers._patches
-    monkeypatch.setattr(layers, "_patches", lambda part, *rest: pieces.append(len(part)) or patches(part, *rest))
+    patches = convolution._patches
+    monkeypatch.setattr(convolution, "_patches", lambda part, *rest: pieces.append(len(part)) or patches(part, *rest))
     assert torch.equal(chips.at("1 h")(x), whole)
     assert len(pieces) > 1
     assert sum(pieces) == 3 * 7

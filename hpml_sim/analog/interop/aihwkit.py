@@ -1,4 +1,4 @@
-"""Out to aihwkit: the same network with genuine aihwkit layers, settings and state carried over.
+"""Out to aihwkit: the same network with aihwkit's own layers, settings and state carried over.
 
 `Analog(..., engine="aihwkit")` programs and runs such layers through the same `program` and `at`, as a second opinion
 on our own; `to_aihwkit` hands them to whoever works with aihwkit itself. Training is ours in both cases.
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from hpml_sim.analog.calibration import analog_layers
+from hpml_sim.analog.calibration import programmable_crossbars
 from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.recurrent import AnalogCell, AnalogRecurrent
 from hpml_sim.analog.seeds import Purpose, derive
@@ -38,7 +40,8 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
     Raises:
         HpmlError: a model without analog layers, or of programmed chips.
         ConversionError: a layer that aihwkit's torch tiles cannot hold (Conv1d, Conv3d, groups, string padding,
-            other padding modes), or that was never calibrated. ImportError: aihwkit is missing or broken.
+            other padding modes), or that was never calibrated.
+        ImportError: aihwkit is missing or broken.
     """
     if pulsed_tiles(model):
         return copy.deepcopy(model).eval()
@@ -48,11 +51,12 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
                 f"layer {name!r}: aihwkit cannot convert {type(module).__name__.removeprefix('Analog')} layers; "
                 "leave the layer digital with skip=, or use engine='fused'"
             )
-    for name, crossbar in analog_layers(model).items():
+    for name, crossbar in programmable_crossbars(model, "to_aihwkit").items():
         _check(name, model.get_submodule(name), crossbar)
     network = copy.deepcopy(model).eval()
     with torch.random.fork_rng(devices=[]):  # aihwkit draws initial weights, which are then overwritten
-        plan = {network.get_submodule(n): _genuine(network.get_submodule(n), c) for n, c in _crossbars(network)}
+        layers = {network.get_submodule(name): crossbar for name, crossbar in crossbars(network).items()}
+        plan = {layer: _aihwkit_layer(layer, crossbar) for layer, crossbar in layers.items()}
     if network in plan:
         return plan[network]
     for module in list(network.modules()):
@@ -60,10 +64,6 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
             if child in plan:
                 module._modules[key] = plan[child]
     return network.eval()
-
-
-def _crossbars(model: nn.Module) -> list[tuple[str, Crossbar]]:
-    return list(analog_layers(model).items())
 
 
 def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
@@ -88,14 +88,14 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
             "leave the layer digital with skip=, or use engine='fused'"
         )
     mode, padding = layer.padding_mode, layer.padding
-    if crossbar.shape.groups > 1 or mode != "zeros" or isinstance(padding, str):
+    if crossbar.tiling.groups > 1 or mode != "zeros" or isinstance(padding, str):
         raise ConversionError(
-            f"layer {name!r}: aihwkit has no convolution with groups={crossbar.shape.groups}, padding={padding!r}, "
+            f"layer {name!r}: aihwkit has no convolution with groups={crossbar.tiling.groups}, padding={padding!r}, "
             f"padding_mode={mode!r}; leave the layer digital with skip=, or use engine='fused'"
         )
 
 
-def _genuine(layer: Any, crossbar: Crossbar) -> nn.Module:
+def _aihwkit_layer(layer: Any, crossbar: Crossbar) -> nn.Module:
     from aihwkit.nn import AnalogConv2d, AnalogLinear
 
     kinds: dict[Any, Any] = {nn.Linear: AnalogLinear, nn.Conv2d: AnalogConv2d}
@@ -105,18 +105,21 @@ def _genuine(layer: Any, crossbar: Crossbar) -> nn.Module:
     plain._parameters = dict(layer._parameters)
     plain._modules = {}
     with torch.no_grad():
-        weight = crossbar.effective(layer.matrix())
+        weight = crossbar.clipped(layer.matrix())
         weight = weight.view_as(layer.weight) if digital is nn.Conv2d else weight
     plain._parameters["weight"] = nn.Parameter(weight.float())
     new = kinds[digital].from_digital(plain, rpu_config(crossbar)).eval()
-    full = float(crossbar.full_range().detach())
     for tile in new.analog_tiles():
-        tile.set_input_range(full)
+        tile.set_input_range(float(crossbar.dac_range().detach()))
     return new
 
 
 def rpu_config(crossbar: Crossbar) -> Any:
-    """aihwkit's configuration of one layer."""
+    """aihwkit's configuration of one layer.
+
+    Args:
+        crossbar: of the layer.
+    """
     from hpml_sim.analog.aihwkit_import import require_aihwkit
 
     require_aihwkit("noise")
@@ -126,12 +129,12 @@ def rpu_config(crossbar: Crossbar) -> Any:
     from aihwkit.simulator.configs import TorchInferenceRPUConfig
     from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 
-    target, shape = crossbar.target, crossbar.shape
+    target, tiling = crossbar.target, crossbar.tiling
     config: Any = TorchInferenceRPUConfig()
     config.mapping.weight_scaling_omega = 1.0
     config.mapping.weight_scaling_columnwise = True
     config.mapping.digital_bias = True
-    config.mapping.max_input_size, config.mapping.max_output_size = shape.tile_rows, shape.tile_cols
+    config.mapping.max_input_size, config.mapping.max_output_size = tiling.tile_rows, tiling.tile_cols
     io = config.forward
     io.noise_management, io.bound_management = NoiseManagementType.NONE, BoundManagementType.NONE
     io.inp_bound, io.out_bound, io.out_noise = 1.0, target.adc_bound, target.output_noise
@@ -143,7 +146,7 @@ def rpu_config(crossbar: Crossbar) -> Any:
     if crossbar.noise.model == "none":
         config.noise_model = PCMLikeNoiseModel(prog_noise_scale=0.0, read_noise_scale=0.0, drift_scale=0.0)
     else:
-        config.noise_model = copy.deepcopy(crossbar.devices().physics)
+        config.noise_model = copy.deepcopy(crossbar.device_model().noise_model.physics)
     config.drift_compensation = {
         "none": lambda: None,
         "global": GlobalDriftCompensation,
@@ -153,39 +156,58 @@ def rpu_config(crossbar: Crossbar) -> Any:
 
 
 class AihwkitBackend:
-    """Chips of genuine aihwkit layers, programmed once; `at` works on copies, so drift never compounds.
+    """Chips of aihwkit's own layers, programmed once; `at` works on copies, so drift never compounds.
 
     Args:
-        model: a private copy of the converted model. chips: how many. seed: of all noise.
+        model: a private copy of the converted model.
+        n_chips: how many chips.
+        seed: of all noise.
+
+    Attributes:
+        noise_models: of the layers, in order.
     """
 
-    def __init__(self, model: nn.Module, chips: int, seed: int):
-        self.models = [crossbar.devices() for _, crossbar in _crossbars(model)]
+    def __init__(self, model: nn.Module, n_chips: int, seed: int):
+        self._noise_models = [crossbar.device_model().noise_model for crossbar in crossbars(model).values()]
         network = to_aihwkit(model)
-        self._chips: list[nn.Module] = []
-        for chip in range(chips):
+        self._networks: list[nn.Module] = []
+        for chip in range(n_chips):
             one = copy.deepcopy(network)
             with torch.random.fork_rng(devices=[]):
-                for index, layer in enumerate(genuine_layers(one)):
+                for index, layer in enumerate(aihwkit_layers(one)):
                     torch.default_generator.manual_seed(derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip))
                     layer.program_analog_weights()
-            self._chips.append(one)
+            self._networks.append(one)
         self._seed = seed
 
+    @property
+    def noise_models(self) -> list[NoiseModel]:
+        """Of the layers, in order."""
+        return self._noise_models
+
     def at(self, time_s: float) -> nn.Module:
-        """A network for (chips * batch, ...), chip-major."""
-        aged = copy.deepcopy(self._chips)
+        """A network for (chips * batch, ...), chip-major.
+
+        Args:
+            time_s: seconds since the end of programming, >= 0.
+        """
+        # aihwkit ages a layer in place, from the state that it was last aged to: each time starts from a copy
+        aged = copy.deepcopy(self._networks)
         with torch.random.fork_rng(devices=[]):
             for chip, network in enumerate(aged):
-                for index, layer in enumerate(genuine_layers(network)):
+                for index, layer in enumerate(aihwkit_layers(network)):
                     key = derive(self._seed, Purpose.READ, layer=index, chip=chip, time_s=time_s)
                     torch.default_generator.manual_seed(key)
                     layer.drift_analog_weights(time_s)
         return _SideBySide(aged)
 
 
-def genuine_layers(model: nn.Module) -> list[Any]:
-    """aihwkit's layers in a model, in its order."""
+def aihwkit_layers(model: nn.Module) -> list[Any]:
+    """aihwkit's layers in a model, in its order.
+
+    Args:
+        model: any network.
+    """
     from aihwkit.nn.modules.base import AnalogLayerBase
 
     leaves = (AnalogLayerBase,)

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.counting.operations import storage_of
+from hpml_sim.counting.torch_operations import storage_of
 
 _PRODUCTS = frozenset(
     {
@@ -31,20 +31,23 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     For a forward pass of programmed chips: they hold conductances and never touch the weights, so whoever multiplies
     with these does it in digital.
+
+    Args:
+        network: the network that runs inside.
     """
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        effective_weights = {id(network.get_submodule(name)) for name in crossbars(network)}
+        analog = {id(network.get_submodule(name)) for name in crossbars(network)}
         names: dict[int, str] = {}
-        told: set[int] = set()
+        reported: set[int] = set()
         for name, module in network.named_modules():
             for parameter in module.parameters(recurse=False):
-                if id(module) in effective_weights or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+                if id(module) in analog or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
                     names[storage_of(parameter)] = name
                 elif isinstance(module, _DIGITAL):
-                    told.add(storage_of(parameter))
-        self._names = {storage: name for storage, name in names.items() if storage not in told}
+                    reported.add(storage_of(parameter))
+        self._names = {storage: name for storage, name in names.items() if storage not in reported}
         self._found: set[str] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,0 +1,192 @@
+"""The passes of one training step on a CPU, compiled: weights cut into tiles with noise, and the product itself.
+
+They compute what `converters.py` documents, forwards and backwards, in one pass over the memory each; operator by
+operator the same takes several times as long. On other devices, inside `torch.compile` and under autocast, the crossbar
+runs operator by operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# The compiled passes are imported where they run: numba takes half a second to import.
+
+
+def takes_compiled_pass(*tensors: Tensor) -> bool:
+    """Whether the compiled passes take these tensors: float32 or float64 on the CPU.
+
+    Args:
+        tensors: all of one operation.
+    """
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) for t in tensors)
+
+
+def _normal(like: Tensor) -> Tensor:
+    """Standard normal numbers; torch's global generator gives the seed."""
+    from hpml_sim.kernels.random import fill_normal
+
+    noise = torch.empty_like(like, memory_format=torch.contiguous_format)
+    fill_normal(noise, int(torch.randint(2**62, ())))
+    return noise
+
+
+class _NoisyTiles(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, limit: float, noise: float, shape: tuple[int, int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        from hpml_sim.kernels.crossbar_product import training as kernel
+
+        groups, tiles, cols, _ = shape
+        matrix, scale = weight.new_empty(shape), weight.new_empty((groups, tiles, cols))
+        normal = _normal(matrix) if noise > 0 else matrix
+        array = weight.detach().contiguous().numpy()
+        real = array.dtype.type
+        kernel.noisy_tiles(array, real(limit), real(noise), normal.numpy(), noise > 0, matrix.numpy(), scale.numpy())
+        ctx.save_for_backward(weight)
+        ctx.limit = limit
+        ctx.mark_non_differentiable(scale)
+        return matrix, scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        from hpml_sim.kernels.crossbar_product import training as kernel
+
+        (weight,) = ctx.saved_tensors
+        array = weight.contiguous().numpy()
+        result = torch.empty(weight.shape, dtype=weight.dtype)
+        kernel.tiles_backward(grads[0].contiguous().numpy(), array, array.dtype.type(ctx.limit), result.numpy())
+        return result, None, None, None
+
+
+def noisy_tiles(weight: Tensor, limit: float, noise: float, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """What training sees of a weight matrix on a CPU: clipped (as `clip_weights` does), cut into tiles, with noise.
+
+    Args:
+        weight: shape (groups * cols, rows), float32 or float64.
+        limit: largest magnitude, > 0.
+        noise: sigma of the weight noise, in units of the largest weight of a column on its tile, >= 0.
+        shape: (groups, row tiles, cols, height).
+
+    Returns:
+        The tiles, zero-padded, and the full scale of each column, shape (groups, row tiles, cols).
+    """
+    return _NoisyTiles.apply(weight, limit, noise, shape)  # type: ignore[no-any-return]
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        matrix: Tensor,
+        scale: Tensor,
+        dac_range: float,
+        dac_qmax: int,
+        adc_qmax: int,
+        adc_bound: float,
+        output_noise: float,
+        watch: Callable[[Tensor], None] | None,
+        log2_range: Tensor | None,
+    ) -> Tensor:
+        from hpml_sim.kernels.crossbar_product import training as kernel
+
+        groups, vectors, tiles, height = x.shape
+        cols, lsb = matrix.shape[2], adc_bound / adc_qmax
+        x = x.detach().contiguous()
+        codes = x.new_empty((groups, tiles, vectors, height))
+        kernel.dac_training(x, dac_qmax / dac_range, dac_qmax, codes)
+        y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
+        if watch is not None:
+            watch(y)
+        noise = _normal(y) if output_noise > 0 else y
+        z, inside = x.new_empty((groups, vectors, cols)), torch.empty(y.shape, dtype=torch.bool)
+        real = np.float64 if y.dtype == torch.float64 else np.float32
+        gain = (1 / (dac_qmax * lsb)) / scale
+        kernel.adc_training(
+            y.numpy(),
+            noise.numpy(),
+            output_noise > 0,
+            real(output_noise / lsb),
+            gain.numpy(),
+            real(adc_qmax),
+            (scale * (dac_range * lsb)).numpy(),
+            z.numpy(),
+            inside.numpy(),
+        )
+        # y is not kept: where the ADC did not clip, its gradient does not depend on the value
+        ctx.save_for_backward(x, matrix, codes, inside, None if log2_range is None else z)
+        ctx.dac_range, ctx.dac_qmax, ctx.real = dac_range, dac_qmax, real
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        from hpml_sim.kernels.crossbar_product import training as kernel
+
+        x, matrix, codes, inside, z = ctx.saved_tensors
+        real, dac_range, dac_qmax = ctx.real, ctx.dac_range, ctx.dac_qmax
+        grad_y = torch.empty(inside.shape, dtype=x.dtype)
+        # the column's gain and what its codes count cancel but for the DAC's
+        kernel.adc_backward(grads[0].contiguous().numpy(), real(dac_range / dac_qmax), inside.numpy(), grad_y.numpy())
+        flat = grad_y.flatten(0, 1)
+        grad_x = grad_matrix = grad_range = None
+        if ctx.needs_input_grad[1]:
+            # with the codes, not with x: the devices see what the DAC made of the input
+            grad_matrix = torch.bmm(flat.mT, codes.flatten(0, 1)).view(matrix.shape)
+        if ctx.needs_input_grad[0] or z is not None:
+            grad_codes = torch.bmm(flat, matrix.flatten(0, 1)).view(codes.shape)
+            grad_x = torch.empty_like(x)
+            kernel.dac_backward(
+                grad_codes.numpy(), x.numpy(), real(dac_qmax / dac_range), real(dac_qmax), grad_x.numpy()
+            )
+        if z is not None:
+            # z = a f(x / a) in the range a: what scales with it, less what x itself brings through both converters
+            assert grad_x is not None
+            grad_range = math.log(2) * ((grads[0] * z).sum() - (grad_x * x).sum())
+        return grad_x, grad_matrix, None, None, None, None, None, None, None, grad_range
+
+
+def product(
+    x: Tensor,
+    matrix: Tensor,
+    scale: Tensor,
+    *,
+    dac_range: float,
+    dac_qmax: int,
+    adc_qmax: int,
+    adc_bound: float,
+    output_noise: float,
+    watch: Callable[[Tensor], None] | None = None,
+    log2_range: Tensor | None = None,
+) -> Tensor:
+    """One product in training on a CPU: the equations of `converters.py`, forwards and backwards in a pass each.
+
+    Args:
+        x: inputs, shape (groups, vectors, row tiles, height).
+        matrix: weights, shape (groups, row tiles, cols, height).
+        scale: full scale of each column, shape (groups, row tiles, cols).
+        dac_range: a, a full-scale input, > 0.
+        dac_qmax: L_d, largest code of the DAC.
+        adc_qmax: L_a, largest code of the ADC.
+        adc_bound: b, range of the ADC, in full-scale products.
+        output_noise: sigma, in full-scale products.
+        watch: is shown the products before the ADC, in codes times weights, shape (groups, row tiles, vectors, cols).
+        log2_range: a scalar that gets the gradient of the loss by the logarithm to the base 2 of `dac_range`.
+
+    Returns:
+        shape (groups, vectors, cols).
+    """
+    return _Product.apply(  # type: ignore[no-any-return]
+        x, matrix, scale, dac_range, dac_qmax, adc_qmax, adc_bound, output_noise, watch, log2_range
+    )
