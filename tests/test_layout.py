@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import pkgutil
 import re
 import subprocess
@@ -33,10 +35,20 @@ def test_few_entries_at_the_front(repository: Path) -> None:
 def test_no_module_is_named_like_a_public_verb() -> None:
     """Else `import hpml_sim.compare` would give a function, or hide one."""
     verbs = {name for name in hs.__all__ if name.islower() and callable(getattr(hs, name))}
-    modules = [module.name for module in pkgutil.walk_packages(hs.__path__, "hpml_sim.", onerror=lambda name: None)]
+    modules = [module.name for module in pkgutil.walk_packages(hs.__path__, "hpml_sim.")]
     assert len(modules) > 100
-    # one level below hpml_sim a name would be hidden; deeper it would mislead
     assert [name for name in modules if name.rpartition(".")[2] in verbs] == []
+
+
+def test_no_module_hides_behind_a_name_of_its_package() -> None:
+    """`import hpml_sim.spiking.fixed_point` must not give a function of that name."""
+    hidden = []
+    for module in pkgutil.walk_packages(hs.__path__, "hpml_sim."):
+        package, _, name = module.name.rpartition(".")
+        thing = getattr(importlib.import_module(package), name, None)
+        if thing is not None and not inspect.ismodule(thing):
+            hidden.append(module.name)
+    assert hidden == []
 
 
 def test_importing_every_module_leaves_the_front_door_alone() -> None:
