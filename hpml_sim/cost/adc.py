@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import Band
 
 MIN_BITS, MAX_BITS = 4, 10
@@ -24,17 +25,20 @@ def adc_energy_j(bits: float, node_m: float, rate_hz: float) -> float:
 
     Args:
         bits: effective number of bits, 4 to 10.
-        node_m: process node in meters.
-        rate_hz: conversions a second.
+        node_m: process node in meters, above 0.
+        rate_hz: conversions a second, above 0.
+
+    Returns:
+        Joules of one conversion.
 
     Raises:
-        ValueError: bits outside the range of the regression.
+        HpmlError: bits outside the range of the regression.
 
     Source: T. Andrulis et al., "Modeling Analog-Digital-Converter Energy and Area for Compute-In-Memory Accelerator
     Design", arXiv 2404.06553 (2024), as coded in hwcomponents-adc.
     """
     if not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"bits={bits!r}: the regression holds for {MIN_BITS} to {MAX_BITS} effective bits")
+        raise HpmlError(f"bits={bits!r}: the regression holds for {MIN_BITS} to {MAX_BITS} effective bits")
     sndr = 20 * math.log10(2) * bits + 10 * math.log10(1.5)
     fom = min(213.7807 - 2.8719 * math.log(rate_hz), 128.307 + 3.2205 * math.ceil(bits))
     minimum_j = 1 / (2 * 10 ** ((fom - sndr) / 10))
@@ -50,16 +54,20 @@ def adc_ratio(bits: int, own_bits: int) -> Band:
     other resolutions (about 18 % a bit).
 
     Args:
-        bits, own_bits: 4 to 10.
+        bits: resolution of the conversion, 4 to 10.
+        own_bits: resolution whose energy is known, 4 to 10.
 
     Raises:
-        ValueError: bits outside that range.
+        HpmlError: bits outside that range.
 
     Source: T. Andrulis et al., arXiv 2404.06553 (2024); R. H. Walden, IEEE J. Selected Areas in Communications 17, 539
     (1999); hwcomponents-library.
     """
     moderate = 1e6
     node_m = 32e-9
+    for name, value in (("bits", bits), ("own_bits", own_bits)):
+        if value not in SCALED_SAR_J:
+            raise HpmlError(f"{name}={value!r}: the laws hold for whole numbers from {MIN_BITS} to {MAX_BITS}")
     regression = adc_energy_j(bits, node_m, moderate) / adc_energy_j(own_bits, node_m, moderate)
     laws = (regression, 2.0 ** (bits - own_bits), SCALED_SAR_J[bits] / SCALED_SAR_J[own_bits])
     return Band(min(laws), regression, max(laws))

@@ -1,4 +1,4 @@
-"""The sheet on which an estimator writes its terms: bands by rule, sources by use, and what was left out."""
+"""The cost breakdown of one estimate while it is written: its terms with bands and sources, and what is excluded."""
 
 from __future__ import annotations
 
@@ -34,26 +34,49 @@ _FLAGGED = {
 
 
 def spread(value: float, factor: float) -> Band:
-    """`value` with the band of a factor: below 2 it reads as plus or minus (factor - 1), from 2 on as times or over."""
+    """`value` with the band of a factor.
+
+    Args:
+        value: the nominal value, not negative.
+        factor: at least 1. Below 2 it reads as plus or minus (factor - 1), from 2 on as divided and multiplied by it.
+    """
     if factor < 2:
         return Band(value * (2 - factor), value, value * factor)
     return Band(value / factor, value, value * factor)
 
 
 def at_least(band: Band, factor: float) -> Band:
-    """`band`, widened where it is narrower than `spread(band.nominal, factor)`."""
+    """A band, widened where it is narrower than its nominal value with the band of a factor.
+
+    Args:
+        band: what is known.
+        factor: as in `spread`.
+    """
     wide = spread(band.nominal, factor)
     return Band(min(band.low, wide.low), band.nominal, max(band.high, wide.high))
 
 
 def si(quantity: Quantity | None, default: float) -> float:
-    """The quantity's value in SI units, or `default` where the card has none."""
+    """The quantity's value in SI units.
+
+    Args:
+        quantity: a figure of a card, or None where the card has none.
+        default: what stands in for it then.
+    """
     return default if quantity is None else quantity.si
 
 
 @dataclass
 class CostBreakdown:
-    """Collects the parts of one estimate on one card."""
+    """Collects the parts of one estimate on one card.
+
+    Attributes:
+        card: the machine.
+        terms: the parts of the energy so far.
+        excluded: what the figures leave out, one sentence each.
+        assumptions: what was taken for granted, one sentence each.
+        used: source key -> citation, for every source used so far.
+    """
 
     card: Card
     terms: list[Term] = field(default_factory=list)
@@ -65,7 +88,12 @@ class CostBreakdown:
         self._paths = {id(quantity): path for path, quantity in self.card.quantities()}
 
     def use(self, quantity: Quantity, factor: float = 1.0) -> Band:
-        """The quantity in SI with at least the band of `factor`; notes its source and, if it is weak, says so."""
+        """The quantity in SI; notes its source and, where the figure is weak, says so among the assumptions.
+
+        Args:
+            quantity: a figure of the card.
+            factor: the band is at least that of this factor, as in `spread`.
+        """
         for key in (quantity.source, quantity.band_source):
             if key:
                 self.used[key] = self.card.sources[key].reference
@@ -77,18 +105,33 @@ class CostBreakdown:
         return at_least(quantity.band(), factor)
 
     def add(self, layer: str, component: str, energy: Band, *quantities: Quantity) -> None:
-        """One term, in joules an inference; a term of exactly zero is left out."""
+        """Add one term; one of exactly zero is left out.
+
+        Args:
+            layer: name of the layer, or "" for what belongs to the whole machine.
+            component: what spends it.
+            energy: joules an inference.
+            quantities: figures of the card that it rests on.
+        """
         if energy.high > 0:
             keys = tuple(dict.fromkeys(quantity.source for quantity in quantities))
             self.terms.append(Term(layer, component, energy, keys))
 
     def assume(self, sentence: str) -> None:
-        """Something taken for granted that a reader may doubt."""
+        """Note something taken for granted that a reader may doubt.
+
+        Args:
+            sentence: what it is.
+        """
         if sentence not in self.assumptions:
             self.assumptions.append(sentence)
 
     def exclude(self, sentence: str) -> None:
-        """Something that the figures leave out."""
+        """Note something that the figures leave out.
+
+        Args:
+            sentence: what it is.
+        """
         if sentence not in self.excluded:
             self.excluded.append(sentence)
 
@@ -107,7 +150,17 @@ class CostBreakdown:
         reported_separately: dict[str, Band] | None = None,
         roof: Roof | None = None,
     ) -> Estimate:
-        """The finished estimate; the limits that the card states are added to what is not counted."""
+        """The finished estimate; the limits that the card states are added to what is excluded.
+
+        Args:
+            batch: samples processed together.
+            latency_s: seconds from the input of one batch to its output.
+            throughput_hz: inferences a second.
+            area_mm2: square millimeters of all chips used; None where the card has none.
+            mapping: how the network lies on the machine, numbers by name.
+            reported_separately: figures beside the total, by name with the unit in the name.
+            roof: ceilings and layers of a processor.
+        """
         return Estimate(
             card=self.card.name,
             scope=self.card.scope,

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hpml_sim.cost.breakdown import PROCESSOR, CostBreakdown, at_least
+from hpml_sim.cost.digital_ceilings import CORNERS, Roofline, started
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
 
 if TYPE_CHECKING:
-    from hpml_sim.cards import DigitalCard, Precision, Quantity
+    from hpml_sim.cards import DigitalCard, Precision
     from hpml_sim.cost.result import Estimate
     from hpml_sim.counting import Workload
     from hpml_sim.targets import Engine
@@ -32,113 +33,6 @@ SATURATED = 0.95
 MEMORY_SHARE = 0.9
 """Share of the memory that weights and activations may take; the rest is the runtime's."""
 LARGEST_BATCH = 65536
-GRAPH_COPIES = 2
-"""Operators that an eager framework still starts for a recorded graph: its input's copy and its output's."""
-
-Corner = Literal["low", "nominal", "high"]
-_OPPOSITE: dict[Corner, Corner] = {"low": "high", "nominal": "nominal", "high": "low"}
-
-
-@dataclass(frozen=True)
-class Roofline:
-    """The ceilings of a card in SI units at one corner of its bounds, and what a layer does to them.
-
-    `operation_j` spreads the dynamic power at the best matrix rate over its operations, operand traffic on the chip
-    included; `byte_j` prices traffic to DRAM. A layer pays the larger of the two (its bound resource), not the sum.
-
-    `start_s` is what starting one operator takes, `kernel_s` the shortest kernel, `call_s` what a forward call takes
-    besides its operators. Where the host runs `ahead`, it starts operators while the GPU works on earlier ones.
-    `cache_bandwidth` limits whatever a layer touches, from DRAM or not.
-    `slowdown` is how many times as long an operation of a convolution takes as one of a matrix product.
-
-    Source: (TDP - idle - clocks) / best matrix rate, docs/equations.md, section 1.
-    """
-
-    rate: float
-    bandwidth: float
-    power_idle: float
-    power_active: float
-    headroom: float
-    operation_j: float
-    byte_j: float
-    start_s: float
-    call_s: float
-    kernel_s: float = 0.0
-    ahead: bool = False
-    slowdown: float = 1.0
-    cache_bandwidth: float = math.inf
-
-    @classmethod
-    def of(
-        cls, card: DigitalCard, precision: Precision, corner: Corner = "nominal", engine: Engine = "torch"
-    ) -> Roofline:
-        """The ceilings in `precision`; the low corner is the fast and frugal one."""
-        fast = _OPPOSITE[corner]
-
-        def at(quantity: Quantity | None, side: Corner) -> float:
-            return 0.0 if quantity is None else getattr(quantity.band(), side)
-
-        headroom = max(card.power_max.si - card.power_idle.si - at(card.power_active, "nominal"), 0.0)
-        dispatch_s = at(card.dispatch_time or card.launch_time, corner)
-        copies = GRAPH_COPIES if engine == "cuda-graph" else 0
-        rate = at(card.peak[precision], fast) * at(card.compute_efficiency, fast)
-        return cls(
-            rate=rate,
-            bandwidth=at(card.memory_bandwidth, fast) * at(card.memory_efficiency, fast),
-            power_idle=at(card.power_idle, corner),
-            power_active=at(card.power_active, corner),
-            headroom=headroom,
-            operation_j=headroom / rate,
-            byte_j=at(card.energy_per_byte, corner),
-            start_s=at(_started(card, engine), corner),
-            kernel_s=at(card.replay_time, corner),
-            ahead=card.dispatch_time is not None and not copies,
-            call_s=at(card.call_time, corner) + copies * dispatch_s,
-            cache_bandwidth=math.inf if card.cache_bandwidth is None else at(card.cache_bandwidth, fast),
-            slowdown=at(card.compute_efficiency, fast)
-            / at(card.convolution_efficiency or card.compute_efficiency, fast),
-        )
-
-    def paced(self, operations: np.ndarray, convolves: np.ndarray) -> np.ndarray:
-        """Operations of matrix products that take as long and draw as much: more of them for a convolution."""
-        return operations * np.where(convolves, self.slowdown, 1.0)
-
-    def dynamic_j(self, operations: np.ndarray, traffic: np.ndarray) -> np.ndarray:
-        """Joules above idle and clocks, for operations and bytes to DRAM."""
-        return np.maximum(self.operation_j * operations, self.byte_j * traffic)
-
-    def limits_s(self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray) -> dict[str, np.ndarray]:
-        """Seconds that each limit of the device alone would take: compute, memory and, where there is one, power."""
-        limits = {
-            "compute": operations / self.rate,
-            "memory": np.maximum(traffic / self.bandwidth, touched / self.cache_bandwidth),
-        }
-        if self.headroom > 0:
-            limits["power"] = self.dynamic_j(operations, traffic) / self.headroom
-        return limits
-
-    def time_s(
-        self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray, launches: np.ndarray
-    ) -> np.ndarray:
-        """Seconds from the end of the layer before to its own end.
-
-        Started one after the other: the longer of the start and the work. With the host ahead, layer k ends at
-        f_k = max(h_k, f_(k-1)) + g_k, where h_k is when the host has started it and g_k its work on the device;
-        unrolled, f_k = G_k + max over j <= k of (h_j - G_(j-1)) with G the running sum of g.
-        """
-        work = np.maximum.reduce(list(self.limits_s(operations, traffic, touched).values()))
-        starts = self.start_s * launches
-        if not self.ahead:
-            return np.maximum(work, starts)
-        work = np.maximum(work, self.kernel_s * launches)
-        worked = np.cumsum(work)
-        ends = worked + np.maximum.accumulate(np.cumsum(starts) - (worked - work))
-        return np.diff(ends, prepend=0.0)
-
-
-def _started(card: DigitalCard, engine: Engine) -> Quantity:
-    """What starting one operator takes."""
-    return (card.replay_time if engine == "cuda-graph" else card.dispatch_time) or card.launch_time
 
 
 @dataclass(frozen=True)
@@ -226,14 +120,14 @@ def estimate_digital(
         batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room)
     devices = math.ceil(work.needed(batch) / room)
     operations, traffic = batch * work.operations, work.traffic(batch, cache)
-    corners = [Roofline.of(card, precision, corner, engine) for corner in _OPPOSITE]
+    corners = [Roofline.of(card, precision, corner, engine) for corner in CORNERS]
     paced = [roof.paced(operations, work.convolves) for roof in corners]
     touched = work.touched(batch)
     times = np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in zip(corners, paced, strict=True)])
     dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
 
     breakdown = CostBreakdown(card)
-    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, _started(card, engine)):
+    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, started(card, engine)):
         breakdown.use(quantity)
     if card.convolution_efficiency is not None and work.convolves.any():
         breakdown.use(card.convolution_efficiency)

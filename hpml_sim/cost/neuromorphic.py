@@ -28,8 +28,14 @@ class Population:
     """The synapses and neurons that share cores: one matrix and the neurons it drives.
 
     Attributes:
-        name: of the matrix's layer. neurons: on the cores. fan_in: inputs of one neuron. synapses: stored.
-        sops, updates, spikes: in one inference. steps: time steps.
+        name: of the matrix's layer.
+        neurons: on the cores.
+        fan_in: inputs of one neuron.
+        synapses: stored weights.
+        sops: synaptic operations in one inference.
+        updates: neuron updates in one inference.
+        spikes: spikes sent in one inference.
+        steps: time steps.
     """
 
     name: str
@@ -47,6 +53,9 @@ def populations(workload: Workload) -> list[Population]:
 
     A matrix without neurons behind it (a readout that only sums up) occupies one neuron for each output; neurons
     without a matrix before them (an encoder, or behind a pooling layer) stand alone, without synapses.
+
+    Args:
+        workload: of a spiking network.
     """
     found: list[Population] = []
     matrix: LayerCount | None = None
@@ -95,6 +104,10 @@ def cores_for(population: Population, card: NeuromorphicCard) -> int:
     """Cores that a population takes: by neurons, by synapse memory, and by inputs where a core holds too few.
 
     cores = max(ceil(N / neurons) x ceil(fan-in / most inputs of a core), ceil(synapse bytes / memory))
+
+    Args:
+        population: what shares the cores.
+        card: the machine.
 
     Source: docs/equations.md, section 3 (mapping).
     """

@@ -29,8 +29,10 @@ class Point:
     """One thing under a roof.
 
     Attributes:
-        name: what it is. kind: "layer" (estimated), "measured" (a layer on this machine), "kernel", "tile" or "core".
-        intensity: operations a byte. rate: operations a second.
+        name: what it is.
+        kind: "layer" (estimated), "measured" (a layer on this machine), "kernel", "tile" or "core".
+        intensity: operations a byte.
+        rate: operations a second.
         limit: what holds it there: "compute", "memory", "launch", "power", or "".
         machine: the card, or the device it was measured on.
     """
@@ -45,7 +47,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Roof:
-    """Ceilings of a processor: operations a second, and bytes a second to DRAM. measured: here, not from a card."""
+    """Ceilings of a processor.
+
+    Attributes:
+        name: of the processor, and of the precision.
+        rate: operations a second.
+        bandwidth: bytes a second to and from DRAM.
+        measured: on this machine, not taken from a card.
+    """
 
     name: str
     rate: Band
@@ -58,12 +67,20 @@ class Roof:
         return self.rate.nominal / self.bandwidth.nominal
 
     def at(self, intensity: float) -> float:
-        """Operations a second that the roof allows."""
+        """Operations a second that the roof allows.
+
+        Args:
+            intensity: operations a byte.
+        """
         return min(self.rate.nominal, self.bandwidth.nominal * intensity)
 
 
 def roof_of(card: DigitalCard, precision: str = "fp32") -> Roof:
     """The roof of a card in one precision: peaks times the shares that tuned kernels reach.
+
+    Args:
+        card: the machine.
+        precision: of the arithmetic.
 
     Raises:
         HpmlError: the card has no peak for it.
@@ -78,7 +95,11 @@ def roof_of(card: DigitalCard, precision: str = "fp32") -> Roof:
 
 
 def layer_points(found: Estimate) -> list[Point]:
-    """The layers of an estimate for a CPU or GPU that have arithmetic and traffic; none where weights stay in place."""
+    """The layers of an estimate for a CPU or GPU that have arithmetic and traffic; none where weights stay in place.
+
+    Args:
+        found: the estimate.
+    """
     layers = () if found.roof is None else found.roof.layers
     return [
         Point(y.layer, "layer", y.operations / y.traffic_bytes, y.operations / y.time_s, y.limit, found.card)
@@ -92,7 +113,8 @@ def measured_points(found: Estimate, seconds: Mapping[str, float], machine: str)
 
     Args:
         found: an estimate of the same network at the same batch: it counts operations and bytes.
-        seconds: of one call of each layer, by name (`hpml_sim.profile`). machine: where they were measured.
+        seconds: of one call of each layer, by name.
+        machine: where they were measured.
     """
     layers = () if found.roof is None else found.roof.layers
     return [
@@ -103,7 +125,11 @@ def measured_points(found: Estimate, seconds: Mapping[str, float], machine: str)
 
 
 def tile_point(card: CrossbarCard) -> Point:
-    """One full tile of a crossbar: rows x columns multiply-accumulates in the time of one product."""
+    """One full tile of a crossbar: rows x columns multiply-accumulates in the time of one product.
+
+    Args:
+        card: the machine.
+    """
     rows, cols = int(card.array.rows), int(card.array.cols) // int(card.array.cells_per_weight)
     one = estimate(_full(rows, cols), card)
     crossing = (rows * card.io.dac_bits.si + cols * card.io.adc_bits.si) / 8
@@ -116,7 +142,14 @@ def _full(rows: int, cols: int) -> Workload:
 
 
 def core_point(card: NeuromorphicCard) -> Point | None:
-    """One core at work: a weight read and added for each synaptic operation; None where the card has no time for it."""
+    """One core at work: a weight read and added for each synaptic operation.
+
+    Args:
+        card: the machine.
+
+    Returns:
+        None where the card has no time for a synaptic operation.
+    """
     if card.events.sop_time is None or card.events.sop_time.si <= 0:
         return None
     bits = _SYNAPSE_BITS if card.core.synapse_bits is None else card.core.synapse_bits.si

@@ -132,7 +132,8 @@ def _check(
     if data is not None and (isinstance(data, str) or not isinstance(data, (Tensor, Sequence, Mapping))):
         raise HpmlError(
             f"workload: data={shown(data)}: must be a batch of samples: a tensor, a sequence of arguments or a mapping "
-            "of keyword arguments; of a data set, take a part of it, such as hs.load_data('digits').test[0][:100]"
+            "of keyword arguments; of a data set, stack some inputs: torch.stack([samples[i][0] for i in range(100)]) "
+            "with samples = hs.load_data('digits').test"
         )
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise HpmlError(f"workload: dtype={shown(dtype)}: must be a data type of torch, such as torch.float32")

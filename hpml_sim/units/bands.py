@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,21 @@ class Band:
 
     Sums and products combine bounds as if the errors were fully correlated (low with low, high with high), the
     cautious choice for figures that come from the same card.
+
+    Attributes:
+        low: lower bound, at least 0.
+        nominal: best guess.
+        high: upper bound; may be infinite.
+
+    Raises:
+        HpmlError: a bound that is no number, or bounds out of order.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> hs.Band(1.0, 2.0, 4.0) + hs.Band.within(10.0, 0.5)
+        Band(low=6.0, nominal=12.0, high=19.0)
+        >>> hs.Band(1.0, 2.0, 4.0).inverse()
+        Band(low=0.25, nominal=0.5, high=1.0)
     """
 
     low: float
@@ -21,25 +36,45 @@ class Band:
     high: float
 
     def __post_init__(self) -> None:
-        ordered = self.low <= self.nominal <= self.high  # False for NaN as well
-        if not (ordered and self.low >= 0 and not math.isnan(self.high)):
+        try:
+            ordered = 0 <= self.low <= self.nominal <= self.high  # False for NaN as well
+        except TypeError:
+            raise HpmlError(
+                f"Band({shown(self.low)}, {shown(self.nominal)}, {shown(self.high)}): bounds must be numbers, "
+                "0 <= low <= nominal <= high"
+            ) from None
+        if not ordered:
             raise HpmlError(
                 f"band ({self.low!r}, {self.nominal!r}, {self.high!r}) must satisfy 0 <= low <= nominal <= high"
             )
 
     @classmethod
     def exact(cls, value: float) -> Band:
-        """A figure without uncertainty (a count, or a definition)."""
+        """A figure without uncertainty (a count, or a definition).
+
+        Args:
+            value: at least 0.
+        """
         return cls(value, value, value)
 
     @classmethod
     def within(cls, value: float, fraction: float) -> Band:
-        """`value` plus or minus `fraction` (0 <= fraction <= 1)."""
+        """A value plus or minus a share of it.
+
+        Args:
+            value: at least 0.
+            fraction: the share, 0 to 1.
+        """
         return cls(value * (1 - fraction), value, value * (1 + fraction))
 
     @classmethod
     def factor(cls, value: float, factor: float) -> Band:
-        """`value` divided and multiplied by `factor` (>= 1)."""
+        """A value divided and multiplied by a factor.
+
+        Args:
+            value: at least 0.
+            factor: at least 1.
+        """
         return cls(value / factor, value, value * factor)
 
     def __add__(self, other: Band) -> Band:
@@ -61,7 +96,11 @@ class Band:
         return Band(*inv)
 
     def maximum(self, other: Band) -> Band:
-        """The larger of two, bound by bound."""
+        """The larger of two, bound by bound.
+
+        Args:
+            other: the other band.
+        """
         return Band(max(self.low, other.low), max(self.nominal, other.nominal), max(self.high, other.high))
 
 

@@ -67,7 +67,7 @@ def html_table(
 
     Args:
         title: what stands in bold above the table.
-        rows: cells: text, numbers, or None for an empty cell. Without `columns`, the first of each row is its heading.
+        rows: text, numbers, or None for an empty cell. Without `columns`, the first cell of each row is its heading.
         columns: headings.
         note: what stands below the table.
 

@@ -25,8 +25,15 @@ _PATTERN = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)\s
 def parse_time(time: str | float) -> float:
     """Seconds (>= 0) from a number of seconds, or from text such as "1 s", "30 min", "1 h", "1 day", "1 year".
 
+    Args:
+        time: a number of seconds, or a number with s, min, h, day, week or year (365 days).
+
     Raises:
         HpmlError: not a time, negative, or not finite.
+
+    Example:
+        >>> parse_time("30 min")
+        1800.0
     """
     if isinstance(time, str):
         match = _PATTERN.fullmatch(time)
@@ -49,7 +56,15 @@ def parse_time(time: str | float) -> float:
 
 
 def format_time(time_s: float) -> str:
-    """The shortest usual way to write a time in seconds: 3600.0 -> "1 h"."""
+    """The shortest usual way to write a time.
+
+    Args:
+        time_s: seconds.
+
+    Example:
+        >>> format_time(3600.0)
+        '1 h'
+    """
     for unit in ("year", "week", "day", "h", "min"):
         count = time_s / SECONDS[unit]
         if count >= 1 and count == round(count) and not (unit == "week" and count > 1):

@@ -39,3 +39,9 @@ def test_within_and_factor():
 def test_disordered_negative_or_nan_bounds_are_refused(bad):
     with pytest.raises(HpmlError, match="0 <= low <= nominal <= high"):
         Band(*bad)
+
+
+@pytest.mark.parametrize("bad", [("a", "b", "c"), (None, 1, 2), (1, 2, [3])])
+def test_bounds_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(HpmlError, match="bounds must be numbers"):
+        Band(*bad)

@@ -44,6 +44,15 @@ class Periphery:
     """Charges what the powered chips spend outside their tiles, and names what the card has no figure for."""
 
     def __init__(self, breakdown: CostBreakdown, card: CrossbarCard, mode: Mode, chips: int, per_chip: int):
+        """Take down what is powered.
+
+        Args:
+            breakdown: where the costs are noted.
+            card: the machine.
+            mode: "preset" or "component".
+            chips: chips that are powered.
+            per_chip: tiles of one chip.
+        """
         self._breakdown, self._card, self._chips, self._per_chip = breakdown, card, chips, per_chip
         # of a card with both kinds of figures, the parts belong to the component mode alone
         self._component = card.component if mode == "component" else None
@@ -116,7 +125,11 @@ class Periphery:
         return Band(seconds / OTHER_WORKLOAD, seconds, seconds * OTHER_WORKLOAD)
 
     def static(self, seconds: Band) -> None:
-        """Charge the power that flows whether or not a tile works; `seconds` is the share of one inference."""
+        """Charge the power that flows whether or not a tile works.
+
+        Args:
+            seconds: the share of one inference in the time of its batch.
+        """
         breakdown, power_static = self._breakdown, self._card.digital.power_static
         if power_static is not None:
             power = breakdown.use(power_static, SAME_CLASS)
@@ -130,7 +143,14 @@ class Periphery:
                     breakdown.add("", name, seconds * power, part.power)
 
     def area(self, tiles: int) -> Band | None:
-        """Square millimeters of `tiles` tiles, or of the chips that hold them; None where the card has no area."""
+        """Square millimeters of the tiles in use or, where only whole chips can be had, of the chips that hold them.
+
+        Args:
+            tiles: tiles in use, copies among them.
+
+        Returns:
+            None where the card has no area.
+        """
         breakdown, card, component = self._breakdown, self._card, self._component
         if card.area is not None:
             return breakdown.use(card.area) * (self._chips * 1e6)
@@ -148,7 +168,15 @@ class Periphery:
         return None
 
     def programming(self, placements: list[Placement], per_weight: int) -> Band | None:
-        """Joules of writing all weights once, each into `per_weight` cells; None where the card has no figures."""
+        """Joules of writing all weights once.
+
+        Args:
+            placements: the layers on tiles, with their copies.
+            per_weight: cells that hold one weight.
+
+        Returns:
+            None where the card has no figures for it.
+        """
         write = self._card.programming
         cells = sum(p.layer.rows * p.layer.cols * p.layer.groups * p.copies for p in placements) * per_weight
         if write.iterations is None or write.energy_per_pulse is None:

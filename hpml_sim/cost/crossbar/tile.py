@@ -93,6 +93,14 @@ class PresetTile:
     """A tile whose MVM is one published figure; with other output bits, its converters' share of it is scaled."""
 
     def __init__(self, breakdown: CostBreakdown, card: CrossbarCard, preset: Preset, output_bits: int | None):
+        """Take the figures of a card.
+
+        Args:
+            breakdown: where sources and assumptions are noted.
+            card: the machine.
+            preset: its published total.
+            output_bits: resolution of a conversion; None takes the card's.
+        """
         self._breakdown, self._preset, self._cols = breakdown, preset, int(card.array.cols)
         self._own_bits = int(card.io.adc_bits)
         self._bits = output_bits or self._own_bits
@@ -100,7 +108,12 @@ class PresetTile:
         self._assumed = preset.static_fraction is None
 
     def mvm(self, block: Block, layer: LayerCount) -> list[PartCost]:
-        """The published energy, less what columns without weights save."""
+        """The published energy, less what columns without weights save.
+
+        Args:
+            block: tiles of the layer, and their rows and columns in use.
+            layer: its counts; spikes cost less or more than values, by the kind of tile.
+        """
         preset = self._preset
         used = block.cols / self._cols
         energy = self._breakdown.use(preset.energy_per_mvm, OTHER_WORKLOAD if layer.binary_input else SAME_CLASS)
@@ -160,13 +173,27 @@ class ComponentTile:
         input_bits: int | None,
         output_bits: int | None,
     ):
+        """Take the figures of a card.
+
+        Args:
+            breakdown: where sources and assumptions are noted.
+            card: the machine.
+            part: its components.
+            input_bits: resolution of the inputs; None takes the card's.
+            output_bits: resolution of a conversion; None takes the card's.
+        """
         self._breakdown, self._card, self._part = breakdown, card, part
         self._own_bits = int(part.input_bits), int(part.output_bits)
         self._bits = input_bits or self._own_bits[0], output_bits or self._own_bits[1]
         self._rows, self._cols = int(card.array.rows), int(card.array.cols)
 
     def mvm(self, block: Block, layer: LayerCount) -> list[PartCost]:
-        """Joules of each component: its events in this block, times the card's energy for one of them."""
+        """Joules of each component: its events in this block, times the card's energy for one of them.
+
+        Args:
+            block: tiles of the layer, and their rows and columns in use.
+            layer: its counts; spikes cost less or more than values, by the kind of tile.
+        """
         part, n, rows, cols = self._part, self._events(layer), block.rows, block.cols
         active = 1.0
         if layer.binary_input:  # full-scale inputs in the active rows, nothing in the others
@@ -271,6 +298,14 @@ class ScaledTile:
     """A preset for other bits than its own: what was published, times what the card's components say of the change."""
 
     def __init__(self, breakdown: CostBreakdown, preset: PresetTile, own: ComponentTile, requested: ComponentTile):
+        """Take a tile at its own bits, and how its components change.
+
+        Args:
+            breakdown: where the assumption is noted.
+            preset: the published total, at the card's bits.
+            own: the components at the card's bits.
+            requested: the components at the bits asked for.
+        """
         self._preset, self._own, self._requested = preset, own, requested
         breakdown.assume(
             "the published MVM is for the card's own bits; for those asked for it is multiplied by the ratio of the "
@@ -278,7 +313,12 @@ class ScaledTile:
         )
 
     def mvm(self, block: Block, layer: LayerCount) -> list[PartCost]:
-        """The published energy times the ratio of the sums of components."""
+        """The published energy times the ratio of the sums of components.
+
+        Args:
+            block: tiles of the layer, and their rows and columns in use.
+            layer: its counts; spikes cost less or more than values, by the kind of tile.
+        """
         own, requested = (
             sum(cost.energy.nominal for cost in t.mvm(block, layer)) for t in (self._own, self._requested)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hpml_sim.cost.validation.analog import (
+from hpml_sim.cost.validation.crossbar import (
     converters,
     hermes,
     isaac,

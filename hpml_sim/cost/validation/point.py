@@ -23,9 +23,15 @@ class Point:
     """One published figure and ours.
 
     Attributes:
-        name: machine and quantity. unit: of `published` and `model`.
-        low, high: the tolerance: bounds on model / published.
-        basis: what the point proves. source: where the published figure stands. note: what to know about it.
+        name: machine and quantity.
+        published: what was reported.
+        model: what the equations give.
+        unit: of both.
+        low: lower bound on model / published.
+        high: upper bound on model / published.
+        basis: what the point proves.
+        source: where the published figure stands.
+        note: what to know about it.
     """
 
     name: str
@@ -77,12 +83,20 @@ class Point:
 
 
 def within(fraction: float) -> tuple[float, float]:
-    """Allowed model / published: plus or minus a share."""
+    """Allowed model / published: plus or minus a share.
+
+    Args:
+        fraction: the share, from 0 to 1.
+    """
     return 1 - fraction, 1 + fraction
 
 
 def factor(factor: float) -> tuple[float, float]:
-    """Allowed model / published: divided or multiplied by a factor."""
+    """Allowed model / published: divided or multiplied by a factor.
+
+    Args:
+        factor: at least 1.
+    """
     return 1 / factor, factor
 
 
@@ -91,12 +105,26 @@ BELOW = (0.25, 1.0)
 
 
 def cite(card: Card, key: str, where: str) -> str:
-    """A source of the card, and the place in it."""
+    """A source of the card, and the place in it.
+
+    Args:
+        card: the card.
+        key: key of the source.
+        where: page, table or figure.
+    """
     return f"{card.sources[key].cite}: {where}"
 
 
 def matrix_count(name: str, rows: int, cols: int, vectors: float = 1, **more: Any) -> LayerCount:
-    """The count of one matrix product."""
+    """The count of one matrix product.
+
+    Args:
+        name: of the layer.
+        rows: inputs of an output.
+        cols: outputs.
+        vectors: input vectors in one inference.
+        more: other fields of `LayerCount`.
+    """
     return LayerCount(
         name,
         "linear",
@@ -133,7 +161,12 @@ def neuromorphic_card(name: str) -> NeuromorphicCard:
 
 
 def full_chip(card: CrossbarCard, tiles: int | None = None) -> Workload:
-    """One matrix that fills `tiles` tiles (default: a whole chip) to the last cell, multiplied once."""
+    """One matrix that fills tiles to the last cell, multiplied once.
+
+    Args:
+        card: the machine.
+        tiles: how many it fills; None: those of a whole chip.
+    """
     array = card.array
     weights = int(array.cols) // int(array.cells_per_weight)
     return Workload((matrix_count("full", int(array.rows), weights * (tiles or int(array.tiles_per_chip))),))
@@ -155,7 +188,12 @@ def tera_ops_per_watt(workload: Workload, result: Estimate) -> float:
 
 
 def like(quantity: Quantity | None, seconds: float) -> Quantity:
-    """A time given by the workload, with the source of the card's own."""
+    """A time given by the workload, with the source of the card's own.
+
+    Args:
+        quantity: a time of the card.
+        seconds: what takes its place.
+    """
     assert quantity is not None
     changed = quantity.model_copy(update={"value": seconds / quantity.si * quantity.value, "low": None, "high": None})
     return changed
