@@ -1,0 +1,74 @@
+"""The passes of training against plain numpy, one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hpml_sim.kernels.crossbar_product import training
+
+GROUPS, COLS, ROWS, TILES, HEIGHT, VECTORS = 2, 3, 75, 2, 40, 4  # 40 rows on the first tile, 35 on the second
+
+
+def random(seed: int, *shape: int, dtype: type = np.float64) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_tiles(dtype, noisy):
+    weight = random(0, GROUPS * COLS, ROWS, dtype=dtype)
+    weight[1, :HEIGHT] = 0  # a column of a tile without weights has a full scale of 1
+    shape = (GROUPS, TILES, COLS, HEIGHT)
+    normal, matrix, scale = random(1, *shape, dtype=dtype), np.empty(shape, dtype), np.empty(shape[:3], dtype)
+    training.noisy_tiles(weight, dtype(1.1), dtype(0.1), normal, noisy, matrix, scale)
+    padded = np.zeros((GROUPS * COLS, TILES * HEIGHT), dtype)
+    padded[:, :ROWS] = np.clip(weight, -dtype(1.1), dtype(1.1))
+    want = padded.reshape(GROUPS, COLS, TILES, HEIGHT).transpose(0, 2, 1, 3)
+    largest = np.abs(want).max(-1)
+    largest = np.where(largest > 0, largest, 1)
+    assert largest[0, 0, 1] == 1
+    np.testing.assert_array_equal(scale, largest)
+    if noisy:
+        want = want + dtype(0.1) * largest[..., None] * normal
+    np.testing.assert_allclose(matrix, want, rtol=1e-6 if dtype is np.float32 else 1e-14)
+
+
+def test_the_gradient_of_clipped_weights_brings_them_back():
+    """A descent step goes against the gradient: it may bring a clipped weight back, and never push it further."""
+    weight = np.array([[2.0, 2.0, -2.0, -2.0, 0.5, -0.5]])
+    grad = np.array([3.0, -3.0, 3.0, -3.0, 3.0, -3.0, 0.0, 0.0]).reshape(1, 2, 1, 4)
+    result = np.full_like(weight, np.nan)
+    training.tiles_backward(grad, weight, 1.0, result)
+    assert result.tolist() == [[3.0, 0.0, 0.0, -3.0, 3.0, -3.0]]
+
+
+def test_spread_is_the_standard_deviation():
+    weight = random(2, 37, 45, dtype=np.float32) * 3 + 5
+    assert training.spread(torch.from_numpy(weight)) == pytest.approx(weight.astype(np.float64).std(), rel=1e-9)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_both_converters_and_their_ways_back(noisy):
+    x = random(3, GROUPS, VECTORS, TILES, HEIGHT)
+    y = 8 * random(4, GROUPS, TILES, VECTORS, COLS)
+    noise, gain = random(5, *y.shape), 1 + np.abs(random(6, GROUPS, TILES, COLS))
+    scale = np.abs(random(7, GROUPS, TILES, COLS))
+    before = y * gain[:, :, None] + (0.5 * noise if noisy else 0)
+    want = (np.clip(np.rint(before), -7, 7) * scale[:, :, None]).sum(1)
+    inside_wanted = np.abs(before) <= 7
+    assert 0.2 < inside_wanted.mean() < 0.8
+    z, inside = np.empty((GROUPS, VECTORS, COLS)), np.empty(y.shape, bool)
+    training.adc_training(y.copy(), noise, noisy, 0.5, gain, 7.0, scale, z, inside)
+    np.testing.assert_allclose(z, want, rtol=1e-13)
+    np.testing.assert_array_equal(inside, inside_wanted)
+
+    grad, result = random(8, *z.shape), np.empty(y.shape)
+    training.adc_backward(grad, 0.25, inside, result)
+    np.testing.assert_allclose(result, np.where(inside_wanted, 0.25 * grad[:, None], 0), rtol=1e-14)
+
+    codes_grad, grad_x = random(9, GROUPS, TILES, VECTORS, HEIGHT), np.empty(x.shape)
+    training.dac_backward(codes_grad, x, 3.0, 4.0, grad_x)
+    want = np.where(np.abs(3 * x) <= 4, 3 * codes_grad.transpose(0, 2, 1, 3), 0)
+    np.testing.assert_allclose(grad_x, want, rtol=1e-14)
