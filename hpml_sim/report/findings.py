@@ -1,4 +1,4 @@
-"""What the rows say, in sentences: computed, never more than the figures allow."""
+"""The findings of a run in sentences: computed from the rows, and never more than the bounds allow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hpml_sim.units.bands import Band
 from hpml_sim.units.formatting import digits, si
 
 _MOST = 5
-"""Items spelt out in one sentence; the rest is counted, the table has them all."""
+"""Items named in one sentence; the others are counted, and the table shows all."""
 _Ranked = tuple[TargetSummary, Cost, Band]
 
 
@@ -41,9 +41,9 @@ def accuracy(targets: Sequence[TargetSummary]) -> list[str]:
         groups.setdefault(f"{percent(figure_.mean, 1)}{spread} %", []).append(target.name)
     parts = [f"{names(who, 3)} {value}" for value, who in groups.items()]
     if len(parts) > _MOST:
-        parts = [*parts[: _MOST - 1], f"so on down to {parts[-1]}"]
+        parts = [*parts[: _MOST - 1], f"others down to {parts[-1]}"]
     when = f", {time_label(start)} after programming" if start is not None else ""
-    found = [f"Test samples classified right{when}: {listing(parts)}."]
+    found = [f"Test samples classified correctly{when}: {listing(parts)}."]
     lacking = [t.name for t, a in shown if a is None]
     if lacking:
         found.append(f"No data for {names(lacking)} at that time.")
@@ -51,15 +51,15 @@ def accuracy(targets: Sequence[TargetSummary]) -> list[str]:
     for target, figure_ in ranked:
         spreads.setdefault(figure_.spread, []).append(target.name)
     if len(spreads) > 1 and any(figure_.n == 1 for _, figure_ in ranked):
-        parts = [f"those of {names(who)} from {spread}" for spread, who in spreads.items()]
+        parts = [f"those of {names(who)} run over {spread}" for spread, who in spreads.items()]
         found.append(
-            f"Intervals: {listing(parts)}; these answer different questions, so small differences rank nothing."
+            f"Intervals: {listing(parts)}; these intervals describe different things, so a small difference does not rank the targets."
         )
     return found
 
 
 def drift(targets: Sequence[TargetSummary]) -> list[str]:
-    """What time costs each target that drifts, most first, and where there is no data."""
+    """How much accuracy each target that drifts loses, the largest loss first, and the times without data."""
     changes: list[tuple[float, str]] = []
     gaps: dict[str, list[str]] = {}
     for target in targets:
@@ -88,7 +88,7 @@ def drift(targets: Sequence[TargetSummary]) -> list[str]:
 
 
 def gaps_of(target: TargetSummary) -> list[str]:
-    """Times at which the target was asked for an accuracy and its device model has no data."""
+    """Times of the run at which the device model of `target` has no data, in words."""
     return [time_label(t) for t, a in target.accuracy.items() if t is not None and a is None]
 
 
@@ -114,7 +114,7 @@ def energy(targets: Sequence[TargetSummary]) -> list[str]:
             continue
         verdicts = [_step(a, b) for a, b in pairwise(found)]
         if len(found) > _MOST:
-            words, verdicts = [*words[: _MOST - 1], f"so on up to {words[-1]}"], verdicts[: _MOST - 2]
+            words, verdicts = [*words[: _MOST - 1], f"others up to {words[-1]}"], verdicts[: _MOST - 2]
         parts.append(f"Scope {scope}, lowest first: {listing(words)}; {'; '.join(verdicts)}.")
     if not parts:
         return []
@@ -123,15 +123,15 @@ def energy(targets: Sequence[TargetSummary]) -> list[str]:
 
 
 def _step(lower: _Ranked, higher: _Ranked) -> str:
-    """How far apart two neighbors of one scope are, or that their bands leave it open."""
+    """How many times the energy of the one the other takes, or that their bounds leave the order uncertain."""
     if higher[2].low <= lower[2].high or lower[2].nominal <= 0:
-        return f"the bands of {lower[0].name} and {higher[0].name} overlap, so no order between them"
+        return f"the bands of {lower[0].name} and {higher[0].name} overlap, so their order is uncertain"
     ratio = digits(higher[2].nominal / lower[2].nominal, 2)
     return f"{higher[0].name} takes about {ratio} times the energy of {lower[0].name}"
 
 
 def batches(targets: Sequence[TargetSummary]) -> list[str]:
-    """What batching saves the targets that can batch, and whom they then overtake."""
+    """What batching saves the targets that can batch, and which others they then overtake."""
     parts, overtaken = [], []
     for target in targets:
         estimated = [c for c in target.costs if c.provenance == "estimated"]
@@ -147,12 +147,12 @@ def batches(targets: Sequence[TargetSummary]) -> list[str]:
                     f"{'take' if len(others) > 1 else 'takes'} less at batch 1 (scope {estimated[0].scope})."
                 )
     if len(overtaken) > _MOST:
-        overtaken = [*overtaken[: _MOST - 1], f"{len(overtaken) - _MOST + 1} more change places; the table has them."]
+        overtaken = [*overtaken[: _MOST - 1], f"{len(overtaken) - _MOST + 1} more change their order; the table shows them."]
     return [f"{names(parts, _MOST)} (estimated).", *overtaken] if parts else []
 
 
 def _overtaken(target: TargetSummary, targets: Sequence[TargetSummary]) -> list[str]:
-    """Who takes less energy at batch 1, but more where each has its best batch, whatever the bands allow."""
+    """Targets with less energy at batch 1, but more where each has its best batch, at all values within the bounds."""
     firsts = {t.name: band for found in first_costs(targets).values() for t, _, band in found}
     bests = {t.name: [c for c in t.costs if c.provenance == "estimated"][-1] for t in targets if t.name in firsts}
     mine = bests[target.name]
@@ -168,7 +168,7 @@ def _overtaken(target: TargetSummary, targets: Sequence[TargetSummary]) -> list[
 
 
 def measured(targets: Sequence[TargetSummary]) -> list[str]:
-    """What the clock and the meter of this machine said, beside the estimate of the same target."""
+    """Time and energy as measured on this machine, beside the estimate of the same target."""
     parts = []
     for target in targets:
         found = [c for c in target.costs if c.provenance == "measured"]

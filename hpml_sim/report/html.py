@@ -127,7 +127,7 @@ def _context(
         "lines": lines,
         "notes": notes.texts,
         "scopes": sorted({line.scope for line in lines}, key=_scope_order),
-        "hows": distinct(line.provenance for line in lines),
+        "provenances": distinct(line.provenance for line in lines),
         "plots": page_plots(rows, targets),
         "sources": cited.values(),
         "source_numbers": {key: source.number for key, source in cited.items()},

@@ -72,7 +72,7 @@ def _left_out(drawn: int, targets: int) -> str:
     if drawn == targets:
         return ""
     return (
-        f"Drawn are {drawn} of {targets} targets: those on a Pareto front, then the most accurate. The table has all."
+        f"{drawn} of {targets} targets are drawn: those on a Pareto front, then the most accurate. The table shows all."
     )
 
 

@@ -45,7 +45,7 @@
       const data = row.dataset;
       row.hidden = !(words.every((word) => data.words.includes(word)) &&
         (!wanted.get("scope") || wanted.get("scope") === data.scope) &&
-        (!wanted.get("how") || wanted.get("how") === data.how) &&
+        (!wanted.get("provenance") || wanted.get("provenance") === data.provenance) &&
         (!wanted.get("one") || data.first === "1"));
     }
     say();

@@ -208,5 +208,5 @@ def _caption(
     if len(said) <= _FEW or all_notes:
         lines += said
     else:
-        lines.append(f"{len(said)} notes on what these figures leave out stand in the report")
+        lines.append(f"{len(said)} notes on what these figures exclude are in the report")
     return Text("\n".join(lines), style="dim")

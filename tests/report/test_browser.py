@@ -247,7 +247,7 @@ def test_filter_and_reset(browser: Any, reports: dict[str, Path], width: int) ->
         assert names(page) == ["pcm-hermes", "reram-neurram"]
         page.get_by_label("Find").fill("")
         form = page.get_by_role("form", name="Filter the table")
-        form.get_by_label("Obtained").select_option("measured")
+        form.get_by_label("Provenance").select_option("measured")
         assert names(page) == ["cpu", "cpu"]
         form.get_by_label("batch 1 only").check()
         assert names(page) == ["cpu"]
@@ -331,7 +331,7 @@ def test_complete_without_its_script(browser: Any, reports: dict[str, Path]) -> 
     with Opened(browser, reports["one seed"], 1280, java_script_enabled=False) as page:
         assert page.locator("#comparison tbody tr").count() == 9
         assert not page.locator("#controls").is_visible()
-        assert page.locator("#comparison thead").inner_text().split()[:3] == ["Target", "Scope", "Obtained"]
+        assert page.locator("#comparison thead").inner_text().split()[:3] == ["Target", "Scope", "Provenance"]
 
 
 def test_downloads_are_files(browser: Any, reports: dict[str, Path]) -> None:

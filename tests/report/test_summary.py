@@ -106,7 +106,7 @@ def test_energy_is_ranked_within_a_scope_only() -> None:
 def test_overlapping_bands_are_not_ordered() -> None:
     rows = example_rows(targets=("pcm-hermes",), times=(1.0,))
     twin = rows[0].model_copy(update={"target": "twin"})
-    assert "the bands of pcm-hermes and twin overlap, so no order" in " ".join(
+    assert "the bands of pcm-hermes and twin overlap, so their order is uncertain" in " ".join(
         findings.energy(summarize([*rows, twin]))
     )
 
