@@ -53,7 +53,8 @@ def accuracy(targets: Sequence[TargetSummary]) -> list[str]:
     if len(spreads) > 1 and any(figure_.n == 1 for _, figure_ in ranked):
         parts = [f"those of {names(who)} run over {spread}" for spread, who in spreads.items()]
         found.append(
-            f"Intervals: {listing(parts)}; these intervals describe different things, so a small difference does not rank the targets."
+            f"Intervals: {listing(parts)}; these describe different things, so a small difference does not rank the "
+            "targets."
         )
     return found
 
@@ -147,7 +148,8 @@ def batches(targets: Sequence[TargetSummary]) -> list[str]:
                     f"{'take' if len(others) > 1 else 'takes'} less at batch 1 (scope {estimated[0].scope})."
                 )
     if len(overtaken) > _MOST:
-        overtaken = [*overtaken[: _MOST - 1], f"{len(overtaken) - _MOST + 1} more change their order; the table shows them."]
+        more = f"{len(overtaken) - _MOST + 1} more change their order; the table shows them."
+        overtaken = [*overtaken[: _MOST - 1], more]
     return [f"{names(parts, _MOST)} (estimated).", *overtaken] if parts else []
 
 

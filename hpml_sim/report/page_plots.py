@@ -41,7 +41,7 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
         "time": lambda narrow: plots.accuracy_over_time(rows, only=drawn, narrow=narrow, legend=False),
         "energy": lambda narrow: plots.energy_against_accuracy(rows, only=points, narrow=narrow, legend=False),
         "parts": lambda narrow: plots.energy_by_part(rows, only=drawn, narrow=narrow),
-        "roofline": lambda narrow: plots.roofline(rows, only=roofs, narrow=narrow, legend=False),
+        "roofline": lambda narrow: plots.layer_roofline(rows, only=roofs, narrow=narrow, legend=False),
     }
     lines = [(g[0], names([t.name for t in g]) + (" (same line)" if len(g) > 1 else "")) for g in plots.same_line(seen)]
     legends = {

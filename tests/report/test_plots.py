@@ -15,7 +15,7 @@ from hpml_sim.report.summary import summarize, times_of
 from hpml_sim.units.bands import Band
 from tests.report.example_rows import DAY, HOUR, TARGETS, YEAR, example_rows
 
-ALL = (plots.accuracy_over_time, plots.energy_against_accuracy, plots.energy_by_part, plots.roofline)
+ALL = (plots.accuracy_over_time, plots.energy_against_accuracy, plots.energy_by_part, plots.layer_roofline)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -152,14 +152,14 @@ def test_layers_under_the_roof_by_hand() -> None:
 
 
 def test_one_roof_a_processor_and_every_layer_on_it() -> None:
-    figure = plots.roofline(example_rows())
+    figure = plots.layer_roofline(example_rows())
     shown = [a for a in figure.axes if a.get_visible()]
     assert [a.get_title(loc="left") for a in shown] == ["cpu", "h200"]
     svg = plots.to_svg(figure)
     assert svg.count("<title>") == 12
     assert "<title>h200, batch 1, layer fc2 Linear: " in svg
     assert "limited by launch" in svg
-    assert "no CPU or GPU" in plots.to_svg(plots.roofline(example_rows(targets=("loihi",))))
+    assert "no CPU or GPU" in plots.to_svg(plots.layer_roofline(example_rows(targets=("loihi",))))
 
 
 @pytest.mark.parametrize("draw", ALL)
@@ -194,7 +194,8 @@ def test_hover_texts() -> None:
     svg = plots.to_svg(plots.energy_against_accuracy(example_rows()))
     assert "<title>cpu, batch 16,384, estimated: 202 nJ" in svg
     assert "tip:" not in svg
-    assert "0.489 op/byte" in plots.to_svg(plots.roofline(example_rows()))  # coordinates are shortened, words are not
+    svg = plots.to_svg(plots.layer_roofline(example_rows()))
+    assert "0.489 op/byte" in svg  # coordinates are shortened, words are not
 
 
 def test_a_notebook_shows_a_figure_without_pyplot():

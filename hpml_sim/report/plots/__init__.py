@@ -3,7 +3,7 @@
 - `accuracy_over_time(rows)`: what drift does to the accuracy
 - `energy_against_accuracy(rows)`: a panel a scope, with its Pareto front
 - `energy_by_part(rows)`: where the energy goes, by component and by layer
-- `roofline(rows)`: the layers under the ceilings of each CPU and GPU
+- `layer_roofline(rows)`: the layers under the ceilings of each CPU and GPU
 - `machine_roofline(roofs, points)`: ceilings, layers, kernels, crossbar tiles and neuromorphic cores in one plane
 - `draw_trials(trials, columns)`: the trials of a search and their Pareto front
 - `to_svg(figure)`: the same bytes for the same figure, with the texts that appear under the pointer
@@ -14,7 +14,7 @@ from hpml_sim.report.plots.drawing import Style, style_of, to_svg
 from hpml_sim.report.plots.energy_accuracy import energy_against_accuracy, notable
 from hpml_sim.report.plots.energy_parts import energy_by_part
 from hpml_sim.report.plots.pareto import draw_trials, on_front, pareto_front
-from hpml_sim.report.plots.roofline import layer_points, machine_roofline, roofline
+from hpml_sim.report.plots.roofline import layer_points, layer_roofline, machine_roofline
 from hpml_sim.report.plots.theme import COLORS, GRID, INK, PAPER
 
 __all__ = [
@@ -28,11 +28,11 @@ __all__ = [
     "energy_against_accuracy",
     "energy_by_part",
     "layer_points",
+    "layer_roofline",
     "machine_roofline",
     "notable",
     "on_front",
     "pareto_front",
-    "roofline",
     "same_line",
     "style_of",
     "to_svg",

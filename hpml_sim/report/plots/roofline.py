@@ -1,4 +1,4 @@
-"""The roofline plots: `roofline` of the layers in a run's results, `machine_roofline` of processors and kernels.
+"""The roofline plots: `layer_roofline` of the layers in a run's results, `machine_roofline` of processors and kernels.
 
 Source: S. Williams, A. Waterman, D. Patterson, Roofline, Communications of the ACM 52(4):65, 2009.
 """
@@ -94,7 +94,7 @@ def layer_points(target: TargetSummary) -> Iterator[LayerPoint]:
             )
 
 
-def roofline(
+def layer_roofline(
     rows: Sequence[Row], *, only: Collection[str] | None = None, narrow: bool = False, legend: bool = True
 ) -> Figure:
     """Operations a second of each layer against its operations a byte, a panel for each CPU or GPU.
@@ -169,7 +169,7 @@ def machine_roofline(roofs: Sequence[MachineRoof], points: Sequence[Point], *, t
     Source: S. Williams, A. Waterman, D. Patterson, Roofline, CACM 52(4):65, 2009.
     """
     if not roofs and not points:
-        raise HpmlError("machine_roofline: no roof and no point; name a card (--on h200) or a network (--model mlp)")
+        raise HpmlError("machine_roofline: no roof and no point; give a card or a network")
     with drawing():
         figure = new_figure(9, 5.6, background=PAPER)
         axes = figure.subplots()
