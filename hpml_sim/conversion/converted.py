@@ -56,9 +56,9 @@ class Converted(nn.Module):
         torch.Size([5, 10])
         >>> print(analog.report)
         layer  was      became        tiles  utilization  why
-        0      Flatten  digital                           no matrix product
+        0      Flatten  digital                           no weight matrix
         1      Linear   AnalogLinear      1      0.03125
-        2      ReLU     digital                           no matrix product
+        2      ReLU     digital                           no weight matrix
         3      Linear   AnalogLinear      1     0.004883
     """
 

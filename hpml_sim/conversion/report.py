@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
 from hpml_sim.conversion.converted import LayerReport
-from hpml_sim.units.display import html_table, text_table
+from hpml_sim.units.display import WIDTH, html_table, text_table
 
 _COLUMNS = [field.name for field in fields(LayerReport)]
+_LEAST_FOR_WHY = 16
+"""Characters that reasons need beside the other columns; with fewer they stand below them."""
 
 
 class Report(pd.DataFrame):
-    """A DataFrame with a row a layer. Printed, every column fits into 80 characters; long reasons go on below.
+    """A DataFrame with a row a layer. Printed, every column fits into 80 characters, and names stay whole.
 
-    Rows chosen from it, such as `report[report["became"] == "digital"]`, are shown in the same way; what has other
-    columns is shown as pandas does. Of many rows the first and the last are shown (pandas' `display.max_rows`).
+    Reasons that are long go on in further lines; where the other columns leave no room, they stand below them. Rows
+    chosen from it, such as `report[report["became"] == "digital"]`, are shown in the same way; what has other columns
+    is shown as pandas does. Of many rows the first and the last are shown (pandas' `display.max_rows`).
     """
 
     @property
@@ -28,7 +32,7 @@ class Report(pd.DataFrame):
         if list(self.columns) != _COLUMNS:
             return super().__repr__()
         rows, note = self._shown_rows()
-        return text_table(_COLUMNS, rows, note=note, wrap=True)
+        return "\n".join([*_lines(rows), *([note] if note else [])])
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows."""
@@ -51,8 +55,35 @@ class Report(pd.DataFrame):
         if len(values) <= most:
             return values, ""
         half = max(1, most // 2)
-        gap: list[object] = ["..." for _ in self.columns]
+        gap: list[object] = ["...", *(None for _ in _COLUMNS[1:])]
         return [*values[:half], gap, *values[-half:]], f"{len(values)} rows; .to_string() shows all of them"
+
+
+def _lines(rows: list[list[object]]) -> list[str]:
+    """The lines of a report, heading first."""
+    reasons = [_COLUMNS[-1], *(str(row[-1] or "") for row in rows)]
+    table = text_table(_COLUMNS[:-1], [row[:-1] for row in rows], width=10_000).splitlines()
+    wide = max(map(len, table))
+    if wide <= WIDTH:
+        return [line for left, why in zip(table, reasons, strict=True) for line in _with_reason(left, why, wide)]
+    # names too long to stand beside the rest: each on a line of its own, the rest below it
+    names = [_COLUMNS[0], *(str(row[0]) for row in rows)]
+    rest = text_table(["", *_COLUMNS[1:-1]], [["", *row[1:-1]] for row in rows], width=10_000).splitlines()
+    wide = max(map(len, rest))
+    return [
+        line
+        for name, left, why in zip(names, rest, reasons, strict=True)
+        for line in (*textwrap.wrap(name, WIDTH), *(_with_reason(left, why, wide) if left.strip() or why else ()))
+    ]
+
+
+def _with_reason(left: str, why: str, wide: int) -> list[str]:
+    """A line of the table with its reason beside it, or below where there is no room."""
+    room = WIDTH - wide - 2
+    if room < _LEAST_FOR_WHY:
+        return [left, *textwrap.wrap(why, WIDTH, initial_indent="    ", subsequent_indent="    ")]
+    first, *more = textwrap.wrap(why, room, break_on_hyphens=False) or [""]
+    return [f"{left:<{wide}}  {first}".rstrip(), *(f"{'':<{wide}}  {line}" for line in more)]
 
 
 def _cell(value: Any) -> object:

@@ -23,7 +23,7 @@ Samples = Dataset[Any] | Iterable[Sequence[Any]]
 
 
 def resident_tensors(samples: Samples) -> Batch | None:
-    """Inputs and labels of samples that are tensors in memory already; None of all others."""
+    """Inputs and labels of `samples` that are tensors in memory already; None of all others."""
     if isinstance(samples, TensorDataset) and len(samples.tensors) == 2:
         return samples.tensors[0], samples.tensors[1]
     if isinstance(samples, Subset) and (whole := resident_tensors(samples.dataset)) is not None:
@@ -33,7 +33,7 @@ def resident_tensors(samples: Samples) -> Batch | None:
 
 
 def has_items(samples: Samples) -> bool:
-    """Whether a sample can be asked for by its number; the others come in batches and an order of their own."""
+    """Whether a sample of `samples` has a number to ask for it; others come in batches and an order of their own."""
     if isinstance(samples, Dataset):
         return not isinstance(samples, IterableDataset)
     if not isinstance(samples, Sized) or getattr(type(samples), "__getitem__", None) is None:
@@ -42,7 +42,11 @@ def has_items(samples: Samples) -> bool:
 
 
 def items(samples: Samples, chosen: Iterable[int]) -> Batch:
-    """The batch of some items, by their numbers.
+    """The batch of some items.
+
+    Args:
+        samples: what has items.
+        chosen: their numbers, from 0.
 
     Raises:
         HpmlError: an item that is no (input, label) pair, or inputs of different shapes.
@@ -51,10 +55,14 @@ def items(samples: Samples, chosen: Iterable[int]) -> Batch:
 
 
 def first(samples: Samples, most: int) -> Batch:
-    """The first samples in one batch, at most so many.
+    """The first samples in one batch.
+
+    Args:
+        samples: of any kind.
+        most: how many at most, >= 1.
 
     Raises:
-        HpmlError: see `in_order`.
+        HpmlError: there are none, or something is no (inputs, labels) batch or (input, label) item.
     """
     inputs, labels, found = [], [], 0
     for x, y in in_order(samples, most):
@@ -70,7 +78,8 @@ def in_order(samples: Samples, batch_size: int, *, seed: int = 0) -> Iterator[Ba
     """All samples, once.
 
     Args:
-        samples: what makes its own batches gives them in its own size and order. batch_size: of all others, >= 1.
+        samples: what makes its own batches gives them in its own size and order.
+        batch_size: samples in a batch of all others, >= 1.
         seed: of a loader that shuffles; the caller's random state is left alone.
 
     Raises:
@@ -85,7 +94,7 @@ def in_order(samples: Samples, batch_size: int, *, seed: int = 0) -> Iterator[Ba
     elif isinstance(samples, IterableDataset):
         batches = _grouped(_started(samples, seed), batch_size)
     else:
-        batches = map(checked, _started(cast(Iterable[Any], samples), seed))
+        batches = map(as_batch, _started(cast(Iterable[Any], samples), seed))
     empty = True
     for batch in batches:
         empty = False
@@ -97,8 +106,12 @@ def in_order(samples: Samples, batch_size: int, *, seed: int = 0) -> Iterator[Ba
 def batches_in(samples: Samples, batch_size: int) -> int:
     """How many batches `in_order` gives; an iterable that does not know is gone through once.
 
+    Args:
+        samples: of any kind.
+        batch_size: samples in a batch of what does not make its own, >= 1.
+
     Raises:
-        HpmlError: an iterator, which could not be gone through again; see also `in_order`.
+        HpmlError: an iterator, which could not be gone through again, or something that is no batch or item.
     """
     if has_items(samples):
         return -(-len(samples) // batch_size)  # type: ignore[arg-type]
@@ -115,8 +128,8 @@ def batches_in(samples: Samples, batch_size: int) -> int:
     return sum(1 for _ in in_order(samples, batch_size))
 
 
-def checked(batch: Any) -> Batch:
-    """A batch that somebody made.
+def as_batch(batch: Any) -> Batch:
+    """A `batch` that somebody made, its labels as int64.
 
     Raises:
         HpmlError: it is no (inputs, labels) pair.
@@ -146,8 +159,12 @@ def _is_batch(found: Any) -> bool:
 def label_of(item: Any, which: str) -> int:
     """The label of an (input, label) item.
 
+    Args:
+        item: what a dataset gave.
+        which: names the item in the message, such as "item 3".
+
     Raises:
-        HpmlError: it is no such pair, or the label is no whole number >= 0; the message names the item by `which`.
+        HpmlError: it is no such pair, or the label is no whole number >= 0.
     """
     if not (isinstance(item, (tuple, list)) and len(item) == 2):
         raise HpmlError(

@@ -25,8 +25,10 @@ class ImageSet:
     """Where a set of images comes from.
 
     Attributes:
-        url: folder of the files on the web. files: name -> MD5, as its authors publish them.
-        installed: folder where a system's package puts the files, if there is such a package. hint: how to get it.
+        url: folder of the files on the web.
+        files: name -> MD5, as its authors publish them.
+        installed: folder where a system's package puts the files; None where there is no such package.
+        hint: how to install that package.
     """
 
     url: str
@@ -72,7 +74,7 @@ def data_folder() -> Path:
 
 
 def find_files(name: str) -> Path | None:
-    """The folder that holds all files of a set; None if there is none."""
+    """The folder that holds all files of the set of this `name`; None if there is none."""
     known = IMAGE_SETS[name]
     places = [data_folder() / name, *([known.installed] if known.installed else [])]
     return next((place for place in places if all((place / file).is_file() for file in known.files)), None)
@@ -85,10 +87,17 @@ def download_data(name: str) -> Path:
         name: "mnist", "fashion-mnist" or "cifar10".
 
     Raises:
-        UnknownNameError: no set of images has this name. HpmlError: pooch is not installed, the network did not give
-            the files, or they are not the published ones; what was fetched whole before is kept.
+        UnknownNameError: no set of images has this name.
+        HpmlError: pooch is not installed, the network did not give the files, or they are not the published ones; what
+            was fetched whole before is kept.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> hs.download_data("mnits")
+        Traceback (most recent call last):
+        hpml_sim.errors.UnknownNameError: unknown set of images 'mnits'. Did you mean 'mnist'?
     """
-    if name not in IMAGE_SETS:
+    if not isinstance(name, str) or name not in IMAGE_SETS:
         raise UnknownNameError("set of images", name, IMAGE_SETS)
     with needs(f"download_data({name!r})", "hpml_sim[data]"):
         import pooch
@@ -106,6 +115,9 @@ def download_data(name: str) -> Path:
 
 def read_images(name: str) -> tuple[Split, Split]:
     """Training and test split of a set.
+
+    Args:
+        name: "mnist", "fashion-mnist" or "cifar10".
 
     Raises:
         HpmlError: its files are not there, or are not of the published format.

@@ -34,7 +34,7 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
         >>> import hpml_sim as hs, torch
         >>> _ = torch.manual_seed(0)
         >>> net = hs.models.mlp(64, 10)
-        >>> _ = hs.fit(net, "digits", epochs=3, lr=1e-2)
+        >>> _ = hs.fit(net, "digits", epochs=8, lr=1e-2)
         >>> hs.evaluate(net, "digits").mean > 0.9
         True
         >>> chips = hs.program(hs.convert(net, "pcm-hermes"), chips=3, seed=0)

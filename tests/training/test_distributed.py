@@ -26,26 +26,26 @@ from hpml_sim import models
 from hpml_sim.analog import calibrate
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
-from hpml_sim.distributed import Team
-from hpml_sim.targets import InMemory, Analog
+from hpml_sim.targets import Analog
 from hpml_sim.training import fit
+from hpml_sim.training.distributed import ProcessGroup
 
-team = Team.join(torch.device("cpu"))
-torch.manual_seed(team.rank)  # DDP must send process 0's weights to the others
+group = ProcessGroup.join(torch.device("cpu"))
+torch.manual_seed(group.rank)  # DDP must send process 0's weights to the others
 net = models.cnn((1, 8, 8), 10, width=4)
 analog = convert(models.mlp(64, 16, 10), Analog("pcm-hermes", training_noise=0.0, output_noise=0.0))
 calibrate(analog, torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
 for crossbar in crossbars(analog).values():
     crossbar.observations.fill_(51)  # a step in which no range is learned: processes learn from different inputs
-found = {"size": team.size, "differences": {}}
+found = {"size": group.size, "differences": {}}
 for name, model in {"cnn": net, "analog mlp": analog}.items():
-    together = team.wrap(model.train())
+    together = group.wrap(model.train())
     alone = copy.deepcopy(model)  # after DDP has sent the weights
     for samples in (8, 7, 1):
         drawn = torch.Generator().manual_seed(samples)
         x = torch.rand(samples, 1, 8, 8, generator=drawn)
         labels = torch.randint(10, (samples,), generator=drawn)
-        part, weight = team.part(torch.arange(samples))
+        part, weight = group.part(torch.arange(samples))
         together.zero_grad()
         (cross_entropy(together(x[part]), labels[part]) * weight).backward()
         alone.zero_grad()
@@ -53,7 +53,7 @@ for name, model in {"cnn": net, "analog mlp": analog}.items():
         pairs = list(zip(model.parameters(), alone.parameters(), strict=True))
         assert all(float(b.grad.abs().max()) > 1e-4 for _, b in pairs)
         difference = max(float((a.grad - b.grad).abs().max()) for a, b in pairs)
-        found["differences"][f"{name}, {samples}"] = float(team.total(torch.tensor(difference)))
+        found["differences"][f"{name}, {samples}"] = float(group.total(torch.tensor(difference)))
 
 torch.manual_seed(0)
 trained = models.mlp(64, 16, 10)
@@ -63,10 +63,10 @@ found |= {"loss": history.loss, "accuracy": history.accuracy, "weight": weight.t
 noisy = convert(models.mlp(64, 16, 10), Analog("pcm-hermes"))
 fit(noisy, "digits", epochs=1, show_progress=False)
 found["same_everywhere"] = all(
-    bool(torch.equal(team.total(value.double()) / team.size, value.double()))
+    bool(torch.equal(group.total(value.double()) / group.size, value.double()))
     for value in (*trained.state_dict().values(), *noisy.state_dict().values())
 )
-if team.rank == 0:
+if group.rank == 0:
     print("FOUND " + json.dumps(found))
 """
 
@@ -105,11 +105,11 @@ def test_fit_on_two_processes_follows_fit_on_one(found):
 
 
 def test_without_torchrun_there_is_one_process():
-    team = ProcessGroup.join(torch.device("cpu"))
-    assert team == ProcessGroup(0, 1)
+    group = ProcessGroup.join(torch.device("cpu"))
+    assert group == ProcessGroup(0, 1)
     net = models.mlp(4, 2)
-    assert team.wrap(net) is net
-    assert team.part(torch.arange(3))[1] == 1.0
+    assert group.wrap(net) is net
+    assert group.part(torch.arange(3))[1] == 1.0
 
 
 @pytest.mark.parametrize(("samples", "size"), [(8, 2), (7, 3), (2, 4)])
