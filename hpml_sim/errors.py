@@ -127,6 +127,8 @@ def range_text(
 def _bound(value: float) -> str:
     """Powers of two as such: nobody recognizes 9223372036854775808."""
     if isinstance(value, int) and value > 2**20:
+        if value & (value + 1) == 0:
+            return f"2^{value.bit_length()} - 1"
         return f"2^{value.bit_length() - 1}" if value & (value - 1) == 0 else str(value)
     return str(value) if isinstance(value, int) else f"{value:g}"
 

@@ -16,6 +16,17 @@ class AnalogMultiheadAttention(nn.Module):
     """`nn.MultiheadAttention` with four `AnalogLinear` layers: query, key, value and output projection.
 
     The call is that of `nn.MultiheadAttention`: (batch, length, width) with `batch_first`, else (length, batch, width).
+
+    Args:
+        query: projection of the queries.
+        key: projection of the keys.
+        value: projection of the values.
+        output: projection of what the heads give together.
+        heads: how many heads.
+
+    Attributes:
+        batch_first: whether the batch is the first dimension, True; `from_digital` takes that of the layer.
+        dropout: share of the attention weights that are dropped in training, 0; `from_digital` takes that of the layer.
     """
 
     # Read by nn.TransformerEncoder and its layers, which would otherwise multiply with the weights themselves
@@ -32,7 +43,12 @@ class AnalogMultiheadAttention(nn.Module):
 
     @classmethod
     def from_digital(cls, layer: nn.MultiheadAttention, target: Analog) -> AnalogMultiheadAttention:
-        """The same attention; the packed projections are cut into four layers with copies of the weights."""
+        """The same attention; the packed projections are cut into four layers with copies of the weights.
+
+        Args:
+            layer: the digital layer.
+            target: the configuration.
+        """
         width = layer.embed_dim
         if layer.in_proj_weight is not None:
             weights = layer.in_proj_weight.detach().split(width)
@@ -56,7 +72,21 @@ class AnalogMultiheadAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,  # a hint only: torch wants the mask beside it
     ) -> tuple[Tensor, Tensor | None]:
-        """Attention output, and the weights (batch, length, source length) if they are wanted.
+        """Attention: the scores are computed in digital, because both of their factors change with every input.
+
+        Args:
+            query: shape (batch, length, width) with `batch_first`, else (length, batch, width).
+            key: shape (batch, source length, width), or with the first two exchanged.
+            value: shape (batch, source length, width), or with the first two exchanged.
+            key_padding_mask: shape (batch, source length): True where a key is padding, or what is added to the scores.
+            need_weights: whether the attention weights are returned as well.
+            attn_mask: shape (length, source length) or (batch * heads, length, source length): True, or what is added
+                to the scores, where a query must not see a key.
+            average_attn_weights: whether the weights returned are a mean over the heads.
+            is_causal: a hint of torch's; the mask itself counts.
+
+        Returns:
+            The output, shaped as `query`, and the weights (batch, length, source length) or None.
 
         Raises:
             HpmlError: inputs without a batch dimension.

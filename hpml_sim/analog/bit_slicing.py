@@ -27,7 +27,7 @@ def bit_slices(weight: Tensor, levels: int, slices: int, *, signed: bool) -> lis
 
     Example:
         >>> bit_slices(torch.tensor([0.2, -1.0]), levels=4, slices=2, signed=True)  # 0.2 x 15 = 3 = 0 x 4 + 3
-        [tensor([0., -1.]), tensor([ 1., -1.])]
+        [tensor([ 0., -1.]), tensor([ 1., -1.])]
     """
     exact = weight.double().clamp(-1, 1)
     number = ((exact.abs() if signed else (exact + 1) / 2) * (levels**slices - 1)).round()

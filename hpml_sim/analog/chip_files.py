@@ -58,10 +58,13 @@ def save_chips(chips: Chips, path: str | Path) -> None:
             f"program(model, chips={chips.n_chips}, seed={chips.seed}) makes the same chips again"
         )
     file = _path("save_chips", path)
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        what = "is a folder; name a file in it" if file.is_dir() else "its folder does not exist; make it first"
+        raise HpmlError(f"save_chips: path={str(file)!r}: {what}")
     try:
         torch.save(_content(backend), file)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where a folder does not exist
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "does its folder exist?"
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where a file cannot be opened
+        reason = " ".join(str(error).split())
         raise HpmlError(f"save_chips: path={str(file)!r}: cannot be written ({reason})") from error
 
 
@@ -89,7 +92,7 @@ def load_chips(path: str | Path, model: nn.Module) -> Chips:
     """
     file = _path("load_chips", path)
     if not file.is_file():
-        raise HpmlError(f"chips file {str(file)!r} does not exist")
+        raise HpmlError(f"chips file {str(file)!r} {'is a folder' if file.is_dir() else 'does not exist'}")
     try:
         content: dict[str, Any] = torch.load(file, weights_only=True)
     except Exception as error:

@@ -3,7 +3,7 @@
     chips = program(model, chips=25, seed=0)      # conductances of 25 chips, each with its own errors
     aged = chips.at("1 day")                      # the same chips a day later: (batch, ...) -> (chips, batch, ...)
 
-Every time is computed from the programmed state, so they can be asked in any order, and one seed gives the same bits.
+Every time is computed from the programmed state, so times can come in any order, and one seed gives the same bits.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_model import ProgrammedModel
 from hpml_sim.analog.seeds import checked_seed
 from hpml_sim.errors import HpmlError, check_whole
+from hpml_sim.targets import Analog
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import parse_time
 
@@ -29,8 +30,13 @@ class Backend(Protocol):
     """What holds the conductances of chips: our own layers (`FusedBackend`), or aihwkit's (`AihwkitBackend`)."""
 
     @property
+    def targets(self) -> list[Analog]:
+        """Configurations of the layers, in order."""
+        ...
+
+    @property
     def noise_models(self) -> list[NoiseModel]:
-        """Of the layers, in order."""
+        """Noise models of the layers, in order."""
         ...
 
     def at(self, time_s: float) -> nn.Module:
@@ -105,12 +111,12 @@ class Chips:
         return "1 programmed chip" if self.n_chips == 1 else f"{self.n_chips} programmed chips"
 
     def _facts(self) -> list[tuple[str, object]]:
-        models = self.backend.noise_models
-        sources = ", ".join(dict.fromkeys(f"{model.name} ({model.source})" for model in models))
+        targets = self.backend.targets
         return [
-            ("analog layers", len(models)),
+            ("analog layers", len(targets)),
+            ("card", ", ".join(dict.fromkeys(target.card for target in targets))),
+            ("noise model", ", ".join(dict.fromkeys(model.name for model in self.backend.noise_models))),
             ("seed", str(self.seed)),
-            ("noise model", sources),
             ("run them", "chips.at('1 day')(inputs)"),
         ]
 

@@ -61,7 +61,12 @@ _TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 @register_target(InMemory)
 @register_target(Analog)
 def convert_analog(model: nn.Module, target: Analog | InMemory | PerLayer, chosen: Chosen) -> Converted:
-    """Put every layer that can be onto crossbars. See `hpml_sim.conversion`.
+    """Put every layer that can be mapped onto crossbars.
+
+    Args:
+        model: a private copy of the network.
+        target: the configuration, or one for each layer.
+        chosen: (name, module) -> whether the caller wants this layer on crossbars.
 
     Raises:
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
@@ -71,10 +76,13 @@ def convert_analog(model: nn.Module, target: Analog | InMemory | PerLayer, chose
 
 
 class AnalogModel(Converted):
-    """A network on crossbars. In training, all uses of a layer in one call are one observation to its calibration."""
+    """A network on crossbars.
+
+    In training, all uses of a layer in one call are one observation to its calibration.
+    """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Whatever the network it was made from takes and gives."""
+        """The call of the network that it was made from, with the same arguments and results."""
         if not self.training or torch.compiler.is_compiling():
             return self.network(*args, **kwargs)
         with one_calibration_step(crossbars(self).values()):

@@ -204,7 +204,7 @@ class AnalogConv2d(_AnalogConv, nn.Conv2d):
 
 
 class AnalogConv3d(_AnalogConv, nn.Conv3d):
-    """`nn.Conv3d` on crossbar tiles: (batch, in_channels, depth, height, width) -> (batch, out_channels, depth, height, width).
+    """`nn.Conv3d` on crossbar tiles: (batch, in_channels, *sizes) -> (batch, out_channels, *sizes), three sizes.
 
     Args:
         args: of `nn.Conv3d`: in_channels, out_channels, kernel_size, and so on. The bias is added in digital.

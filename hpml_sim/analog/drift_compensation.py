@@ -1,8 +1,8 @@
 """Drift compensation: digital factors that restore the gain which drift takes from a tile or a column.
 
-Right after programming, and again at each time, every row in turn gets a full-scale input and the ADCs read the columns.
-The ratio of the two readings multiplies the results from then on. What it cannot restore is the spread: devices drift by
-exponents of their own.
+Right after programming, and again at each time, every row in turn gets a full-scale input and the ADCs read the
+columns. The ratio of the two readings multiplies the results from then on. What it cannot restore is the spread:
+devices drift by exponents of their own.
 
 Source: aihwkit's `GlobalDriftCompensation` and `PerColumnDriftCompensation`.
 """

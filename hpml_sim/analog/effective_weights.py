@@ -61,6 +61,6 @@ def clip_weights(weight: Tensor, limit: Tensor) -> Tensor:
 
     Args:
         weight: any shape.
-        limit: largest magnitude, a scalar > 0; infinite: nothing is clipped.
+        limit: largest magnitude, a scalar > 0; an infinite one clips nothing.
     """
     return _Clip.apply(weight, limit)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Stuck devices: faults that hold a device at an end of its range, whatever is programmed and however long one waits."""
+"""Stuck devices: faults that hold a device at an end of its range, whatever is programmed, at every time."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.conversion.chips_in_batch import ChipsInBatch
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.kernels.common.memory import BLOCKS
+from hpml_sim.targets import Analog
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,6 @@ class FusedBackend:
         layers: by dotted name, in the network's order.
         n_chips: how many chips.
         seed: what all randomness comes from.
-
-    Attributes:
-        noise_models: of the layers, in order.
     """
 
     def __init__(self, network: nn.Module, layers: dict[str, ProgrammedLayer], n_chips: int, seed: int):
@@ -79,8 +77,13 @@ class FusedBackend:
         return cls(network, layers, n_chips, seed)
 
     @property
+    def targets(self) -> list[Analog]:
+        """Configurations of the layers, in order."""
+        return [crossbar.target for crossbar in crossbars(self.network).values()]
+
+    @property
     def noise_models(self) -> list[NoiseModel]:
-        """Of the layers, in order."""
+        """Noise models of the layers, in order."""
         return [layer.device_model.noise_model for layer in self.layers.values()]
 
     def at(self, time_s: float) -> nn.Module:

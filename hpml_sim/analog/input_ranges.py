@@ -27,7 +27,7 @@ class CalibrationStep:
     Attributes:
         learns: whether this pass calibrates; None until the first product.
         counted: whether this pass is among the observations already.
-        ranges: by name, each range as it was before the pass, and the largest that the pass asked for.
+        ranges: by name, each range as it was before the pass, and the largest that a product in the pass needed.
     """
 
     learns: bool | None = None
@@ -149,10 +149,10 @@ class InputRange(nn.Module):
         Args:
             x: inputs, any shape, a vector in the last dimension.
         """
-        asked = _percentile(x, self._percentile)
-        if asked is not None:
+        seen = _percentile(x, self._percentile)
+        if seen is not None:
             self.count()
-            self._learn("input_range", asked)
+            self._learn("input_range", seen)
 
     @torch.no_grad()
     def observe_output(self, y: Tensor) -> None:
@@ -161,9 +161,9 @@ class InputRange(nn.Module):
         Args:
             y: products before the ADC, any shape, in units of an input times a full-scale weight.
         """
-        asked = _percentile(y, self._percentile)
-        if asked is not None and self.calibrated:
-            self._learn("output_range", asked / self._adc_bound)
+        seen = _percentile(y, self._percentile)
+        if seen is not None and self.calibrated:
+            self._learn("output_range", seen / self._adc_bound)
 
     def count(self) -> None:
         """One more observation, once a pass."""
@@ -173,18 +173,18 @@ class InputRange(nn.Module):
         if self.calibration_step is not None:
             self.calibration_step.counted = True
 
-    def _learn(self, name: str, asked: Tensor) -> None:
+    def _learn(self, name: str, seen: Tensor) -> None:
         """Move a range towards what was observed: the mean of the first passes, later a moving average."""
         if recomputing():
             return
         value: Tensor = getattr(self, name)
         if self.calibration_step is not None:
             # of several products in a pass the widest counts, once: start again from the range before the pass
-            before, largest = self.calibration_step.ranges.get(name, (value.clone(), asked))
-            asked = torch.maximum(largest, asked)
-            self.calibration_step.ranges[name] = (before, asked)
+            before, largest = self.calibration_step.ranges.get(name, (value.clone(), seen))
+            seen = torch.maximum(largest, seen)
+            self.calibration_step.ranges[name] = (before, seen)
             value.copy_(before)
-        value.lerp_(asked.to(value), max(1 / int(self.observations), _MOMENTUM))
+        value.lerp_(seen.to(value), max(1 / int(self.observations), _MOMENTUM))
 
 
 def recomputing() -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.conversion.exporting import check_not_exporting
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.targets import Analog
 
 
@@ -71,6 +71,8 @@ def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> int:
             recording.
     """
     check_not_exporting("a layer on crossbars", "Export the digital network that it was made from")
+    if not isinstance(x, Tensor) or x.dim() == 0:
+        raise HpmlError(f"analog layer: input {shown(x)}: must be a tensor with {channels} values in dimension {dim}")
     if x.shape[dim] != channels:
         raise HpmlError(f"analog layer: input of shape {tuple(x.shape)} must have {channels} values in dimension {dim}")
     # chips and samples lie in the first dimension: of any other length, rows of different chips would be mixed up

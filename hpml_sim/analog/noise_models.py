@@ -41,7 +41,7 @@ class ConductancePhysics(Protocol):
         """Conductances right after programming.
 
         Args:
-            g_target: conductances that were asked for.
+            g_target: target conductances, microsiemens.
         """
         ...
 
@@ -49,7 +49,7 @@ class ConductancePhysics(Protocol):
         """One drift exponent for each device.
 
         Args:
-            g_target: conductances that were asked for.
+            g_target: target conductances, microsiemens.
         """
         ...
 

@@ -1,8 +1,8 @@
 """Programming noise, drift and read noise of every single device of some chips.
 
 A chip is its target conductances and a seed: its devices are drawn again whenever they are needed, always the same. So
-no chip has to be stored, and 25 chips cost the memory of one. For phase-change memory one compiled pass draws them, with
-the means and standard deviations that aihwkit's functions give.
+no chip has to be stored, and 25 chips cost the memory of one. For phase-change memory one compiled pass draws them,
+with the means and standard deviations that aihwkit's functions give.
 
 Every device of a differential pair keeps its own programming error and its own drift exponent, and every time is
 computed from the programmed state. (aihwkit's own pipeline starts each drift from the net weights that it read last: it
@@ -102,7 +102,7 @@ class ProgrammedDevices:
     def at(self, time_s: float, seed: Callable[[int], int]) -> Iterator[Tensor]:
         """Conductances as they are read at a time, of one chip after the other.
 
-        Always computed from the programmed state, so times can be asked in any order.
+        Always computed from the programmed state, so times can come in any order.
 
         Args:
             time_s: seconds since the end of programming.
@@ -153,7 +153,7 @@ class ProgrammedDevices:
 class _PowerLaw:
     """What phase-change devices of one set of targets draw from; all tensors have the shape of the targets.
 
-    aihwkit gives functions that draw, the compiled pass needs means and standard deviations: each function is asked
+    aihwkit gives functions that draw, the compiled pass needs means and standard deviations: each function is called
     twice, with the random number 0 and with 1.
 
     Attributes:

@@ -25,7 +25,15 @@ State = tuple[Tensor, ...]
 
 
 class AnalogCell(nn.Module):
-    """What the three cells share: the layers, and the call of torch's cells."""
+    """What the three cells share: the layers, and the call of torch's cells.
+
+    Args:
+        hidden_size: size of the state, of an LSTM of its cell state.
+        source: from the input to the gates.
+        hidden: from the state to the gates.
+        projection: from the hidden state to the output, of an LSTM with `proj_size`; else None.
+        relu: whether an RNN has a ReLU in place of tanh.
+    """
 
     def __init__(
         self, hidden_size: int, source: AnalogLinear, hidden: AnalogLinear, projection: AnalogLinear | None, relu: bool
@@ -37,7 +45,12 @@ class AnalogCell(nn.Module):
 
     @classmethod
     def from_digital(cls, layer: Any, target: Analog) -> Any:
-        """The same cell on crossbars. It holds the same parameters, so weights that were tied stay tied."""
+        """The same cell on crossbars. It holds the same parameters, so weights that were tied stay tied.
+
+        Args:
+            layer: the digital cell.
+            target: the configuration.
+        """
         new = cls._of(layer, layer.hidden_size, "", getattr(layer, "nonlinearity", "tanh") == "relu", target)
         return new.train(layer.training)
 
@@ -61,23 +74,45 @@ class AnalogCell(nn.Module):
         return self.hidden.effective_weights(), None if self.projection is None else self.projection.effective_weights()
 
     def start(self, like: Tensor) -> State:
-        """The state before the first step: zeros. like: inputs (batch, ...)."""
+        """The state before the first step: zeros.
+
+        Args:
+            like: inputs, shape (batch, ...).
+        """
         outputs = self.hidden.in_features
         return (like.new_zeros(len(like), outputs),)
 
     def advance(
         self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
     ) -> State:
-        """One step. source: the input's product (batch, gates * hidden)."""
+        """One step.
+
+        Args:
+            source: the input's product, shape (batch, gates * hidden).
+            state: before the step.
+            effective_weights: of the matrices that act on the state.
+
+        Returns:
+            The state after the step.
+        """
         raise NotImplementedError
 
     def run(self, x: Tensor, state: State, *, backwards: bool) -> tuple[Tensor, State]:
-        """All steps: (batch, steps, input_size), the state before -> outputs (batch, steps, outputs), the state after.
+        """All steps of a sequence.
 
         The devices are the same at every step, and the steps are one observation to the calibration.
+
+        Args:
+            x: the sequence, shape (batch, steps, input_size).
+            state: before the first step.
+            backwards: whether to begin with the last step.
+
+        Returns:
+            Outputs, shape (batch, steps, outputs), in the order of the sequence, and the state after the last step run.
         """
         found = []
         with one_calibration_step(crossbars(self).values()):
+            # drawn once: noise that is new at every step would average out over a sequence, as that of no chip does
             effective_weights, steps = self.effective_weights(), self.input(x).unbind(1)
             for source in reversed(steps) if backwards else steps:
                 state = self.advance(source, state, effective_weights)
@@ -85,7 +120,14 @@ class AnalogCell(nn.Module):
         return torch.stack(found[::-1] if backwards else found, 1), state
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002 - the name in torch
-        """(batch, input_size), and the state or None (zeros) -> the new state, as torch's cell gives it.
+        """One step, called as torch's cell.
+
+        Args:
+            input: shape (batch, input_size).
+            hx: the state before, h or of an LSTM (h, c), each (batch, hidden); None: zeros.
+
+        Returns:
+            The new state, h or of an LSTM (h, c).
 
         Raises:
             HpmlError: an input without a batch dimension.
@@ -104,7 +146,13 @@ class AnalogRNNCell(AnalogCell):
     def advance(
         self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
     ) -> State:
-        """See `AnalogCell`."""
+        """One step of `AnalogCell.advance`.
+
+        Args:
+            source: the input's product, shape (batch, hidden).
+            state: (h,) before the step.
+            effective_weights: of the matrix that acts on the state.
+        """
         total = source + self.hidden.multiply(state[0], effective_weights[0])
         return (total.relu() if self.relu else total.tanh(),)
 
@@ -115,7 +163,13 @@ class AnalogGRUCell(AnalogCell):
     def advance(
         self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
     ) -> State:
-        """See `AnalogCell`."""
+        """One step of `AnalogCell.advance`.
+
+        Args:
+            source: the input's product, shape (batch, 3 * hidden).
+            state: (h,) before the step.
+            effective_weights: of the matrix that acts on the state.
+        """
         own = self.hidden.multiply(state[0], effective_weights[0])
         reset, update, new = source.chunk(3, -1)
         own_reset, own_update, own_new = own.chunk(3, -1)
@@ -128,13 +182,23 @@ class AnalogLSTMCell(AnalogCell):
     """`nn.LSTMCell` on crossbar tiles: i, f, g, o stacked in this order; c' = f c + i g, h' = o tanh(c')."""
 
     def start(self, like: Tensor) -> State:
-        """See `AnalogCell`."""
+        """The state before the first step: zeros.
+
+        Args:
+            like: inputs, shape (batch, ...).
+        """
         return (*super().start(like), like.new_zeros(len(like), self.hidden_size))
 
     def advance(
         self, source: Tensor, state: State, effective_weights: tuple[EffectiveWeights, EffectiveWeights | None]
     ) -> State:
-        """See `AnalogCell`."""
+        """One step of `AnalogCell.advance`.
+
+        Args:
+            source: the input's product, shape (batch, 4 * hidden).
+            state: (h, c) before the step.
+            effective_weights: of the matrix that acts on the state, and of the projection.
+        """
         i, f, g, o = (source + self.hidden.multiply(state[0], effective_weights[0])).chunk(4, -1)
         c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
@@ -142,7 +206,17 @@ class AnalogLSTMCell(AnalogCell):
 
 
 class AnalogRecurrent(nn.Module):
-    """What `AnalogRNN`, `AnalogLSTM` and `AnalogGRU` share."""
+    """What `AnalogRNN`, `AnalogLSTM` and `AnalogGRU` share.
+
+    Args:
+        args: of torch's layer.
+        card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
+        kwargs: of torch's layer.
+
+    Attributes:
+        cell: class of the cells.
+        digital: class of torch's layer.
+    """
 
     cell: type[AnalogCell]
     digital: type[nn.RNNBase]
@@ -153,7 +227,12 @@ class AnalogRecurrent(nn.Module):
 
     @classmethod
     def from_digital(cls, layer: nn.RNNBase, target: Analog) -> Any:
-        """The same layer on crossbars. It holds the same parameters, so weights that were tied stay tied."""
+        """The same layer on crossbars. It holds the same parameters, so weights that were tied stay tied.
+
+        Args:
+            layer: the digital layer.
+            target: the configuration.
+        """
         new = cls.__new__(cls)
         nn.Module.__init__(new)
         new._take(layer, target)
@@ -200,7 +279,7 @@ class AnalogRecurrent(nn.Module):
                 f"{type(self).__name__}: input must be (batch, steps, {self.input_size}) or (steps, batch, "
                 f"{self.input_size}), here with batch_first={self.batch_first}; got {tuple(input.shape)}"
             )
-        self._check_fold(x, alone)
+        self._check_batch(x, alone)
         if not self.batch_first:
             x = x.transpose(0, 1)
         ways, ends = 1 + self.bidirectional, []
@@ -223,7 +302,7 @@ class AnalogRecurrent(nn.Module):
         h, *more = last
         return y, last if more else h
 
-    def _check_fold(self, x: Tensor, alone: bool) -> None:
+    def _check_batch(self, x: Tensor, alone: bool) -> None:
         """Chips lie in the batch: refuse a first dimension that may hold them where this layer takes it for steps."""
         cell: Any = self.cells[0]
         programmed = cell.input.crossbar.programmed
@@ -231,12 +310,12 @@ class AnalogRecurrent(nn.Module):
             return
         if alone:
             raise HpmlError(f"{type(self).__name__}: programmed chips need a batch dimension, got {tuple(x.shape)}")
-        chips = len(programmed.weight)
-        if not self.batch_first and chips > 1 and x.shape[0] == chips * programmed.batch:
+        n_chips = programmed.n_chips
+        if not self.batch_first and n_chips > 1 and x.shape[0] == n_chips * programmed.batch:
             raise HpmlError(
                 f"{type(self).__name__} with batch_first=False: in an input of shape {tuple(x.shape)} the first "
-                f"dimension is taken for steps, but is as long as {chips} chips x {programmed.batch} samples, which lie "
-                "in the batch. Networks on chips take the batch first: build the layer with batch_first=True (or "
+                f"dimension is taken for steps, but is as long as {n_chips} chips x {programmed.batch} samples, which "
+                "lie in the batch. Networks on chips take the batch first: build the layer with batch_first=True (or "
                 "transpose inside the network; if it does so already, give another number of samples at a time)"
             )
 
@@ -246,18 +325,78 @@ class AnalogRecurrent(nn.Module):
 
 
 class AnalogRNN(AnalogRecurrent):
-    """`nn.RNN` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
+    """`nn.RNN` on crossbar tiles: (batch, steps, features) with `batch_first`, else (steps, batch, features).
+
+    Gates, activations and the state stay digital.
+
+    Args:
+        args: of `nn.RNN`: input_size, hidden_size, num_layers.
+        card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
+        kwargs: of `nn.RNN`; with programmed chips, batch_first=True.
+
+    Raises:
+        UnknownNameError: no card has this name.
+        CardError: a broken card.
+        HpmlError: a card or a target of another kind.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> layer = hs.nn.AnalogRNN(5, 7, batch_first=True, card="pcm-hermes")
+        >>> output, h = layer(torch.rand(3, 6, 5))
+        >>> output.shape, h.shape
+        (torch.Size([3, 6, 7]), torch.Size([1, 3, 7]))
+    """
 
     cell, digital = AnalogRNNCell, nn.RNN
 
 
 class AnalogLSTM(AnalogRecurrent):
-    """`nn.LSTM` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
+    """`nn.LSTM` on crossbar tiles: (batch, steps, features) with `batch_first`, else (steps, batch, features).
+
+    Gates, activations and the state stay digital.
+
+    Args:
+        args: of `nn.LSTM`: input_size, hidden_size, num_layers.
+        card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
+        kwargs: of `nn.LSTM`; with programmed chips, batch_first=True.
+
+    Raises:
+        UnknownNameError: no card has this name.
+        CardError: a broken card.
+        HpmlError: a card or a target of another kind.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> layer = hs.nn.AnalogLSTM(5, 7, batch_first=True, card="pcm-hermes")
+        >>> output, (h, c) = layer(torch.rand(3, 6, 5))
+        >>> output.shape, h.shape
+        (torch.Size([3, 6, 7]), torch.Size([1, 3, 7]))
+    """
 
     cell, digital = AnalogLSTMCell, nn.LSTM
 
 
 class AnalogGRU(AnalogRecurrent):
-    """`nn.GRU` on crossbar tiles; all its arguments, and `card` (a card's name or path, or `Analog(...)`)."""
+    """`nn.GRU` on crossbar tiles: (batch, steps, features) with `batch_first`, else (steps, batch, features).
+
+    Gates, activations and the state stay digital.
+
+    Args:
+        args: of `nn.GRU`: input_size, hidden_size, num_layers.
+        card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
+        kwargs: of `nn.GRU`; with programmed chips, batch_first=True.
+
+    Raises:
+        UnknownNameError: no card has this name.
+        CardError: a broken card.
+        HpmlError: a card or a target of another kind.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> layer = hs.nn.AnalogGRU(5, 7, batch_first=True, card="pcm-hermes")
+        >>> output, h = layer(torch.rand(3, 6, 5))
+        >>> output.shape, h.shape
+        (torch.Size([3, 6, 7]), torch.Size([1, 3, 7]))
+    """
 
     cell, digital = AnalogGRUCell, nn.GRU

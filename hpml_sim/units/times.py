@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0, "week": 604800.0, "year": 31536000.0}
 """Seconds in a unit; a year is 365 days."""
@@ -40,18 +40,19 @@ def parse_time(time: str | float) -> float:
         unit = _SPELLINGS.get(match[2].lower()) if match else None
         if match is None or unit is None:
             raise HpmlError(
-                f"time {time!r}: not understood; give seconds, or a number with s, min, h, day, week or year (365 days)"
+                f"time {shown(time)}: not understood; give seconds, or a number with s, min, h, day, week or year "
+                "(365 days)"
             )
         seconds = float(match[1]) * SECONDS[unit]
     elif isinstance(time, bool):
-        raise HpmlError(f"time {time!r}: give seconds >= 0 or text like '1 h'")
+        raise HpmlError(f"time {shown(time)}: give seconds >= 0 or text like '1 h'")
     else:
         try:
             seconds = float(time)
         except (TypeError, ValueError):
-            raise HpmlError(f"time {time!r}: give seconds >= 0 or text like '1 h'") from None
+            raise HpmlError(f"time {shown(time)}: give seconds >= 0 or text like '1 h'") from None
     if not math.isfinite(seconds) or seconds < 0:
-        raise HpmlError(f"time {time!r}: must be finite and >= 0 (0 is the end of programming)")
+        raise HpmlError(f"time {shown(time)}: must be finite and >= 0 (0 is the end of programming)")
     return seconds
 
 

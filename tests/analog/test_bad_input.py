@@ -148,3 +148,84 @@ def test_learning_rates_and_epochs(unchanged):
     for options in ({"lr": 0.0}, {"lr": -1.0}, {"epochs": -1}, {"batch_size": 0}, {"optimizer": "none"}):
         with pytest.raises(HpmlError, match=next(iter(options))):
             hs.fit(model, (x, x), **options)
+
+
+SLIPS = {
+    "chips(x)": (lambda model, chips: chips(torch.ones(2, 6)), r"call chips\.at\('1 day'\)"),
+    "at(None)": (lambda model, chips: chips.at(None), "time None: give seconds"),
+    "at(True)": (lambda model, chips: chips.at(True), "time True: give seconds"),
+    "at(inf)": (lambda model, chips: chips.at(float("inf")), "time inf: must be finite"),
+    "at('1 dya')": (lambda model, chips: chips.at("1 dya"), "time '1 dya': not understood"),
+    "at(tensor)": (lambda model, chips: chips.at(torch.ones(3, 3)), "time <Tensor>: give seconds"),
+    "chips=True": (lambda model, chips: hs.program(model, chips=True), "chips=True: must be a whole number >= 1"),
+    "chips='3'": (lambda model, chips: hs.program(model, chips="3"), "chips='3': must be a whole number >= 1"),
+    "seed=inf": (lambda model, chips: hs.program(model, seed=float("inf")), r"seed=inf: .* from 0 to 2\^63 - 1"),
+    "program(name)": (lambda model, chips: hs.program("mlp"), "program: model='mlp': must be a network"),
+    "program(chips)": (lambda model, chips: hs.program(chips), "program: these are programmed chips"),
+    "program(net)": (
+        lambda model, chips: hs.program(nn.Linear(2, 2)),
+        r"model Linear has no analog layers.*hs\.convert",
+    ),
+    "calibrate(net)": (
+        lambda model, chips: hs.calibrate(nn.Linear(2, 2), torch.ones(1, 2)),
+        "calibrate: model Linear has",
+    ),
+    "calibrate(chips)": (lambda model, chips: hs.calibrate(chips, torch.ones(1, 6)), "calibrate: these are programmed"),
+    "inputs=5": (lambda model, chips: hs.calibrate(model, 5), "inputs=5: must be a tensor"),
+    "inputs=[1]": (lambda model, chips: hs.calibrate(model, [1]), "inputs= holds a batch 1: must be a tensor"),
+    "inputs=[]": (lambda model, chips: hs.calibrate(model, []), "held no batch"),
+    "inputs=nan": (lambda model, chips: hs.calibrate(model, torch.full((2, 6), float("nan"))), "NaN or infinite"),
+    "save(model)": (
+        lambda model, chips: hs.save_chips(chips.at(0), "chips.pt"),
+        "chips=<ProgrammedModel>: must be what",
+    ),
+    "save(None)": (lambda model, chips: hs.save_chips(chips, None), "path=None: must be the path of a file"),
+    "save(folder)": (lambda model, chips: hs.save_chips(chips, "."), r"path='\.': is a folder"),
+    "no folder": (lambda model, chips: hs.save_chips(chips, "none/x.pt"), "its folder does not exist"),
+    "load(folder)": (lambda model, chips: hs.load_chips(".", model), r"'\.' is a folder"),
+    "load(model)": (lambda model, chips: hs.load_chips(model, "chips.pt"), "path=<AnalogModel>: must be the path"),
+    "layer(text)": (lambda model, chips: model.network[0]("x"), "input 'x': must be a tensor"),
+    "another target": (lambda model, chips: hs.nn.AnalogLinear(2, 2, card=hs.Digital("cpu")), "card=<Digital>"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_slips_get_one_line_and_change_nothing(unchanged, slip):
+    model = unchanged(converted())
+    chips = hs.program(model, chips=2)
+    want = chips.at("1 h")(torch.ones(2, 6))
+    act, message = SLIPS[slip]
+    with pytest.raises(HpmlError, match=message) as caught:
+        act(model, chips)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+    assert torch.equal(chips.at("1 h")(torch.ones(2, 6)), want)
+
+
+def test_a_damaged_file_of_chips_is_named(tmp_path):
+    model, path = converted(), tmp_path / "chips.pt"
+    hs.save_chips(hs.program(model, chips=2), path)
+    content = torch.load(path, weights_only=True)
+    torch.save({name: value for name, value in content.items() if name != "seed"}, path)
+    with pytest.raises(HpmlError, match=r"chips\.pt' is damaged: it has no seed; program the chips again"):
+        hs.load_chips(path, model)
+    torch.save({name: value for name, value in content.items() if name != "format"}, path)
+    with pytest.raises(HpmlError, match="has format None, this version reads"):
+        hs.load_chips(path, model)
+
+
+def test_what_chips_show_of_themselves():
+    chips = hs.program(converted(), chips=2, seed=7)
+    for text in (repr(chips), repr(chips.at("1 day"))):
+        lines = text.splitlines()
+        assert 3 < len(lines) < 8
+        assert max(map(len, lines)) <= 80
+    assert repr(chips).startswith("2 programmed chips")
+    assert "pcm" in repr(chips)
+    assert "chips.at('1 day')" in repr(chips)
+    assert repr(chips.at("1 day")).startswith("Programmed chips at 1 day: (batch, ...) -> (2, batch, ...)")
+    for shown in (chips, chips.at(0)):
+        assert shown._repr_html_().startswith("<div><strong>")
+        assert "<td" in shown._repr_html_()
+    assert len(chips) == chips.n_chips == 2
+    assert chips.seed == chips.at(0).seed == 7

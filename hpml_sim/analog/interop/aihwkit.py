@@ -21,6 +21,7 @@ from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.recurrent import AnalogCell, AnalogRecurrent
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.errors import ConversionError
+from hpml_sim.targets import Analog
 
 
 def to_aihwkit(model: nn.Module) -> nn.Module:
@@ -162,13 +163,10 @@ class AihwkitBackend:
         model: a private copy of the converted model.
         n_chips: how many chips.
         seed: of all noise.
-
-    Attributes:
-        noise_models: of the layers, in order.
     """
 
     def __init__(self, model: nn.Module, n_chips: int, seed: int):
-        self._noise_models = [crossbar.device_model().noise_model for crossbar in crossbars(model).values()]
+        self._crossbars = list(crossbars(model).values())
         network = to_aihwkit(model)
         self._networks: list[nn.Module] = []
         for chip in range(n_chips):
@@ -181,9 +179,14 @@ class AihwkitBackend:
         self._seed = seed
 
     @property
+    def targets(self) -> list[Analog]:
+        """Configurations of the layers, in order."""
+        return [crossbar.target for crossbar in self._crossbars]
+
+    @property
     def noise_models(self) -> list[NoiseModel]:
-        """Of the layers, in order."""
-        return self._noise_models
+        """Noise models of the layers, in order."""
+        return [crossbar.device_model().noise_model for crossbar in self._crossbars]
 
     def at(self, time_s: float) -> nn.Module:
         """A network for (chips * batch, ...), chip-major.
