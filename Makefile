@@ -15,7 +15,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ready  ## one network on five machines: table on screen, report in runs/demo
-	@$(BIN)/hpml-sim compare --model mlp --data digits --on cpu h200 pcm-hermes reram-neurram loihi --out runs/demo --force $(ARGS)
+	@$(BIN)/hpml-sim compare --model mlp --data digits --targets cpu h200 pcm-hermes reram-neurram loihi --out runs/demo --force $(ARGS)
 
 test: ready  ## all tests (ARGS="-k card" for some)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -14,7 +14,6 @@ Fashion-MNIST is 5.
 from __future__ import annotations
 
 import argparse
-import importlib
 import statistics
 import tempfile
 import time
@@ -24,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import hpml_sim as hs
-import hpml_sim.experiments.pipeline as passes
+from hpml_sim.experiments import experiment, pipeline
+from hpml_sim.experiments.result import Comparison
 
-comparing: Any = importlib.import_module("hpml_sim.experiments.comparison")  # the name `hs.compare` is the function
 WORK = ("fit", "convert", "program", "evaluate", "workload", "estimate", "measure_in_own_process")
 ON = ["h200", "pcm-hermes", "loihi"]
 
@@ -50,12 +49,12 @@ def timed(spent: dict[str, float], name: str, function: Callable[..., Any]) -> C
 def overhead(data: str, epochs: int) -> tuple[float, float, dict[str, float]]:
     """(share of the harness, seconds in all, seconds of each part)."""
     spent: dict[str, float] = defaultdict(float)
-    before = {name: getattr(passes, name) for name in WORK}
-    report, load = comparing.Comparison.report, comparing.load_data
+    before = {name: getattr(pipeline, name) for name in WORK}
+    report, load = Comparison.report, experiment.load_data
     for name, function in before.items():
-        setattr(passes, name, timed(spent, name, function))
-    comparing.Comparison.report = timed(spent, "report", report)
-    comparing.load_data = timed(spent, "load", load)
+        setattr(pipeline, name, timed(spent, name, function))
+    Comparison.report = timed(spent, "report", report)
+    experiment.load_data = timed(spent, "load", load)
     try:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
@@ -63,8 +62,8 @@ def overhead(data: str, epochs: int) -> tuple[float, float, dict[str, float]]:
             total = time.perf_counter() - start
     finally:
         for name, function in before.items():
-            setattr(passes, name, function)
-        comparing.Comparison.report, comparing.load_data = report, load
+            setattr(pipeline, name, function)
+        Comparison.report, experiment.load_data = report, load
     total -= spent.pop("report") + spent.pop("load")
     return 1 - sum(spent.values()) / total, total, dict(spent)
 
@@ -86,7 +85,7 @@ def search() -> None:
         "mlp",
         "digits",
         "loihi",
-        over={"steps": hs.Range(2, 25), "model.width": hs.Range(16, 256, log=True)},
+        search_space={"steps": hs.Range(2, 25), "model.width": hs.Range(16, 256, log=True)},
         trials=30,
         epochs=15,
         finetune_epochs=8,
@@ -96,7 +95,7 @@ def search() -> None:
     better = found.front[found.front["accuracy_mean"] >= given["accuracy_mean"]]
     print(found.front.to_string())
     print(f"as given: {100 * given['accuracy_mean']:.1f} % at {1e6 * given['energy_j']:.1f} uJ")
-    for line in better.to_dict("records"):
+    for _, line in better.iterrows():
         ratio = given["energy_j"] / line["energy_j"]
         print(f"{100 * line['accuracy_mean']:.1f} % at {1e6 * line['energy_j']:.1f} uJ: {ratio:.2f} times less energy")
 

@@ -19,14 +19,13 @@ from hpml_sim.cards import list_cards, load_card
 from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
 from hpml_sim.counting import Workload, workload
-from hpml_sim.data import Data, load_data
+from hpml_sim.data import Data, list_data, load_data
 from hpml_sim.data.image_files import download_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.comparison import compare
-from hpml_sim.experiments.config import Range
-from hpml_sim.experiments.preview import dry_run
 from hpml_sim.experiments.result import Comparison, load_results
-from hpml_sim.experiments.running import run
+from hpml_sim.experiments.running import dry_run, run
+from hpml_sim.experiments.search_space import Range
 from hpml_sim.experiments.searching import search
 from hpml_sim.experiments.sweeping import sweep
 from hpml_sim.measurement import Measurement, measure
@@ -65,6 +64,7 @@ __all__ = [
     "evaluate",
     "fit",
     "list_cards",
+    "list_data",
     "load_card",
     "load_chips",
     "load_data",

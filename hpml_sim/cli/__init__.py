@@ -1,27 +1,27 @@
-"""The command `hpml-sim`. `verbs.py` and `runs.py` have a function for each verb.
+"""The command `hpml-sim`. `verbs.py`, `runs.py` and `measured.py` have a function for each verb.
 
 The exit status is explained by `hpml-sim --help`.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import tyro
 
 from hpml_sim.cli.output import say
 from hpml_sim.cli.runs import run_verb
+from hpml_sim.cli.usage import parsed
 from hpml_sim.cli.verbs import VERBS
 from hpml_sim.errors import HpmlError, UnknownNameError
 
 DESCRIPTION = """One PyTorch network on every kind of machine: accuracy, energy, latency, throughput.
 
 Every verb takes --log-file FILE; a run with --out also keeps a run.log there. HPML_SIM_QUIET=1 draws no progress bars.
+--version says which version this is.
 
 Exit status: 0 done; 1 the check that was asked for failed (doctor, validate --strict); 2 a mistake in what was asked,
 or a run that cannot go on (a full disk, dead workers), said in one line; 130 stopped by Ctrl-C, with the finished rows
@@ -57,16 +57,25 @@ def _out_of_memory(error: MemoryError | RuntimeError) -> bool:
     return kind in ("MemoryError", "OutOfMemoryError", "_ArrayMemoryError") or "can't allocate memory" in str(error)
 
 
-def _run(arguments: list[str]) -> Any:
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["--version"]:
+        print(f"hpml-sim {importlib.metadata.version('hpml_sim')}")
+        return 0
     verbs = dict(VERBS)
     two = " ".join(arguments[:2])
     if two in verbs and len(arguments) > 1:  # "cards show" is a verb of two words
         arguments = [two, *arguments[2:]]
+    elif (
+        arguments[1:]
+        and not arguments[1].startswith("-")
+        and any(verb.startswith(f"{arguments[0]} ") for verb in verbs)
+    ):
+        raise UnknownNameError("verb", two, verbs, hint="`hpml-sim --help` explains them.")
     elif arguments and not arguments[0].startswith("-") and arguments[0] not in verbs:
         raise UnknownNameError("verb", arguments[0], verbs, hint="`hpml-sim --help` explains them.")
     if arguments[:1] == ["run"]:
         verbs["run"] = run_verb(arguments[1:])
-    return tyro.extras.subcommand_cli_from_dict(verbs, prog="hpml-sim", description=DESCRIPTION, args=arguments)
+    return parsed(verbs, arguments or ["--help"], DESCRIPTION)()
 
 
 def _log_file(arguments: list[str]) -> Path | None:

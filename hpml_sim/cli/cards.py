@@ -65,7 +65,8 @@ def card_json(name_or_path: str | Path) -> dict[str, Any]:
     band_source, where, note); `noise` for crossbars; `sources`.
 
     Raises:
-        UnknownNameError, CardError: see `load_card`.
+        UnknownNameError: no card has this name.
+        CardError: the card is broken.
     """
     card = load_card(name_or_path)
     quantities = [
@@ -101,7 +102,8 @@ def card_table(name_or_path: str | Path) -> Table:
     """Every number of a card with its unit, band, status and source; then its noise model, limits and sources.
 
     Raises:
-        UnknownNameError, CardError: see `load_card`.
+        UnknownNameError: no card has this name.
+        CardError: the card is broken.
     """
     card = load_card(name_or_path)
     built = "" if card.silicon else ", never built"

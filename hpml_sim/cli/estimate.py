@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -29,7 +29,7 @@ SAMPLES = 100
 
 def estimates(
     model: str,
-    on: Sequence[str],
+    targets: Sequence[str],
     *,
     data: str | None,
     input_shape: Sequence[int] | None,
@@ -42,11 +42,23 @@ def estimates(
 ) -> list[Estimate]:
     """One estimate a card, in the order asked for.
 
+    Args:
+        model: a network by name, or code by name.
+        targets: cards.
+        data: a data set by name, whose samples are run to measure sparsity and spikes.
+        input_shape: of one sample, without the batch.
+        phase: of networks that generate text.
+        sequence: tokens of the prompt; None takes as many as is usual.
+        context: tokens in the key-value cache when decoding; None takes as many as is usual.
+        batch: samples handed over together, or "best".
+        precision: arithmetic on digital cards; None takes what the network is stored in, or fp32.
+        engine: what runs the network on digital cards; None takes torch.
+
     Raises:
-        HpmlError: a name that does not exist, an option the network has no use for, or a network that a machine cannot
-            run.
+        UnknownNameError: no network, data set or card has this name.
+        HpmlError: an option that the network has no use for, or a network that a machine cannot run.
     """
-    cards = [load_card(name) for name in on]
+    cards = [load_card(name) for name in targets]
     network: nn.Module | None = None
     if model in ARCHITECTURES:
         if data is not None or input_shape is not None:
@@ -93,13 +105,39 @@ def _spiking_counts(model: str, network: nn.Module | None, card: str, data: str 
     return workload(convert(network, card), data=first(load_data(data).test, SAMPLES)[0])
 
 
-def estimates_table(model: str, found: Sequence[Estimate]) -> Group:
-    """A line a card, and below it what the figures leave out and take for granted."""
+def one_inference(
+    model: str, *, phase: Literal["prefill", "decode"], sequence: int | None, context: int | None
+) -> dict[str, str | int]:
+    """What one inference of a network that reads tokens is: its phase and how many tokens; empty for other networks.
+
+    Args:
+        model: a network by name.
+        phase: of networks that generate text.
+        sequence: tokens of the prompt; None takes as many as is usual.
+        context: tokens in the key-value cache when decoding; None takes as many as is usual.
+    """
+    if model not in ARCHITECTURES or not ARCHITECTURES[model].sequence:
+        return {}
+    usual = ARCHITECTURES[model].sequence
+    if phase == "decode":
+        return {"phase": phase, "sequence": 1, "context": usual if context is None else context}
+    return {"phase": phase, "sequence": usual if sequence is None else sequence}
+
+
+def estimates_table(model: str, found: Sequence[Estimate], inference: Mapping[str, str | int]) -> Group:
+    """A line a card, and below it what the figures leave out and take for granted.
+
+    Args:
+        model: the network's name.
+        found: the estimates.
+        inference: what `one_inference` gave.
+    """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"{model}: estimated for one inference, nominal (low to high)")
+    title = f"{model}: estimated for one inference{_tokens(inference)}, nominal (low to high)"
+    table = Table(title=title)
     for name in ("card", "scope", "batch"):
         table.add_column(name)
     for name in ("energy", "latency of a batch", "inferences/s", "area", "needs"):
@@ -122,6 +160,14 @@ def estimates_table(model: str, found: Sequence[Estimate]) -> Group:
     for note in notes:
         lines.add_row("·", escape(note), style="dim")
     return Group(table, lines)
+
+
+def _tokens(inference: Mapping[str, str | int]) -> str:
+    if not inference:
+        return ""
+    if inference["phase"] == "decode":
+        return f" (one token, with {inference['context']:,} in the cache)"
+    return f" (reading a prompt of {inference['sequence']:,} tokens)"
 
 
 def _needs(e: Estimate) -> str:

@@ -31,8 +31,16 @@ def network_and_batch(
 ) -> tuple[nn.Module, Tensor]:
     """A network by name or import path, and a batch for it, on the device.
 
+    Args:
+        model: a network by name, or code by name.
+        data: a data set by name, for its samples; None draws random ones.
+        input_shape: of one sample, without the batch.
+        batch: samples, >= 1.
+        device: "cpu" or "cuda".
+
     Raises:
-        UnknownNameError: no such network. HpmlError: no input shape is known, a batch < 1, or no such device here.
+        UnknownNameError: no such network.
+        HpmlError: no input shape is known, a batch < 1, or no such device here.
     """
     if batch < 1:
         raise HpmlError(f"--batch {batch}: must be >= 1")
@@ -54,7 +62,13 @@ def network_and_batch(
 
 
 def profile_table(found: Profile, model: str, most: int) -> Group:
-    """Time by layer, and the operators that take longest."""
+    """Time by layer, and the operators that take longest.
+
+    Args:
+        found: what was measured.
+        model: the network's name.
+        most: how many operators are shown.
+    """
     from rich.console import Group
     from rich.table import Table
 
@@ -105,12 +119,14 @@ def machine_roof(ceilings: Ceilings, precision: Precision) -> Roof:
 
 
 def under_the_roofs(
-    on: Sequence[str], network: tuple[nn.Module, Tensor] | None, precision: Precision, measured_on: str | None
+    targets: Sequence[str], network: tuple[nn.Module, Tensor] | None, precision: Precision, measured_on: str | None
 ) -> tuple[list[Roof], list[Point]]:
     """Roofs of the processors among the cards; tiles, cores and, for a network, its layers.
 
     Args:
-        on: cards. network: a network and a batch, or None. precision: of processors.
+        targets: cards.
+        network: a network and a batch, or None.
+        precision: of processors.
         measured_on: the device's name, to time the layers there as well; None: estimates alone.
     """
     roofs: list[Roof] = []
@@ -118,7 +134,7 @@ def under_the_roofs(
     counted = None
     if network is not None:
         counted = workload(network[0], input_shape=tuple(network[1].shape[1:]))
-    for name in on:
+    for name in targets:
         card = load_card(name)
         if isinstance(card, DigitalCard):
             roofs.append(roof_of(card, precision))

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from hpml_sim.cards import Precision
-from hpml_sim.cli.output import Json, say, show
+from hpml_sim.cli.arguments import Cards, DataName, InputShape, Json, Model, Number, OptionalModel, option
+from hpml_sim.cli.output import say, show
 
 
 def profile(
-    model: tyro.conf.Positional[str] = "mlp",
-    data: str | None = None,
-    input_shape: tuple[int, ...] | None = None,
-    batch: int = 1,
-    device: Literal["cpu", "cuda"] = "cpu",
-    calls: int = 30,
-    top: int = 10,
-    trace: Path | None = None,
+    model: tyro.conf.Positional[Model] = "mlp",
+    data: DataName = None,
+    input_shape: InputShape = None,
+    batch: Number = 1,
+    device: Annotated[Literal["cpu", "cuda"], option("{cpu,cuda}")] = "cpu",
+    calls: Number = 30,
+    top: Number = 10,
+    trace: Annotated[Path | None, option("FILE")] = None,
     json_output: Json = False,
 ) -> int:
     """Say where a forward pass spends its time: by layer, and by torch's operators.
@@ -50,21 +51,21 @@ def profile(
 
 
 def roofline(
-    on: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CARD [CARD ...]")] = (),
-    model: str | None = None,
-    data: str | None = None,
-    input_shape: tuple[int, ...] | None = None,
-    batch: int = 1,
-    precision: Precision = "fp32",
-    measure: Literal["cpu", "cuda"] | None = None,
-    write_card: Path | None = None,
-    out: Path | None = None,
+    targets: Cards = (),
+    model: OptionalModel = None,
+    data: DataName = None,
+    input_shape: InputShape = None,
+    batch: Number = 1,
+    precision: Annotated[Precision, option("{" + ",".join(get_args(Precision)) + "}")] = "fp32",
+    measure: Annotated[Literal["cpu", "cuda"] | None, option("{cpu,cuda}")] = None,
+    write_card: Annotated[Path | None, option("FILE")] = None,
+    out: Annotated[Path | None, option("FILE")] = None,
     json_output: Json = False,
 ) -> int:
     """Show what limits what: roofs of processors, with a network's layers, crossbar tiles and neuromorphic cores.
 
     Args:
-        on: cards; with none of them and no --measure, h200, cpu, pcm-hermes and loihi.
+        targets: cards; with none of them and no --measure, h200, cpu, pcm-hermes and loihi.
         model: mlp, cnn, package.module:callable, or file.py:callable: its layers on the first processors.
         data: a data set by name, for the network's input.
         input_shape: shape of one sample, for a network of your own without data.
@@ -86,16 +87,16 @@ def roofline(
         raise HpmlError("--write-card: nothing was measured to write; give --measure cpu or --measure cuda as well")
     if out is not None and out.suffix not in (".png", ".svg", ".pdf"):
         raise HpmlError(f"--out {out}: a plot is a .png, .svg or .pdf file")
-    if not on and measure is None:
-        on = ("h200", "cpu", "pcm-hermes", "loihi")
+    if not targets and measure is None:
+        targets = ("h200", "cpu", "pcm-hermes", "loihi")
     network = None
     if model is not None:
         network = view.network_and_batch(model, data, input_shape, batch, measure or "cpu")
     measured = None if measure is None else measure_ceilings(measure)
     if measured is not None and write_card is not None:
         view.write_card(measured, write_card)
-        on = (str(write_card), *on)
-    roofs, points = view.under_the_roofs(on, network, precision, None if measured is None else measured.name)
+        targets = (str(write_card), *targets)
+    roofs, points = view.under_the_roofs(targets, network, precision, None if measured is None else measured.name)
     if measured is not None:
         roofs.insert(0, view.machine_roof(measured, precision))
     if json_output:

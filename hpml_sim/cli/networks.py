@@ -9,6 +9,7 @@ from torch import nn
 from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.networks import models
+from hpml_sim.networks.importing import check_not_a_file
 
 
 def named_network(
@@ -20,16 +21,19 @@ def named_network(
         model: a built-in name, "package.module:callable" or "file.py:callable".
         data: a data set by name, which gives built-in networks their sizes; None takes digits.
         input_shape: of one sample, without the batch, where it was given.
-        others: names that the verb knows besides, and hint: what else may be given; both for the message.
+        others: names that the verb knows besides, for the message.
+        hint: what else may be given, for the message.
 
     Raises:
-        UnknownNameError: no such network. HpmlError: no input shape is known.
+        UnknownNameError: no such network.
+        HpmlError: no input shape is known, or a Python file without the name of a callable in it.
     """
     if ":" in model:
         network = models.imported(model)
         if data is None and input_shape is None:
             raise HpmlError(f"{model}: give --input-shape (one sample, without the batch) or --data")
         return network, input_shape
+    check_not_a_file("model", model)
     if model not in models.BUILT_IN:
         raise UnknownNameError("model", model, [*others, *models.BUILT_IN], hint=hint)
     task = load_data(data or "digits")

@@ -6,12 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable
-from typing import Annotated, Any
-
-import tyro
-
-Json = Annotated[bool, tyro.conf.arg(name="json")]
-"""The flag --json."""
+from typing import Any
 
 
 def show(renderable: Any) -> None:

@@ -3,93 +3,138 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from hpml_sim.cli.output import Json, columns, print_lines, say, show
+from hpml_sim.cli.arguments import (
+    ExecutionArguments,
+    ExperimentArguments,
+    Flag,
+    Json,
+    SearchArguments,
+    SweepArguments,
+    as_arguments,
+    option,
+)
+from hpml_sim.cli.output import columns, print_lines, say, show
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig, checked
-from hpml_sim.experiments.config_files import read_runfile, template
+from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
+from hpml_sim.experiments.config_files import read_config, template
+from hpml_sim.experiments.experiment import Experiment
+from hpml_sim.targets.checking import checked
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hpml_sim.experiments.searching import SearchResult
+    from hpml_sim.experiments.search_result import SearchResult
 
 Flat = tyro.conf.OmitArgPrefixes
+"""Settings whose fields are options without a prefix."""
 
 
 def compare(
-    setup: Flat[ExperimentConfig], running: Flat[ExecutionConfig], dry_run: bool = False, json_output: Json = False
+    experiment: Flat[ExperimentArguments],
+    execution: Flat[ExecutionArguments],
+    dry_run: Flag = False,
+    json_output: Json = False,
 ) -> int:
     """Run one network on several machines: accuracy, energy, latency, throughput, area.
 
     Args:
+        experiment: which network on which machines.
+        execution: where the rows go.
         dry_run: say what would run, and for how long, and stop.
         json_output: print the rows as JSON Lines instead of the table.
     """
-    return _carry_out(RunConfig(compare=setup, run=running), dry_run=dry_run, as_json=json_output)
+    return _carry_out({"compare": experiment, "run": execution}, dry_run=dry_run, as_json=json_output)
 
 
 def sweep(
-    setup: Flat[ExperimentConfig],
-    vary: Flat[SweepConfig],
-    running: Flat[ExecutionConfig],
-    dry_run: bool = False,
+    experiment: Flat[ExperimentArguments],
+    sweep: Flat[SweepArguments],
+    execution: Flat[ExecutionArguments],
+    dry_run: Flag = False,
     json_output: Json = False,
 ) -> int:
     """Run one network on machines whose options take many values, in parallel.
 
     Args:
+        experiment: which network on which machines.
+        sweep: which options to vary.
+        execution: where the rows go.
         dry_run: say what would run, and for how long, and stop.
         json_output: print the rows as JSON Lines instead of the table.
     """
-    return _carry_out(RunConfig(compare=setup, sweep=vary, run=running), dry_run=dry_run, as_json=json_output)
+    asked = {"compare": experiment, "sweep": sweep, "run": execution}
+    return _carry_out(asked, dry_run=dry_run, as_json=json_output)
 
 
 def search(
-    setup: Flat[ExperimentConfig],
-    wanted: Flat[SearchConfig],
-    running: Flat[ExecutionConfig],
-    dry_run: bool = False,
+    experiment: Flat[ExperimentArguments],
+    search: Flat[SearchArguments],
+    execution: Flat[ExecutionArguments],
+    dry_run: Flag = False,
     json_output: Json = False,
 ) -> int:
     """Search the options of one machine, and of the network, for the best trade-offs.
 
     Args:
+        experiment: which network on which machine.
+        search: which options to search.
+        execution: where the rows go.
         dry_run: say what would run, and for how long, and stop.
         json_output: print the trials as JSON Lines instead of the table.
     """
-    return _carry_out(RunConfig(compare=setup, search=wanted, run=running), dry_run=dry_run, as_json=json_output)
+    asked = {"compare": experiment, "search": search, "run": execution}
+    return _carry_out(asked, dry_run=dry_run, as_json=json_output)
 
 
 def run_verb(arguments: list[str]) -> Callable[..., int]:
-    """The verb `run`: its flags have the values of the file among the arguments as their defaults."""
+    """The verb `run`: its options have the values of the file among the arguments as their defaults.
+
+    Args:
+        arguments: what stands behind `run` on the command line.
+    """
     file = next((a for a in arguments if not a.startswith("-")), None)
-    defaults = read_runfile(file) if file is not None and "-h" not in arguments else RunConfig()
+    help_only = {"-h", "--help"} & set(arguments)
+    held = read_config(file) if file is not None and not help_only else RunConfig()
+    of_compare, of_run = as_arguments(ExperimentArguments, held.compare), as_arguments(ExecutionArguments, held.run)
+    of_sweep, of_search = as_arguments(SweepArguments, held.sweep), as_arguments(SearchArguments, held.search)
 
     def run(
-        file: tyro.conf.Positional[Path],
-        asked: Annotated[RunConfig, tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands] = defaults,
-        dry_run: bool = False,
+        file: tyro.conf.Positional[Annotated[Path, option("FILE")]],
+        experiment: Flat[ExperimentArguments] = of_compare,
+        sweep: Annotated[SweepArguments | None, Flat, tyro.conf.AvoidSubcommands] = of_sweep,
+        search: Annotated[SearchArguments | None, Flat, tyro.conf.AvoidSubcommands] = of_search,
+        execution: Flat[ExecutionArguments] = of_run,
+        dry_run: Flag = False,
         json_output: Json = False,
     ) -> int:
-        """Carry out the run that a TOML file describes; flags override the file.
+        """Carry out the run that a TOML file describes; options override the file.
 
         Args:
-            file: the file (`hpml-sim init` writes one; every run leaves a run.toml in its folder).
+            file: the TOML file (`hpml-sim init` writes one; every run leaves a run.toml in its folder).
+            experiment: which network on which machines.
+            sweep: which options to vary, where the file has [sweep].
+            search: which options to search, where the file has [search].
+            execution: where the rows go.
             dry_run: say what would run, and for how long, and stop.
             json_output: print rows or trials as JSON Lines instead of the table.
         """
+        asked = {"compare": experiment, "sweep": sweep, "search": search, "run": execution}
         return _carry_out(asked, dry_run=dry_run, as_json=json_output)
 
     return run
 
 
-def init(file: tyro.conf.Positional[Path] = Path("run.toml"), force: bool = False, json_output: Json = False) -> int:
+def init(
+    file: tyro.conf.Positional[Annotated[Path, option("FILE")]] = Path("run.toml"),
+    force: Flag = False,
+    json_output: Json = False,
+) -> int:
     """Write a TOML file with every setting, what it means and its default, for `hpml-sim run`.
 
     Args:
@@ -111,21 +156,28 @@ def init(file: tyro.conf.Positional[Path] = Path("run.toml"), force: bool = Fals
     return 0
 
 
-def _carry_out(asked: RunConfig, *, dry_run: bool, as_json: bool) -> int:
-    from hpml_sim.experiments.preview import dry_run as ask
-    from hpml_sim.experiments.running import run
-    from hpml_sim.experiments.searching import SearchResult
+def _carry_out(asked: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
+    """Check what was asked, and run it, or say what would run.
+
+    Args:
+        asked: tables of a `RunConfig`, unchecked.
+        dry_run: whether to say what would run, and stop.
+        as_json: whether a program reads what is printed.
+    """
+    from hpml_sim.experiments.search_result import SearchResult
     from hpml_sim.report.table import comparison_table
 
-    asked = checked(RunConfig, asked)
+    tables = {"compare": ExperimentConfig, "sweep": SweepConfig, "search": SearchConfig, "run": ExecutionConfig}
+    config = RunConfig(**{name: checked(tables[name], given) for name, given in asked.items() if given is not None})
+    experiment = Experiment(config)
     if dry_run:
-        said = ask(asked)
+        said = experiment.preview()
         if as_json:
             print(json.dumps(said.to_dict(), indent=2))
         else:
             show(said.text())
         return 0
-    result = run(asked)
+    result = experiment.run()
     if isinstance(result, SearchResult):
         records = json.loads(result.trials.to_json(orient="records") or "[]")
         if as_json:
@@ -136,7 +188,7 @@ def _carry_out(asked: RunConfig, *, dry_run: bool, as_json: bool) -> int:
         print_lines(row.model_dump(mode="json") for row in result.rows)
     else:
         show(comparison_table(result.rows, width=columns()))
-    if (out := asked.run.out) is not None:
+    if (out := config.run.out) is not None:
         written = [out / name for name in ("results.jsonl", "table.csv", "front.csv", "report.html")]
         say(f"Rows, table and report: {', '.join(str(path) for path in written if path.exists())}")
     return 0
@@ -151,7 +203,7 @@ def _front_table(found: SearchResult) -> Table:
     columns = [name for name in found.trials.columns if name != "on_front"]
     units = found.trials.attrs["units"]
     for name in columns:
-        table.add_column(f"{name}, {units[name]}" if units.get(name, "1") != "1" else name, justify="right")
+        table.add_column(f"{name}, {units[name]}" if name in units else name, justify="right")
     front = found.front.query("trial >= 0")
     for line in [*found.trials.to_dict("records")[:1], *front.to_dict("records")]:
         texts = {name: "" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for name, v in line.items()}

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from hpml_sim.cards import Precision
 from hpml_sim.cli import measured, runs
-from hpml_sim.cli.output import Json, say, show
+from hpml_sim.cli.arguments import (
+    Cards,
+    DataName,
+    Flag,
+    InputShape,
+    Json,
+    Model,
+    OptionalNumber,
+    option,
+)
+from hpml_sim.cli.output import say, show
 from hpml_sim.targets import Engine
 
+PRECISIONS = "{" + ",".join(get_args(Precision)) + "}"
+ENGINES = "{" + ",".join(get_args(Engine)) + "}"
 
-def report(folder: tyro.conf.Positional[Path], out: Path | None = None, json_output: Json = False) -> int:
+
+def report(
+    folder: tyro.conf.Positional[Annotated[Path, option("FOLDER")]],
+    out: Annotated[Path | None, option("FILE")] = None,
+    json_output: Json = False,
+) -> int:
     """Write the HTML report of a finished or unfinished run again.
 
     Args:
         folder: the folder of the run.
-        out: the file to write (default: report.html in the folder).
+        out: the file to write; unset, report.html in the folder.
         json_output: print the path as JSON.
     """
     from hpml_sim.experiments.result import load_results
@@ -66,7 +83,7 @@ def cards(json_output: Json = False) -> int:
     return 0
 
 
-def cards_show(name: tyro.conf.Positional[str], json_output: Json = False) -> int:
+def cards_show(name: tyro.conf.Positional[Annotated[str, option("CARD")]], json_output: Json = False) -> int:
     """Every number of one card with its unit, source and status.
 
     Args:
@@ -82,7 +99,7 @@ def cards_show(name: tyro.conf.Positional[str], json_output: Json = False) -> in
     return 0
 
 
-def cards_check(file: tyro.conf.Positional[Path], json_output: Json = False) -> int:
+def cards_check(file: tyro.conf.Positional[Annotated[Path, option("FILE")]], json_output: Json = False) -> int:
     """Check a card of your own: every problem, with its field and what is allowed.
 
     Args:
@@ -99,49 +116,80 @@ def cards_check(file: tyro.conf.Positional[Path], json_output: Json = False) -> 
     return 0
 
 
+def networks(json_output: Json = False) -> int:
+    """List the networks that have a name: those that run, and those that are only estimated.
+
+    Args:
+        json_output: print them as JSON.
+    """
+    from hpml_sim.cli import listings as view
+
+    if json_output:
+        print(json.dumps(view.networks_json(), indent=2))
+    else:
+        show(view.networks_table())
+    return 0
+
+
+def data(json_output: Json = False) -> int:
+    """List the data sets that have a name, and whether their files are here.
+
+    Args:
+        json_output: print them as JSON.
+    """
+    from hpml_sim.cli import listings as view
+
+    if json_output:
+        print(json.dumps(view.data_json(), indent=2))
+    else:
+        show(view.data_table())
+    return 0
+
+
 def estimate(
-    model: tyro.conf.Positional[str],
-    on: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CARD [CARD ...]")],
-    data: str | None = None,
-    input_shape: tuple[int, ...] | None = None,
-    phase: Literal["prefill", "decode"] = "prefill",
-    sequence: int | None = None,
-    context: int | None = None,
-    batch: int | Literal["best"] = 1,
-    precision: Precision | None = None,
-    engine: Engine | None = None,
+    model: tyro.conf.Positional[Model],
+    targets: Cards,
+    data: DataName = None,
+    input_shape: InputShape = None,
+    phase: Annotated[Literal["prefill", "decode"], option("{prefill,decode}")] = "prefill",
+    sequence: OptionalNumber = None,
+    context: OptionalNumber = None,
+    batch: Annotated[int | Literal["best"], option("NUMBER|best")] = 1,
+    precision: Annotated[Precision | None, option(PRECISIONS)] = None,
+    engine: Annotated[Engine | None, option(ENGINES)] = None,
     json_output: Json = False,
 ) -> int:
     """What a network would cost on these machines, without running it.
 
     Args:
-        model: resnet50, vit-b16, bert-base, gpt2, llama-3-8b, llama-3-70b, ... (counted without weights), mlp, cnn, or
-            package.module:callable or file.py:callable.
-        on: cards (`hpml-sim cards` lists them; a path of a TOML file works too).
-        data: a data set by name: samples of it are run to measure sparsity and, for neuromorphic cards, spikes.
+        model: mlp, cnn, resnet50, llama-3-8b or another name that `hpml-sim networks` lists,
+            package.module:callable, or file.py:callable.
+        targets: cards (`hpml-sim cards` lists them), or paths of TOML files.
+        data: a data set by name. Samples of it are run to measure sparsity and, for neuromorphic cards, spikes.
         input_shape: shape of one sample, for a network of your own without data.
-        phase: for networks that generate text: prefill reads the prompt, decode makes one token.
-        sequence: tokens of the prompt.
-        context: tokens in the key-value cache when decoding.
-        batch: samples handed over together, or best.
-        precision: arithmetic on digital cards.
-        engine: what runs the network on digital cards: operator by operator (torch) or as a recorded CUDA graph.
+        phase: for networks that generate text. prefill reads the prompt, decode makes one token.
+        sequence: tokens of the prompt; unset, as many as is usual for the network, which the title says.
+        context: tokens in the key-value cache when decoding; unset, as many as is usual for the network.
+        batch: samples handed over together, or best, which each digital card picks for itself.
+        precision: arithmetic on digital cards; unset, the one that the network is stored in, or fp32.
+        engine: what runs the network on digital cards; unset, torch, operator by operator.
         json_output: print the estimates as JSON.
     """
     from hpml_sim.cli import estimate as view
 
     estimates = view.estimates(
-        model, on, data=data, input_shape=input_shape, phase=phase, sequence=sequence, context=context,
+        model, targets, data=data, input_shape=input_shape, phase=phase, sequence=sequence, context=context,
         batch=batch, precision=precision, engine=engine,
     )  # fmt: skip
+    inference = view.one_inference(model, phase=phase, sequence=sequence, context=context)
     if json_output:
-        print(json.dumps([e.to_dict() for e in estimates], indent=2))
+        print(json.dumps([{**e.to_dict(), **inference} for e in estimates], indent=2))
     else:
-        show(view.estimates_table(model, estimates))
+        show(view.estimates_table(model, estimates, inference))
     return 0
 
 
-def validate(strict: bool = False, json_output: Json = False) -> int:
+def validate(strict: Flag = False, json_output: Json = False) -> int:
     """Hold the estimators against published machines.
 
     Args:
@@ -159,7 +207,9 @@ def validate(strict: bool = False, json_output: Json = False) -> int:
     return 1 if strict and not all(point.ok for point in points) else 0
 
 
-def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "tcsh"]]) -> int:
+def completion(
+    shell: tyro.conf.Positional[Annotated[Literal["bash", "zsh", "tcsh"], option("{bash,zsh,tcsh}")]],
+) -> int:
     """Print a script that completes verbs and options: `eval "$(hpml-sim completion bash)"`.
 
     Args:
@@ -180,6 +230,8 @@ VERBS: dict[str, Any] = {
     "cards": cards,
     "cards show": cards_show,
     "cards check": cards_check,
+    "networks": networks,
+    "data": data,
     "estimate": estimate,
     "validate": validate,
     "profile": measured.profile,

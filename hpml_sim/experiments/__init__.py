@@ -1,12 +1,23 @@
-"""What stands behind `compare`, `sweep` and `search`, from what was asked to the rows.
+"""What stands behind `compare`, `sweep`, `search`, `run` and `dry_run`, from what was asked to the rows.
 
-    settings.py    what can be asked: one set of classes for Python, TOML and the command line
-    runfile.py     settings to and from a TOML file
-    plan.py        what was asked, checked and hashed before anything runs; a point is one machine with its options
-    folder.py      the folder of a run: lock, log, trained networks, files that stand whole or not at all
-    passes.py      the work behind a row: train, convert, tune; accuracy, estimate, measurement
-    execution.py   where it is done: this process, several, or a Dask cluster; what died is done again
-    tracking.py    a finished run, logged to MLflow
+    search_space.py    options to vary and their values
+    target_list.py     machines by label
+    config.py          what can be asked: one set of classes for Python, TOML and the command line
+    config_files.py    settings to and from a TOML file
+    plan.py            what decides the rows of a run, and its hash; a point is one machine with its options
+    points.py          the points of a sweep
+    pipeline.py        the work behind a row: train, convert, tune; accuracy, estimate, measurement
+    checks.py          what is refused before anything is computed
+    run_folder.py      the folder of a run: lock, log, rows, trained networks
+    execution.py       where rows are computed: in this process, in several, or on a Dask cluster
+    ranking.py         targets in order of a figure
+    result.py          Comparison, and how one is loaded again
+    search_result.py   SearchResult
+    trials.py          the trials of a search
+    tracking.py        a finished run, logged to MLflow
+    preview.py         what a run would do and for how long
+    experiment.py      Experiment: one run from its settings to its rows
+    comparison.py, sweeping.py, searching.py, running.py    the calls, thin on top of it
 
 Each file imports only those above it. Only the process that was asked writes rows; workers return them.
 """

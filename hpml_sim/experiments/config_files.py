@@ -10,8 +10,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import docstring_parser
-
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.config import (
     ExecutionConfig,
@@ -20,12 +18,16 @@ from hpml_sim.experiments.config import (
     SearchConfig,
     SweepConfig,
     as_table,
-    checked,
 )
+from hpml_sim.experiments.target_list import labelled_targets
+from hpml_sim.targets.checking import checked
 
 
-def read_runfile(path: str | Path) -> RunConfig:
+def read_config(path: str | Path) -> RunConfig:
     """Read and check the file of a run.
+
+    Args:
+        path: the TOML file.
 
     Raises:
         HpmlError: it cannot be read, is no TOML, or holds an unknown field or a value out of range; all are named.
@@ -40,9 +42,13 @@ def read_runfile(path: str | Path) -> RunConfig:
     return checked(RunConfig, raw, where=str(path))
 
 
-def to_toml(asked: RunConfig) -> str:
-    """The same as a file; `read_runfile` gives it back. What is unset, and `resume` and `force`, are left out."""
-    tables = as_table(replace(asked, run=replace(asked.run, resume=False, force=False)))
+def to_toml(config: RunConfig) -> str:
+    """The settings as a file, which `read_config` reads. What is unset, and `resume` and `force`, are left out.
+
+    Args:
+        config: checked settings.
+    """
+    tables = as_table(replace(config, run=replace(config.run, resume=False, force=False)))
     for name in ("resume", "force"):
         del tables["run"][name]
     return "\n".join(line for name, table in tables.items() if table for line in _table(name, table))
@@ -75,7 +81,9 @@ def _value(value: Any) -> str:
 # --------------------------------------------------------------------------------------------------- with comments
 
 _EXAMPLE = """\
-# [compare.targets]                     # machines with options of their own, after those of `on`
+# Machines with options of their own, in place of the list `targets` above:
+# [compare.targets]
+# cpu = "cpu"
 # coarse = { card = "pcm-hermes", adc_bits = 4 }
 # hybrid = { card = "loihi", steps = 25, synapses = { card = "pcm-hermes" } }
 """
@@ -87,16 +95,21 @@ _HEAD = """\
 
 
 def template(name: str = "run.toml") -> str:
-    """A commented file: every setting, what it means, and its default; it runs a small comparison as it is."""
-    example = ExperimentConfig(on=("cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"))
+    """A file with comments: every setting, what it means, and its default; it runs a small comparison as it is.
+
+    Args:
+        name: of the file, for the comments.
+    """
+    example = ExperimentConfig(targets=labelled_targets(["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]))
+    space = {"adc_bits": (4, 6, 8), "model.width": (32, 128)}
     sections = [
         _HEAD.format(name=name),
-        *_commented("compare", example, shown={"on", "model", "data", "seeds", "chips", "times"}),
+        *_commented("compare", example, shown={"targets", "model", "data", "seeds", "chips", "times"}),
         _EXAMPLE,
         "# ---- to vary options, take the # from these lines\n",
-        *_commented("sweep", SweepConfig(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)}), shown=set()),
+        *_commented("sweep", SweepConfig(search_space=space), shown=set()),
         "# ---- to search for the best trade-offs instead (not both)\n",
-        *_commented("search", SearchConfig(over={"adc_bits": (4, 6, 8), "model.width": (32, 128)}), shown=set()),
+        *_commented("search", SearchConfig(search_space=space), shown=set()),
         *_commented("run", ExecutionConfig(out=Path("runs") / Path(name).stem), shown={"out"}),
     ]
     return "\n".join(sections)
@@ -104,11 +117,13 @@ def template(name: str = "run.toml") -> str:
 
 def _commented(name: str, settings: Any, *, shown: set[str]) -> Iterator[str]:
     """One section: each setting below its meaning; those in `shown` are active."""
+    import docstring_parser  # for those who ask for a template
+
     lines = [f"[{name}]" if shown else f"# [{name}]"]
     meaning = {p.arg_name: p.description or "" for p in docstring_parser.parse(type(settings).__doc__ or "").params}
     values = as_table(settings)
     for field in fields(settings):
-        if field.name == "targets" or field.name in ("resume", "force"):
+        if field.name in ("resume", "force"):
             continue
         value = values.get(field.name)
         lines += [f"# {line}" for line in meaning[field.name].splitlines()]

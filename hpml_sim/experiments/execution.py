@@ -9,7 +9,7 @@ A Slurm cluster is a Dask cluster whose workers are jobs (extra `cluster`):
 
     cluster = SLURMCluster(cores=1, processes=1, memory="4GB", walltime="04:00:00")   # one worker a job
     cluster.scale(jobs=20)
-    hs.sweep("mlp", "digits", ["pcm-hermes"], over={"adc_bits": [4, 6]}, dask=cluster.scheduler_address, out="runs/s")
+    hs.sweep("mlp", "digits", ["pcm-hermes"], {"adc_bits": [4, 6]}, dask=cluster.scheduler_address, out="runs/s")
 
 The workers need this package in the same version, and code and data of your own by a name that they can import or read.
 """
@@ -58,7 +58,8 @@ class Workers:
     """Who computes.
 
     Attributes:
-        jobs: processes on this machine; 1 is this process itself. dask: address of a scheduler, instead.
+        jobs: processes on this machine, >= 1; 1 is this process itself.
+        dask: address of a Dask scheduler whose workers compute instead; None where there is none.
     """
 
     jobs: int = 1
@@ -76,7 +77,9 @@ def execute(
     """Compute every row of these points that is not done, in any order.
 
     Args:
-        work: what to compute with. points: the machines. workers: who computes.
+        work: what to compute with.
+        points: the machines.
+        workers: who computes.
         folder: keeps trained networks; None keeps them in memory.
         done: keys of rows that exist; the new ones are added to it.
 
@@ -169,8 +172,22 @@ def _processes(jobs: int, function: Callable[..., Any], calls: Iterable[tuple]) 
         yield from joblib.Parallel(return_as="generator_unordered")(task(*call) for call in calls)
 
 
+def in_order(rows: Iterable[Row], labels: Sequence[str]) -> tuple[Row, ...]:
+    """Rows by target in the order asked for, then by seed, then by time.
+
+    Args:
+        rows: in any order.
+        labels: of the targets.
+    """
+    order = {label: i for i, label in enumerate(labels)}
+    return tuple(sorted(rows, key=lambda r: (order[r.target], r.seed, -1.0 if r.time_s is None else r.time_s)))
+
+
 def workers_at(workers: Workers) -> int:
     """How many tasks can be computed at a time.
+
+    Args:
+        workers: who computes.
 
     Raises:
         HpmlError: no scheduler answers at the address.

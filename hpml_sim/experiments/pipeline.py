@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -25,11 +25,11 @@ from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
-from hpml_sim.experiments.plan import Plan, Point, configuration, resolve_model
+from hpml_sim.experiments.plan import Plan, Point, configuration, own_network
 from hpml_sim.measurement import Measurement, measure_in_own_process
 from hpml_sim.measurement.machine import machine, versions
 from hpml_sim.results import CardInfo, Row, first_fault
-from hpml_sim.targets import Analog, Digital, Spiking, Target, analog_part, in_memory
+from hpml_sim.targets import Analog, Digital, InMemory, Spiking, Target, analog_part, in_memory
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 from hpml_sim.training.score import Score
@@ -43,22 +43,44 @@ MEASURED_BATCH = 256
 """Test samples of the larger of the two batches that are timed; the other one is 1."""
 
 
-@dataclass(frozen=True)
 class Work:
-    """What all rows of a run are computed from.
+    """What all rows of a run are computed from; it can be sent to another process.
 
-    Attributes:
-        plan: the run. model: a name, code of the user's, or a network. data: likewise.
+    Args:
+        plan: the run.
+        model: a name, code by name, or a module, which is copied where it is changed.
+        data: a name or the data.
     """
 
-    plan: Plan
-    model: str | nn.Module
-    data: str | Data
+    def __init__(self, plan: Plan, model: str | nn.Module, data: str | Data):
+        self.plan, self.model, self.data = plan, model, data
+        self._restored: tuple[tuple[str, int], nn.Module] | None = None
+
+    def __reduce__(self) -> tuple[type[Work], tuple[Plan, str | nn.Module, str | Data]]:
+        return Work, (self.plan, self.model, self.data)
 
     @property
     def task(self) -> Data:
         """The data; where a name was sent to another process, loaded there once."""
         return self.data if isinstance(self.data, Data) else _loaded(self.data, self.plan.fingerprint)
+
+    def trained_network(self, options: Mapping[str, Any], seed: int, state: Mapping[str, Tensor]) -> nn.Module:
+        """The network with its trained weights, to convert and not to change.
+
+        It is made from the state alone, as in a resumed run or in another process: what training leaves in a module
+        beside its state dict must not reach the rows. All machines of a seed are converted from the one that is kept.
+
+        Args:
+            options: arguments of the network.
+            seed: of its first weights and training.
+            state: what `train` gave for these two.
+        """
+        key = (repr(options), seed)
+        if self._restored is None or self._restored[0] != key:
+            network = own_network(self.model, self.task, options, seed=seed)
+            network.load_state_dict(state)
+            self._restored = (key, network)
+        return self._restored[1]
 
 
 @lru_cache(maxsize=1)
@@ -67,17 +89,19 @@ def _loaded(name: str, _fingerprint: str) -> Data:
     return load_data(name)
 
 
-def train(work: Work, network: Mapping[str, Any], seed: int) -> dict[str, Tensor] | str:
+def train(work: Work, options: Mapping[str, Any], seed: int) -> dict[str, Tensor] | str:
     """Make and train the digital network.
 
     Args:
-        work: what to train, and on what. network: arguments of the network. seed: of weights and training.
+        work: what to train, and on what.
+        options: arguments of the network.
+        seed: of weights and training.
 
     Returns:
         Its state, or why there is none: the loss was not finite.
     """
     plan = work.plan
-    model, _ = resolve_model(work.model, work.task, seed=seed, **network)
+    model = own_network(work.model, work.task, options, seed=seed)
     _log.info("training %s on %s (seed %d, %d epochs)", plan.model, plan.data, seed, plan.epochs)
     try:
         fit(model, work.task, epochs=plan.epochs, lr=plan.lr, seed=seed, title=f"training {plan.model}")
@@ -94,17 +118,18 @@ def rows(
     Where training or outputs are not finite there is a row all the same: without an accuracy, and with the reason.
 
     Args:
-        work: what the run computes with. point: the machine. seed: of everything random.
-        times: seconds since programming, or None where nothing drifts. trained: what `train` gave.
+        work: what the run computes with.
+        point: the machine.
+        seed: of everything random.
+        times: seconds since programming, or None where nothing drifts.
+        trained: what `train` gave.
     """
     plan, target, task = work.plan, point.target, work.task
     if isinstance(trained, str):
         yield from (_row(work, point, seed, time_s, notes=[f"no accuracy: {trained}"]) for time_s in times)
         return
-    network, _ = resolve_model(work.model, task, seed=seed, **point.network)
-    network.load_state_dict(trained)
     _log.info("%s: %s", point.label, load_card(target.card).title)
-    model = convert(network, target)
+    model = convert(work.trained_network(point.network, seed, trained), target)
     layers = [asdict(layer) for layer in model.layers]
     wrote: list[str] = []
     try:
@@ -117,7 +142,7 @@ def rows(
         notes = [f"no accuracy: {error}"]
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
         return
-    estimates, missing = _estimates(target, model, task)
+    estimates, missing = estimate_target(target, model, task)
     measurements, unmeasured = _measurements(target, model, task) if plan.timed else ([], [])
     for time_s, accuracy, notes in _accuracies(plan, model, task, seed, times):
         yield _row(
@@ -193,18 +218,27 @@ def _simulated(target: Target) -> str:
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
     if isinstance(target, Spiking):
         words.append(f"{target.neuron.name} spiking neurons in floating point, with the equations of hpml_sim/kernels")
-    if (analog := analog_part(target)) is not None and analog.device is not None:
+    if isinstance(analog := analog_part(target), InMemory):
         words.append(f"{analog.device} devices trained in memory by aihwkit's model of them; {IN_MEMORY_NOTE}")
     elif analog is not None:
-        card = _crossbar(analog)
+        card = crossbar_card(analog)
         noise = card.noise
         source = f"{noise.where}; {card.sources[noise.source].reference}"
         words.append(f"device noise and drift by aihwkit's model {noise.model!r} with the settings of {source}")
     return "; ".join(words)
 
 
-def _estimates(target: Target, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
-    """Second pass: what the card's equations give, from counts on real samples; and why there is nothing, if so."""
+def estimate_target(target: Target, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
+    """Second pass: what the card's equations give, from counts on real samples.
+
+    Args:
+        target: the machine.
+        model: the network, converted for it.
+        task: its test samples are counted on.
+
+    Returns:
+        Estimates at each batch size, batch 1 first, and why there are none, if so.
+    """
     counts = workload(model, data=first(task.test, WORKLOAD_SAMPLES)[0])
     try:
         return _estimated(target, model, counts), []
@@ -225,7 +259,7 @@ def _mode_notes(target: Target) -> list[str]:
     analog = analog_part(target)
     if analog is None:
         return []
-    card = _crossbar(analog)
+    card = crossbar_card(analog)
     if card.preset is None and card.component is None:  # no figures at all
         return []
     into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
@@ -266,7 +300,12 @@ def _device_at_hand(card: Card) -> torch.device | None:
     return None
 
 
-def _crossbar(analog: Analog) -> CrossbarCard:
+def crossbar_card(analog: Analog | InMemory) -> CrossbarCard:
+    """The card of a target with crossbars.
+
+    Args:
+        analog: the target, or the synapses of one.
+    """
     card = load_card(analog.card)
     assert isinstance(card, CrossbarCard)  # as_target checked it
     return card

@@ -1,30 +1,22 @@
-"""`dry_run`: what a run would do and for how long, from short probes on this machine; nothing is written."""
+"""`DryRun`: what a run would do and for how long, from short probes on this machine; nothing is written."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import joblib
-import torch
+from torch import nn
 from torch.utils.data import Subset
 
 from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.conversion import convert
 from hpml_sim.counting import workload
-from hpml_sim.data import Data, load_data
+from hpml_sim.data import Data
 from hpml_sim.data.batches import first
-from hpml_sim.experiments.comparison import targets_of, workers_of
-from hpml_sim.experiments.config import RunConfig
-from hpml_sim.experiments.config_files import read_runfile
-from hpml_sim.experiments.execution import workers_at
 from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES
-from hpml_sim.experiments.plan import Plan, Point, make_plan, resolve_model
-from hpml_sim.experiments.run_folder import rows_held
-from hpml_sim.experiments.sweeping import points_of
+from hpml_sim.experiments.plan import Plan, Point, given_network, own_network
 from hpml_sim.targets import Digital, in_memory
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
@@ -43,9 +35,15 @@ class DryRun:
     """What a run would do.
 
     Attributes:
-        model, data: what runs. targets: labels. rows: how many it has in the end. rows_done: those in the folder.
-        networks: trainings before conversion. workers: processes. seconds: expected, with so many workers.
-        how: where `seconds` comes from.
+        model: name of the network.
+        data: name of the data set.
+        targets: labels of the machines.
+        rows: how many it has in the end.
+        rows_done: how many of them lie in the folder already.
+        networks: trainings before conversion.
+        workers: tasks that are computed at a time.
+        seconds: expected duration, with so many workers.
+        provenance: where `seconds` comes from.
     """
 
     model: str
@@ -71,7 +69,8 @@ class DryRun:
         trainings = f"{self.networks} training" + ("" if self.networks == 1 else "s")
         return (
             f"{self.model} on {self.data}: {self.rows} rows{done}, {trainings}, {self.workers} "
-            f"process{'es' if self.workers > 1 else ''}\nOn: {shown}\nAbout {_duration(self.seconds)}: {self.provenance}"
+            f"process{'es' if self.workers > 1 else ''}\n"
+            f"Targets: {shown}\nAbout {_duration(self.seconds)}: {self.provenance}"
         )
 
 
@@ -81,47 +80,47 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def dry_run(asked: str | Path | RunConfig) -> DryRun:
-    """Say what a run would do and for how long.
+def preview(
+    plan: Plan,
+    model: str | nn.Module,
+    task: Data,
+    points: Sequence[Point],
+    *,
+    rows_done: int = 0,
+    repeats: int = 1,
+    workers: int = 1,
+) -> DryRun:
+    """Say what a run would do and for how long, from probes of its machines.
 
     Args:
-        asked: path of a TOML file, or its contents as read.
-
-    Raises:
-        HpmlError: whatever `run` would refuse.
+        plan: the run.
+        model: a name, code by name, or a module, which is copied.
+        task: the data.
+        points: the machines.
+        rows_done: rows that the folder holds already.
+        repeats: how often all points are computed; a search computes its machine once a trial.
+        workers: tasks that are computed at a time.
     """
-    asked = asked if isinstance(asked, RunConfig) else read_runfile(asked)
-    setup = asked.compare
-    if asked.sweep is not None:
-        points = points_of(asked)
-    else:
-        points = [Point(label, target) for label, target in targets_of(setup).items()]
-    alone = asked.sweep is None and asked.search is None
-    workers = workers_of(asked.run, default_jobs=1 if alone else joblib.cpu_count())
-    task = load_data(setup.data)
-    plan = make_plan(setup, setup.model, task, points, timed=alone and workers.here)
-    repeats = 1 if asked.search is None else asked.search.trials + 1
-    done = rows_held(asked.run.out, plan) if asked.run.resume and asked.run.out else 0
     rows = repeats * sum(len(point.times(plan)) for point in points) * len(plan.seeds)
     networks = {repr(point.network): point for point in points}
-    count, seconds = workers_at(workers), 0.0
-    chosen = _spread(points)
+    chosen, seconds = _spread(points), 0.0
     with progress("probing", len(networks) + len(chosen)) as step, quiet():
-        probes = _Probes(plan, setup.model, task)
+        probes = _Probes(plan, model, task)
         for point in _spread(list(networks.values())):
             seconds += probes.training_s(point) * len(networks) / min(len(networks), MAX_PROBES)
             step()
         for point in chosen:
             seconds += probes.point_s(point) * len(points) / len(chosen)
             step()
-    total = seconds * len(plan.seeds) * repeats * (1 - done / rows)
+    total = seconds * len(plan.seeds) * repeats * (1 - rows_done / rows)
     provenance = (
         f"measured here on {len(chosen)} of {len(points)} machines with {probes.train_samples} training samples, "
         f"{probes.test_samples} test samples and {CHIPS} chips, and scaled up; other work on the machine comes on top"
     )
     return DryRun(
-        model=plan.model, data=plan.data, targets=tuple(plan.targets), rows=rows, rows_done=done,
-        networks=len(networks) * len(plan.seeds) * repeats, workers=count, seconds=total / count, provenance=provenance,
+        model=plan.model, data=plan.data, targets=tuple(plan.targets), rows=rows, rows_done=rows_done,
+        networks=len(networks) * len(plan.seeds) * repeats, workers=workers, seconds=total / workers,
+        provenance=provenance,
     )  # fmt: skip
 
 
@@ -135,7 +134,7 @@ def _spread(points: Sequence[Point]) -> list[Point]:
 class _Probes:
     """Runs a little of everything, and scales it up."""
 
-    def __init__(self, plan: Plan, model: str, task: Data):
+    def __init__(self, plan: Plan, model: str | nn.Module, task: Data):
         self.plan, self.model, self.task = plan, model, task
         self.train_samples = min(TRAIN_SAMPLES, len(task.train))  # type: ignore[arg-type]
         self.test_samples = min(TEST_SAMPLES, len(task.test))  # type: ignore[arg-type]
@@ -147,12 +146,12 @@ class _Probes:
 
     def training_s(self, point: Point) -> float:
         """Of the digital network, all epochs."""
-        network, _ = resolve_model(self.model, self.task, **point.network)
+        network = own_network(self.model, self.task, point.network)
         return self.plan.epochs * self._epoch_s(network, point)
 
     def point_s(self, point: Point) -> float:
         """Of everything after it: tuning, counting, programming, evaluating at all times, the clock."""
-        model = convert(resolve_model(self.model, self.task, **point.network)[0], point.target)
+        model = convert(given_network(self.model, self.task, point.network), point.target)
         tuned = not isinstance(point.target, Digital)
         total = self.plan.finetune_epochs * self._epoch_s(model, point) if tuned and self.plan.finetune_epochs else 0.0
         x, _ = first(self.small.test, WORKLOAD_SAMPLES)
@@ -169,7 +168,7 @@ class _Probes:
         evaluate_s = _seconds(lambda: evaluate(aged[0], self.small))
         return total + len(times) * self.plan.chips / CHIPS * (at_s + share * evaluate_s)
 
-    def _epoch_s(self, model: torch.nn.Module, point: Point) -> float:
+    def _epoch_s(self, model: nn.Module, point: Point) -> float:
         lr = None if in_memory(point.target) else self.plan.lr
 
         def epoch() -> None:

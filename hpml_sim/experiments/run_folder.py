@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked, the rows, the trained networks, the log; one run in it, and one at a time.
+"""The folder of a run: what was asked, the rows, the trained networks, the log. It holds one run.
 
 run.json         what was asked, resolved, with its hash
 run.toml         the same as `hpml-sim run` takes it, where it can be written down
@@ -51,10 +51,12 @@ OUR_FILES = (
 
 
 class RunFolder:
-    """A run's folder, taken up by this process.
+    """A run's folder that this process works in.
 
     Attributes:
-        path: the folder. results: its rows. known: those it held when it was opened.
+        path: the folder.
+        results: the file of its rows.
+        known: rows that it held when it was opened.
     """
 
     def __init__(self, path: Path, known: list[Row]):
@@ -63,7 +65,12 @@ class RunFolder:
         self.results = ResultFile(path / "results.jsonl")
 
     def save_network(self, key: str, state: Mapping[str, Tensor]) -> None:
-        """Keep a trained network. It only spares time, so a disk that is full is said and costs nothing else."""
+        """Keep a trained network, for a resumed run. On a full disk there is a warning, and the run goes on without.
+
+        Args:
+            key: names the network.
+            state: its state dict.
+        """
         file = self.path / "networks" / f"{key}.pt"
         draft = file.with_suffix(f".{os.getpid()}.part")
         try:
@@ -75,7 +82,11 @@ class RunFolder:
             draft.unlink(missing_ok=True)
 
     def network(self, key: str) -> dict[str, Tensor] | None:
-        """A trained network that was kept, or None."""
+        """The state dict of a trained network that was kept; None where there is none that can be read.
+
+        Args:
+            key: names the network.
+        """
         file = self.path / "networks" / f"{key}.pt"
         if not file.exists():
             return None
@@ -86,7 +97,11 @@ class RunFolder:
             return None
 
     def write(self, name: str, text: str) -> None:
-        """Write a file that stands whole or not at all.
+        """Write a file: all of it, or nothing.
+
+        Args:
+            name: of the file.
+            text: what it holds.
 
         Raises:
             HpmlError: the disk is full or the folder cannot be written; the rows are safe.
@@ -103,30 +118,28 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def opened(
+def open_run(
     path: Path, plan: Plan, *, resume: bool = False, force: bool = False, toml: str | None = None
 ) -> Iterator[RunFolder]:
-    """Make or take up the folder of a run; nobody else runs in it meanwhile, and what is logged goes to its run.log.
+    """Make the folder of a run, or go on in it. No other process runs in it meanwhile, and the log goes to its run.log.
 
     Args:
-        path: the folder. plan: what is asked now. resume: go on with the same run. force: replace any run.
-        toml: what was asked, as `hpml-sim run` takes it.
+        path: the folder.
+        plan: what is asked now.
+        resume: go on with the same run.
+        force: replace any run.
+        toml: what was asked, as `hpml-sim run` takes it; None where it cannot be written down.
 
     Raises:
         HpmlError: another run is in it and neither `resume` nor `force` was given, or it cannot be resumed, or it is
             running at this moment.
     """
-    if resume and force:
-        raise HpmlError("resume and force exclude each other: go on with the run in the folder, or replace it")
-    if path.exists() and not path.is_dir():
-        raise HpmlError(f"out={str(path)!r} is a file; give a folder")
-    if not force:
-        _check_same(path, plan, resume=resume)
+    check_folder(path, plan, resume=resume, force=force)
     try:
         path.mkdir(parents=True, exist_ok=True)
         log = (path / "run.log").open("a", encoding="utf-8")
     except OSError as error:
-        raise HpmlError(f"out={str(path)!r} cannot be written ({error}); choose another folder") from error
+        raise _not_writable(path, error) from error
     with log, _alone(path, log.fileno()), _logging_to(log):
         if not resume:
             log.truncate(0)
@@ -139,8 +152,42 @@ def opened(
         yield folder
 
 
+def check_folder(path: Path, plan: Plan, *, resume: bool = False, force: bool = False) -> None:
+    """Refuse what `open_run` would refuse; nothing is written.
+
+    Args:
+        path: the folder.
+        plan: what is asked now.
+        resume: go on with the same run.
+        force: replace any run.
+
+    Raises:
+        HpmlError: see `open_run`.
+    """
+    if resume and force:
+        raise HpmlError("resume and force exclude each other: go on with the run in the folder, or replace it")
+    if path.exists() and not path.is_dir():
+        raise HpmlError(f"out={str(path)!r} is a file; give a folder")
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _not_writable(path, "no permission")
+    if (path / "run.log").exists():
+        with (path / "run.log").open(encoding="utf-8") as log, _alone(path, log.fileno()):
+            pass
+    if not force:
+        _check_same(path, plan, resume=resume)
+
+
+def _not_writable(path: Path, why: object) -> HpmlError:
+    return HpmlError(f"out={str(path)!r} cannot be written ({why}); choose another folder")
+
+
 def rows_held(path: Path, plan: Plan) -> int:
     """How many rows of this plan the folder holds.
+
+    Args:
+        path: the folder.
+        plan: what is asked now.
 
     Raises:
         HpmlError: it holds another run.

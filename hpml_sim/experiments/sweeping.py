@@ -1,34 +1,30 @@
-"""`sweep`: every combination of options, or random draws, times seeds, times times; on one machine or on a cluster."""
+"""`sweep`: one network on machines whose options take many values; on one machine or on a cluster."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
-import numpy as np
 from torch import nn
 
 from hpml_sim.data import Data
-from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.comparison import asked_of, carried_out, targets_of, workers_of
-from hpml_sim.experiments.config import TIMES, Choices, Range, RunConfig, SweepConfig, checked
-from hpml_sim.experiments.plan import Point, applicable, check_over, with_options
+from hpml_sim.experiments.config import TIMES, SweepConfig
+from hpml_sim.experiments.experiment import Experiment
 from hpml_sim.experiments.result import Comparison
-from hpml_sim.targets import Target
+from hpml_sim.experiments.search_space import Range
+from hpml_sim.experiments.target_list import TargetsLike
+from hpml_sim.targets.checking import checked
 
 
 def sweep(
     model: str | nn.Module,
     data: str | Data | tuple,
-    on: Sequence[str | Target] | Mapping[str, str | Target],
-    over: Mapping[str, Sequence[Any] | Range],
+    targets: TargetsLike,
+    search_space: Mapping[str, Sequence[Any] | Range],
     *,
-    draws: int | None = None,
-    draw_seed: int = 0,
+    trials: int | None = None,
+    trial_seed: int = 0,
     seeds: int | Sequence[int] = 1,
     chips: int = 25,
     times: Sequence[str | float] = TIMES,
@@ -48,74 +44,58 @@ def sweep(
     The target of a row is labelled with its options, which are columns of the table as well.
 
     Args:
-        model: as for `compare`; a name or "package.module:callable" where its arguments are swept over.
-        data: as for `compare`; with several processes, a name spares sending it with each task.
-        on: as for `compare`.
-        over: option -> values: a field of the target such as "adc_bits", "synapses.adc_bits" for spikes on crossbars,
-            "model.width" for an argument of the network. An option that a target does not have is not varied there.
-            The value "default" leaves an option as it is; `Range(low, high, log=False)` is for random draws.
-        draws: this many random draws for each target, in place of every combination.
-        draw_seed: of the draws.
-        seeds: as for `compare`. chips: likewise. times: likewise. epochs: likewise. finetune_epochs: likewise.
-        lr: likewise. out: likewise. resume: likewise. force: likewise. mlflow: likewise.
+        model: the network: a built-in name ("mlp", "cnn"), "package.module:callable" or "file.py:callable" (called
+            with its swept
+            arguments, must return an `nn.Module`), or an `nn.Module`, which is copied, never changed.
+        data: the data set: a name (`hpml-sim data` lists them), "package.module:callable" or "file.py:callable", a
+            `Data`, or a (train, test) pair of datasets of (input, label). Several processes load a named data set by
+            themselves; any other is sent to them with each task.
+        targets: the machines: a list of names of cards, paths of cards and targets, or a mapping from labels of your
+            own to such.
+        search_space: option -> values. An option is a field of the target such as "adc_bits", a field of one of its
+            parts such as "synapses.adc_bits" or "neuron.beta", or "model.width" for an argument of the network. One
+            that a target does not have is not varied there. The value "default" leaves an option as it is;
+            `hs.Range(low, high)` is for random trials.
+        trials: this many random combinations for each target; None takes every combination.
+        trial_seed: seed of the random combinations, >= 0.
+        seeds: how many repetitions of the whole run (seeds 0, 1, ...), or which seeds. A seed decides the first weights
+            (where the network has a name), the training and the chips.
+        chips: programmed chips of each analog target, >= 1.
+        times: times since programming, in seconds or as strings such as "1 h"; machines without drift ignore them.
+        epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits);
+            0 keeps the network as it comes.
+        finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
+            otherwise half as many as chosen by the size of the data.
+        lr: first learning rate of both trainings, > 0.
+        out: folder for rows, table, report, log and trained networks; None keeps the rows in memory.
+        resume: go on with the run that `out` holds.
+        force: replace the run that `out` holds.
         jobs: processes of this machine; None takes one a core.
-        dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute in their place;
+        dask: address of a Dask scheduler, such as "tcp://host:8786", whose workers compute in their place;
             `hpml_sim.experiments.execution` shows how Slurm gives them.
+        mlflow: address of a tracking server, or a folder, that the finished run is logged to (extra `track`).
+
+    Returns:
+        The rows, their table, plots and report.
 
     Raises:
-        HpmlError: as `compare`; an option that no target has, or a value that a target refuses.
+        UnknownNameError: no network, data set, card or option has this name.
+        ConversionError: a network that a machine cannot run.
+        HpmlError: an argument out of range, a value that a target refuses, network and data that do not fit, or a
+            folder with another run in it. All of these are raised before anything is computed or written.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> x = torch.rand(64, 4, generator=torch.Generator().manual_seed(0))
+        >>> split = torch.utils.data.TensorDataset(x, (x[:, 0] > 0.5).long())
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> found = hs.sweep(net, (split, split), ["loihi"], {"steps": [2, 4]}, epochs=0, jobs=1)
+        >>> found.table()[["target", "steps"]].values.tolist()
+        [['loihi steps=2', 2], ['loihi steps=4', 4]]
     """
-    vary = checked(SweepConfig, {"over": over, "draws": draws, "draw_seed": draw_seed})
-    asked = asked_of(
-        model, data, on, sweep=vary, seeds=seeds, chips=chips, times=times, epochs=epochs, finetune_epochs=finetune_epochs,
-        lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
-    )  # fmt: skip
-    return swept(asked, model, data)
-
-
-def swept(asked: RunConfig, model: str | nn.Module | None = None, data: Any = None) -> Comparison:
-    """Carry out a sweep; `model` and `data` stand in where they are not names.
-
-    Raises:
-        HpmlError: see `sweep`.
-    """
-    points = points_of(asked, model)
-    return carried_out(asked, points, workers_of(asked.run, default_jobs=joblib.cpu_count()), model, data, timed=False)
-
-
-def points_of(asked: RunConfig, model: str | nn.Module | None = None) -> list[Point]:
-    """Every point of a sweep, target by target.
-
-    Raises:
-        HpmlError: an option that no target has, a range without draws, or a value that a target refuses.
-    """
-    vary, targets = asked.sweep or SweepConfig(), targets_of(asked.compare)
-    check_over(vary.over, targets.values(), asked.compare.model if model is None else model)
-    found: dict[str, Point] = {}
-    for label, target in targets.items():
-        own = applicable(vary.over, target)
-        chosen = _grid(own) if vary.draws is None else _drawn(own, vary.draws, vary.draw_seed)
-        for options in chosen:
-            point = with_options(label, target, options)
-            found.setdefault(point.label, point)  # a draw may hit the same twice
-    return list(found.values())
-
-
-def _grid(over: Mapping[str, Choices]) -> Iterator[dict[str, Any]]:
-    for name, choices in over.items():
-        if isinstance(choices, Range):
-            raise HpmlError(f"over: {name}={choices} has no end of values; list some, or give draws=, how many to draw")
-    return (dict(zip(over, values, strict=True)) for values in itertools.product(*over.values()))  # type: ignore[arg-type]
-
-
-def _drawn(over: Mapping[str, Choices], draws: int, seed: int) -> Iterator[dict[str, Any]]:
-    random = np.random.default_rng(seed)
-    return ({name: _draw(choices, random) for name, choices in over.items()} for _ in range(draws))
-
-
-def _draw(choices: Choices, random: np.random.Generator) -> Any:
-    if not isinstance(choices, Range):
-        return choices[int(random.integers(len(choices)))]
-    low, high = choices.low, choices.high + choices.whole  # whole numbers: up to the next one, then rounded down
-    value = math.exp(random.uniform(math.log(low), math.log(high))) if choices.log else random.uniform(low, high)
-    return min(math.floor(value), int(choices.high)) if choices.whole else value
+    config = checked(SweepConfig, {"search_space": search_space, "trials": trials, "trial_seed": trial_seed})
+    return Experiment.from_call(
+        model, data, targets, sweep=config, seeds=seeds, chips=chips, times=times, epochs=epochs,
+        finetune_epochs=finetune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
+        mlflow=mlflow,
+    ).run_comparison()  # fmt: skip

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import socket
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from hpml_sim.errors import HpmlError, needs
 from hpml_sim.results import Row, to_frame
@@ -23,8 +26,40 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 EXPERIMENT = "hpml_sim"
+SERVER_TIMEOUT_S = 5.0
+"""How long a tracking server may take to answer when a run begins; MLflow itself waits for minutes at its end."""
 _RUN, _ROW = "hpml_sim.run", "hpml_sim.row"
 """Tags by which what was logged before is known again."""
+
+
+def check_store(where: str) -> None:
+    """Refuse a store that cannot take a run, before the run is computed. Nothing is written.
+
+    Args:
+        where: address of a tracking server, of a database, or a folder.
+
+    Raises:
+        HpmlError: MLflow is missing, the folder cannot be made or is a file, or no server answers at the address.
+    """
+    with needs(f"mlflow={where!r}", "hpml_sim[track]"):
+        import mlflow  # noqa: F401
+    if "://" not in where:
+        folder = Path(where).expanduser().absolute()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise HpmlError(f"mlflow={where!r}: {there} is no folder that can be written; choose another folder")
+        return
+    address = urlsplit(where)
+    if address.scheme not in ("http", "https"):
+        return
+    try:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        socket.create_connection((address.hostname or "", port), timeout=SERVER_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise HpmlError(
+            f"mlflow={where!r}: no server answers ({type(error).__name__}: {error}); start one with `mlflow server`, "
+            "or give a folder"
+        ) from error
 
 
 def log_run(where: str, comparison: Comparison) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,27 @@ from hpml_sim.errors import HpmlError
 def names_code(spec: str) -> bool:
     """Whether a name such as the `spec` "file.py:callable" stands for code of the user's own: it has a colon."""
     return ":" in spec
+
+
+def check_not_a_file(what: str, name: str) -> None:
+    """Refuse a Python file where the name of the callable in it is missing.
+
+    Args:
+        what: the argument, for messages, such as "model".
+        name: what was given; anything but the path of a file that is there is let through.
+
+    Raises:
+        HpmlError: it is a file; the message has what may be added.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        return
+    names: list[str] = []
+    with suppress(OSError, SyntaxError, ValueError):  # a file that is no Python has no callables to name
+        defined = ast.parse(path.read_bytes()).body
+        names = [node.name for node in defined if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    example = f"{name}:{next((found for found in names if not found.startswith('_')), 'CALLABLE')}"
+    raise HpmlError(f"{what} {name!r}: say which callable of the file is meant, such as {example}")
 
 
 def imported(what: str, spec: str) -> Callable[..., Any]:

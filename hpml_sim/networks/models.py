@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError, check_whole, shown
-from hpml_sim.networks.importing import called
+from hpml_sim.networks.importing import called, check_not_a_file
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -109,6 +109,7 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
         Traceback (most recent call last):
         hpml_sim.errors.HpmlError: width=0: must be a whole number >= 1
     """
+    check_not_a_file("model", name)
     if name not in BUILT_IN:
         raise UnknownNameError("model", name, BUILT_IN, hint="Or give package.module:callable or file.py:callable.")
     for option in options:

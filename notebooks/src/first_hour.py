@@ -49,7 +49,7 @@ print("spikes on crossbars, after a day:", hs.evaluate(hs.program(hybrid, chips=
 # Accuracy, estimate and measurement are separate passes; every figure says how it was obtained.
 
 # %%
-result = hs.compare(net, data="digits", on=["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"], epochs=0)
+result = hs.compare(net, data="digits", targets=["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"], epochs=0)
 columns = ["target", "time_s", "batch", "accuracy_mean", "energy_j_nominal", "latency_s_nominal", "scope"]
 print(result.table()[columns].to_string())
 assert set(result.table()["target"]) == {"cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"}

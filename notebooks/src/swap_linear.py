@@ -195,7 +195,7 @@ for sentence in cost.excluded:
 #
 # `compare` does all of this for several machines and writes one page that works offline, with every figure's source. It
 # can be started from the command line too:
-# `hpml-sim compare --model my_network:make --data digits --on cpu pcm-hermes reram-neurram --out runs/mine`.
+# `hpml-sim compare --model my_network:make --data digits --targets cpu pcm-hermes reram-neurram --out runs/mine`.
 
 # %%
 result = hs.compare(

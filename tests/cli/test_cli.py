@@ -1,14 +1,21 @@
+import functools
+import importlib.metadata
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from hpml_sim.cli import main
+from hpml_sim.cli import VERBS, main, runs
+from hpml_sim.cli.examples import EXAMPLES
+from hpml_sim.data import list_data
+from hpml_sim.experiments.config_files import template
 from hpml_sim.results import ResultFile
 
 CLI = [sys.executable, "-m", "hpml_sim.cli"]
@@ -30,9 +37,9 @@ def hpml(capsys):
 @pytest.mark.parametrize(
     ("arguments", "guess"),
     [
-        (["--on", "pcm-hermse"], "pcm-hermes"),
-        (["--on", "cpu", "--data", "digitz"], "digits"),
-        (["--on", "cpu", "--model", "mpl"], "mlp"),
+        (["--targets", "pcm-hermse"], "pcm-hermes"),
+        (["--targets", "cpu", "--data", "digitz"], "digits"),
+        (["--targets", "cpu", "--model", "mpl"], "mlp"),
     ],
 )
 def test_a_typo_costs_one_line_and_status_2(hpml, arguments, guess):
@@ -45,7 +52,7 @@ def test_a_typo_costs_one_line_and_status_2(hpml, arguments, guess):
 
 def test_the_installed_command_says_it_in_one_line_too():
     done = subprocess.run(
-        [*CLI, "compare", "--on", "pcm-hermse"], capture_output=True, text=True, check=False, timeout=300
+        [*CLI, "compare", "--targets", "pcm-hermse"], capture_output=True, text=True, check=False, timeout=300
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
@@ -54,20 +61,110 @@ def test_an_unknown_verb_is_guessed(hpml):
     done = hpml("compair")
     assert done.returncode == 2
     assert "Did you mean 'compare'?" in done.stderr
-    assert "--chips" in hpml("compare", "--on", "cpu", "--chps", "3").stderr
+    assert "--chips" in hpml("compare", "--targets", "cpu", "--chps", "3").stderr
 
 
 def test_help_names_every_verb(hpml):
     done = hpml("--help")
     assert done.returncode == 0
-    verbs = ("compare", "sweep", "search", "run", "init", "doctor", "cards", "validate", "report", "completion")
+    verbs = ("compare", "sweep", "search", "run", "init", "doctor", "cards", "networks", "data", "validate", "report")
     assert all(verb in done.stdout for verb in verbs)
     assert "130 stopped by Ctrl-C" in done.stdout.replace("\n", " ")
 
 
+def test_it_says_its_version(hpml):
+    done = hpml("--version")
+    assert (done.returncode, done.stdout) == (0, f"hpml-sim {importlib.metadata.version('hpml_sim')}\n")
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_shows_examples_and_nothing_of_the_inside(hpml, verb):
+    done = hpml(*verb.split(), "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("\n".join(f"  {example}" for example in EXAMPLES[verb]))
+    for inside in ("asked", "config.", "STR", "{None}", "INT", "PATH", "FLOAT", "None", "_", "Arguments"):
+        assert inside not in done.stdout.replace("HPML_SIM", "").replace("adc_bits", "").replace("output_noise", ""), (
+            inside
+        )
+    assert all(line == line.rstrip() and len(line) <= 120 for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", [command for commands in EXAMPLES.values() for command in commands])
+def test_every_example_is_understood(command, monkeypatch, tmp_path):
+    if command.startswith("eval"):
+        command = command.split("$(")[1].split(")")[0]
+    words = shlex.split(command)[1:]
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(template())
+    asked = []
+    for verb, function in list(VERBS.items()):
+        if verb != "run":
+            monkeypatch.setitem(
+                VERBS, verb, functools.wraps(function)(lambda *_, _verb=verb, **__: asked.append(_verb))
+            )
+    monkeypatch.setattr(runs, "_carry_out", lambda *_, **__: asked.append("run") or 0)
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code in (0, None)
+    assert asked == ([] if "--help" in words else [" ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "--targets", "cpu", "--chps", "3"], "unknown option --chps; did you mean --chips?"),
+        (["compare", "--targets", "cpu", "--frobnicate"], "unknown option --frobnicate"),
+        (["compare", "--targets", "cpu", "--chips", "3", "4"], "'4': no option takes this here"),
+        (["compare", "--targets", "cpu", "--chips", "x"], "--chips: 'x' is no whole number; give --chips NUMBER"),
+        (["compare", "--targets", "cpu", "--lr", "x"], "--lr: 'x' is no number; give --lr NUMBER"),
+        (["compare", "--targets", "cpu", "--seeds", "a", "b"], "--seeds: cannot take 'a', 'b'"),
+        (["compare"], "targets: give at least one machine"),
+        (["estimate"], "missing: MODEL, --targets CARD [CARD ...]"),
+        (["estimate", "mlp", "--targets", "cpu", "--precision", "bf99"], "--precision 'bf99': did you mean 'bf16'?"),
+        (["search", "--targets", "loihi", "--search-space", "steps=1,2", "--objectives", "speed"], "one of accuracy"),
+        (["cards", "shw"], "Did you mean 'cards show'?"),
+        (["cards", "show"], "missing: CARD"),
+        (["run"], "missing: FILE"),
+        (["--versoin"], "unknown option --versoin"),
+    ],
+)
+def test_a_mistake_in_the_usage_costs_one_line_and_status_2(hpml, arguments, said):
+    done = hpml(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("words", [["compare", "--model", "mine.py"], ["estimate", "mine.py"], ["profile", "mine.py"]])
+def test_a_file_as_a_model_is_told_what_to_add(hpml, own, words):
+    done = hpml(*words, *([] if words[0] == "profile" else ["--targets", "cpu"]))
+    assert done.returncode == 2
+    assert done.stderr == "hpml-sim: model 'mine.py': say which callable of the file is meant, such as mine.py:Net\n"
+
+
+def test_networks_and_data_are_listed(hpml):
+    networks = {entry["name"]: entry["runs"] for entry in json.loads(hpml("networks", "--json").stdout)}
+    assert networks["mlp"]
+    assert not networks["llama-3-70b"]
+    data = {entry["name"]: entry for entry in json.loads(hpml("data", "--json").stdout)}
+    assert data["digits"]["here"]
+    assert data["mnist"]["here"] or "download_data('mnist')" in data["mnist"]["get"]
+    assert "llama-3-70b" in hpml("networks").stdout
+    assert "digits" in hpml("data").stdout
+    assert set(data) == set(list_data())
+
+
+def test_an_estimate_says_what_an_inference_is(hpml):
+    shown = hpml("estimate", "llama-3-8b", "--targets", "h200")
+    assert "a prompt of 2,048 tokens" in " ".join(shown.stdout.split())
+    (decoded,) = json.loads(hpml("estimate", "llama-3-8b", "--targets", "h200", "--phase", "decode", "--json").stdout)
+    assert (decoded["phase"], decoded["sequence"], decoded["context"]) == ("decode", 1, 2048)
+
+
 def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
     out = tmp_path / "run"
-    arguments = ["compare", "--on", "cpu", "loihi", "--epochs", "1", "--out", str(out)]
+    arguments = ["compare", "--targets", "cpu", "loihi", "--epochs", "1", "--out", str(out)]
     done = hpml(*arguments)
     assert done.returncode == 0, done.stderr
     assert "loihi" in done.stdout
@@ -88,7 +185,7 @@ def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
 def test_ctrl_c_leaves_the_finished_rows(tmp_path):
     out = tmp_path / "run"
     file = out / "results.jsonl"
-    arguments = ["compare", "--on", "cpu", "loihi", "--epochs", "400", "--out", str(out)]
+    arguments = ["compare", "--targets", "cpu", "loihi", "--epochs", "400", "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([*CLI, *arguments], stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 120
@@ -117,22 +214,22 @@ def test_cards_are_listed_shown_and_checked(hpml, tmp_path):
 
 
 def test_a_network_is_estimated_without_weights(hpml):
-    done = hpml("estimate", "llama-3-70b", "--on", "h200", "pcm-hermes", "--json")
+    done = hpml("estimate", "llama-3-70b", "--targets", "h200", "pcm-hermes", "--json")
     assert done.returncode == 0, done.stderr
     gpu, crossbar = json.loads(done.stdout)
     assert (gpu["mapping"]["devices"], gpu["scope"], crossbar["scope"]) == (2, "board", "core")
     assert crossbar["mapping"]["chips"] > 10_000
     assert any("chip to chip" in sentence for sentence in crossbar["excluded"])
-    shown = hpml("estimate", "llama-3-70b", "--on", "h200", "pcm-hermes").stdout
+    shown = hpml("estimate", "llama-3-70b", "--targets", "h200", "pcm-hermes").stdout
     assert "2 devices" in shown
     assert "16,571 chips" in shown
     assert "not ranked" in shown
 
 
 def test_spiking_machines_are_estimated_from_samples_only(hpml):
-    done = hpml("estimate", "mlp", "--on", "loihi", "--data", "digits", "--json")
+    done = hpml("estimate", "mlp", "--targets", "loihi", "--data", "digits", "--json")
     assert json.loads(done.stdout)[0]["mapping"]["spikes"] > 0
-    refused = hpml("estimate", "resnet50", "--on", "loihi")
+    refused = hpml("estimate", "resnet50", "--targets", "loihi")
     assert refused.returncode == 2
     assert "how often neurons fire" in refused.stderr
 
@@ -140,12 +237,12 @@ def test_spiking_machines_are_estimated_from_samples_only(hpml):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnet5", "--on", "cpu"], "Did you mean 'resnet50'"),
-        (["resnet50", "--on", "cpu", "--sequence", "8"], "takes no sequence"),
-        (["resnet50", "--on", "cpu", "--data", "digits"], "comes with its own input"),
-        (["mlp", "--on", "cpu", "--phase", "decode"], "generate text"),
-        (["json:loads", "--on", "cpu"], "json:loads"),
-        (["mlp", "--on", "cpu", "--precision", "bf16"], "has a peak for fp32 only"),
+        (["resnet5", "--targets", "cpu"], "Did you mean 'resnet50'"),
+        (["resnet50", "--targets", "cpu", "--sequence", "8"], "takes no sequence"),
+        (["resnet50", "--targets", "cpu", "--data", "digits"], "comes with its own input"),
+        (["mlp", "--targets", "cpu", "--phase", "decode"], "generate text"),
+        (["json:loads", "--targets", "cpu"], "json:loads"),
+        (["mlp", "--targets", "cpu", "--precision", "bf16"], "has a peak for fp32 only"),
     ],
 )
 def test_mistakes_in_an_estimate_are_status_2(hpml, arguments, said):
@@ -207,7 +304,7 @@ def own(tmp_path, monkeypatch):
 
 def test_a_network_and_data_of_ones_own_are_compared_with_no_code_written(own, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = ["compare", *own, "--on", "pcm-hermes", "loihi", "h200", "--json"]
+    arguments = ["compare", *own, "--targets", "pcm-hermes", "loihi", "h200", "--json"]
     done = subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -224,7 +321,7 @@ def test_init_dry_run_run_and_flags_that_override(own, hpml, tmp_path):
     done = hpml("init", "mine.toml")
     assert (done.returncode, "hpml-sim run mine.toml" in done.stderr) == (0, True)
     assert "--force" in hpml("init", "mine.toml").stderr
-    asked = ["run", "mine.toml", *own, "--on", "loihi", "pcm-hermes", "--out", "out"]
+    asked = ["run", "mine.toml", *own, "--targets", "loihi", "pcm-hermes", "--out", "out"]
     dry = hpml(*asked, "--dry-run", "--json")
     said = json.loads(dry.stdout)
     assert (said["rows"], said["rows_done"], said["networks"]) == (2, 0, 1)
@@ -245,11 +342,13 @@ def _with(path, text, hpml):
 
 
 def test_a_sweep_and_a_search_from_the_command_line(own, hpml):
-    swept = hpml("sweep", *own, "--on", "loihi", "--over", "steps=2,3", "model.width=2,4", "--jobs", "1", "--json")
+    swept = hpml(
+        "sweep", *own, "--targets", "loihi", "--search-space", "steps=2,3", "model.width=2,4", "--jobs", "1", "--json"
+    )
     assert [json.loads(line)["options"] for line in swept.stdout.splitlines()] == [
         {"steps": s, "model.width": w} for s in (2, 3) for w in (2, 4)
     ]
-    arguments = ["--on", "loihi", "--over", "steps=1..6", "--trials", "3", "--jobs", "1"]
+    arguments = ["--targets", "loihi", "--search-space", "steps=1..6", "--trials", "3", "--jobs", "1"]
     shown = hpml("search", *own, *arguments)
     assert "as given" in shown.stdout
     trials = [json.loads(line) for line in hpml("search", *own, *arguments, "--json").stdout.splitlines()]

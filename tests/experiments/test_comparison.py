@@ -12,14 +12,14 @@ import hpml_sim as hs
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.results import ResultFile, to_frame
 
-ON = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
+TARGETS = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
 SMALL = {"epochs": 2, "finetune_epochs": 1, "chips": 3}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "small"
-    return hs.compare("mlp", "digits", ON, out=folder, **SMALL)
+    return hs.compare("mlp", "digits", TARGETS, out=folder, **SMALL)
 
 
 def by_key(rows):
@@ -70,14 +70,14 @@ def test_what_lies_in_the_folder(run):
     assert {p.name for p in folder.iterdir()} == written
     assert by_key(ResultFile(folder / "results.jsonl").read()) == by_key(run.rows)
     table = pd.read_csv(folder / "table.csv")
-    assert set(table["target"]) == set(ON)
+    assert set(table["target"]) == set(TARGETS)
     assert (folder / "report.html").stat().st_size < 1_000_000
     assert json.loads((folder / "run.json").read_text())["hash"] == run.plan.hash
 
 
 def test_again_gives_the_same_bits(run, tmp_path):
     torch.rand(3)
-    again = hs.compare("mlp", "digits", ON, **SMALL)
+    again = hs.compare("mlp", "digits", TARGETS, **SMALL)
     assert [(r.key, r.accuracy) for r in again.rows] == [(r.key, r.accuracy) for r in run.rows]
     assert [r.estimates for r in again.rows] == [r.estimates for r in run.rows]
     assert again.plan.hash == run.plan.hash
@@ -109,8 +109,11 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(tmp_path):
 
 
 def test_spikes_on_crossbars_and_labels_of_ones_own():
-    on = {"hybrid": hs.Spiking("loihi", steps=5, synapses=hs.Analog("pcm-hermes")), "coarse": hs.Analog(adc_bits=3)}
-    rows = hs.compare("mlp", "digits", on, epochs=1, finetune_epochs=1, chips=2, times=["1 day"]).rows
+    targets = {
+        "hybrid": hs.Spiking("loihi", steps=5, synapses=hs.Analog("pcm-hermes")),
+        "coarse": hs.Analog(adc_bits=3),
+    }
+    rows = hs.compare("mlp", "digits", targets, epochs=1, finetune_epochs=1, chips=2, times=["1 day"]).rows
     assert [r.key for r in rows] == [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0)]
     assert rows[1].notes == ["accuracy is with adc_bits=3; energy, time and area are the card's, with 8"]
     assert rows[0].estimates[0].provenance == "estimated:pcm-hermes"
@@ -120,13 +123,13 @@ def test_spikes_on_crossbars_and_labels_of_ones_own():
 
 
 def test_the_estimate_follows_the_options_of_the_target():
-    on = {
+    targets = {
         "plain": hs.Analog("pcm-hermes"),
         "sliced": hs.Analog("pcm-hermes", levels=4, slices=3),
         "coarse": hs.Analog("pcm-hermes", adc_bits=4),
         "noise only": hs.Analog("pcm"),
     }
-    rows = hs.compare("mlp", "digits", on, epochs=1, finetune_epochs=0, chips=2, times=["1 day"]).rows
+    rows = hs.compare("mlp", "digits", targets, epochs=1, finetune_epochs=0, chips=2, times=["1 day"]).rows
     plain, sliced, coarse, without = rows
     assert sliced.estimates[0].mapping["utilization"] > plain.estimates[0].mapping["utilization"]
     assert sliced.estimates[0].energy_j.nominal > plain.estimates[0].energy_j.nominal
@@ -156,9 +159,9 @@ def test_a_network_of_the_users_own_and_several_seeds(tmp_path, monkeypatch):
     [
         ({"model": "mpl"}, "Did you mean 'mlp'"),
         ({"data": "digitz"}, "Did you mean 'digits'"),
-        ({"on": ["pcm-hermse"]}, "Did you mean 'pcm-hermes'"),
-        ({"on": []}, "at least one"),
-        ({"on": ["cpu", "cpu"]}, "twice"),
+        ({"targets": ["pcm-hermse"]}, "Did you mean 'pcm-hermes'"),
+        ({"targets": []}, "at least one"),
+        ({"targets": ["cpu", "cpu"]}, "twice"),
         ({"chips": 0}, "chips=0"),
         ({"seeds": []}, "at least one seed"),
         ({"epochs": -1}, "epochs=-1"),
@@ -169,7 +172,7 @@ def test_a_network_of_the_users_own_and_several_seeds(tmp_path, monkeypatch):
     ],
 )
 def test_mistakes_are_named_before_anything_runs(arguments, said, tmp_path):
-    asked = {"model": "mlp", "data": "digits", "on": ["cpu"], "out": tmp_path / "run", **arguments}
+    asked = {"model": "mlp", "data": "digits", "targets": ["cpu"], "out": tmp_path / "run", **arguments}
     with pytest.raises(HpmlError, match=said):
         hs.compare(**asked)
     assert not (tmp_path / "run").exists()

@@ -7,17 +7,19 @@ from torch.utils.data import TensorDataset
 
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.config import ExperimentConfig, checked
-from hpml_sim.experiments.plan import Point, labelled_targets, make_plan, resolve_model
+from hpml_sim.experiments.config import ExperimentConfig, RunConfig
+from hpml_sim.experiments.experiment import Experiment
+from hpml_sim.experiments.plan import network_name, own_network
+from hpml_sim.experiments.target_list import labelled_targets
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog, Spiking
+from hpml_sim.targets.checking import checked
 
 
-def plan(network=None, task=None, on=("cpu",), **changes):
+def plan(network=None, task=None, targets=("cpu",), **changes):
     network = network or models.build("mlp", (1, 8, 8), 10)
-    points = [Point(label, target) for label, target in labelled_targets(list(on)).items()]
-    setup = checked(ExperimentConfig, {"times": ["1 s"], **changes})
-    return make_plan(setup, network, task or load_data("digits"), points)
+    setup = checked(ExperimentConfig, {"times": ["1 s"], "targets": targets, **changes})
+    return Experiment(RunConfig(compare=setup), network, task or load_data("digits")).plan
 
 
 class HalfScale(nn.Module):
@@ -45,8 +47,8 @@ def test_the_same_question_has_the_same_hash():
         {"finetune_epochs": 3},
         {"lr": 1e-3},
         {"seeds": 2},
-        {"on": ("h200",)},
-        {"on": (Analog(adc_bits=6),)},
+        {"targets": ("h200",)},
+        {"targets": (Analog(adc_bits=6),)},
         {"network": models.build("mlp", (1, 8, 8), 10, seed=1)},
         {"network": nn.Sequential(nn.Flatten(), nn.Linear(64, 10), HalfScale())},
     ],
@@ -72,7 +74,7 @@ def test_a_new_card_version_changes_the_hash():
 
 
 def test_the_card_of_the_synapses_is_covered_too():
-    hybrid = plan(on=(Spiking("loihi", synapses=Analog("pcm-hermes")),))
+    hybrid = plan(targets=(Spiking("loihi", synapses=Analog("pcm-hermes")),))
     assert set(hybrid.card_versions) == {"loihi", "pcm-hermes"}
 
 
@@ -84,12 +86,12 @@ def test_labels_name_the_synapses_and_may_be_ones_own():
 
 def test_each_seed_draws_its_own_weights_but_a_given_network_keeps_its_own():
     digits = load_data("digits")
-    first, again, other = (resolve_model("mlp", digits, seed=s)[0][1].weight for s in (0, 0, 1))  # type: ignore[index]
+    first, again, other = (own_network("mlp", digits, {}, seed=s)[1].weight for s in (0, 0, 1))  # type: ignore[index]
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     network = models.mlp(64, 10)
-    clone, name = resolve_model(network, digits, seed=5)
-    assert name == "Sequential"
+    clone = own_network(network, digits, {}, seed=5)
+    assert network_name(network) == "Sequential"
     assert clone is not network
     assert torch.equal(clone[1].weight, network[1].weight)  # type: ignore[index]
 

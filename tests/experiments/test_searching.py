@@ -16,7 +16,7 @@ from hpml_sim.results import ResultFile
 
 OWN = Path(__file__).parents[1] / "own_code.py"
 MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
-OVER = {
+SPACE = {
     "steps": hs.Range(1, 20),
     "model.width": hs.Range(2, 64, log=True),
     "neuron.beta": [0.5, 0.95],
@@ -26,7 +26,7 @@ SMALL = {"epochs": 1, "finetune_epochs": 1, "jobs": 1}
 
 
 def search(trials, **options):
-    return hs.search(MODEL, DATA, "loihi", over=OVER, trials=trials, **{**SMALL, **options})
+    return hs.search(MODEL, DATA, "loihi", search_space=SPACE, trials=trials, **{**SMALL, **options})
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +132,15 @@ def test_one_objective_and_three():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"objectives": ["speed"]}, "objectives.*'accuracy', 'energy' or 'latency'"),
+        ({"objectives": ["speed"]}, "objectives.*='speed': .*accuracy, energy, latency"),
         ({"objectives": []}, "at least one"),
         ({"trials": 0}, "trials=0"),
-        ({"on": {"a": "loihi", "b": "cpu"}}, "one machine"),
-        ({"over": {"stepz": [1]}}, "Did you mean 'steps'"),
-        ({"on": "pcm", "over": {"adc_bits": [4, 6]}}, "objective 'energy'.*no such figure"),
+        ({"targets": {"a": "loihi", "b": "cpu"}}, "one machine"),
+        ({"search_space": {"stepz": [1]}}, "Did you mean 'steps'"),
+        ({"targets": "pcm", "search_space": {"adc_bits": [4, 6]}}, "objective 'energy'.*no such figure"),
     ],
 )
 def test_what_cannot_be_searched_is_named(arguments, said):
-    asked = {"on": "loihi", "over": OVER, "trials": 2, **arguments}
+    asked = {"targets": "loihi", "search_space": SPACE, "trials": 2, **arguments}
     with pytest.raises(HpmlError, match=said):
         hs.search(MODEL, DATA, **asked, chips=1, times=["1 s"], **SMALL)

@@ -14,15 +14,17 @@ import pytest
 
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.experiments.config import ExperimentConfig, RunConfig, SweepConfig, checked
-from hpml_sim.experiments.sweeping import points_of
+from hpml_sim.experiments.config import SweepConfig
+from hpml_sim.experiments.points import sweep_points
+from hpml_sim.experiments.target_list import labelled_targets
 from hpml_sim.results import ResultFile
+from hpml_sim.targets.checking import checked
 
 OWN = Path(__file__).parents[1] / "own_code.py"
 MODEL, DATA = f"{OWN}:net", f"{OWN}:data"
 SMALL = {"chips": 1, "epochs": 1, "finetune_epochs": 0, "times": ["1 s", "1 day"]}
-OVER = {"adc_bits": [4, 6], "model.width": [4, 8], "steps": [2, 3]}
-ON = ["pcm-hermes", "loihi"]
+SPACE = {"adc_bits": [4, 6], "model.width": [4, 8], "steps": [2, 3]}
+TARGETS = ["pcm-hermes", "loihi"]
 
 
 def figures(rows):
@@ -33,19 +35,19 @@ def figures(rows):
 
 @pytest.fixture(scope="module")
 def alone():
-    return hs.sweep(MODEL, DATA, ON, over=OVER, seeds=2, jobs=1, **SMALL)
+    return hs.sweep(MODEL, DATA, TARGETS, search_space=SPACE, seeds=2, jobs=1, **SMALL)
 
 
-def points(over, on=("pcm-hermes",), **options):
-    vary = checked(SweepConfig, {"over": over, **options})
-    return points_of(RunConfig(compare=checked(ExperimentConfig, {"on": list(on)}), sweep=vary))
+def points(search_space, targets=("pcm-hermes",), **options):
+    config = checked(SweepConfig, {"search_space": search_space, **options})
+    return sweep_points(config, labelled_targets(targets), "mlp")
 
 
 # ------------------------------------------------------------------------------------------------------- which points
 
 
 def test_every_combination_of_the_options_that_a_target_has():
-    found = points({"adc_bits": [4, "default"], "steps": [5], "model.width": [8, 16]}, on=ON)
+    found = points({"adc_bits": [4, "default"], "steps": [5], "model.width": [8, 16]}, targets=TARGETS)
     assert [p.label for p in found] == [
         "pcm-hermes adc_bits=4 model.width=8",
         "pcm-hermes adc_bits=4 model.width=16",
@@ -60,30 +62,29 @@ def test_every_combination_of_the_options_that_a_target_has():
 
 
 def test_options_of_synapses_and_of_targets_of_ones_own():
-    setup = checked(ExperimentConfig, {"targets": {"hybrid": {"card": "loihi", "synapses": {"card": "pcm-hermes"}}}})
-    vary = checked(SweepConfig, {"over": {"synapses.output_noise": [0.0, 0.1]}})
-    found = points_of(RunConfig(compare=setup, sweep=vary))
+    targets = {"hybrid": {"card": "loihi", "synapses": {"card": "pcm-hermes"}}}
+    found = points({"synapses.output_noise": [0.0, 0.1]}, targets)
     assert [p.target.synapses.output_noise for p in found] == [0.0, 0.1]
 
 
-def test_random_draws_stay_in_their_ranges_and_repeat():
-    over = {
+def test_random_trials_stay_in_their_ranges_and_repeat():
+    space = {
         "output_noise": hs.Range(0.001, 0.1, log=True),
         "adc_bits": hs.Range(4, 6),
         "compensation": ["none", "column"],
     }
-    drawn = points(over, draws=200, draw_seed=1)
-    assert [p.options for p in drawn] == [p.options for p in points(over, draws=200, draw_seed=1)]
-    assert [p.options for p in drawn] != [p.options for p in points(over, draws=200, draw_seed=2)]
+    drawn = points(space, trials=200, trial_seed=1)
+    assert [p.options for p in drawn] == [p.options for p in points(space, trials=200, trial_seed=1)]
+    assert [p.options for p in drawn] != [p.options for p in points(space, trials=200, trial_seed=2)]
     levels = [p.options["output_noise"] for p in drawn]
     assert all(0.001 <= n <= 0.1 for n in levels)
-    # log-uniform: half below the geometric mean; 200 draws leave [70, 130] once in 50,000 seeds
+    # log-uniform: half below the geometric mean; 200 trials leave [70, 130] once in 50,000 seeds
     assert 70 <= sum(n < 0.01 for n in levels) <= 130
     assert {p.options["adc_bits"] for p in drawn} == {4, 5, 6}
 
 
 @pytest.mark.parametrize(
-    ("over", "said"),
+    ("space", "said"),
     [
         ({}, "nothing to vary"),
         ({"adc_bit": [4]}, "Did you mean 'adc_bits'"),
@@ -92,20 +93,20 @@ def test_random_draws_stay_in_their_ranges_and_repeat():
         ({"adc_bits": [4, 4]}, "none twice"),
         ({"adc_bits": []}, "at least one value"),
         ({"adc_bits": [99]}, "adc_bits=99"),
-        ({"adc_bits": hs.Range(4, 8)}, "draws="),
+        ({"adc_bits": hs.Range(4, 8)}, "trials="),
         ({"adc_bits": {"low": 8, "high": 4}}, "low must be below high"),
         ({"card": ["loihi"]}, "kind 'neuromorphic'"),
     ],
 )
-def test_what_cannot_be_swept_over_is_named_before_anything_runs(over, said, tmp_path):
+def test_what_cannot_be_swept_over_is_named_before_anything_runs(space, said, tmp_path):
     with pytest.raises(HpmlError, match=said):
-        hs.sweep("mlp", "digits", ["pcm-hermes"], over=over, out=tmp_path / "run")
+        hs.sweep("mlp", "digits", ["pcm-hermes"], search_space=space, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_network_that_is_made_already_has_no_arguments():
     with pytest.raises(UnknownNameError, match=r"model\.width"):
-        hs.sweep(hs.models.mlp(64, 10), "digits", ["pcm-hermes"], over={"model.width": [4]})
+        hs.sweep(hs.models.mlp(64, 10), "digits", ["pcm-hermes"], search_space={"model.width": [4]})
 
 
 # ---------------------------------------------------------------------------------------- the same rows, and only once
@@ -124,7 +125,7 @@ def test_options_are_columns_and_the_clock_is_left_alone(alone):
 
 
 def test_two_processes_give_the_rows_of_one(alone, tmp_path):
-    two = hs.sweep(MODEL, DATA, ON, over=OVER, seeds=2, jobs=2, out=tmp_path / "run", **SMALL)
+    two = hs.sweep(MODEL, DATA, TARGETS, search_space=SPACE, seeds=2, jobs=2, out=tmp_path / "run", **SMALL)
     assert figures(two.rows) == figures(alone.rows)
     assert [r.key for r in two.rows] == [r.key for r in alone.rows]
     assert len(ResultFile(tmp_path / "run" / "results.jsonl").read()) == len(alone.rows)
@@ -161,7 +162,7 @@ def test_a_dask_cluster_one_of_whose_workers_is_killed_gives_the_same_rows(alone
             time.sleep(0.05)
         address = json.loads(scheduler_file.read_text())["address"]
         threading.Thread(target=kill_one_halfway, daemon=True).start()
-        found = hs.sweep(MODEL, DATA, ON, over=OVER, seeds=2, dask=address, out=out, **SMALL)
+        found = hs.sweep(MODEL, DATA, TARGETS, search_space=SPACE, seeds=2, dask=address, out=out, **SMALL)
         assert killed.is_set()
         assert workers[0].wait(timeout=10) == -signal.SIGKILL
     finally:
@@ -174,7 +175,7 @@ def test_a_dask_cluster_one_of_whose_workers_is_killed_gives_the_same_rows(alone
 
 def test_no_scheduler_is_said():
     with pytest.raises(HpmlError, match="no scheduler answers"):
-        hs.sweep(MODEL, DATA, ON, over=OVER, dask="nonsense://nowhere", **SMALL)
+        hs.sweep(MODEL, DATA, TARGETS, search_space=SPACE, dask="nonsense://nowhere", **SMALL)
 
 
 KILLED_TEN_TIMES = """
@@ -188,9 +189,9 @@ KILLED_TEN_TIMES = """
     file = Path(out) / "results.jsonl"
 
     def sweep():
-        over = {"adc_bits": [4, 5, 6, 7], "dac_bits": [4, 5]}
+        space = {"adc_bits": [4, 5, 6, 7], "dac_bits": [4, 5]}
         options = dict(seeds=2, chips=1, epochs=1, finetune_epochs=0, jobs=1, out=out, resume=True)
-        return hs.sweep(model, data, ["pcm-hermes"], over=over, **options)
+        return hs.sweep(model, data, ["pcm-hermes"], search_space=space, **options)
 
     def content():
         return file.read_bytes() if file.exists() else b""
@@ -240,7 +241,7 @@ def test_killed_ten_times_it_ends_with_every_row_once(tmp_path):
 
 def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    options = {"over": {"steps": [2, 3]}, "seeds": 2, **SMALL}
+    options = {"search_space": {"steps": [2, 3]}, "seeds": 2, **SMALL}
     found = hs.sweep(f"{OWN}:fatal_once", DATA, ["loihi"], jobs=2, **options)
     assert (tmp_path / "died").exists()
     assert "a worker process died" in caplog.text
@@ -250,22 +251,24 @@ def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch, caplog):
 
 def test_workers_that_always_die_are_said():
     with pytest.raises(HpmlError, match=r"died 3 times.*--resume"):
-        hs.sweep(f"{OWN}:fatal", DATA, ["cpu"], over={"precision": ["fp32", "bf16"]}, jobs=2, **SMALL)
+        hs.sweep(f"{OWN}:fatal", DATA, ["cpu"], search_space={"precision": ["fp32", "bf16"]}, jobs=2, **SMALL)
 
 
 def test_two_runs_in_one_folder_at_a_time_are_refused(tmp_path):
-    from hpml_sim.experiments.run_folder import opened
+    from hpml_sim.experiments.run_folder import open_run
 
     first = hs.compare(MODEL, DATA, ["loihi"], out=tmp_path / "run", **SMALL)
     with (
-        opened(tmp_path / "run", first.plan, resume=True),
+        open_run(tmp_path / "run", first.plan, resume=True),
         pytest.raises(HpmlError, match="another process is running"),
     ):
         hs.compare(MODEL, DATA, ["loihi"], out=tmp_path / "run", resume=True, **SMALL)
 
 
 def test_what_is_not_finite_costs_its_own_accuracy_and_nothing_else(tmp_path):
-    rows = hs.sweep(f"{OWN}:diverging", DATA, ON, over={"adc_bits": [4, 6]}, jobs=1, out=tmp_path, **SMALL).rows
+    rows = hs.sweep(
+        f"{OWN}:diverging", DATA, TARGETS, search_space={"adc_bits": [4, 6]}, jobs=1, out=tmp_path, **SMALL
+    ).rows
     assert len(rows) == 5
     assert all(row.accuracy is None and "no accuracy: fit: the loss became nan" in row.notes[0] for row in rows)
     assert hs.load_results(tmp_path).table()["accuracy_mean"].tolist() == [None] * 5

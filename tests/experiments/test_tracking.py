@@ -7,6 +7,7 @@ import pytest
 
 import hpml_sim as hs
 from hpml_sim.errors import HpmlError
+from hpml_sim.experiments import experiment
 from hpml_sim.experiments.tracking import EXPERIMENT
 
 OWN = Path(__file__).parents[1] / "own_code.py"
@@ -29,7 +30,12 @@ def logged(store):
 
 
 def test_each_row_is_a_run_with_its_options_and_figures_and_none_is_there_twice(tmp_path):
-    options = {"over": {"adc_bits": [4, 6]}, **SMALL, "out": tmp_path / "run", "mlflow": str(tmp_path / "store")}
+    options = {
+        "search_space": {"adc_bits": [4, 6]},
+        **SMALL,
+        "out": tmp_path / "run",
+        "mlflow": str(tmp_path / "store"),
+    }
     found = hs.sweep(MODEL, DATA, ["pcm-hermes", "loihi"], **options)
     hs.sweep(MODEL, DATA, ["pcm-hermes", "loihi"], **options, resume=True)
     parents, children, artifacts = logged(tmp_path / "store")
@@ -46,7 +52,8 @@ def test_each_row_is_a_run_with_its_options_and_figures_and_none_is_there_twice(
         assert run.info.status == "FINISHED"
 
 
-def test_a_store_that_cannot_be_reached_is_said_and_the_rows_are_safe(tmp_path):
+def test_a_store_that_cannot_be_reached_at_the_end_is_said_and_the_rows_are_safe(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "check_store", lambda where: None)  # it was there when the run began
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(HpmlError, match=r"rows themselves are safe.*--resume"):
         hs.compare(MODEL, DATA, ["loihi"], **SMALL, out=tmp_path / "run", mlflow=str(tmp_path / "file"))

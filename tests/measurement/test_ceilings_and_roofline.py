@@ -187,7 +187,7 @@ def run(capsys, *arguments):
 def test_the_command_draws_tables_plot_and_card(capsys, monkeypatch, made_up, tmp_path):
     monkeypatch.setattr("hpml_sim.measurement.ceilings.measure_ceilings", lambda device: made_up)
     files = ("--write-card", str(tmp_path / "here.toml"), "--out", str(tmp_path / "plot.svg"))
-    cards = ("--on", "h200", "pcm-hermes", "loihi")
+    cards = ("--targets", "h200", "pcm-hermes", "loihi")
     code, said = run(capsys, "roofline", *cards, "--model", "mlp", "--measure", "cpu", *files, "--json")
     assert code == 0, said.err
     found = json.loads(said.out)

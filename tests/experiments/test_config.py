@@ -20,11 +20,10 @@ CALLS = {
 def test_arguments_and_defaults_are_the_settings(name):
     call, classes = CALLS[name]
     settings = {f.name: f.default for kind in classes for f in fields(kind)}
-    del settings["targets"]  # a call names them in `on`, as a mapping
     arguments = {p.name: p.default for p in inspect.signature(call).parameters.values()}
     assert arguments.keys() == settings.keys()
     for argument, default in arguments.items():
-        if argument in ("model", "data", "on", "over"):
+        if argument in ("model", "data", "targets", "search_space"):
             assert default is inspect.Parameter.empty, f"a call must say {argument}"
         else:
             assert default is not MISSING

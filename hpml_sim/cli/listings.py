@@ -1,0 +1,72 @@
+"""What `hpml-sim networks` and `hpml-sim data` show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hpml_sim.data import list_data
+from hpml_sim.data.image_files import IMAGE_SETS, find_files
+from hpml_sim.networks import models
+from hpml_sim.networks.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_NETWORKS = {
+    "mlp": "fully connected, one hidden layer of 128; model.width sets it",
+    "cnn": "two convolutions of 16 and 32 channels and a hidden layer; model.width sets the first",
+}
+_DATA = {
+    "digits": "8x8 grey images of digits, 10 classes; comes with scikit-learn",
+    "moving-bars": "synthetic recordings of an event camera, 4 directions; made when asked for",
+    "mnist": "28x28 grey images of digits, 10 classes",
+    "fashion-mnist": "28x28 grey images of clothes, 10 classes",
+    "cifar10": "32x32 color images, 10 classes",
+}
+
+
+def networks_json() -> list[dict[str, Any]]:
+    """One entry a network: name, `runs` (whether it can be trained and compared), and what it is."""
+    known = [{"name": name, "runs": True, "what": _NETWORKS[name]} for name in models.BUILT_IN]
+    for name, architecture in ARCHITECTURES.items():
+        text = f", {architecture.sequence:,} tokens unless told otherwise" if architecture.sequence else ""
+        known.append({"name": name, "runs": False, "what": f"{architecture.source}{text}"})
+    return known
+
+
+def networks_table() -> Table:
+    """A line a network."""
+    caption = "Your own: package.module:callable or file.py:callable, which gives an nn.Module"
+    return _table("Networks", caption, [(n["name"], "run and estimate" if n["runs"] else "estimate", n["what"])
+                                        for n in networks_json()], "verbs")  # fmt: skip
+
+
+def data_json() -> list[dict[str, Any]]:
+    """One entry a data set: name, `here` (whether it can be loaded now), what it is, and how to get it."""
+    found = []
+    for name in list_data():
+        here = name not in IMAGE_SETS or find_files(name) is not None
+        get = "" if here else f'python -c "import hpml_sim; hpml_sim.download_data({name!r})"'
+        found.append({"name": name, "here": here, "what": _DATA[name], "get": get})
+    return found
+
+
+def data_table() -> Table:
+    """A line a data set."""
+    caption = "Your own: package.module:callable or file.py:callable, which gives a (train, test) pair of datasets"
+    rows = [(d["name"], "yes" if d["here"] else "no", d["what"] + (f"\nto get it: {d['get']}" if d["get"] else ""))
+            for d in data_json()]  # fmt: skip
+    return _table("Data sets", caption, rows, "here")
+
+
+def _table(title: str, caption: str, rows: list[tuple[str, str, str]], second: str) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, caption=caption)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column(second, no_wrap=True)
+    table.add_column("what it is")
+    for name, middle, what in rows:
+        table.add_row(name, middle, Text(what))
+    return table

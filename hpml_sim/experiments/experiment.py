@@ -1,0 +1,229 @@
+"""`Experiment`: one run from its settings to its rows.
+
+`compare`, `sweep`, `search`, `run`, `dry_run` and the command line stand on it.
+Making one resolves everything once (settings, data, targets, points, plan, workers) and refuses what cannot be run.
+Nothing is computed or written before `run`, so a dry run refuses what the run refuses, in the same words.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from torch import nn
+
+from hpml_sim.data import Data, load_data
+from hpml_sim.errors import HpmlError
+from hpml_sim.experiments.checks import check_conversions, check_samples, check_search
+from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
+from hpml_sim.experiments.config_files import to_toml
+from hpml_sim.experiments.execution import Workers, execute, in_order, workers_at
+from hpml_sim.experiments.pipeline import Work
+from hpml_sim.experiments.plan import Point, make_plan, network_name
+from hpml_sim.experiments.points import check_search_space, sweep_points
+from hpml_sim.experiments.preview import DryRun, preview
+from hpml_sim.experiments.result import Comparison
+from hpml_sim.experiments.run_folder import RunFolder, check_folder, open_run, rows_held
+from hpml_sim.experiments.search_result import SearchResult
+from hpml_sim.experiments.search_space import as_texts
+from hpml_sim.experiments.tracking import check_store, log_run
+from hpml_sim.experiments.trials import Trials
+from hpml_sim.targets.checking import checked
+
+_log = logging.getLogger(__name__)
+
+
+class Experiment:
+    """A run that has been checked and can start.
+
+    Args:
+        config: the settings, or a mapping of their tables.
+        model: a network, in the place of the name in the settings; it is copied where it is changed, never changed.
+        data: a `Data` or a (train, test) pair, in the place of the name in the settings.
+
+    Attributes:
+        config: the settings, checked.
+        points: the machines, with the options that a sweep gave them.
+        plan: everything that decides the rows.
+
+    Raises:
+        HpmlError: whatever the run would refuse before it computes; nothing is written.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig | Mapping[str, Any],
+        model: str | nn.Module | None = None,
+        data: str | Data | tuple | None = None,
+    ):
+        self.config = checked(RunConfig, config)
+        setup, execution = self.config.compare, self.config.run
+        model, data = setup.model if model is None else model, setup.data if data is None else data
+        if not setup.targets:
+            raise HpmlError("targets: give at least one machine, such as cpu, h200 or pcm-hermes (`hpml-sim cards`)")
+        alone = self.config.sweep is None and self.config.search is None
+        jobs = execution.jobs or (1 if alone or execution.dask else _cores())
+        self._workers = Workers(jobs=jobs, dask=execution.dask)
+        self._task = load_data(data)
+        self._model = model
+        self.points = self._points()
+        self.plan = make_plan(
+            setup, model, self._task, self.points, timed=alone and self._workers.here, search=self._search_settings()
+        )
+        check_samples(model, self._task)
+        check_conversions(model, self._task, self.points)
+        if self.config.search is not None:
+            check_search(self.config.search, self.points[0], model, self._task)
+        if execution.mlflow is not None:
+            check_store(execution.mlflow)
+        if execution.out is not None:
+            check_folder(execution.out, self.plan, resume=execution.resume, force=execution.force)
+        self._processes = workers_at(self._workers)
+        self._named = isinstance(model, str) and isinstance(data, str)
+        # A worker elsewhere loads a data set that has a name by itself, once, which is less than sending it each time.
+        sent = data if isinstance(data, str) and not self._workers.here else self._task
+        self._work = Work(self.plan, model, sent)
+
+    @classmethod
+    def from_call(
+        cls,
+        model: str | nn.Module,
+        data: str | Data | tuple,
+        targets: Any,
+        *,
+        sweep: SweepConfig | None = None,
+        search: SearchConfig | None = None,
+        **options: Any,
+    ) -> Experiment:
+        """The experiment that a call of `compare`, `sweep` or `search` asks for.
+
+        Args:
+            model: a name, code by name, or a network.
+            data: a name, code by name, a `Data`, or a (train, test) pair.
+            targets: names of cards and targets, or a mapping from labels to either.
+            sweep: which options to vary.
+            search: which options to search.
+            options: the fields of `ExperimentConfig` and `ExecutionConfig` that are left.
+
+        Raises:
+            HpmlError: a value out of range, or what `Experiment` refuses.
+        """
+        execution = {f.name: options.pop(f.name) for f in fields(ExecutionConfig)}
+        setup = {
+            "model": network_name(model),
+            "data": data if isinstance(data, str) else getattr(data, "name", "custom"),
+            "targets": targets,
+            **{name: tuple(value) if isinstance(value, (list, range)) else value for name, value in options.items()},
+        }
+        config = RunConfig(
+            compare=checked(ExperimentConfig, setup),
+            sweep=sweep,
+            search=search,
+            run=checked(ExecutionConfig, execution),
+        )
+        return cls(config, model, data)
+
+    def run(self) -> Comparison | SearchResult:
+        """Compute the rows, and write what goes into the folder.
+
+        Returns:
+            A `SearchResult` where the settings have a search, otherwise a `Comparison`.
+
+        Raises:
+            HpmlError: a network, a machine, a worker or the disk failed; finished rows are safe.
+        """
+        return self.run_comparison() if self.config.search is None else self.run_search()
+
+    def run_comparison(self) -> Comparison:
+        """Compute the rows of all points.
+
+        Raises:
+            HpmlError: see `run`.
+        """
+        with self._open() as folder:
+            rows = list(folder.known) if folder is not None else []
+            for row in execute(self._work, self.points, self._workers, folder=folder, done={row.key for row in rows}):
+                if folder is None or folder.results.append(row):
+                    rows.append(row)
+            ordered = in_order(rows, [point.label for point in self.points])
+            comparison = Comparison(ordered, self.plan, self.config.run.out)
+            self._finalize(comparison, folder)
+        return comparison
+
+    def run_search(self) -> SearchResult:
+        """Compute the rows of the machine as it was given, and of every trial.
+
+        Raises:
+            HpmlError: see `run`.
+        """
+        with self._open() as folder:
+            config = self.config.search or SearchConfig()
+            found = Trials(self._work, self.points[0], config, self._workers, folder).run()
+            self._finalize(found.comparison, folder)
+            if folder is not None:
+                folder.write("trials.csv", found.trials.to_csv(index=False))
+                folder.write("front.csv", found.front.to_csv(index=False))
+                found.plot().savefig(folder.path / "front.svg")
+        return found
+
+    def preview(self) -> DryRun:
+        """What the run would do and for how long, from short probes on this machine; nothing is written."""
+        execution, search = self.config.run, self.config.search
+        done = rows_held(execution.out, self.plan) if execution.resume and execution.out else 0
+        repeats = 1 if search is None else search.trials + 1
+        return preview(
+            self.plan, self._model, self._task, self.points, rows_done=done, repeats=repeats, workers=self._processes
+        )
+
+    def _points(self) -> list[Point]:
+        targets, sweep, search = self.config.compare.targets, self.config.sweep, self.config.search
+        if sweep is not None:
+            return sweep_points(sweep, targets, self._model)
+        if search is not None:
+            if len(targets) != 1:
+                raise HpmlError(
+                    f"a search is for one machine, got {', '.join(targets)}; search each by itself, then compare the "
+                    "best configurations"
+                )
+            check_search_space(search.search_space, targets.values(), self._model)
+        return [Point(label, target) for label, target in targets.items()]
+
+    def _search_settings(self) -> dict[str, Any] | None:
+        """What of a search decides its rows: how many trials run at a time as well, for they are picked together."""
+        search = self.config.search
+        if search is None:
+            return None
+        return {
+            "search_space": as_texts(search.search_space),
+            "objectives": list(search.objectives),
+            "seed": search.trial_seed,
+            "at_a_time": self._workers.jobs,
+        }
+
+    @contextmanager
+    def _open(self) -> Iterator[RunFolder | None]:
+        execution = self.config.run
+        if execution.out is None:
+            yield None
+            return
+        toml = to_toml(self.config) if self._named else None
+        with open_run(execution.out, self.plan, resume=execution.resume, force=execution.force, toml=toml) as folder:
+            yield folder
+
+    def _finalize(self, comparison: Comparison, folder: RunFolder | None) -> None:
+        """Write table.csv and report.html, and log to MLflow, as asked."""
+        if folder is not None:
+            _log.info("%d rows of run %s are complete", len(comparison.rows), self.plan.hash)
+            folder.write("table.csv", comparison.table().to_csv(index=False))
+            comparison.report(folder.path / "report.html")
+        if self.config.run.mlflow is not None:
+            log_run(self.config.run.mlflow, comparison)
+
+
+def _cores() -> int:
+    from joblib import cpu_count  # for those who start processes
+
+    return cpu_count()

@@ -1,0 +1,80 @@
+"""`SearchResult`: the trials of a search, and those that no other beats."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpml_sim.experiments.checks import COLUMNS
+from hpml_sim.experiments.config import Objective
+from hpml_sim.experiments.result import Comparison
+from hpml_sim.units.display import html_table, text_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_MAX_LINES = 10
+"""Lines of the front that a terminal shows."""
+
+
+@dataclass(frozen=True, repr=False)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        trials: one row a trial, in their order, after the configuration as it was given (trial -1): the options, the
+            objectives (accuracy as a share, joules, seconds), and `on_front`, whether no other row is at least as good
+            in every objective and better in one. `attrs["units"]` has the units.
+        objectives: what was searched for, in the order asked for.
+        comparison: every row behind the trials.
+    """
+
+    trials: pd.DataFrame
+    objectives: tuple[Objective, ...]
+    comparison: Comparison
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The rows of `trials` that no other beats, each configuration once, by the first objective, best first."""
+        options = [name for name in self.trials.columns if name not in ("trial", "on_front")]
+        first = self.objectives[0]
+        front = self.trials.query("on_front").drop_duplicates(options)
+        return front.sort_values(COLUMNS[first], ascending=first != "accuracy").reset_index(drop=True)
+
+    def plot(self) -> Figure:
+        """All trials in the plane of the first two objectives, with their front; a notebook shows it as a picture."""
+        from hpml_sim.report.plots.pareto import draw_trials  # matplotlib, for those who plot
+
+        return draw_trials(self.trials, [COLUMNS[name] for name in self.objectives])
+
+    def __repr__(self) -> str:
+        front = self.front
+        note = f"front of {len(front)}: .front; every trial: .trials; .plot(); rows: .comparison"
+        return text_table(*self._lines(front, _MAX_LINES), title=self._title(), note=note)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the front."""
+        front = self.front
+        columns, lines = self._lines(front, len(front))
+        return html_table(f"{self._title()}; the front", lines, columns=columns, note=".trials .plot() .comparison")
+
+    def _title(self) -> str:
+        tried = sum(number >= 0 for number in self.trials["trial"])
+        return f"Search of {tried} trial{'s'[: tried != 1]} for {', '.join(self.objectives)}"
+
+    def _lines(self, front: pd.DataFrame, most: int) -> tuple[list[str], list[list[object]]]:
+        shown = front.drop(columns="on_front").head(most)
+        units = self.trials.attrs["units"]
+        heads = [f"{name} ({units[name]})" if name in units else str(name) for name in shown.columns]
+        return heads, [[_plain(value) for value in line] for line in shown.itertuples(index=False)]
+
+
+def _plain(value: Any) -> object:
+    """A value of the table as people read it: an option that was left as it is has none."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
