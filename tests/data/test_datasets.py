@@ -183,3 +183,9 @@ def test_a_dataset_without_labels_is_refused():
     split = TensorDataset(torch.zeros(4, 3))
     with pytest.raises(HpmlError, match="pair"):
         load_data((split, split))
+
+
+def test_data_is_short_when_it_is_shown():
+    digits = load_data("digits")
+    assert repr(digits) == "<Data digits: 1,437 + 360 samples of (1, 8, 8), 10 classes>"
+    assert "1,437" in digits._repr_html_()

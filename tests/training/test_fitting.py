@@ -176,3 +176,15 @@ def test_what_cannot_optimize_or_teach_is_refused_before_anything_changes():
             fit(net, blobs(), epochs=1, **options)
         assert torch.equal(net[1].weight, before)
         assert net.training
+
+
+def test_a_history_is_short():
+    net = models.mlp(6, 3)
+    history = fit(net, blobs(), epochs=3)
+    assert repr(history).startswith("<History: 3 epochs, loss ")
+    assert len(repr(history)) < 80
+    assert "\n" not in repr(history)
+    assert f"{history.loss[0]:.3f} -> {history.loss[-1]:.3f}" in repr(history)
+    assert "training accuracy" in history._repr_html_()
+    assert repr(fit(net, blobs(), epochs=1)).startswith("<History: 1 epoch, loss ")
+    assert repr(fit(net, blobs(), epochs=0)) == "<History: no epochs>"
