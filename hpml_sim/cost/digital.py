@@ -114,97 +114,156 @@ def estimate_digital(
         raise HpmlError(f"engine={engine!r}: card {card.name!r} is a CPU; take 'torch' or 'torch-compile'")
     work = _Work.of(workload, BYTES[precision])
     cache = 0.0 if card.cache is None else card.cache.si
-    room = MEMORY_SHARE * card.memory.si
-    if batch == "best":  # as many devices as one sample needs, filled
-        fewest = math.ceil(work.needed(1) / room)
-        batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room)
-    devices = math.ceil(work.needed(batch) / room)
-    operations, traffic = batch * work.operations, work.traffic(batch, cache)
-    corners = [Roofline.of(card, precision, corner, engine) for corner in CORNERS]
-    paced = [roof.paced(operations, work.convolves) for roof in corners]
-    touched = work.touched(batch)
-    times = np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in zip(corners, paced, strict=True)])
-    dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in zip(corners, paced, strict=True)])
-
+    run = _Run.of(card, work, precision, engine, batch, cache)
     breakdown = CostBreakdown(card)
-    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, started(card, engine)):
-        breakdown.use(quantity)
-    if card.convolution_efficiency is not None and work.convolves.any():
-        breakdown.use(card.convolution_efficiency)
-    for quantity in (card.memory_bandwidth, card.memory_efficiency):
-        breakdown.use(quantity)
-    breakdown.use(card.call_time)
-    call = Band(*(roof.call_s for roof in corners))
-    idle = breakdown.use(card.power_idle) * devices
-    active = ZERO if card.power_active is None else breakdown.use(card.power_active)
+    _note_sources(breakdown, card, work, precision, engine)
+    _charge_time(breakdown, workload, card, run)
+    _charge_work(breakdown, workload, card, precision, run)
+    without_idle = sum((term.energy_j for term in breakdown.terms if term.component != "idle"), ZERO)
 
-    # A layer waits less where the one before took longer, so that the corners of one layer need not be in order.
-    spans = [("", call), *((y.name, _ordered(t)) for y, t in zip(workload.layers, times.T, strict=True))]
-    for name, span in spans:
-        breakdown.add(name, "idle", at_least(span * idle, PROCESSOR) / batch, card.power_idle)
-        if card.power_active is not None:
-            breakdown.add(name, "clocks", at_least(span * active, PROCESSOR) / batch, card.power_active)
-    without_idle = ZERO
-    nominal = corners[1]
-    for k, layer in enumerate(workload.layers):
-        memory_bound = nominal.byte_j * traffic[k] > nominal.operation_j * paced[1][k]
-        quantities = [card.power_max, card.peak[precision]]
-        if memory_bound and card.energy_per_byte is not None:
-            breakdown.use(card.energy_per_byte)
-            quantities = [card.energy_per_byte]
-        energy = at_least(Band(*map(float, dynamic[:, k])), PROCESSOR) / batch
-        breakdown.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
-    for term in breakdown.terms:
-        if term.component != "idle":
-            without_idle = without_idle + term.energy_j
-
-    latency = at_least(call + Band(*map(float, times.sum(axis=1))), PROCESSOR)
-    _remarks(breakdown, workload, card, work, batch, cache, devices)
-    overheads = call.nominal + float((work.launches * nominal.start_s).sum())
+    latency = at_least(run.call + Band(*map(float, run.times.sum(axis=1))), PROCESSOR)
+    overheads = run.call.nominal + float((work.launches * run.nominal.start_s).sum())
+    _remarks(breakdown, workload, card, work, run.batch, cache, run.devices)
     if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
         breakdown.assume(
             "the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less"
         )
     if engine in ("torch-compile", "numba-cuda"):
         breakdown.assume(f"engine={engine!r} is estimated as operator by operator: what it fuses or adds is not known")
-    bound = int(np.argmax(times[1]))
     return breakdown.close(
-        batch=batch,
+        batch=run.batch,
         latency_s=latency,
-        throughput_hz=latency.inverse() * float(batch),
-        area_mm2=None if card.area is None else breakdown.use(card.area) * (devices * 1e6),
+        throughput_hz=latency.inverse() * float(run.batch),
+        area_mm2=None if card.area is None else breakdown.use(card.area) * (run.devices * 1e6),
         mapping={
-            "devices": float(devices),
+            "devices": float(run.devices),
             "launches": float(work.launches.sum()),
             "weights_bytes": work.stored_bytes,
-            "memory_bytes": work.needed(batch),
-            "weights_cached": float(work.needed(batch) <= cache),
+            "memory_bytes": work.needed(run.batch),
+            "weights_cached": float(work.needed(run.batch) <= cache),
             "overhead_share": overheads / latency.nominal,
-            "slowest_layer_share": float(times[1][bound] / latency.nominal),
-            "mean_power_w": breakdown.total().nominal * batch / latency.nominal,
+            "slowest_layer_share": float(run.times[1].max() / latency.nominal),
+            "mean_power_w": breakdown.total().nominal * run.batch / latency.nominal,
             "energy_without_idle_j": without_idle.nominal,
         },
         reported_separately={"energy_without_idle_j": without_idle},
-        roof=_roof(corners, workload, work, batch, traffic, times[1]),
+        roof=_roof(workload, work, run),
     )
 
 
+@dataclass(frozen=True)
+class _Run:
+    """One batch on the machine, at the three corners of its bounds: low, nominal, high.
+
+    Attributes:
+        batch: samples.
+        devices: as many as hold weights and activations.
+        corners: the ceilings.
+        paced: operations of each layer, a convolution's multiplied by how much slower it runs; an array a corner.
+        traffic: bytes of each layer to and from DRAM.
+        times: seconds of each layer, (corner, layer).
+        dynamic: joules above idle and clocks of each layer, (corner, layer).
+    """
+
+    batch: int
+    devices: int
+    corners: list[Roofline]
+    paced: list[np.ndarray]
+    traffic: np.ndarray
+    times: np.ndarray
+    dynamic: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        card: DigitalCard,
+        work: _Work,
+        precision: Precision,
+        engine: Engine,
+        batch: int | Literal["best"],
+        cache: float,
+    ) -> _Run:
+        room = MEMORY_SHARE * card.memory.si
+        if batch == "best":  # as many devices as one sample needs, filled
+            fewest = math.ceil(work.needed(1) / room)
+            batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room)
+        operations, traffic, touched = batch * work.operations, work.traffic(batch, cache), work.touched(batch)
+        corners = [Roofline.of(card, precision, corner, engine) for corner in CORNERS]
+        paced = [roof.paced(operations, work.convolves) for roof in corners]
+        pairs = list(zip(corners, paced, strict=True))
+        return cls(
+            batch=batch,
+            devices=math.ceil(work.needed(batch) / room),
+            corners=corners,
+            paced=paced,
+            traffic=traffic,
+            times=np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in pairs]),
+            dynamic=np.stack([roof.dynamic_j(p, traffic) for roof, p in pairs]),
+        )
+
+    @property
+    def nominal(self) -> Roofline:
+        return self.corners[1]
+
+    @property
+    def call(self) -> Band:
+        """Seconds of a forward call besides its operators."""
+        return Band(*(roof.call_s for roof in self.corners))
+
+
+def _note_sources(
+    breakdown: CostBreakdown, card: DigitalCard, work: _Work, precision: Precision, engine: Engine
+) -> None:
+    for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, started(card, engine)):
+        breakdown.use(quantity)
+    if card.convolution_efficiency is not None and work.convolves.any():
+        breakdown.use(card.convolution_efficiency)
+    for quantity in (card.memory_bandwidth, card.memory_efficiency, card.call_time):
+        breakdown.use(quantity)
+
+
+def _charge_time(breakdown: CostBreakdown, workload: Workload, card: DigitalCard, run: _Run) -> None:
+    """What the machine draws for as long as it takes: idle power of all devices, and clocks of the one at work."""
+    idle = breakdown.use(card.power_idle) * run.devices
+    active = ZERO if card.power_active is None else breakdown.use(card.power_active)
+    spans = [("", run.call), *((y.name, _ordered(t)) for y, t in zip(workload.layers, run.times.T, strict=True))]
+    for name, span in spans:
+        breakdown.add(name, "idle", at_least(span * idle, PROCESSOR) / run.batch, card.power_idle)
+        if card.power_active is not None:
+            breakdown.add(name, "clocks", at_least(span * active, PROCESSOR) / run.batch, card.power_active)
+
+
+def _charge_work(
+    breakdown: CostBreakdown, workload: Workload, card: DigitalCard, precision: Precision, run: _Run
+) -> None:
+    """What operations or traffic take beyond that: a layer pays for the one that costs more."""
+    nominal = run.nominal
+    for k, layer in enumerate(workload.layers):
+        memory_bound = nominal.byte_j * run.traffic[k] > nominal.operation_j * run.paced[1][k]
+        quantities = [card.power_max, card.peak[precision]]
+        if memory_bound and card.energy_per_byte is not None:
+            breakdown.use(card.energy_per_byte)
+            quantities = [card.energy_per_byte]
+        energy = at_least(Band(*map(float, run.dynamic[:, k])), PROCESSOR) / run.batch
+        breakdown.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
+
+
 def _ordered(corners: np.ndarray) -> Band:
-    """The band from the least of three figures to the largest; the middle one is nominal."""
+    """The band from the least of three figures to the largest; the middle one is nominal.
+
+    A layer waits less where the one before took longer, so that the corners of one layer need not be in order.
+    """
     return Band(float(corners.min()), float(corners[1]), float(corners.max()))
 
 
-def _roof(
-    corners: list[Roofline], workload: Workload, work: _Work, batch: int, traffic: np.ndarray, spans: np.ndarray
-) -> Roof:
+def _roof(workload: Workload, work: _Work, run: _Run) -> Roof:
     """The layers under the ceilings; "launch" limits one that waits for its start for most of its time.
 
     Where compute and power agree (a card without clocks' power), it is compute.
     """
-    fast, nominal, slow = corners
-    operations = batch * work.operations
-    paced = nominal.paced(operations, work.convolves)
-    limits = nominal.limits_s(paced, traffic, work.touched(batch))
+    fast, nominal, slow = run.corners
+    operations, traffic, spans = run.batch * work.operations, run.traffic, run.times[1]
+    limits = nominal.limits_s(run.paced[1], traffic, work.touched(run.batch))
     names, seconds = [*limits, "launch"], np.stack(list(limits.values()))
     longest = np.argmax(seconds * (1 - 1e-12 * np.arange(len(limits)))[:, None], axis=0)  # the first of equals
     longest = np.where(seconds.max(axis=0) < spans / 2, len(limits), longest)

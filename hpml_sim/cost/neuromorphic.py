@@ -153,62 +153,36 @@ def estimate_neuromorphic(
         raise HpmlError(
             f"card {card.name!r}: the workload has no layer with weights, so there is nothing to map on cores"
         )
-    breakdown, events = CostBreakdown(card), card.events
-    cores = [cores_for(group, card) for group in groups]
-    for quantity in (card.core.neurons, card.core.cores_per_chip, card.core.fan_in, card.core.axons):
-        if quantity is not None:
-            breakdown.use(quantity)
-    if card.core.synapse_memory is not None:
-        breakdown.use(card.core.synapse_memory)
-        if card.core.synapse_bits is None:
-            breakdown.assume(f"{SYNAPSE_BITS} bits of memory for a synapse")
-    per_chip = int(card.core.cores_per_chip)
-    used = sum(cores)
-    fewest = math.ceil(used / per_chip)
-    if chips is not None and chips < fewest:
-        raise HpmlError(f"chips={chips}: {used} cores need {fewest} chips of {per_chip} cores")
-    if chips is not None:  # spread over all cores of the chips that were asked for
-        cores = [max(own, own * chips * per_chip // used) for own in cores]
-        used = sum(cores)
-    chips = chips or fewest
-    copies = max(1, chips * per_chip // used)
+    breakdown = CostBreakdown(card)
+    layout = _lay_out(breakdown, card, groups, chips)
     if batch == "best":
-        batch = copies
-
-    for group, receivers in zip(groups, [*cores[1:], 0], strict=True):
+        batch = layout.copies
+    for group, receivers in zip(groups, [*layout.cores[1:], 0], strict=True):
         _events(breakdown, card, group)
-        _hops(breakdown, card, group, receivers, used)
-    step = _step_time(breakdown, card, groups, cores, chips)
+        _hops(breakdown, card, group, receivers, layout.used)
+    step = _step_time(breakdown, card, groups, layout.cores, layout.chips)
     steps = max(group.steps for group in groups)
     latency = step * float(steps)
+    # layers may work on the same step at once or, at worst, hand it on from one to the next
     latency = Band(latency.low, latency.nominal, latency.high + step.high * (len(groups) - 1))
-    rounds = math.ceil(batch / copies)
+    rounds = math.ceil(batch / layout.copies)
     latency = latency * float(rounds)
-
-    share = latency / batch
-    breakdown.add("", "static", share * breakdown.use(card.power_static, SAME_CLASS) * float(chips), card.power_static)
-    if card.power_core is not None:
-        running = min(batch, copies) * used
-        breakdown.add("", "cores", share * breakdown.use(card.power_core, SAME_CLASS) * float(running), card.power_core)
-    if card.power_host is not None:
-        breakdown.add("", "host", share * breakdown.use(card.power_host, SAME_CLASS) * float(chips), card.power_host)
-    else:
-        breakdown.exclude("the host or management processor: the card has no figure")
-    if events.reset_energy is not None:
-        reset = breakdown.use(events.reset_energy, OTHER_WORKLOAD) * (chips * rounds / batch)
-        breakdown.add("", "reset", reset, events.reset_energy)
-    _remarks(breakdown, workload, card, groups, batch, copies)
+    _powers(breakdown, card, layout, batch, latency / batch)
+    if card.events.reset_energy is not None:
+        reset = breakdown.use(card.events.reset_energy, OTHER_WORKLOAD) * (layout.chips * rounds / batch)
+        breakdown.add("", "reset", reset, card.events.reset_energy)
+    _remarks(breakdown, workload, card, groups, batch, layout.copies)
     dynamic = {"sop", "update", "spike", "hop"}
     return breakdown.close(
         batch=batch,
         latency_s=latency,
         throughput_hz=latency.inverse() * float(batch),
-        area_mm2=None if card.area is None else breakdown.use(card.area) * (chips * 1e6),
+        area_mm2=None if card.area is None else breakdown.use(card.area) * (layout.chips * 1e6),
         mapping={
-            "cores": float(used),
-            "chips": float(chips),
-            "copies": float(min(batch, copies)),
-            "core_utilization": sum(g.neurons for g in groups) / (used * int(card.core.neurons)),
+            "cores": float(layout.used),
+            "chips": float(layout.chips),
+            "copies": float(min(batch, layout.copies)),
+            "core_utilization": sum(g.neurons for g in groups) / (layout.used * int(card.core.neurons)),
             "neurons": float(sum(g.neurons for g in groups)),
             "synapses": float(sum(g.synapses for g in groups)),
             "sops": sum(g.sops for g in groups),
@@ -222,6 +196,59 @@ def estimate_neuromorphic(
             "arithmetic_only_j": Band.exact(arithmetic_only_j(workload)),
         },
     )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the populations lie.
+
+    Attributes:
+        cores: of each population.
+        chips: that are powered.
+        copies: of the whole network that fit on them.
+    """
+
+    cores: list[int]
+    chips: int
+    copies: int
+
+    @property
+    def used(self) -> int:
+        """Cores of one copy."""
+        return sum(self.cores)
+
+
+def _lay_out(breakdown: CostBreakdown, card: NeuromorphicCard, groups: list[Population], chips: int | None) -> _Layout:
+    cores = [cores_for(group, card) for group in groups]
+    for quantity in (card.core.neurons, card.core.cores_per_chip, card.core.fan_in, card.core.axons):
+        if quantity is not None:
+            breakdown.use(quantity)
+    if card.core.synapse_memory is not None:
+        breakdown.use(card.core.synapse_memory)
+        if card.core.synapse_bits is None:
+            breakdown.assume(f"{SYNAPSE_BITS} bits of memory for a synapse")
+    per_chip = int(card.core.cores_per_chip)
+    used = sum(cores)
+    fewest = math.ceil(used / per_chip)
+    if chips is not None and chips < fewest:
+        raise HpmlError(f"chips={chips}: {used} cores need {fewest} chips of {per_chip} cores")
+    if chips is not None:  # spread over all cores of these chips: each then has less to do in a step
+        cores = [max(own, own * chips * per_chip // used) for own in cores]
+    chips = chips or fewest
+    return _Layout(cores, chips, copies=max(1, chips * per_chip // sum(cores)))
+
+
+def _powers(breakdown: CostBreakdown, card: NeuromorphicCard, layout: _Layout, batch: int, share: Band) -> None:
+    """What flows whether or not an event happens, for the `share` of the time that one inference bears."""
+    chips = float(layout.chips)
+    breakdown.add("", "static", share * breakdown.use(card.power_static, SAME_CLASS) * chips, card.power_static)
+    if card.power_core is not None:
+        running = float(min(batch, layout.copies) * layout.used)
+        breakdown.add("", "cores", share * breakdown.use(card.power_core, SAME_CLASS) * running, card.power_core)
+    if card.power_host is not None:
+        breakdown.add("", "host", share * breakdown.use(card.power_host, SAME_CLASS) * chips, card.power_host)
+    else:
+        breakdown.exclude("the host or management processor: the card has no figure")
 
 
 def _band_factor(quantity: Quantity) -> float:

@@ -67,55 +67,21 @@ def estimate_crossbar(
     per_weight, per_chip = int(card.array.cells_per_weight), int(card.array.tiles_per_chip)
     for quantity in (card.array.rows, card.array.cols, card.array.cells_per_weight, card.array.tiles_per_chip):
         breakdown.use(quantity)
-    unknown = set(digital_layers) - {layer.name for layer in workload.layers}
-    if unknown:
-        raise HpmlError(f"digital_layers={sorted(unknown)}: no such layers in the workload")
-    analog = [y for y in workload.layers if y.rows > 0 and y.cols > 0 and y.name not in digital_layers]
-    digital = [y for y in workload.layers if not (y.rows > 0 and y.cols > 0) or y.name in digital_layers]
-
-    placements = [place(layer, rows, cols, per_weight) for layer in analog]
-    needed = sum(p.tiles for p in placements)
-    fewest = max(1, math.ceil(needed / per_chip))
-    if chips is not None and chips < fewest:
-        raise HpmlError(f"chips={chips}: {needed} tiles need {fewest} chips of {per_chip} tiles")
-    chips = chips or fewest
-    if replicate:
-        replicate_greedily(placements, chips * per_chip - needed)
+    analog, digital = _split(workload, digital_layers)
+    placements, chips = _lay_out(card, analog, chips, replicate)
     tile = build_tile(breakdown, card, mode, input_bits, output_bits)
-    stages = []
-    conversions = 0.0
-    for p in placements:
-        for cost in _layer_costs(tile, p):
-            breakdown.add(p.layer.name, cost.component, cost.energy, *cost.quantities)
-        stages.append(tile.time(p.layer) * float(p.rounds()))
-        columns = sum(block.count * block.cols for block in p.blocks)
-        conversions += p.layer.vectors * tile.conversions(p.layer) * columns
+    stages = [_charge_stage(breakdown, tile, p) for p in placements]
     around = Periphery(breakdown, card, mode, chips, per_chip)
     digital_s = around.surroundings(placements, digital, input_bits)
 
-    slowest = _maximum(stages)
-    # Each stage waits for the whole of the one before; in the best case a stage starts as soon as the first vectors
-    # arrive, and what remains is one MVM of each stage to fill the pipeline and the slowest stage's own time.
-    whole = sum(stages, ZERO) + digital_s
-    fill = sum((tile.time(p.layer) for p in placements), ZERO) + digital_s
-    overlapped = max(slowest.low, fill.low)
-    latency = Band(min(overlapped, whole.low), whole.nominal, whole.high)
-    bottleneck = slowest.maximum(digital_s)
+    latency, bottleneck = _pipelined(tile, placements, stages, digital_s)
     if batch == "best":
         batch = _best_batch(latency.nominal, bottleneck.nominal)
     latency = latency + bottleneck * float(batch - 1)
     throughput = bottleneck.inverse() if bottleneck.nominal > 0 else Band(0.0, 0.0, math.inf)
     around.static(latency / batch)
-
     tiles = sum(p.tiles * p.copies for p in placements)
-    macs = sum(p.layer.macs for p in placements)
-    # one drift calibration reads every row of every tile once, as aihwkit does
-    calibrated = _full_mvm(tile, rows, cols) * float(tiles * rows)
-    reported_separately = {"recalibration_j": calibrated}
-    if card.recalibration_time is not None:
-        reported_separately["recalibration_w"] = calibrated / breakdown.use(card.recalibration_time).nominal
-    else:
-        breakdown.exclude("how often drift is calibrated: the card has no figure; one calibration is beside the total")
+    reported_separately = _beside(breakdown, card, _full_mvm(tile, rows, cols) * float(tiles * rows))
     programming = around.programming(placements, per_weight)
     if programming is not None:
         reported_separately["programming_j"] = programming
@@ -123,8 +89,9 @@ def estimate_crossbar(
         breakdown.exclude(f"{name}: a layer that the workload does not know")
     if not placements:
         breakdown.exclude("no layer of this network has weights that could lie on a crossbar")
+    macs = sum(p.layer.macs for p in placements)
     mapping = {
-        "tiles": float(needed),
+        "tiles": float(sum(p.tiles for p in placements)),
         "tiles_with_copies": float(tiles),
         "chips": float(chips),
         "utilization": sum(p.cells * p.copies for p in placements) / max(tiles * rows * cols, 1),
@@ -134,7 +101,7 @@ def estimate_crossbar(
         "digital_macs": sum(layer.macs for layer in digital),
     }
     if mode == "component":
-        mapping["conversions_per_mac"] = conversions / macs if macs else 0.0
+        mapping["conversions_per_mac"] = _conversions(tile, placements) / macs if macs else 0.0
     return breakdown.close(
         batch=batch,
         latency_s=latency,
@@ -143,6 +110,71 @@ def estimate_crossbar(
         mapping=mapping,
         reported_separately=reported_separately,
     )
+
+
+def _split(workload: Workload, digital_layers: Collection[str]) -> tuple[list[LayerCount], list[LayerCount]]:
+    """The layers whose matrices lie on tiles, and all others."""
+    unknown = set(digital_layers) - {layer.name for layer in workload.layers}
+    if unknown:
+        raise HpmlError(f"digital_layers={sorted(unknown)}: no such layers in the workload")
+    on_tiles = [y.rows > 0 and y.cols > 0 and y.name not in digital_layers for y in workload.layers]
+    analog = [y for y, on_tile in zip(workload.layers, on_tiles, strict=True) if on_tile]
+    return analog, [y for y, on_tile in zip(workload.layers, on_tiles, strict=True) if not on_tile]
+
+
+def _lay_out(
+    card: CrossbarCard, layers: list[LayerCount], chips: int | None, replicate: bool
+) -> tuple[list[Placement], int]:
+    """Where the layers lie, and how many chips are powered."""
+    array, per_chip = card.array, int(card.array.tiles_per_chip)
+    placements = [place(y, int(array.rows), int(array.cols), int(array.cells_per_weight)) for y in layers]
+    needed = sum(p.tiles for p in placements)
+    fewest = max(1, math.ceil(needed / per_chip))
+    if chips is not None and chips < fewest:
+        raise HpmlError(f"chips={chips}: {needed} tiles need {fewest} chips of {per_chip} tiles")
+    chips = chips or fewest
+    if replicate:
+        replicate_greedily(placements, chips * per_chip - needed)
+    return placements, chips
+
+
+def _charge_stage(breakdown: CostBreakdown, tile: Tile, placement: Placement) -> Band:
+    """Charge the MVMs of one layer; returns the time of its stage of the pipeline."""
+    for cost in _layer_costs(tile, placement):
+        breakdown.add(placement.layer.name, cost.component, cost.energy, *cost.quantities)
+    return tile.time(placement.layer) * float(placement.rounds())
+
+
+def _pipelined(tile: Tile, placements: list[Placement], stages: list[Band], digital_s: Band) -> tuple[Band, Band]:
+    """Latency of one inference, and the time of the slowest stage, which sets the pace of those that follow.
+
+    Each stage waits for the whole of the one before; in the best case a stage starts as soon as the first vectors
+    arrive, and what remains is one MVM of each stage to fill the pipeline, and the slowest stage's own time.
+    """
+    slowest = _maximum(stages)
+    whole = sum(stages, ZERO) + digital_s
+    fill = sum((tile.time(p.layer) for p in placements), ZERO) + digital_s
+    overlapped = max(slowest.low, fill.low)
+    return Band(min(overlapped, whole.low), whole.nominal, whole.high), slowest.maximum(digital_s)
+
+
+def _conversions(tile: Tile, placements: list[Placement]) -> float:
+    """Conversions of one inference; copies share them."""
+    return float(
+        sum(
+            p.layer.vectors * tile.conversions(p.layer) * sum(block.count * block.cols for block in p.blocks)
+            for p in placements
+        )
+    )
+
+
+def _beside(breakdown: CostBreakdown, card: CrossbarCard, calibrated: Band) -> dict[str, Band]:
+    """One drift calibration, which reads every row of every tile once as aihwkit does, and its mean power."""
+    if card.recalibration_time is None:
+        breakdown.exclude("how often drift is calibrated: the card has no figure; one calibration is beside the total")
+        return {"recalibration_j": calibrated}
+    power = calibrated / breakdown.use(card.recalibration_time).nominal
+    return {"recalibration_j": calibrated, "recalibration_w": power}
 
 
 def _layer_costs(tile: Tile, placement: Placement) -> list[PartCost]:

@@ -308,8 +308,8 @@ class ScaledTile:
         """
         self._preset, self._own, self._requested = preset, own, requested
         breakdown.assume(
-            "the published MVM is for the card's own bits; for those asked for it is multiplied by the ratio of the "
-            f"sums of its components, taken as good to {SAME_CLASS - 1:.0%}; area is kept"
+            "the published MVM is for the card's own bits; for other bits it is multiplied by the ratio of the sums of "
+            f"its components, taken as good to {SAME_CLASS - 1:.0%}; area is kept"
         )
 
     def mvm(self, block: Block, layer: LayerCount) -> list[PartCost]:
