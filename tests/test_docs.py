@@ -77,7 +77,7 @@ def test_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch, tm
                 return 0
 
             monkeypatch.setitem(cli.VERBS, verb, functools.wraps(function)(nothing))
-    monkeypatch.setattr(cli.runs, "_carry_out", lambda *args, **options: done.append("run") or 0)
+    monkeypatch.setattr(cli.runs, "_execute", lambda *args, **options: done.append("run") or 0)
     for command in commands(page):
         words = shlex.split(command, comments=True)
         if words[0] == "hpml-sim":

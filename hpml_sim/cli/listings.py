@@ -17,10 +17,10 @@ _NETWORKS = {
     "cnn": "two convolutions of 16 and 32 channels and a hidden layer; model.width sets the first",
 }
 _DATA = {
-    "digits": "8x8 grey images of digits, 10 classes; comes with scikit-learn",
-    "moving-bars": "synthetic recordings of an event camera, 4 directions; made when asked for",
-    "mnist": "28x28 grey images of digits, 10 classes",
-    "fashion-mnist": "28x28 grey images of clothes, 10 classes",
+    "digits": "8x8 gray images of digits, 10 classes; comes with scikit-learn",
+    "moving-bars": "synthetic recordings of an event camera, 4 directions; made when loaded",
+    "mnist": "28x28 gray images of digits, 10 classes",
+    "fashion-mnist": "28x28 gray images of clothes, 10 classes",
     "cifar10": "32x32 color images, 10 classes",
 }
 

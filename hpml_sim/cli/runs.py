@@ -49,7 +49,7 @@ def compare(
         dry_run: say what would run, and for how long, and stop.
         json_output: print the rows as JSON Lines instead of the table.
     """
-    return _carry_out({"compare": experiment, "run": execution}, dry_run=dry_run, as_json=json_output)
+    return _execute({"compare": experiment, "run": execution}, dry_run=dry_run, as_json=json_output)
 
 
 def sweep(
@@ -68,8 +68,8 @@ def sweep(
         dry_run: say what would run, and for how long, and stop.
         json_output: print the rows as JSON Lines instead of the table.
     """
-    asked = {"compare": experiment, "sweep": sweep, "run": execution}
-    return _carry_out(asked, dry_run=dry_run, as_json=json_output)
+    tables = {"compare": experiment, "sweep": sweep, "run": execution}
+    return _execute(tables, dry_run=dry_run, as_json=json_output)
 
 
 def search(
@@ -88,8 +88,8 @@ def search(
         dry_run: say what would run, and for how long, and stop.
         json_output: print the trials as JSON Lines instead of the table.
     """
-    asked = {"compare": experiment, "search": search, "run": execution}
-    return _carry_out(asked, dry_run=dry_run, as_json=json_output)
+    tables = {"compare": experiment, "search": search, "run": execution}
+    return _execute(tables, dry_run=dry_run, as_json=json_output)
 
 
 def run_verb(arguments: list[str]) -> Callable[..., int]:
@@ -124,8 +124,8 @@ def run_verb(arguments: list[str]) -> Callable[..., int]:
             dry_run: say what would run, and for how long, and stop.
             json_output: print rows or trials as JSON Lines instead of the table.
         """
-        asked = {"compare": experiment, "sweep": sweep, "search": search, "run": execution}
-        return _carry_out(asked, dry_run=dry_run, as_json=json_output)
+        tables = {"compare": experiment, "sweep": sweep, "search": search, "run": execution}
+        return _execute(tables, dry_run=dry_run, as_json=json_output)
 
     return run
 
@@ -156,19 +156,19 @@ def init(
     return 0
 
 
-def _carry_out(asked: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
+def _execute(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
     """Check what was asked, and run it, or say what would run.
 
     Args:
-        asked: tables of a `RunConfig`, unchecked.
+        tables: of a `RunConfig` by name, unchecked; None where there is none.
         dry_run: whether to say what would run, and stop.
         as_json: whether a program reads what is printed.
     """
     from hpml_sim.experiments.search_result import SearchResult
     from hpml_sim.report.table import comparison_table
 
-    tables = {"compare": ExperimentConfig, "sweep": SweepConfig, "search": SearchConfig, "run": ExecutionConfig}
-    config = RunConfig(**{name: checked(tables[name], given) for name, given in asked.items() if given is not None})
+    kinds = {"compare": ExperimentConfig, "sweep": SweepConfig, "search": SearchConfig, "run": ExecutionConfig}
+    config = RunConfig(**{name: checked(kinds[name], given) for name, given in tables.items() if given is not None})
     experiment = Experiment(config)
     if dry_run:
         said = experiment.preview()

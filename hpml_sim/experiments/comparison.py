@@ -76,9 +76,8 @@ def compare(
         >>> import torch, hpml_sim as hs
         >>> x = torch.rand(64, 4, generator=torch.Generator().manual_seed(0))
         >>> split = torch.utils.data.TensorDataset(x, (x[:, 0] > 0.5).long())
-        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
         >>> targets = {"4 bits": hs.Analog("pcm-hermes", adc_bits=4), "loihi": "loihi"}
-        >>> result = hs.compare(net, (split, split), targets, chips=2, times=["1 day"], epochs=1)
+        >>> result = hs.compare("mlp", (split, split), targets, chips=2, times=["1 day"], epochs=1)
         >>> [(row.target, row.time_s, row.accuracy.n) for row in result.rows]
         [('4 bits', 86400.0, 2), ('loihi', None, 1)]
     """

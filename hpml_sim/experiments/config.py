@@ -39,8 +39,8 @@ class ExperimentConfig:
 
     Attributes:
         targets: machines to run it on: cards by name (`hpml-sim cards` lists them) or by the path of a TOML file.
-        model: network: mlp, cnn, package.module:callable, or file.py:callable (`hpml-sim networks` lists them).
-        data: data set: digits, moving-bars, another name that `hpml-sim data` lists, package.module:callable, or
+        model: mlp, cnn (`hpml-sim networks` lists them), package.module:callable, or file.py:callable.
+        data: digits, moving-bars, another name that `hpml-sim data` lists, package.module:callable, or
             file.py:callable.
         seeds: repetitions of the whole run, or which seeds, as a list.
         chips: programmed chips of each analog machine.

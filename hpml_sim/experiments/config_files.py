@@ -19,7 +19,7 @@ from hpml_sim.experiments.config import (
     SweepConfig,
     as_table,
 )
-from hpml_sim.experiments.target_list import labelled_targets
+from hpml_sim.experiments.target_list import labeled_targets
 from hpml_sim.targets.checking import checked
 
 
@@ -100,7 +100,7 @@ def template(name: str = "run.toml") -> str:
     Args:
         name: of the file, for the comments.
     """
-    example = ExperimentConfig(targets=labelled_targets(["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]))
+    example = ExperimentConfig(targets=labeled_targets(["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]))
     space = {"adc_bits": (4, 6, 8), "model.width": (32, 128)}
     sections = [
         _HEAD.format(name=name),

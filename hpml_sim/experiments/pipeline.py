@@ -263,7 +263,7 @@ def _mode_notes(target: Target) -> list[str]:
     if card.preset is None and card.component is None:  # no figures at all
         return []
     into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
-    asked = {
+    converters = {
         "dac_bits": (analog.dac_bits, card.io.dac_bits, into),
         "adc_bits": (analog.adc_bits, card.io.adc_bits, out),
     }
@@ -271,7 +271,7 @@ def _mode_notes(target: Target) -> list[str]:
         f"accuracy is with {name}={bits}; energy, time and area are the card's, with {int(own)}"
         if followed is None
         else f"energy and time with {name}={bits} are scaled from the card's {int(own)}: see its assumptions"
-        for name, (bits, own, followed) in asked.items()
+        for name, (bits, own, followed) in converters.items()
         if bits is not None and bits != int(own)
     ]
 

@@ -31,7 +31,7 @@ def run(config: ConfigLike) -> Comparison | SearchResult:
 
     Example:
         >>> import hpml_sim as hs
-        >>> settings = {"model": "mlp", "data": "digits", "targets": ["loihi"], "epochs": 0}
+        >>> settings = {"model": "mlp", "data": "digits", "targets": ["loihi"], "epochs": 1}
         >>> [row.target for row in hs.run({"compare": settings}).rows]
         ['loihi']
     """

@@ -41,7 +41,7 @@ def sweep(
     """Run one network on several machines with many settings of their options.
 
     The rows are the same on one process, on several and on a Dask cluster; the clock is not read (`hs.compare` does).
-    The target of a row is labelled with its options, which are columns of the table as well.
+    The target of a row is labeled with its options, which are columns of the table as well.
 
     Args:
         model: the network: a built-in name ("mlp", "cnn"), "package.module:callable" or "file.py:callable" (called
@@ -88,8 +88,7 @@ def sweep(
         >>> import torch, hpml_sim as hs
         >>> x = torch.rand(64, 4, generator=torch.Generator().manual_seed(0))
         >>> split = torch.utils.data.TensorDataset(x, (x[:, 0] > 0.5).long())
-        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-        >>> found = hs.sweep(net, (split, split), ["loihi"], {"steps": [2, 4]}, epochs=0, jobs=1)
+        >>> found = hs.sweep("mlp", (split, split), ["loihi"], {"steps": [2, 4]}, epochs=1, jobs=1)
         >>> found.table()[["target", "steps"]].values.tolist()
         [['loihi steps=2', 2], ['loihi steps=4', 4]]
     """

@@ -19,7 +19,7 @@ TargetsLike = Sequence[str | Target] | Mapping[str, str | Target]
 _EXAMPLE = "such as ['cpu', 'pcm-hermes']"
 
 
-def labelled_targets(given: Any) -> dict[str, Target]:
+def labeled_targets(given: Any) -> dict[str, Target]:
     """Targets by label: the card's name, unless a mapping gives labels of its own.
 
     Args:
@@ -73,7 +73,7 @@ def _target(given: Any) -> Target:
 
 
 def as_tables(targets: Mapping[str, Target]) -> list[str] | dict[str, Any]:
-    """The targets as plain values, which `labelled_targets` reads: a list of cards where that says it all.
+    """The targets as plain values, which `labeled_targets` reads: a list of cards where that says it all.
 
     Args:
         targets: label -> target.
@@ -83,5 +83,5 @@ def as_tables(targets: Mapping[str, Target]) -> list[str] | dict[str, Any]:
     return {label: asdict(target) for label, target in targets.items()}
 
 
-Targets = Annotated[dict[str, Target], BeforeValidator(labelled_targets)]
+Targets = Annotated[dict[str, Target], BeforeValidator(labeled_targets)]
 """Label -> target, read from Python, TOML and the command line alike."""

@@ -102,7 +102,7 @@ def test_every_example_is_understood(command, monkeypatch, tmp_path):
             monkeypatch.setitem(
                 VERBS, verb, functools.wraps(function)(lambda *_, _verb=verb, **__: asked.append(_verb))
             )
-    monkeypatch.setattr(runs, "_carry_out", lambda *_, **__: asked.append("run") or 0)
+    monkeypatch.setattr(runs, "_execute", lambda *_, **__: asked.append("run") or 0)
     with pytest.raises(SystemExit) as left:
         main(words)
     assert left.value.code in (0, None)

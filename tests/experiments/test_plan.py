@@ -10,7 +10,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.config import ExperimentConfig, RunConfig
 from hpml_sim.experiments.experiment import Experiment
 from hpml_sim.experiments.plan import network_name, own_network
-from hpml_sim.experiments.target_list import labelled_targets
+from hpml_sim.experiments.target_list import labeled_targets
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog, Spiking
 from hpml_sim.targets.checking import checked
@@ -79,9 +79,9 @@ def test_the_card_of_the_synapses_is_covered_too():
 
 
 def test_labels_name_the_synapses_and_may_be_ones_own():
-    targets = labelled_targets([Spiking("loihi", synapses=Analog("pcm-hermes")), "pcm-hermes"])
+    targets = labeled_targets([Spiking("loihi", synapses=Analog("pcm-hermes")), "pcm-hermes"])
     assert list(targets) == ["loihi+pcm-hermes", "pcm-hermes"]
-    assert list(labelled_targets({"mine": "cpu"})) == ["mine"]
+    assert list(labeled_targets({"mine": "cpu"})) == ["mine"]
 
 
 def test_each_seed_draws_its_own_weights_but_a_given_network_keeps_its_own():

@@ -16,7 +16,7 @@ import hpml_sim as hs
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.experiments.config import SweepConfig
 from hpml_sim.experiments.points import sweep_points
-from hpml_sim.experiments.target_list import labelled_targets
+from hpml_sim.experiments.target_list import labeled_targets
 from hpml_sim.results import ResultFile
 from hpml_sim.targets.checking import checked
 
@@ -40,7 +40,7 @@ def alone():
 
 def points(search_space, targets=("pcm-hermes",), **options):
     config = checked(SweepConfig, {"search_space": search_space, **options})
-    return sweep_points(config, labelled_targets(targets), "mlp")
+    return sweep_points(config, labeled_targets(targets), "mlp")
 
 
 # ------------------------------------------------------------------------------------------------------- which points
