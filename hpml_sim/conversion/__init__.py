@@ -2,16 +2,18 @@
 
 converting.py         convert, and which layers it takes
 registry.py           register_target: the converter of each class of targets
-converted.py          Converted, what became of its layers
-report.py             the report as a table that shows all of its columns
+converted.py          Converted: the network that convert gives
+layer_report.py       what became of one layer
+report.py             the report on all layers, a table that shows all of its columns
 cloning.py            private copies of networks
 modes.py              looking at a network without changing it
+chips_in_batch.py     modules that must know how many chips lie in their batch
 exporting.py          what cannot leave Python says so
 modules.py            an argument that must be a network
 training_sessions.py  how weights that are no ordinary parameters are trained
 """
 
 from hpml_sim.conversion.converted import Converted as Converted
-from hpml_sim.conversion.converted import LayerReport as LayerReport
 from hpml_sim.conversion.converting import convert as convert
+from hpml_sim.conversion.layer_report import LayerReport as LayerReport
 from hpml_sim.conversion.registry import register_target as register_target

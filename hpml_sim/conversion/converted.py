@@ -1,37 +1,17 @@
-"""`Converted`: a network made ready for a target, and the report on what became of its layers."""
+"""`Converted`: a network made ready for a target."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from hpml_sim.conversion.layer_report import LayerReport
 from hpml_sim.targets import PerLayer, Target
 
 if TYPE_CHECKING:
     from hpml_sim.conversion.report import Report
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What became of one layer.
-
-    Attributes:
-        layer: dotted name.
-        was: class before.
-        became: class after, or "digital".
-        tiles: crossbar tiles, >= 1; None off crossbars.
-        utilization: share of the cells of those tiles that are in use, 0 to 1; None off crossbars.
-        why: the reason when the layer was left as it is; else what is worth knowing of it.
-    """
-
-    layer: str
-    was: str
-    became: str
-    tiles: int | None = None
-    utilization: float | None = None
-    why: str = ""
 
 
 class Converted(nn.Module):

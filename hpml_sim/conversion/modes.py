@@ -23,7 +23,7 @@ class Stateful(nn.Module):
 
 @contextmanager
 def stateless(model: nn.Module) -> Iterator[None]:
-    """Let each call start at rest meanwhile; states that the `model`, or one inside it, has kept stay as they are."""
+    """Within the block, each call of `model` starts at rest; states that any module in it has kept stay as they are."""
     keeping = [module for module in model.modules() if isinstance(module, Stateful) and module.keep_state]
     for module in keeping:
         module.keep_state = False
@@ -36,7 +36,10 @@ def stateless(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, each call from rest; afterwards all of `model` is in the mode that it was in."""
+    """Within the block, `model` is in evaluation mode, without gradients, and each call starts at rest.
+
+    Afterwards every module in it is in the mode that it was in.
+    """
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from hpml_sim.conversion.converted import LayerReport
+from hpml_sim.conversion.layer_report import LayerReport
 from hpml_sim.units.display import WIDTH, html_table, text_table
 
 _COLUMNS = [field.name for field in fields(LayerReport)]

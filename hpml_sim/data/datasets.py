@@ -148,7 +148,7 @@ def _of_pair(pair: Any, name: str) -> Data:
 def _labels(split: Any, which: str) -> Iterator[int]:
     if not has_items(split):
         raise HpmlError(
-            f"data: the {which} set, a {type(split).__name__}, has no items to be asked for by number; a comparison "
+            f"data: the {which} set, a {type(split).__name__}, has no items by number; a comparison "
             "needs datasets with __len__ and __getitem__ (of a DataLoader its .dataset); hs.fit and hs.evaluate take "
             "batches as well"
         )

@@ -40,7 +40,7 @@ class Analog:
 
     Attributes:
         card: name of a crossbar card, or the path of one.
-        engine: what runs programmed chips. "fused" is ours, all chips at once. "aihwkit" runs genuine aihwkit layers,
+        engine: what runs programmed chips. "fused" is ours, all chips at once. "aihwkit" runs aihwkit's own layers,
             chip by chip, as a second opinion (`nn.Linear` and plain `nn.Conv2d` only). Training is the same.
         dac_bits: resolution of the DAC, 2 to 16; None takes the card's.
         adc_bits: resolution of the ADC, 2 to 16; None takes the card's.

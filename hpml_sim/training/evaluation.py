@@ -21,7 +21,8 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
             classes). It runs in evaluation mode, each batch from rest, and is left as it was found.
         data: a name, a `Data`, a (train, test) pair, or the test samples themselves: a dataset of (input, label) items,
             a `DataLoader` or another iterable of (inputs, labels) batches. One batch is held at a time.
-        batch_size: samples evaluated at a time; it does not change the result. What makes its own batches keeps them.
+        batch_size: samples evaluated at a time, >= 1. A loader keeps its own size. The result does not depend on it,
+            except that chips with noise at their outputs draw other noise.
 
     Returns:
         Mean, spread and 95 % interval: over the chips, or over the test samples for a single model.

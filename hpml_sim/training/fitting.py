@@ -62,7 +62,7 @@ def fit(
             which come as they are and must be able to begin anew.
         epochs: passes over the training set, >= 0.
         lr: first learning rate, > 0; None takes 2e-3, or for pulsed devices the one measured for device and rule.
-        batch_size: samples a step, >= 1; None takes 64. What makes its own batches takes no other size.
+        batch_size: samples a step, >= 1; None takes 64. A loader has a size of its own and takes no other.
         optimizer: name or class of an optimizer in `torch.optim`, or any function (parameters, lr=) -> optimizer, for
             example `partial(torch.optim.SGD, momentum=0.9)`; None takes Adam. Weights are clipped whichever it is.
         teacher: (batch, *input_shape) -> logits of the same shape as the model's. It runs in evaluation mode and

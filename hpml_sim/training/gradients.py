@@ -30,7 +30,7 @@ class GradientSession:
         return _LEARNING_RATE if lr is None else check_real("fit: lr", lr, above=0, hint="try 2e-3")
 
     def optimizer(self, given: Optimizer | None, lr: float, *, processes: int = 1) -> torch.optim.Optimizer:
-        """The optimizer that was asked for, over all parameters.
+        """The optimizer, over all parameters that are trained.
 
         Args:
             given: a name or class of `torch.optim`, or a function (parameters, lr=) -> optimizer; None takes Adam.

@@ -46,7 +46,7 @@ def shown() -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Draw no progress meanwhile: another process shares the terminal, or a probe is not worth a bar."""
+    """Within the block, draw no progress: another process shares the terminal, or a short trial needs no bar."""
     token = _quiet.set(True)
     try:
         yield

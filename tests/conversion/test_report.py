@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import hpml_sim as hs
-from hpml_sim.conversion.converted import Converted, LayerReport
+from hpml_sim.conversion import Converted, LayerReport
 from hpml_sim.targets import Analog
 
 COLUMNS = ["layer", "was", "became", "tiles", "utilization", "why"]

@@ -1,6 +1,6 @@
 """Layers on aihwkit's pulsed devices: the weights are the devices, and training moves them in place.
 
-A layer is a genuine `aihwkit.nn` one. Its device model and training rule are aihwkit's (its own preset where it has one
+A layer is one of `aihwkit.nn`. Its device model and training rule are aihwkit's (its own preset where it has one
 for the pair, else `build_config`), its array size and converters are the card's.
 
 The state dict is aihwkit's: read it back with `torch.load(..., weights_only=False)`, for its configuration is in it.
@@ -214,7 +214,7 @@ def refuse_wrong_optimizers() -> None:
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Refuse a step that pulsed devices would not take as asked; nothing has changed yet.
+    """Refuse a step that pulsed devices would not carry out; nothing has changed yet.
 
     Raises:
         HpmlError: an optimizer without pulses, one with a state that pulses ignore, or a learning rate of 0.

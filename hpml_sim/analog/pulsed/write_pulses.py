@@ -11,8 +11,9 @@ is one pulse at one device (a coincidence of a row's and a column's pulse). By r
 - the slow array of the other rules: devices that moved in the step. One pulse each, unless a column was transferred
   more than once in the step (a layer with fewer inputs than samples in the batch): then a lower bound.
 
-Held against aihwkit's own draws on devices whose every pulse is the same (tests/analog/test_write_pulses.py) the count
-is right within 3 %. Resets, the refresh of PCM pairs, and writing the first weights are not counted.
+Held against aihwkit's own draws on devices whose every pulse is the same, the count is right within 3 %
+(tests/analog/pulsed/test_write_pulses.py). Resets, the refresh of PCM pairs, and writing the first weights are not
+counted.
 
 Source: T. Gokmen and Y. Vlasov, Front. Neurosci. 10:333 (2016), with the update management of aihwkit
 (`rpu_pulsed_meta_parameter.cpp`, `sparse_bit_line_maker.cpp`).
