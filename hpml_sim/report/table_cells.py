@@ -11,7 +11,8 @@ from hpml_sim.report.wording import names, percent, si_page, span_page
 from hpml_sim.units.bands import Band
 from hpml_sim.units.formatting import digits
 
-COST_HEADS = ("energy", "latency", "throughput, 1/s", "area, mm²")
+COST_HEADS = ("energy", "latency", "rate, 1/s", "area, mm²")
+"""Short: in a narrow window they stand in each cell."""
 
 
 @dataclass(frozen=True)
