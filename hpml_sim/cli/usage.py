@@ -7,6 +7,8 @@ import difflib
 import functools
 import io
 import re
+import shutil
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,10 +49,20 @@ def parsed(verbs: Mapping[str, Callable[..., int]], arguments: list[str], descri
     except SystemExit as left:
         if left.code:
             raise HpmlError(usage_message(err.getvalue(), verb)) from None
-    print("\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines()))
+    print(_wrapped(out.getvalue()))
     if {"-h", "--help"} & set(arguments):
         print("\nexamples:", *(f"  {example}" for example in EXAMPLES[verb]), sep="\n")
     return lambda: 0
+
+
+def _wrapped(text: str) -> str:
+    """The help with its paragraphs wrapped at words, which tyro leaves to the terminal, and no list of verbs on top."""
+    width = shutil.get_terminal_size().columns
+    text = re.sub(r"^usage: hpml-sim \[-h\] \{.*\}", "usage: hpml-sim VERB [OPTIONS]", text)
+    return "\n".join(
+        line if line.startswith(" ") else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in map(str.rstrip, text.rstrip().splitlines())
+    )
 
 
 def _later(function: Callable[..., int]) -> Callable[..., Callable[[], int]]:
