@@ -1,7 +1,7 @@
 """The call of a crossbar product: what it takes, which implementation runs, and how many chips go at a time.
 
 The CPU runs chip by chip: what lies between the two converters never leaves the cache, and nothing of the size of all
-chips is allocated but the result. No gradients; `hpml_sim.analog.converters` has those.
+chips is allocated but the result. No gradients: training has passes of its own (`training.py`).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Operator by operator, torch would read and write every intermediate result: clip, cut, largest, noise for the weights;
 scale, noise, round, clip, scale, sum for the ADC. Each function here does what lies between two matrix products in one
-pass. `hpml_sim.analog.converters` puts them together with torch.autograd, and holds the same operator by operator for
-other devices.
+pass. `analog/training_passes.py` puts them together with torch.autograd; on other devices, and inside `torch.compile`,
+crossbars run operator by operator and give the same numbers.
 """
 
 from __future__ import annotations

@@ -58,12 +58,10 @@ def _alpha(mul: Any, add: Any, above: Any, apply: Any) -> Pair:
         grads[BETA, c, n] += mul(into_h, h_before)
         grads[THRESHOLD, c, n] += -add(grad, mul(g_e, taken))
         grads[ALPHA, c, n] += mul(into_e, e_before)
-        grads[TAU, c, n] += mul(
-            through, add(mul(p[ALPHA, n], e_before), mul(p[BETA, n], h_before))
-        )  # x cancels in e + h
-        later[MEMBRANE, c, n] = mul(
-            g_m, above(p[THRESHOLD, n], p[THRESHOLD, n])
-        )  # the next step takes nothing from m but its spike: 0
+        # e + h, in which x cancels
+        grads[TAU, c, n] += mul(through, add(mul(p[ALPHA, n], e_before), mul(p[BETA, n], h_before)))
+        # 0, as in `immediate.py`: the next step takes nothing from m but its spike, which is a constant there
+        later[MEMBRANE, c, n] = mul(g_m, above(p[THRESHOLD, n], p[THRESHOLD, n]))
         later[EXCITATORY, c, n] = mul(into_e, p[ALPHA, n])
         later[INHIBITORY, c, n] = add(mul(into_h, p[BETA, n]), mul(g_m, taken))
         return g_x

@@ -1,8 +1,10 @@
 """A leaky neuron behind a synaptic current that decays, too: snnTorch's `Synaptic`.
 
-synaptic            i' = alpha i + x;  v = beta m + i';  m' = v - v R (zero), v - R theta (subtract), v (none)
-synaptic_immediate  i' = alpha i + x;  v = beta m + i';  S = H(v - theta);  m' = v - S v (zero), v - S theta
-                    (subtract); the reset is differentiated, as in `immediate.py`: Synaptic with reset_delay=False
+    synaptic            i' = alpha i + x;  v = beta m + i';  m' = v - v R (zero), v - R theta (subtract), v (none)
+    synaptic_immediate  i' = alpha i + x;  v = beta m + i';  S = H(v - theta);  m' = v - S v (zero), v - S theta
+                        (subtract); the reset is differentiated, as in `immediate.py`: Synaptic with reset_delay=False
+
+No reset touches the current.
 """
 
 from __future__ import annotations
