@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from hpml_sim.cards import Card, CrossbarCard, load_card
 from hpml_sim.cost.crossbar import followed_bits
-from hpml_sim.targets import Analog, Digital, InMemory, Target, analog_part
+from hpml_sim.targets import Analog, Digital, Target, analog_part
+from hpml_sim.targets.cards import card_named
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Precision
@@ -48,7 +49,7 @@ def target_options(target: Target) -> TargetOptions:
     analog = analog_part(target)
     if analog is None:
         return TargetOptions(load_card(target.card))
-    card = crossbar_of(analog)
+    card = card_named(analog.card, CrossbarCard)
     into, out = followed_bits(card, dac_bits=analog.dac_bits, adc_bits=analog.adc_bits)
     asked = (
         ("dac_bits", analog.dac_bits, card.io.dac_bits, into),
@@ -62,17 +63,6 @@ def target_options(target: Target) -> TargetOptions:
     )
     slices = analog.slices if isinstance(analog, Analog) else 1
     return TargetOptions(_with_slices(card, slices), input_bits=into, output_bits=out, remarks=remarks)
-
-
-def crossbar_of(analog: Analog | InMemory) -> CrossbarCard:
-    """The card of a target on crossbars.
-
-    Args:
-        analog: the target.
-    """
-    card = load_card(analog.card)
-    assert isinstance(card, CrossbarCard)  # the target was refused otherwise
-    return card
 
 
 def digital_layers(model: Converted, workload: Workload) -> list[str]:
