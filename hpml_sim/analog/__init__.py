@@ -1,33 +1,33 @@
 """Analog crossbars: layers, the physics of their devices, and the life of a chip.
 
-linear.py convolution.py recurrent.py attention.py
-                        layers on crossbars, in place of torch's
-layers.py               what these layers share
-conversion.py           which layers of a network go onto crossbars, and why the others stay digital
-crossbar.py             one weight matrix on tiles, and its product with vectors
-tiling.py               the mapping to tiles: how a matrix is cut up
-converters.py           DAC and ADC, and the equations of the product
-array_physics.py        IR drop along the columns, and read noise
-effective_weights.py    the weights as one forward pass sees them: clipped, with noise
-training_passes.py      the compiled passes of a training step
-input_ranges.py         range calibration: how an input range is learned
-calibration.py          `calibrate`: ranges from data, without training
-devices.py              weights as conductances, and back
-noise_models.py         the noise models that a card can name
-programming_noise.py    programming noise, drift and read noise of every single device
-bit_slicing.py          a weight in several cells
-faults.py               devices that are stuck
-drift_compensation.py   digital factors against drift
-programmed_tiles.py     the tiles of one layer as programmed chips hold them
-chips.py                `program`, and `Chips`
-fused_backend.py        chips of our own layers
-programmed_model.py     the network that `chips.at(time)` gives
-chip_files.py           `save_chips`, `load_chips`
-seeds.py                one seed for every draw
-unmapped_matmul.py      finds products that pass the crossbars by
-aihwkit_import.py       whether the installed aihwkit works
-interop/                networks to aihwkit, and from aihwkit-lightning
-pulsed/                 devices that are trained in place
+- `linear.py`, `convolution.py`, `recurrent.py`, `attention.py`: layers on crossbars, in place of torch's
+- `recurrent_cells.py`: one step of an RNN, a GRU and an LSTM
+- `layers.py`: what these layers share
+- `conversion.py`: which layers of a network go onto crossbars, and why the others stay digital
+- `crossbar.py`: one weight matrix on tiles, and its product with vectors
+- `tiling.py`: the mapping to tiles: how a matrix is cut up
+- `converters.py`: DAC and ADC, and the equations of the product
+- `array_physics.py`: IR drop along the columns, and read noise
+- `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
+- `training_passes.py`: the compiled passes of a training step
+- `input_ranges.py`: range calibration: how an input range is learned
+- `calibration.py`: `calibrate`: ranges from data, without training
+- `devices.py`: weights as conductances, and back
+- `noise_models.py`: the noise models that a card can name
+- `programming_noise.py`: programming noise, drift and read noise of every single device
+- `bit_slicing.py`: a weight in several cells
+- `faults.py`: devices that are stuck
+- `drift_compensation.py`: digital factors against drift
+- `programmed_tiles.py`: the tiles of one layer as programmed chips hold them
+- `chips.py`: `program`, and `Chips`
+- `fused_backend.py`: chips of our own layers
+- `programmed_model.py`: the network that `chips.at(time)` gives
+- `chip_files.py`: `save_chips`, `load_chips`
+- `seeds.py`: one seed for every draw
+- `unmapped_matmul.py`: finds products that pass the crossbars by
+- `aihwkit_import.py`: whether the installed aihwkit works
+- `interop/`: networks to aihwkit, and from aihwkit-lightning
+- `pulsed/`: devices that are trained in place
 """
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention as AnalogMultiheadAttention

@@ -168,10 +168,8 @@ def _read(output: str, returncode: int | None, timeout_s: float) -> Probe:
     stages: dict[str, str | None] = report["stages"]
     for name in _STAGES:
         if name not in stages:
-            provenance = (
-                f"gave no answer in {timeout_s:.0f} s" if returncode is None else f"crashed (status {returncode})"
-            )
-            stages[name] = provenance
+            crashed = returncode is not None
+            stages[name] = f"crashed (status {returncode})" if crashed else f"gave no answer in {timeout_s:.0f} s"
     version = report["version"]
     failed = [name for name in _STAGES if stages[name] is not None]
     if not failed:

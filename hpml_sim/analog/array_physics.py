@@ -45,6 +45,7 @@ def ir_drop(
     """
     rows = torch.tensor(used_rows, dtype=codes.dtype, device=codes.device).view(-1, 1, 1)
     place = torch.arange(codes.shape[-1], dtype=codes.dtype, device=codes.device)
+    # the share of the column's drop that a row sees grows along the column as a parabola, from 0 to 1
     reached = (1 - (1 - place / rows).square()).clamp(min=0)
     current = drive.abs() @ matrix.abs().mT
     a = (rows * wire_drop) * (current if unit is None else current / unit)

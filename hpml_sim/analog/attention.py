@@ -29,7 +29,7 @@ class AnalogMultiheadAttention(nn.Module):
         dropout: share of the attention weights that are dropped in training, 0; `from_digital` takes that of the layer.
     """
 
-    # Read by nn.TransformerEncoder and its layers, which would otherwise multiply with the weights themselves
+    # read by nn.TransformerEncoder and its layers, whose fast path would otherwise multiply with the weights itself
     in_proj_bias = None
     _qkv_same_embed_dim = False
 
@@ -55,6 +55,7 @@ class AnalogMultiheadAttention(nn.Module):
         else:
             weights = [w.detach() for w in (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)]
         biases = (None,) * 3 if layer.in_proj_bias is None else layer.in_proj_bias.detach().split(width)
+        # copies, not views: a packed parameter cannot be the weight of three layers. Ties to it are lost
         parts = [_linear(w, b, target) for w, b in zip(weights, biases, strict=True)]
         parts.append(AnalogLinear.from_digital(layer.out_proj, target))
         new = cls(*parts, heads=layer.num_heads)

@@ -16,14 +16,8 @@ from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
 from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
-from hpml_sim.analog.recurrent import (
-    AnalogGRU,
-    AnalogGRUCell,
-    AnalogLSTM,
-    AnalogLSTMCell,
-    AnalogRNN,
-    AnalogRNNCell,
-)
+from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
+from hpml_sim.analog.recurrent_cells import AnalogGRUCell, AnalogLSTMCell, AnalogRNNCell
 from hpml_sim.conversion import Converted, LayerReport, register_target
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog, InMemory, PerLayer
@@ -105,88 +99,104 @@ def replace_layers(
     Raises:
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
     """
-    plan: dict[nn.Module, nn.Module] = {}
-    rows: list[LayerReport] = []
-    _plan(model, "", target, chosen, plan, rows)
-    if not plan:
-        reasons = "; ".join(f"{row.layer or 'model'} ({row.was}): {row.why}" for row in rows if row.why != _PLAIN)
+    # all decisions come first: a layer that is refused in the end leaves the network as it was
+    plan = _Plan(target, chosen)
+    plan.visit(model, "")
+    if not plan.replaced:
+        reasons = "; ".join(
+            f"{row.layer or 'model'} ({row.was}): {row.why}" for row in plan.rows if row.why != _NO_MATRIX
+        )
         raise ConversionError(
             f"no layer can be put onto crossbars. {reasons or 'The model has no layers with weights.'}"
         )
-    if model in plan:
-        return plan[model], tuple(rows)
+    if model in plan.replaced:
+        return plan.replaced[model], tuple(plan.rows)
     for module in list(model.modules()):
         if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = (
-                0  # its fast path would multiply with the weights itself; this turns it off
-            )
+            # its fast path would multiply with the weights itself; this turns it off
+            module.activation_relu_or_gelu = 0
         for name, child in module._modules.items():
-            if child in plan:
-                module._modules[name] = plan[child]
-    return model, tuple(rows)
+            if child in plan.replaced:
+                module._modules[name] = plan.replaced[child]
+    return model, tuple(plan.rows)
 
 
-_PLAIN = "no weight matrix"
+_NO_MATRIX = "no weight matrix"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook")
 """Where a module keeps hooks of the user, and how to call them: they stay with the layer."""
 
 
-def _plan(
-    module: nn.Module,
-    name: str,
-    target: Analog | InMemory | PerLayer,
-    chosen: Chosen,
-    plan: dict[nn.Module, nn.Module],
-    rows: list[LayerReport],
-) -> None:
-    """Decide about a module and what lies below it; new layers go to `plan`, what became of each to `rows`."""
-    was = type(module).__name__
-    if module in plan or isinstance(module, Crossbar):
-        return
-    digital = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
-    base = next((kind for kind in _ANALOG if isinstance(module, kind)), None) or _hugging_face_conv1d(module)
-    if digital is None and base is None:
+class _Plan:
+    """What becomes of each layer of a network.
+
+    Attributes:
+        replaced: by layer, the one that takes its place.
+        rows: what became of each.
+    """
+
+    def __init__(self, target: Analog | InMemory | PerLayer, chosen: Chosen):
+        self._target = target
+        self._chosen = chosen
+        self.replaced: dict[nn.Module, nn.Module] = {}
+        self.rows: list[LayerReport] = []
+
+    def visit(self, module: nn.Module, name: str) -> None:
+        """Decide about a module and what lies below it."""
+        if module in self.replaced or isinstance(module, Crossbar):
+            return
+        reason = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
+        base = next((kind for kind in _ANALOG if isinstance(module, kind)), None) or _hugging_face_conv1d(module)
+        if reason is None and base is None:
+            self._visit_children(module, name)
+            return
+        target = self._target[name] if isinstance(self._target, PerLayer) else self._target
+        if reason is None and base is not None:
+            reason = _why_not(module, base, name, self._chosen)
+        if reason is None and target is None:
+            reason = "no target for this layer"
+        if reason is None and isinstance(target, InMemory):
+            reason = why_not_pulsed(module)
+        if reason is not None or base is None or target is None:
+            self._keep(module, name, reason or "")
+            return
+        for part_name, part in module.named_modules():
+            _check_weights(part, f"{name}.{part_name}" if part_name else name)
+        self._replace(module, name, base, target)
+
+    def _visit_children(self, module: nn.Module, name: str) -> None:
         children = list(module.named_children())
         if not children:
-            own = any(True for _ in module.parameters(recurse=False))
-            rows.append(LayerReport(name, was, "digital", why="no rule for this kind of layer" if own else _PLAIN))
+            has_parameters = any(True for _ in module.parameters(recurse=False))
+            self._keep(module, name, "no rule for this kind of layer" if has_parameters else _NO_MATRIX)
         else:
-            rows.extend(_own_matrices(module, name))
+            self.rows.extend(_own_matrices(module, name))
         for child_name, child in children:
-            _plan(child, f"{name}.{child_name}" if name else child_name, target, chosen, plan, rows)
+            self.visit(child, f"{name}.{child_name}" if name else child_name)
         if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
             for child in (module.linear1, module.linear2):  # the attention turns its inputs by itself
-                if isinstance(plan.get(child), AnalogLinear):
-                    plan[child].batch_dim = 1  # type: ignore[assignment]
-        return
-    if digital is None and base is not None:
-        digital = _why_not(module, base, name, chosen)
-    own = target[name] if isinstance(target, PerLayer) else target
-    if digital is None and own is None:
-        digital = "no target for this layer"
-    if digital is None and isinstance(own, InMemory):
-        digital = why_not_pulsed(module)
-    if digital is not None:
-        rows.append(LayerReport(name, was, "digital", why=digital))
-        return
-    assert base is not None
-    assert own is not None
-    for part_name, part in module.named_modules():
-        _check_weights(part, f"{name}.{part_name}" if part_name else name)
-    became = ""
-    if isinstance(own, InMemory):
-        became = "aihwkit."
-        new, tiles, used, note = pulsed_layer(module, own, len(plan))
-    else:
-        new = _ANALOG.get(base, AnalogConv1D).from_digital(module, own)
-        tilings = [crossbar.tiling for crossbar in crossbars(new).values()]
-        tiles = sum(tiling.tiles for tiling in tilings)
-        used = sum(tiling.utilization * tiling.tiles for tiling in tilings) / tiles
-        pieces = max(tiling.row_tiles for tiling in tilings)
-        note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
-    new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})
-    plan[module] = new
-    rows.append(LayerReport(name, was, became + type(new).__name__, tiles, used, note))
+                linear = self.replaced.get(child)
+                if isinstance(linear, AnalogLinear):
+                    linear.batch_dim = 1
+
+    def _keep(self, module: nn.Module, name: str, reason: str) -> None:
+        self.rows.append(LayerReport(name, type(module).__name__, "digital", why=reason))
+
+    def _replace(self, module: nn.Module, name: str, base: type[nn.Module], target: Analog | InMemory) -> None:
+        if isinstance(target, InMemory):
+            new, tiles, used, note = pulsed_layer(module, target, len(self.replaced))
+            became = f"aihwkit.{type(new).__name__}"
+        else:
+            new = _ANALOG.get(base, AnalogConv1D).from_digital(module, target)
+            became = type(new).__name__
+            tilings = [crossbar.tiling for crossbar in crossbars(new).values()]
+            tiles = sum(tiling.tiles for tiling in tilings)
+            used = sum(tiling.utilization * tiling.tiles for tiling in tilings) / tiles
+            pieces = max(tiling.row_tiles for tiling in tilings)
+            note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
+        # the user's hooks stay with the layer
+        new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})
+        self.replaced[module] = new
+        self.rows.append(LayerReport(name, type(module).__name__, became, tiles, used, note))
 
 
 def _own_matrices(module: nn.Module, name: str) -> list[LayerReport]:

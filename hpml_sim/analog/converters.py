@@ -75,6 +75,7 @@ def quantize(x: Tensor, gain: Tensor, qmax: int | None, noise: Tensor | None = N
         return y if noise is None else y + noise
     if torch.is_grad_enabled() and (x.requires_grad or gain.requires_grad):
         return _Quantize.apply(x, gain, qmax, noise)  # type: ignore[no-any-return]
+    # without gradients: the same in place, which saves two tensors of the size of all products
     y = x * gain
     if noise is not None:
         y = y.add_(noise)

@@ -129,6 +129,7 @@ def _patches(
     if len(kernel) == 1:
         patches = nn.functional.unfold(x.unsqueeze(2), (1, *kernel), (1, *dilation), 0, (1, *stride))
         return patches, sizes
+    # torch unfolds two dimensions only: three are unfolded one by one, as views, and copied once at the end
     for axis, (r, s) in enumerate(zip(_reach(kernel, dilation), stride, strict=True)):
         x = x.unfold(2 + axis, r, s)[..., :: dilation[axis]]
     batch, channels = x.shape[:2]

@@ -49,6 +49,7 @@ class _Clip(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, clipped = ctx.saved_tensors
         grad = grads[0]
+        # a descent step moves the weight against its gradient: away from zero where the two have opposite signs
         outward = (weight - clipped) * grad < 0
         return grad.masked_fill(outward, 0.0), None
 

@@ -73,6 +73,7 @@ class Tiling:
         Returns:
             shape (groups, row tiles, cols, height), zero-padded.
         """
+        # zeros neither conduct nor are driven: a padded row changes no sum
         return self._padded(weight).reshape(self.groups, self.cols, self.row_tiles, self.height).transpose(1, 2)
 
     def cut_inputs(self, x: Tensor) -> Tensor:

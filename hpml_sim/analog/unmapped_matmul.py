@@ -53,6 +53,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _PRODUCTS:
+            # by storage: a transposed or sliced view of a weight is still that weight
             factors = (storage_of(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
             self._found |= {self._names[factor] for factor in factors if factor in self._names}
         return func(*args, **kwargs)

@@ -1,1 +1,1 @@
-"""aihwkit and aihwkit-lightning."""
+"""Networks to aihwkit, and from aihwkit-lightning."""

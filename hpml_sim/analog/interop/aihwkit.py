@@ -18,7 +18,8 @@ from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
-from hpml_sim.analog.recurrent import AnalogCell, AnalogRecurrent
+from hpml_sim.analog.recurrent import AnalogRecurrent
+from hpml_sim.analog.recurrent_cells import AnalogCell
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog
@@ -101,7 +102,8 @@ def _aihwkit_layer(layer: Any, crossbar: Crossbar) -> nn.Module:
 
     kinds: dict[Any, Any] = {nn.Linear: AnalogLinear, nn.Conv2d: AnalogConv2d}
     digital = next(kind for kind in kinds if isinstance(layer, kind))
-    plain = digital.__new__(digital)  # `from_digital` reads sizes, weight and bias of a torch layer
+    # `from_digital` reads sizes, weight and bias of a torch layer; one of ours would keep its crossbar in a copy
+    plain = digital.__new__(digital)
     plain.__dict__.update(layer.__dict__)
     plain._parameters = dict(layer._parameters)
     plain._modules = {}
@@ -132,6 +134,7 @@ def rpu_config(crossbar: Crossbar) -> Any:
 
     target, tiling = crossbar.target, crossbar.tiling
     config: Any = TorchInferenceRPUConfig()
+    # full scale of each column at the largest conductance, as ours; aihwkit's default leaves weights as they are
     config.mapping.weight_scaling_omega = 1.0
     config.mapping.weight_scaling_columnwise = True
     config.mapping.digital_bias = True
@@ -145,6 +148,7 @@ def rpu_config(crossbar: Crossbar) -> Any:
     config.pre_post.input_range.learn_input_range = False
     config.pre_post.input_range.init_from_data = 0
     if crossbar.noise.model == "none":
+        # aihwkit has no model without noise
         config.noise_model = PCMLikeNoiseModel(prog_noise_scale=0.0, read_noise_scale=0.0, drift_scale=0.0)
     else:
         config.noise_model = copy.deepcopy(crossbar.device_model().noise_model.physics)

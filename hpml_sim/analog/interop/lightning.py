@@ -37,8 +37,8 @@ def from_lightning(model: nn.Module, card: str = "pcm", **options: Any) -> Conve
         As of `convert`; layers that are digital there stay digital.
 
     Raises:
-        HpmlError: aihwkit-lightning is not installed, or a model without its layers.
-        ConversionError: its recurrent layers, which we cannot read. pydantic.ValidationError: an option out of range.
+        HpmlError: aihwkit-lightning is not installed, a model without its layers, or an option out of range.
+        ConversionError: its recurrent layers, which we cannot read.
     """
     with needs("from_lightning", "aihwkit-lightning"):
         from aihwkit_lightning.nn import AnalogRNN
