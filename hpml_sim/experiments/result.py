@@ -42,11 +42,11 @@ class Comparison:
 
     Example:
         >>> import hpml_sim as hs
-        >>> result = hs.compare("mlp", "digits", ["loihi", "loihi-2"], epochs=1, finetune_epochs=0)
+        >>> result = hs.compare("mlp", "digits", ["h200", "a100"], epochs=0)  # 0: an untrained network
         >>> isinstance(result, hs.Comparison), len(result.rows)
         (True, 2)
-        >>> result.table()["target"].tolist()
-        ['loihi', 'loihi-2']
+        >>> sorted(result.rank("energy")["target"])
+        ['a100', 'h200']
     """
 
     rows: tuple[Row, ...]
@@ -139,7 +139,7 @@ def load_results(path: str | Path) -> Comparison:
     Example:
         >>> import tempfile, hpml_sim as hs
         >>> folder = tempfile.mkdtemp() + "/run"
-        >>> result = hs.compare("mlp", "digits", ["loihi"], epochs=1, finetune_epochs=0, out=folder)
+        >>> result = hs.compare("mlp", "digits", ["h200"], epochs=0, out=folder)
         >>> hs.load_results(folder) == result
         True
     """
