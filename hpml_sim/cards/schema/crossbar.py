@@ -209,13 +209,13 @@ class CrossbarCard(BaseCard):
     def _highlights(self) -> list[tuple[str, str]]:
         array, preset = self.array, self.preset
         tile = "" if preset is None else f"{preset.energy_per_mvm} and {preset.time_per_mvm} a full MVM"
-        parts = "" if self.component is None else "from components" if preset is None else ", or from components"
+        parts = "" if self.component is None else "the sum of its components"
         return [
             (
                 "tiles",
                 f"{array.tiles_per_chip} of {array.rows} x {array.cols} cells, {array.cells_per_weight} a weight",
             ),
             ("converters", f"{self.io.dac_bits} in, {self.io.adc_bits} out"),
-            ("one tile", tile + parts or "no energy: devices only"),
+            ("one tile", " or ".join(part for part in (tile, parts) if part) or "no energy: devices only"),
             ("noise", self.noise.model),
         ]
