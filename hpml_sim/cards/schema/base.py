@@ -67,7 +67,7 @@ class BaseCard(CardModel):
         return [
             ("scope", f"{self.scope}, {self.year}{built}"),
             *self._highlights(),
-            ("figures", f"{len(figures)}, each with its source; {weak} weak (`hpml-sim cards show {self.name}`)"),
+            ("figures", f"{len(figures)} with sources, {weak} weak: `hpml-sim cards show {self.name}`"),
         ]
 
     def _highlights(self) -> list[tuple[str, str]]:

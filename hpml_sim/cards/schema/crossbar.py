@@ -216,6 +216,6 @@ class CrossbarCard(BaseCard):
                 f"{array.tiles_per_chip} of {array.rows} x {array.cols} cells, {array.cells_per_weight} a weight",
             ),
             ("converters", f"{self.io.dac_bits} in, {self.io.adc_bits} out"),
-            ("one tile", " or ".join(part for part in (tile, parts) if part) or "no energy: devices only"),
+            ("one tile", ", or ".join(part for part in (tile, parts) if part) or "no energy: devices only"),
             ("noise", self.noise.model),
         ]
