@@ -47,7 +47,7 @@ Switch = Annotated[bool, Strict()]
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def config_class(cls: type[_Class]) -> type[_Class]:
-    """Make a class of annotated fields a frozen, checked configuration.
+    """Make a class of annotated fields a frozen, checked configuration, shown as the call that makes it.
 
     Args:
         cls: its annotations are the options; unknown options and values out of range raise `HpmlError`. Its class
@@ -64,7 +64,18 @@ def config_class(cls: type[_Class]) -> type[_Class]:
             raise _as_ours(made, error, cls.__name__) from None
 
     made.__init__ = build_checked
+    made.__repr__ = _short_repr
     return made
+
+
+def _short_repr(config: Any) -> str:
+    """The call that makes it; options at their defaults are left out, for targets have up to seventeen."""
+    said = [
+        f"{option.name}={value!r}" if option.kw_only else repr(value)
+        for option in fields(config)
+        if option.repr and ((value := getattr(config, option.name)) != option.default or not option.kw_only)
+    ]
+    return f"{type(config).__name__}({', '.join(said)})"
 
 
 def checked(kind: type[_Class], values: Mapping[str, Any] | Any, *, where: str = "") -> _Class:

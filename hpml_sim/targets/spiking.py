@@ -198,8 +198,8 @@ class Spiking:
 
     Example:
         >>> import hpml_sim as hs
-        >>> hs.Spiking("loihi", steps=10, neuron="adaptive").neuron
-        Adaptive(beta=0.95, threshold=1.0, adaptation=0.1, adaptation_decay=0.95, surrogate='atan', slope=None)
+        >>> hs.Spiking("loihi", steps=10, neuron="adaptive")
+        Spiking('loihi', neuron=Adaptive(), steps=10)
         >>> hs.Spiking("loihi", neuron="leeky")
         Traceback (most recent call last):
         hpml_sim.errors.UnknownNameError: unknown neuron 'leeky'. Did you mean 'leaky'?

@@ -85,7 +85,7 @@ def test_a_notebook_shows_the_report_and_nothing_is_taken_for_markup():
     shown = converted._repr_html_()
     assert all(f">{column}<" in shown for column in COLUMNS)
     assert "AnalogLinear" in shown
-    assert "Analog(card=&#x27;pcm-hermes&#x27;" in shown
+    assert "Analog(&#x27;pcm-hermes&#x27;)" in shown
     report = report_of(LayerReport("<b>", "Linear", "digital", why="<script>"))
     assert "<b>" not in report._repr_html_()
     assert "&lt;script&gt;" in report._repr_html_()

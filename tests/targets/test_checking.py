@@ -355,6 +355,17 @@ def test_targets_are_values(target):
         assert hash(target) == hash(copy.deepcopy(target))
 
 
+def test_a_target_is_shown_as_the_call_that_makes_it():
+    assert repr(Analog("pcm")) == "Analog('pcm')"
+    assert repr(analog(adc_bits=6, weight_clip=None)) == "Analog('pcm', adc_bits=6, weight_clip=None)"
+    assert repr(in_memory()) == "InMemory('pcm', device='ecram')"
+    assert repr(Leaky()) == "Leaky()"
+    assert repr(PerLayer({"0": analog()})) == "PerLayer({'0': Analog('pcm')})"
+    for target in MADE:
+        assert eval(repr(target)) == target
+        assert str(target) == repr(target)
+
+
 def test_replace_is_checked():
     assert dataclasses.replace(analog(), adc_bits=6) == analog(adc_bits=6)
     assert dataclasses.replace(analog(), adc_bits=6) != analog()
