@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog import calibrate, has_analog_layers, program
 from hpml_sim.analog.devices import DeviceModel
-from hpml_sim.conversion import convert
+from hpml_sim.conversion import Converted, convert
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.data import Data
+from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError, needs
 from hpml_sim.experiments.config import Objective, SearchConfig
 from hpml_sim.experiments.pipeline import crossbar_card, estimate_target
 from hpml_sim.experiments.plan import Point, given_network, network_name
-from hpml_sim.experiments.target_list import target_label
-from hpml_sim.targets import Analog, analog_part
+from hpml_sim.targets import Analog, Target, analog_part
 
 COLUMNS: Mapping[Objective, str] = {"accuracy": "accuracy_mean", "energy": "energy_j", "latency": "latency_s"}
 """Objective -> the column of its figures; the estimated ones are attributes of an `Estimate`, too."""
@@ -71,21 +72,25 @@ def check_conversions(model: str | nn.Module, task: Data, points: Sequence[Point
         HpmlError: a network that cannot be made, or a package that the device model of a machine needs and lacks.
     """
     networks: dict[str, nn.Module] = {}
-    seen: set[tuple[str, str]] = set()
     for point in points:
         options = repr(point.network)
-        kind = (options, f"{type(point.target).__name__} {target_label(point.target)}")
-        if kind in seen:
-            continue
-        seen.add(kind)
         if options not in networks:
-            networks[options] = given_network(model, task, point.network)
+            networks = {options: given_network(model, task, point.network)}
         try:
-            convert(networks[options], point.target)
-            if isinstance(analog := analog_part(point.target), Analog):
-                DeviceModel(crossbar_card(analog).noise)  # made again when chips are programmed, after the training
+            _check_programming(convert(networks[options], point.target), point.target, task)
         except ImportError as error:
             raise HpmlError(f"{point.label}: {error}") from error
+
+
+def _check_programming(converted: Converted, target: Target, task: Data) -> None:
+    """Ask now what programming asks after the training: for the device model, and what aihwkit's tiles can hold."""
+    analog = analog_part(target)
+    if not isinstance(analog, Analog):
+        return
+    DeviceModel(crossbar_card(analog).noise)
+    if analog.engine == "aihwkit" and has_analog_layers(converted):
+        calibrate(converted, first(task.test, 2)[0])
+        program(converted, chips=1, seed=0)
 
 
 def check_search(config: SearchConfig, point: Point, model: str | nn.Module, task: Data) -> None:

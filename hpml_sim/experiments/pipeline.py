@@ -106,7 +106,7 @@ def train(work: Work, options: Mapping[str, Any], seed: int) -> dict[str, Tensor
     try:
         fit(model, work.task, epochs=plan.epochs, lr=plan.lr, seed=seed, title=f"training {plan.model}")
     except NotFiniteError as error:
-        return str(error)
+        return _reason(error)
     return {name: value.detach().cpu() for name, value in model.state_dict().items()}
 
 
@@ -139,7 +139,7 @@ def rows(
             history = fit(model, task, epochs=plan.finetune_epochs, lr=lr, seed=seed, title=title)
             wrote = [] if history.writes is None else [str(history.writes)]
     except NotFiniteError as error:
-        notes = [f"no accuracy: {error}"]
+        notes = [f"no accuracy: {_reason(error)}"]
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
         return
     estimates, missing = estimate_target(target, model, task)
@@ -149,6 +149,11 @@ def rows(
             work, point, seed, time_s, accuracy=accuracy, estimates=estimates, measurements=measurements, layers=layers,
             notes=[*notes, *wrote, *missing, *unmeasured, *_mode_notes(target)],
         )  # fmt: skip
+
+
+def _reason(error: NotFiniteError) -> str:
+    """What happened, without the name of the function that says so: whoever asked for rows called another one."""
+    return str(error).removeprefix("fit: ").removeprefix("evaluate: ")
 
 
 def _row(
@@ -204,7 +209,7 @@ def _accuracies(
         except UnsupportedTimeError as error:
             found, notes = None, [str(error)]
         except NotFiniteError as error:
-            found, notes = None, [f"no accuracy: {error}"]
+            found, notes = None, [f"no accuracy: {_reason(error)}"]
         if notes:
             _log.warning("no accuracy at %s: %s", "any time" if time_s is None else format_time(time_s), notes[0])
         at_time = None

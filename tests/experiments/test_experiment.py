@@ -45,6 +45,17 @@ BAD = {
     "epochs": ({"compare": {"epochs": -1}}, "epochs=-1"),
     "an unknown setting": ({"compare": {"chipz": 1}}, "did you mean 'chips'"),
     "a layer that cannot be converted": ({"compare": {"model": f"{OWN}:tanh"}}, "Tanh"),
+    "what aihwkit's tiles cannot hold": (
+        {"compare": {"targets": {"a": {"card": "pcm-hermes", "engine": "aihwkit", "levels": 4}}}},
+        "aihwkit has no levels",
+    ),
+    "an option with which it cannot be converted": (
+        {
+            "compare": {"targets": ["pcm-hermes"]},
+            "sweep": {"search_space": {"engine": ["fused", "aihwkit"], "ir_drop": [1]}},
+        },
+        "aihwkit's torch tiles have no ir_drop",
+    ),
     "nothing to sweep": ({"sweep": {}}, "nothing to vary"),
     "an unknown option": ({"sweep": {"search_space": {"stepz": [1]}}}, "Did you mean 'steps'"),
     "a value that a target refuses": ({"sweep": {"search_space": {"steps": [0]}}}, "steps=0"),
