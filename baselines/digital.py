@@ -117,7 +117,7 @@ class CompiledNetwork(DigitalNetwork):
 
 
 @register_target(Digital)
-def to_digital(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetwork:
+def convert_digital(model: nn.Module, target: Digital, chosen: Chosen) -> DigitalNetwork:
     """Make a network ready for a CPU or GPU.
 
     Args:
