@@ -69,11 +69,11 @@ NEURONS: dict[type | str, Rule] = {
     "snntorch._neurons.stateleaky.StateLeaky": Rule(_count_sequence_neurons, sub_layers=True),
     "snntorch._neurons.associative.AssociativeLeaky": Rule(None),  # linear attention, not neurons
     "snntorch._neurons.leakyparallel.LeakyParallel": Rule(_count_sequence_neurons, sub_layers=True),
-    "hpml_sim.spiking.neurons.LeakyNeurons": Rule(_count_folded_neurons),
-    "hpml_sim.spiking.multistep_neurons.RecurrentNeurons": Rule(_count_recurrent_neurons),
-    "hpml_sim.spiking.neurons.LeakyIntegrators": Rule(_count_integrators),
-    "hpml_sim.spiking.time_folding.TimeFoldedMaxPool": Rule(count_values("pool")),
-    "hpml_sim.spiking.time_folding.TimeFoldedDropout": Rule(count_nothing),
+    "hpml_sim.spiking.neurons.lif.LeakyNeurons": Rule(_count_folded_neurons),
+    "hpml_sim.spiking.neurons.recurrent.RecurrentNeurons": Rule(_count_recurrent_neurons),
+    "hpml_sim.spiking.neurons.integrators.LeakyIntegrators": Rule(_count_integrators),
+    "hpml_sim.spiking.time_folded_layers.TimeFoldedMaxPool": Rule(count_values("pool")),
+    "hpml_sim.spiking.time_folded_layers.TimeFoldedDropout": Rule(count_nothing),
     "hpml_sim.spiking.encoders": Rule(count_values("encoder")),
 }
 """Rules by class. Strings, so that snnTorch need not be imported to be known."""

@@ -1,62 +1,103 @@
-"""Spiking networks: snnTorch's neurons as fused multi-step ones, encoders, and the converter from ReLU networks.
+"""Spiking networks: neurons over all time steps at once, encoders, conversion of ReLU networks, exchange by NIR.
 
-    model.py       convert(network, Spiking(...)): ReLU network -> SpikingModel
-    in_time.py     how time is folded into the batch; pooling and dropout in time
-    neurons.py     leaky neurons over all steps at once, and membranes that never fire
-    multistep_neurons.py  snnTorch's other neurons, adaptive and Izhikevich's
-    state.py       a sequence in pieces: states passed in and out or kept by the model, one scoped, recursive reset
-    encoders.py    values -> the input of every time step: rate, direct, latency, population, frames, delta
-    event_frames.py  recordings of events, such as tonic's data sets, as frames
-    calibrate.py   ReLU network -> SpikingModel without training, scaled on data
-    folding.py     batch norms into the weights before them
-    fuse.py        a snnTorch neuron or network -> its fused multi-step equal
-    fixed_point.py a chip's integers: 8-bit weights, 12-bit decay, integer membrane
-    nir_export.py  export to NIR that proves itself; nir_import.py reads, refusing what it would change; nir_nodes.py
-    convention.py  does the installed snnTorch still reset as our neurons do?
+relu_conversion/     ReLU-to-SNN conversion: `hs.convert(network, hs.Spiking(...))`, and `calibrated` without training
+model.py             SpikingModel: what conversion gives; firing_rates
+neurons/             leaky integrate-and-fire (LIF) and other neurons as layers
+encoders.py          values -> the input of every time step: rate, direct, latency, population, frames, delta
+event_frames.py      recordings of events, such as tonic's data sets, as frames
+state.py             a sequence in pieces: states passed in and out or kept by the model; reset
+layer_state.py       what one layer starts a call from and ends it with
+time_folding.py      how time is folded into the batch
+time_folded_layers.py  pooling, batch norm and dropout that know time
+static_input.py      an input that is the same at every step runs once through the first layers
+fused_network.py     a network of one time step run over all steps at once
+batch_norm_folding.py  batch norms into the weights before them
+fixed_point_arithmetic.py  a chip's integers: 8-bit weights, 12-bit decay, integer membrane
+interop/             snnTorch (fuse) and NIR (to_nir, from_nir)
+snntorch_import.py   snnTorch, imported on first use
+snntorch_reset.py    does the installed snnTorch still reset as our neurons do?
+layer_kinds.py       which layers have weights, spike, pool
+module_replacement.py  new modules in the place of old ones
 
-Time is folded into the batch, (chips x steps x batch, ...), chips outermost; state lives inside one call unless asked.
+Surrogate gradients lie in `hpml_sim/kernels/surrogates/`. Time is folded into the batch, (chips x steps x batch, ...),
+chips outermost; state lives inside one call unless asked for.
 """
 
-from hpml_sim.kernels.surrogates import SURROGATES as SURROGATES
-from hpml_sim.kernels.surrogates import Surrogate as Surrogate
-from hpml_sim.kernels.surrogates import surrogate as surrogate
-from hpml_sim.spiking.encoders import DeltaEncoder as DeltaEncoder
-from hpml_sim.spiking.encoders import DirectEncoder as DirectEncoder
-from hpml_sim.spiking.encoders import FramesEncoder as FramesEncoder
-from hpml_sim.spiking.encoders import LatencyEncoder as LatencyEncoder
-from hpml_sim.spiking.encoders import PopulationEncoder as PopulationEncoder
-from hpml_sim.spiking.encoders import RateEncoder as RateEncoder
-from hpml_sim.spiking.event_frames import EventFrames as EventFrames
-from hpml_sim.spiking.fixed_point import FixedPointNeurons as FixedPointNeurons
-from hpml_sim.spiking.fixed_point import fixed_point as fixed_point
-from hpml_sim.spiking.folding import fold_batch_norms as fold_batch_norms
-from hpml_sim.spiking.fusion import FusedNetwork as FusedNetwork
-from hpml_sim.spiking.fusion import FusedNeurons as FusedNeurons
-from hpml_sim.spiking.fusion import fuse as fuse
-from hpml_sim.spiking.interop.nir_export import NirReport as NirReport
-from hpml_sim.spiking.interop.nir_export import to_nir as to_nir
-from hpml_sim.spiking.interop.nir_import import from_nir as from_nir
-from hpml_sim.spiking.snntorch_reset import snntorch_convention as snntorch_convention
-from hpml_sim.spiking.model import SpikingModel as SpikingModel
-from hpml_sim.spiking.model import firing_rates as firing_rates
-from hpml_sim.spiking.multistep_neurons import AdaptiveNeurons as AdaptiveNeurons
-from hpml_sim.spiking.multistep_neurons import AlphaNeurons as AlphaNeurons
-from hpml_sim.spiking.multistep_neurons import IzhikevichNeurons as IzhikevichNeurons
-from hpml_sim.spiking.multistep_neurons import LapicqueNeurons as LapicqueNeurons
-from hpml_sim.spiking.multistep_neurons import RecurrentNeurons as RecurrentNeurons
-from hpml_sim.spiking.multistep_neurons import RecurrentSynapticNeurons as RecurrentSynapticNeurons
-from hpml_sim.spiking.multistep_neurons import SynapticNeurons as SynapticNeurons
-from hpml_sim.spiking.neurons import LeakyIntegrators as LeakyIntegrators
-from hpml_sim.spiking.neurons import LeakyNeurons as LeakyNeurons
-from hpml_sim.spiking.relu_conversion import calibrated as calibrated
-from hpml_sim.spiking.state import State as State
-from hpml_sim.spiking.state import detached as detached
-from hpml_sim.spiking.state import reset as reset
-from hpml_sim.spiking.state import run_with_state as run_with_state
-from hpml_sim.spiking.time_folding import TimeFolded as TimeFolded
-from hpml_sim.spiking.time_folding import TimeFoldedBatchNorm as TimeFoldedBatchNorm
-from hpml_sim.spiking.time_folding import TimeFoldedDropout as TimeFoldedDropout
-from hpml_sim.spiking.time_folding import TimeFoldedMaxPool as TimeFoldedMaxPool
-from hpml_sim.targets import Adaptive as Adaptive
-from hpml_sim.targets import Leaky as Leaky
-from hpml_sim.targets import Synaptic as Synaptic
+from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
+from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
+from hpml_sim.spiking.encoders import (
+    DeltaEncoder,
+    DirectEncoder,
+    FramesEncoder,
+    LatencyEncoder,
+    PopulationEncoder,
+    RateEncoder,
+)
+from hpml_sim.spiking.event_frames import EventFrames
+from hpml_sim.spiking.fixed_point_arithmetic import FixedPointNeurons, fixed_point
+from hpml_sim.spiking.fused_network import FusedNetwork, FusedNeurons
+from hpml_sim.spiking.interop.nir_export import NirReport, to_nir
+from hpml_sim.spiking.interop.nir_import import from_nir
+from hpml_sim.spiking.interop.snntorch_fusion import fuse
+from hpml_sim.spiking.layer_state import State
+from hpml_sim.spiking.model import SpikingModel, firing_rates
+from hpml_sim.spiking.neurons.adaptive import AdaptiveNeurons
+from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
+from hpml_sim.spiking.neurons.izhikevich import IzhikevichNeurons
+from hpml_sim.spiking.neurons.lapicque import LapicqueNeurons
+from hpml_sim.spiking.neurons.lif import LeakyNeurons
+from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
+from hpml_sim.spiking.neurons.synaptic import AlphaNeurons, SynapticNeurons
+from hpml_sim.spiking.relu_conversion import converter as _converter  # noqa: F401 - registers the converter
+from hpml_sim.spiking.relu_conversion.calibration import calibrated
+from hpml_sim.spiking.snntorch_reset import snntorch_convention
+from hpml_sim.spiking.state import detached, reset, run_with_state
+from hpml_sim.spiking.time_folded_layers import TimeFoldedBatchNorm, TimeFoldedDropout, TimeFoldedMaxPool
+from hpml_sim.spiking.time_folding import TimeFolded
+from hpml_sim.targets import Adaptive, Leaky, Synaptic
+
+__all__ = [
+    "SURROGATES",
+    "Adaptive",
+    "AdaptiveNeurons",
+    "AlphaNeurons",
+    "DeltaEncoder",
+    "DirectEncoder",
+    "EventFrames",
+    "FixedPointNeurons",
+    "FramesEncoder",
+    "FusedNetwork",
+    "FusedNeurons",
+    "IzhikevichNeurons",
+    "LapicqueNeurons",
+    "LatencyEncoder",
+    "Leaky",
+    "LeakyIntegrators",
+    "LeakyNeurons",
+    "NirReport",
+    "PopulationEncoder",
+    "RateEncoder",
+    "RecurrentNeurons",
+    "RecurrentSynapticNeurons",
+    "SpikingModel",
+    "State",
+    "Surrogate",
+    "Synaptic",
+    "SynapticNeurons",
+    "TimeFolded",
+    "TimeFoldedBatchNorm",
+    "TimeFoldedDropout",
+    "TimeFoldedMaxPool",
+    "calibrated",
+    "detached",
+    "firing_rates",
+    "fixed_point",
+    "fold_batch_norms",
+    "from_nir",
+    "fuse",
+    "reset",
+    "run_with_state",
+    "snntorch_convention",
+    "surrogate",
+    "to_nir",
+]

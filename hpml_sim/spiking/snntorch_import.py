@@ -31,7 +31,18 @@ def snntorch() -> ModuleType:
 def leaky(
     beta: Tensor, threshold: Tensor, reset: str, surrogate: Surrogate | None = None, *, reset_delay: bool = True
 ) -> nn.Module:
-    """A genuine `snntorch.Leaky` that snnTorch's global list of neurons does not keep alive."""
+    """A genuine `snntorch.Leaky` that snnTorch's global list of neurons does not keep alive.
+
+    Args:
+        beta: decay of the membrane in one step, 0 to 1.
+        threshold: firing threshold, > 0.
+        reset: "subtract", "zero" or "none".
+        surrogate: gradient of the spike; None: snnTorch's default, atan.
+        reset_delay: True: the reset acts one step late.
+
+    Raises:
+        HpmlError: snnTorch is not installed.
+    """
     snn = snntorch()
     surrogate = as_surrogate("atan") if surrogate is None else surrogate
     if surrogate.name in ("custom", "LSO", "sigmoid"):  # what is broken there is ours

@@ -22,8 +22,14 @@ def snntorch_convention() -> tuple[bool, str]:
     """Run `snntorch.Leaky` for three steps and say whether it resets as our fused neurons do.
 
     Returns:
-        ok: the installed version has the expected convention. detail: version and convention, or what differs and the
-        command that mends it.
+        Whether the installed version has the expected convention; and the version and convention in words, or what
+        differs and the command that mends it.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> resets_as_ours, detail = hs.spiking.snntorch_convention()
+        >>> resets_as_ours
+        True
     """
     try:
         version = getattr(snntorch(), "__version__", "of unknown version")

@@ -131,10 +131,10 @@ def test_population_rates_are_the_tuning_curves():
         (lambda: LatencyEncoder(4)(torch.full((2, 3), 1.5)), r"codes values in \[0, 1\]"),
         (lambda: LatencyEncoder(4)(torch.zeros(2, 3, dtype=torch.long)), "must be floating point"),
         (lambda: LatencyEncoder(4, smallest=0.0), "smallest=0.0"),
-        (lambda: PopulationEncoder(4, fields=1), "fields=1 must be >= 2"),
-        (lambda: PopulationEncoder(4, width=0.0), "width=0.0 must be > 0"),
+        (lambda: PopulationEncoder(4, fields=1), "fields=1: must be a whole number >= 2"),
+        (lambda: PopulationEncoder(4, width=0.0), "width=0.0: must be a finite number > 0"),
         (lambda: PopulationEncoder(4)(torch.zeros(3)), r"expected \(batch, channels, ...\)"),
-        (lambda: DeltaEncoder(4, threshold=0.0), "threshold=0.0 must be > 0"),
+        (lambda: DeltaEncoder(4, threshold=0.0), "threshold=0.0: must be a finite number > 0"),
     ],
 )
 def test_bad_input_is_named(make, message):

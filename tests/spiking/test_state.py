@@ -62,7 +62,7 @@ NEURONS = {
     "all-to-all": lambda: RecurrentNeurons(dense(), 0.9, 0.6, learn_threshold=True),
     "all-to-all-at-once": lambda: RecurrentNeurons(dense(), 0.9, 0.6, reset="zero", reset_delay=False),
     "recurrent-synaptic": lambda: RecurrentSynapticNeurons(0.5, dense(), 0.8, 0.6, learn_alpha=True),
-    "adaptive": lambda: AdaptiveNeurons(0.9, 0.6, kappa=0.3, learn_threshold=True),
+    "adaptive": lambda: AdaptiveNeurons(0.9, 0.6, adaptation=0.3, learn_threshold=True),
     "izhikevich": lambda: IzhikevichNeurons(),
 }
 
@@ -252,7 +252,7 @@ def test_a_converted_network_goes_on(encoder):
     reset(model)
     logits = model(x[:, :6]) + model(x[:, 6:])
     torch.testing.assert_close(logits, want.sum(1)[0] * 8 / 6)
-    with pytest.raises(HpmlError, match=r"steps=0 must be >= 1"):
+    with pytest.raises(HpmlError, match=r"steps=0: must be a whole number >= 1"):
         model.steps = 0
 
 

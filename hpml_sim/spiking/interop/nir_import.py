@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.spiking.fusion import FusedNetwork
-from hpml_sim.spiking.interop.nir_nodes import layer_of, nir
+from hpml_sim.errors import ConversionError, HpmlError, check_real, shown
+from hpml_sim.spiking.fused_network import FusedNetwork
+from hpml_sim.spiking.interop.nir_layers import layer_of
+from hpml_sim.spiking.interop.nir_package import nir
 
 Edges = list[tuple[str, str]]
 
@@ -17,9 +18,15 @@ Edges = list[tuple[str, str]]
 class NirNetwork(nn.Module):
     """Layers and the edges between them; a layer that several edges reach takes their sum.
 
+    Args:
+        layers: by the names of the nodes, in an order in which they can run.
+        sources: the names of those whose outputs each layer takes; "" is the input.
+        output: the names of those whose outputs the network gives.
+
     Attributes:
-        layers: by the names of the nodes, in an order in which they can run. sources: whose outputs each layer takes;
-            "" is the input. output: whose outputs the network gives.
+        layers: by the names of the nodes, in the order in which they run.
+        sources: the names of those whose outputs each layer takes; "" is the input.
+        output: the names of those whose outputs the network gives.
     """
 
     def __init__(self, layers: dict[str, nn.Module], sources: dict[str, tuple[str, ...]], output: tuple[str, ...]):
@@ -29,7 +36,7 @@ class NirNetwork(nn.Module):
         self.output = output
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, ...) -> (batch, ...), time folded into the batch."""
+        """The outputs (chips x steps x batch, ...) of inputs `x` (chips x steps x batch, ...)."""
         values = {"": x}
         for name, layer in self.layers.items():
             values[name] = layer(_total(values, self.sources[name]))
@@ -46,20 +53,43 @@ def _total(values: dict[str, Tensor], names: tuple[str, ...]) -> Tensor:
 def from_nir(graph: Any, *, dt: float | None = None) -> FusedNetwork:
     """A NIR graph as a network over all steps: (steps, batch, ...) -> spikes (or values) of its output.
 
+    Source: J. E. Pedersen et al., Nat. Commun. 15:8122 (2024) (NIR).
+
     Args:
         graph: a `nir.NIRGraph`, or the path of a file; one input, one output, any edges between, neurons whose spikes
             come back through a weight, graphs inside graphs.
-        dt: seconds of a step; None: what the metadata say.
+        dt: seconds of a step, > 0; None: what the metadata say.
+
+    Returns:
+        The network, in evaluation mode.
 
     Raises:
-        ConversionError: a node, a loop or a value that would be run otherwise than it means. HpmlError: no dt, or
-            another than the metadata's.
+        ConversionError: a node, a loop or a value that would be run otherwise than it means.
+        HpmlError: no graph and no file, no dt or another than the metadata's, or the package nir is missing.
+
+    Example:
+        >>> import nir, numpy as np, torch, hpml_sim as hs
+        >>> nodes = {
+        ...     "input": nir.Input({"input": np.array([3])}),
+        ...     "weights": nir.Linear(np.ones((2, 3), np.float32)),
+        ...     "spikes": nir.IF(r=np.full(2, 1e4), v_threshold=np.ones(2), v_reset=np.zeros(2)),
+        ...     "output": nir.Output({"output": np.array([2])}),
+        ... }
+        >>> edges = [("input", "weights"), ("weights", "spikes"), ("spikes", "output")]
+        >>> network = hs.spiking.from_nir(nir.NIRGraph(nodes, edges), dt=1e-4)
+        >>> network(torch.full((4, 1, 3), 0.25)).sum(dim=0).tolist()  # 0.75 a step, threshold 1: every second step
+        [[2.0, 2.0]]
     """
     package = nir()
     if not isinstance(graph, package.NIRGraph):
+        if not isinstance(graph, (str, Path)):
+            raise HpmlError(f"from_nir: graph={shown(graph)}: must be a nir.NIRGraph or the path of a file")
         if not Path(graph).is_file():
             raise HpmlError(f"from_nir: no file {str(graph)!r}")
-        graph = package.read(str(graph))
+        try:
+            graph = package.read(str(graph))
+        except Exception as error:  # whatever HDF5 or nir say of a file that is none of theirs
+            raise HpmlError(f"from_nir: file {str(graph)!r} cannot be read as NIR ({error}); write it anew") from error
     dt = _step(graph, dt)
     nodes, edges = _flat(package, graph, "")
     inputs = [name for name, node in nodes.items() if isinstance(node, package.Input)]
@@ -72,6 +102,7 @@ def from_nir(graph: Any, *, dt: float | None = None) -> FusedNetwork:
     names[inputs[0]] = ""
     layers: dict[str, nn.Module] = {}
     sources: dict[str, tuple[str, ...]] = {}
+    # layers in an order in which they can run: each as soon as all it takes is there
     waiting = [name for name in nodes if name != inputs[0] and name not in feedback.values()]
     done = {inputs[0]}
     while waiting:
@@ -98,10 +129,11 @@ def _step(graph: Any, dt: float | None) -> float:
     if dt is None:
         if said is None:
             raise HpmlError("from_nir: the graph does not say how long a step is; give dt= in seconds")
-        dt = float(said)
-    step = float(dt)
-    if not step > 0:
-        raise HpmlError(f"from_nir: dt={dt!r} must be > 0 seconds")
+        try:
+            dt = float(said)
+        except (TypeError, ValueError):
+            raise HpmlError(f"from_nir: the graph's metadata say dt={shown(said)}; give dt= in seconds") from None
+    step = check_real("from_nir: dt", dt, above=0, hint="it is in seconds")
     if said is not None and abs(step - float(said)) > 1e-9 * step:
         raise HpmlError(f"from_nir: dt={dt!r}, but the graph was made for steps of {float(said):g} s; leave dt out")
     return step
@@ -134,7 +166,7 @@ def _flat(package: Any, graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]
 
 
 def _feedback(package: Any, nodes: dict[str, Any], edges: Edges) -> dict[str, str]:
-    """{neurons: the weight through which their spikes come back, and nothing else passes}."""
+    """The neurons -> the weight through which their spikes come back, and nothing else passes."""
     found = {}
     for name, node in nodes.items():
         if isinstance(node, (package.Linear, package.Affine, package.Conv2d)):

@@ -1,12 +1,12 @@
-"""One layer as a node of NIR, and one node as a layer; what would compute otherwise elsewhere is refused.
+"""One of our layers as a node of NIR; what would compute otherwise elsewhere is refused.
 
 NIR (J. E. Pedersen et al., Nat. Commun. 15:8122, 2024) describes neurons in continuous time; with one forward Euler
 step of dt, as snnTorch's importer takes it, they are
 
     LIF      v' = v + dt / tau (v_leak - v + r x);  S = v' > v_threshold;  then v' = v_reset
              LeakyNeurons with reset "zero": tau = dt / (1 - beta), r = tau / dt
-    IF       v' = v + dt r x, S and reset alike: LeakyNeurons with beta = 1
-    CubaLIF  i' = i + dt / tau_syn (-i + w_in x);  v' = v + dt / tau_mem (v_leak - v + r i'), S and reset alike
+    IF       v' = v + dt r x, S and reset as for LIF: LeakyNeurons with beta = 1
+    CubaLIF  i' = i + dt / tau_syn (-i + w_in x);  v' = v + dt / tau_mem (v_leak - v + r i'), S and reset as for LIF
              SynapticNeurons with reset "zero" and reset_delay=False
     LI, I    the same without spikes: LeakyIntegrators
 
@@ -16,39 +16,28 @@ by subtraction, the time step and the surrogate have no place in NIR.
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.errors import ConversionError, needs
-from hpml_sim.spiking.fusion import FusedNeurons
-from hpml_sim.spiking.multistep_neurons import RecurrentNeurons, RecurrentSynapticNeurons, SynapticNeurons
-from hpml_sim.spiking.neurons import LeakyIntegrators, LeakyNeurons
-from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedBatchNorm, TimeFoldedDropout
+from hpml_sim.errors import ConversionError
+from hpml_sim.spiking.fused_network import FusedNeurons
+from hpml_sim.spiking.interop.nir_package import nir
+from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
+from hpml_sim.spiking.neurons.lif import LeakyNeurons
+from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
+from hpml_sim.spiking.neurons.synaptic import SynapticNeurons
+from hpml_sim.spiking.time_folded_layers import TimeFoldedBatchNorm, TimeFoldedDropout
+from hpml_sim.spiking.time_folding import TimeFolded
 
 Shape = tuple[int, ...]
 _TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, TimeFoldedDropout)
 
 
-def nir() -> ModuleType:
-    """The package nir.
-
-    Raises:
-        HpmlError: it is not installed, with the command that installs it.
-    """
-    with needs("NIR", "hpml_sim[snn]"):
-        import nir
-    return nir
-
-
-# -------------------------------------------------------------------------------------------------------- layer -> node
-
-
 def does_nothing(layer: nn.Module) -> bool:
-    """Whether a layer passes on what it gets in evaluation mode."""
+    """Whether a `layer` passes on what it gets in evaluation mode."""
     inner = layer.norm if isinstance(layer, TimeFoldedBatchNorm) else layer
     return isinstance(inner, _TRANSPARENT)
 
@@ -57,7 +46,14 @@ def node_of(where: str, layer: nn.Module, before: Shape, after: Shape, dt: float
     """The node that computes what a layer does.
 
     Args:
-        where: begins the error. layer: in evaluation mode. before, after: shapes of one sample. dt: seconds of a step.
+        where: begins the error message.
+        layer: a layer or neurons in evaluation mode.
+        before: shape of one sample at its input.
+        after: shape of one sample at its output.
+        dt: seconds of a step, > 0.
+
+    Returns:
+        The node; a `nir.NIRGraph` for recurrent neurons.
 
     Raises:
         ConversionError: there is none.
@@ -97,18 +93,18 @@ def _conv_node(where: str, layer: nn.Conv1d | nn.Conv2d, before: Shape) -> Any:
             value if isinstance(value, str) else int(value[0]) for value in (layer.stride, padding, layer.dilation)
         ]
         return nir().Conv1d(before[1], weight, *sizes, layer.groups, bias)
-    padding = padding if isinstance(padding, str) else _pair(padding)
-    return nir().Conv2d(before[1:], weight, _pair(layer.stride), padding, _pair(layer.dilation), layer.groups, bias)
+    padding = padding if isinstance(padding, str) else as_pair(padding)
+    return nir().Conv2d(before[1:], weight, as_pair(layer.stride), padding, as_pair(layer.dilation), layer.groups, bias)
 
 
 def _pool_node(where: str, layer: nn.AvgPool2d, before: Shape) -> Any:
     sums = layer.divisor_override == 1
-    padded = _pair(layer.padding) != (0, 0)
+    padded = as_pair(layer.padding) != (0, 0)
     if layer.ceil_mode or (layer.divisor_override and not sums) or (padded and not layer.count_include_pad):
         raise ConversionError(
             f"{where}: ceil_mode, count_include_pad=False and a divisor_override other than 1 have no NIR equal"
         )
-    sizes = (np.array(_pair(size)) for size in (layer.kernel_size, layer.stride, layer.padding))
+    sizes = (np.array(as_pair(size)) for size in (layer.kernel_size, layer.stride, layer.padding))
     return (nir().SumPool2d if sums else nir().AvgPool2d)(*sizes)
 
 
@@ -122,7 +118,7 @@ def _flatten_node(where: str, layer: nn.Flatten, before: Shape) -> Any:
 def _neuron_node(where: str, layer: Any, shape: Shape, dt: float) -> Any:
     where = f"{where}: {type(layer).__name__}"
     if isinstance(layer, LeakyIntegrators):
-        beta = _below_one(where, layer.beta, shape, none_below=True)
+        beta = _below_one(where, layer.beta, shape, none_if_all_one=True)
         if beta is None:
             return nir().I(r=np.full(shape, 1 / dt))
         return nir().LI(tau=dt / (1 - beta), r=1 / (1 - beta), v_leak=np.zeros(shape))
@@ -146,7 +142,8 @@ def _neuron_node(where: str, layer: Any, shape: Shape, dt: float) -> Any:
         )
     cuba = isinstance(layer, (SynapticNeurons, RecurrentSynapticNeurons))
     recurrent = isinstance(layer, RecurrentNeurons)
-    beta = _below_one(where, layer.beta, shape, none_below=not cuba and not recurrent)
+    # a neuron without leak is an IF, and has no place behind a synaptic current or in a recurrent graph
+    beta = _below_one(where, layer.beta, shape, none_if_all_one=not cuba and not recurrent)
     ends = {"v_threshold": _spread(layer.threshold, shape), "v_reset": np.zeros(shape)}
     if beta is None:
         return nir().IF(r=np.full(shape, 1 / dt), **ends)
@@ -175,11 +172,11 @@ def _with_feedback(where: str, layer: RecurrentNeurons, neurons: Any, shape: Sha
 
 
 def _below_one(
-    where: str, decay: Tensor, shape: Shape, name: str = "beta", *, none_below: bool = False
+    where: str, decay: Tensor, shape: Shape, name: str = "beta", *, none_if_all_one: bool = False
 ) -> np.ndarray | None:
     """The decay of each neuron in float64; None if it is 1 for all and the caller has a node for that."""
     values = _spread(decay.detach().double().clamp(0, 1), shape)
-    if none_below and np.all(values == 1):
+    if none_if_all_one and np.all(values == 1):
         return None
     if np.any(values == 1):
         raise ConversionError(f"{where}: {name} = 1 (for some neurons): its time constant would be infinite in NIR")
@@ -195,121 +192,6 @@ def _array(value: Tensor) -> np.ndarray:
     return np.array(value.numpy() if value.dtype in (torch.float32, torch.float64) else value.float().numpy())
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def as_pair(value: Any) -> tuple[int, int]:
+    """Two whole numbers of one number `value` or of two, as sizes of convolutions and pools are given."""
     return (int(value), int(value)) if np.ndim(value) == 0 else (int(value[0]), int(value[1]))
-
-
-# -------------------------------------------------------------------------------------------------------- node -> layer
-
-
-class Gain(nn.Module):
-    """A factor and an offset for each input: where a neuron of NIR takes its current with another weight than 1."""
-
-    factor: Tensor
-    offset: Tensor
-
-    def __init__(self, factor: np.ndarray, offset: np.ndarray | float = 0.0):
-        super().__init__()
-        self.register_buffer("factor", torch.as_tensor(factor).float())
-        self.register_buffer("offset", torch.as_tensor(offset).float())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, ...) -> the same shape."""
-        return x * self.factor + self.offset
-
-
-def layer_of(where: str, node: Any, dt: float, feedback: Any = None) -> nn.Module:
-    """The layer that computes what a node means in steps of dt seconds.
-
-    Args:
-        where: begins the error. node: of NIR. dt: seconds of a step. feedback: the weight (a node) through which the
-            neurons' own spikes come back one step later; None: none.
-
-    Raises:
-        ConversionError: there is none.
-    """
-    n = nir()
-    where = f"{where}: {type(node).__name__}"
-    if isinstance(node, (n.LIF, n.IF, n.CubaLIF, n.LI, n.I)):
-        return _neurons_of(where, node, dt, None if feedback is None else layer_of(where, feedback, dt))
-    if isinstance(node, (n.Affine, n.Linear)):
-        if node.weight.ndim != 2:
-            raise ConversionError(f"{where} with a weight of shape {node.weight.shape}: only matrices can be run")
-        rows, columns = node.weight.shape
-        return _weighted(nn.Linear(columns, rows, bias=isinstance(node, n.Affine)), node)
-    if isinstance(node, (n.Conv1d, n.Conv2d)):
-        out, per_group, *kernel = node.weight.shape
-        kind: Any = nn.Conv1d if isinstance(node, n.Conv1d) else nn.Conv2d
-        size: Any = int if isinstance(node, n.Conv1d) else _pair
-        padding = node.padding if isinstance(node.padding, str) else size(node.padding)
-        stride, dilation = size(node.stride), size(node.dilation)
-        made = kind(per_group * node.groups, out, tuple(kernel), stride, padding, dilation, node.groups)
-        return _weighted(made, node)
-    if isinstance(node, (n.AvgPool2d, n.SumPool2d)):
-        kernel, stride, padding = (_pair(np.asarray(size)) for size in (node.kernel_size, node.stride, node.padding))
-        return nn.AvgPool2d(kernel, stride, padding, divisor_override=1 if isinstance(node, n.SumPool2d) else None)
-    if isinstance(node, n.Flatten):
-        return nn.Flatten(node.start_dim + 1, node.end_dim if node.end_dim < 0 else node.end_dim + 1)
-    if isinstance(node, n.Scale):
-        return Gain(node.scale)
-    if isinstance(node, n.Threshold):
-        return LeakyNeurons(0.0, torch.as_tensor(node.threshold).float(), reset="none")
-    raise ConversionError(f"{where} cannot be run here as it is meant")
-
-
-def _weighted(layer: Any, node: Any) -> nn.Module:
-    with torch.no_grad():
-        layer.weight.copy_(torch.as_tensor(node.weight))
-        if layer.bias is not None:
-            layer.bias.copy_(torch.as_tensor(node.bias))
-    return layer
-
-
-def _neurons_of(where: str, node: Any, dt: float, feedback: Any) -> nn.Module:
-    n = nir()
-    if np.any(np.asarray(getattr(node, "v_reset", 0.0)) != 0):
-        raise ConversionError(f"{where}: a v_reset other than 0 has no equal here")
-    resistance = np.asarray(node.r, np.float64)
-    offset: Any = 0.0
-    if isinstance(node, (n.I, n.IF)):
-        beta, gain = np.ones(resistance.shape), resistance * dt
-    else:
-        share = dt / _time_constant(where, node.tau_mem if isinstance(node, n.CubaLIF) else node.tau, dt)
-        beta, gain, offset = 1 - share, resistance * share, np.asarray(node.v_leak, np.float64) * share
-    beta = torch.as_tensor(beta.clip(0, 1)).float()
-    made: Any
-    if isinstance(node, (n.I, n.LI)):
-        made = LeakyIntegrators(beta)
-    else:
-        threshold = torch.as_tensor(np.asarray(node.v_threshold)).float()
-        options: dict[str, Any] = {"beta": beta, "threshold": threshold, "reset": "zero", "reset_delay": False}
-        if feedback is not None:
-            options["recurrent"] = feedback
-        if isinstance(node, n.CubaLIF):
-            share = dt / _time_constant(where, node.tau_syn, dt)
-            if np.any(offset != 0):
-                raise ConversionError(f"{where}: a v_leak other than 0 has no equal here")
-            # the current is linear in what comes in, so both gains can stand before it
-            gain, offset = gain * np.asarray(node.w_in, np.float64) * share, 0.0
-            options["alpha"] = torch.as_tensor((1 - share).clip(0, 1)).float()
-            made = SynapticNeurons(**options) if feedback is None else RecurrentSynapticNeurons(**options)
-        else:
-            made = LeakyNeurons(**{**options, "reset_delay": True}) if feedback is None else RecurrentNeurons(**options)
-    plain = np.allclose(gain, 1, rtol=1e-5) and np.all(np.asarray(offset) == 0)
-    if plain:
-        return made
-    if feedback is not None:
-        raise ConversionError(
-            f"{where}: its input has another weight than 1 in a step of {dt:g} s (is dt right?), and so have the "
-            "spikes that come back, which has no equal here"
-        )
-    return nn.Sequential(Gain(gain, offset), made)
-
-
-def _time_constant(where: str, tau: Any, dt: float) -> np.ndarray:
-    tau = np.asarray(tau, np.float64)
-    if np.any(tau < dt * (1 - 1e-6)) or not np.all(np.isfinite(tau)):
-        raise ConversionError(
-            f"{where}: a time constant must be finite and at least dt = {dt:g} s, or one Euler step overshoots"
-        )
-    return tau

@@ -48,10 +48,12 @@ _WITHOUT_COUNTERPART = {
 def with_functions_as_modules(model: nn.Module) -> nn.Module:
     """The same network with a module for each rectifier, dropout and max pool that its forward() calls as a function.
 
-    Where there is none, or forward() cannot be traced by `torch.fx`, the model itself comes back.
-
     Args:
         model: a private copy; its layers are used.
+
+    Returns:
+        The model itself where there is no such function, or where `torch.fx` cannot trace forward(); else a
+        `torch.fx.GraphModule` in its place.
 
     Raises:
         ConversionError: a function without spiking counterpart, or a forward() that is another one in evaluation mode.

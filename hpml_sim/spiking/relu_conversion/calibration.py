@@ -1,4 +1,4 @@
-"""ReLU network -> spiking network without training: rates that follow the activations, scaled on data."""
+"""A ReLU network as a spiking one without training: its firing rates follow the activations, scaled on data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion import convert
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.modules import check_network
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
-from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.spiking.folding import BATCH_NORMS, fold_batch_norms
-from hpml_sim.spiking.functions import with_functions_as_modules
-from hpml_sim.spiking.model import MAXIMA, RECTIFIERS, SYNAPSES, SpikingModel, replace_modules
-from hpml_sim.spiking.time_folding import TimeFoldedMaxPool
+from hpml_sim.errors import ConversionError, HpmlError, check_real, check_whole, shown
+from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
+from hpml_sim.spiking.layer_kinds import BATCH_NORMS, MAX_POOLS, RECTIFIERS, WEIGHT_LAYERS
+from hpml_sim.spiking.model import SpikingModel
+from hpml_sim.spiking.module_replacement import replace_modules
+from hpml_sim.spiking.relu_conversion.functions_as_modules import with_functions_as_modules
+from hpml_sim.spiking.time_folded_layers import TimeFoldedMaxPool
 from hpml_sim.targets import Leaky, Spiking
 
 
@@ -45,48 +48,50 @@ def calibrated(
     Args:
         model: a network of layers, batch norms and `nn.ReLU`s that takes (batch, ...); it is not changed.
         data: name or `Data`, whose training inputs are taken, or inputs (n, ...).
-        target: with neuron=Leaky(beta=1.0), which resets by subtraction; None: Spiking("loihi", neuron=Leaky(beta=1.0), steps=64, encoder="direct").
-        percentile: of each layer's positive activations, in (50, 100]; below 100 a few neurons saturate and the others
-            get finer rates.
-        initial_membrane: before the first step, as a share of the threshold, in [0, 1].
-        samples: inputs used, the first ones.
+        target: its neurons must be `hs.spiking.Leaky(beta=1.0)`, which resets by subtraction. None:
+            hs.Spiking("loihi", neuron=hs.spiking.Leaky(beta=1.0), steps=64, encoder="direct").
+        percentile: of each layer's positive activations, above 50 up to 100; below 100 a few neurons saturate and the
+            others get finer rates.
+        initial_membrane: before the first step, as a share of the threshold, 0 to 1.
+        samples: inputs used, the first ones, >= 1.
+
+    Returns:
+        A spiking network in evaluation mode; its report says what 1 spike a step stands for.
 
     Raises:
         ConversionError: a leak, another reset, or a network that is not homogeneous in its scale (an activation other
-            than ReLU). HpmlError: percentile out of range, or no data.
+            than ReLU).
+        HpmlError: an argument of the wrong type or out of its range, or no data.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> _ = torch.manual_seed(0)
+        >>> net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+        >>> x = torch.rand(100, 8)
+        >>> model = hs.spiking.calibrated(net, x)
+        >>> bool((model(x).argmax(1) == net(x).argmax(1)).float().mean() > 0.9)
+        True
     """
+    check_network("calibrated: model", model)
     if target is None:
         target = Spiking("loihi", neuron=Leaky(beta=1.0), steps=64, encoder="direct")
+    if not isinstance(target, Spiking):
+        raise HpmlError(f"calibrated: target={shown(target)}: must be hs.Spiking(...)")
     if not isinstance(target.neuron, Leaky) or target.neuron.beta != 1 or target.neuron.reset != "subtract":
         raise ConversionError(
             f"calibrated: target has neuron={target.neuron!r}; a rate follows an activation only without a leak and "
             "with reset by subtraction: take neuron=hs.spiking.Leaky(beta=1.0)"
         )
-    if not 50 < percentile <= 100:
-        raise HpmlError(f"calibrated: percentile={percentile!r} must lie in (50, 100]")
-    if not 0 <= initial_membrane <= 1:
-        raise HpmlError(f"calibrated: initial_membrane={initial_membrane!r} must lie in [0, 1]")
-    x = _inputs(data, samples)
+    check_real("calibrated: percentile", percentile, above=50, high=100)
+    initial = check_real("calibrated: initial_membrane", initial_membrane, low=0, high=1)
+    x = _inputs(data, check_whole("calibrated: samples", samples, low=1))
     original, folded = fold_batch_norms(with_functions_as_modules(clone(model)), x[:1])
-    with torch.no_grad():
-        want = original(x)
-        scales = _scales(original, x, percentile)
-        common = dict.fromkeys(scales, max(scales.values()))
-        for chosen in (scales, common):
-            scaled = copy.deepcopy(original)
-            out = _rescale(scaled, chosen, target.neuron.threshold)
-            if torch.allclose(scaled(x) * out, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())):
-                break
-        else:
-            raise ConversionError(
-                f"calibrated: scaling the layers of {type(model).__name__} changes what it computes; every "
-                "activation must be an nn.ReLU, no layer may be shared, and batch norms must follow a layer"
-            )
+    scaled, scales = _scaled(original, x, percentile, target.neuron.threshold)
     spiking = convert(scaled, replace(target, scale_weights=False))
     assert isinstance(spiking, SpikingModel)
     for _, neurons in spiking.neurons():
-        neurons.initial = initial_membrane
-    pools = {name: module for name, module in scaled.named_modules() if isinstance(module, MAXIMA)}
+        neurons.initial = initial
+    pools = {name: module for name, module in scaled.named_modules() if isinstance(module, MAX_POOLS)}
     replace_modules(
         spiking.network,
         {
@@ -95,7 +100,7 @@ def calibrated(
             if name in pools
         },
     )
-    why = {name: f"calibrated: 1 spike a step is {scale:.3g}" for name, scale in chosen.items()}
+    why = {name: f"calibrated: 1 spike a step is {scale:.3g}" for name, scale in scales.items()}
     why |= {name: f"{why[name]}; with batch norm {norm!r} folded in" for name, norm in folded.items()}
     why |= dict.fromkeys(folded.values(), "batch norm, folded into the layer before it")
     why |= dict.fromkeys(pools, "of spike counts so far: the busiest input passes")
@@ -117,7 +122,26 @@ def _inputs(data: str | Data | Tensor, samples: int) -> Tensor:
     return x
 
 
-def _scales(model: nn.Module, x: Tensor, percentile: float) -> dict[str, float]:
+@torch.no_grad()
+def _scaled(model: nn.Module, x: Tensor, percentile: float, threshold: float) -> tuple[nn.Module, dict[str, float]]:
+    """A copy that computes the same up to one factor, and what 1 spike a step of each layer stands for in it."""
+    want = model(x)
+    scales = _percentiles(model, x, percentile)
+    # A scale for each layer is finest, but only a chain of layers computes the same with it: where two paths are
+    # added, both must have one scale. Trying it out tells, whatever the network looks like.
+    common = dict.fromkeys(scales, max(scales.values()))
+    for tried in (scales, common):
+        scaled = copy.deepcopy(model)
+        unit = _rescale(scaled, tried, threshold)
+        if torch.allclose(scaled(x) * unit, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())):
+            return scaled, tried
+    raise ConversionError(
+        f"calibrated: scaling the layers of {type(model).__name__} changes what it computes; every "
+        "activation must be an nn.ReLU, no layer may be shared, and batch norms must follow a layer"
+    )
+
+
+def _percentiles(model: nn.Module, x: Tensor, percentile: float) -> dict[str, float]:
     """The percentile of the positive outputs of every layer with weights, in the order in which they run."""
     scales: dict[str, float] = {}
 
@@ -128,7 +152,7 @@ def _scales(model: nn.Module, x: Tensor, percentile: float) -> dict[str, float]:
 
         return record
 
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*SYNAPSES, *BATCH_NORMS))]
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (*WEIGHT_LAYERS, *BATCH_NORMS))]
     handles = [module.register_forward_hook(hook(name)) for name, module in layers]
     try:
         model(x)

@@ -35,7 +35,7 @@ def by_hand(currents: list[float], beta: float, resolution: int, reset: str) -> 
 def test_equals_integers_by_hand(reset, resolution):
     x = 0.6 * torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) + 0.2
     neurons = FixedPointNeurons(LeakyNeurons(0.9, reset=reset, steps=40), resolution).eval()
-    spikes, membrane = neurons.run(neurons.unfold(x))
+    spikes, *_, membrane = neurons.run_steps(neurons.unfold(x))
     for n in range(5):
         want = by_hand(x[:, n].tolist(), float(torch.tensor(0.9)), resolution, reset)
         np.testing.assert_array_equal(membrane[0, :, 0, n] * resolution, want)
@@ -44,7 +44,7 @@ def test_equals_integers_by_hand(reset, resolution):
 
 def test_membrane_saturates_instead_of_wrapping():
     neurons = FixedPointNeurons(LeakyNeurons(1.0, reset="none", steps=3), 4096).eval()
-    _, membrane = neurons.run(torch.full((1, 3, 1, 1), 1e9))
+    _, membrane = neurons.run_steps(torch.full((1, 3, 1, 1), 1e9))
     assert (membrane == (2**23 - 1) / 4096).all()
 
 
@@ -78,7 +78,7 @@ def test_digits_in_integers():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(HpmlError, match="resolution=1 must be"):
+    with pytest.raises(HpmlError, match="resolution=1: must be"):
         FixedPointNeurons(LeakyNeurons(0.9), 1)
     with pytest.raises(ConversionError, match="SynapticNeurons with reset_delay"):
         FixedPointNeurons(SynapticNeurons(0.9))

@@ -8,111 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from hpml_sim.conversion.cloning import clone
-from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.conversion.modules import check_network
+from hpml_sim.errors import ConversionError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
-from hpml_sim.spiking.multistep_neurons import (
-    AlphaNeurons,
-    LapicqueNeurons,
-    RecurrentNeurons,
-    RecurrentSynapticNeurons,
-    SynapticNeurons,
-)
-from hpml_sim.spiking.neurons import LeakyNeurons
+from hpml_sim.spiking.fused_network import FusedNetwork, FusedNeurons
+from hpml_sim.spiking.neurons.lapicque import LapicqueNeurons
+from hpml_sim.spiking.neurons.lif import LeakyNeurons
+from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
+from hpml_sim.spiking.neurons.synaptic import AlphaNeurons, SynapticNeurons
 from hpml_sim.spiking.snntorch_import import snntorch
 from hpml_sim.spiking.snntorch_reset import warn_if_changed
-from hpml_sim.spiking.state import StatefulNetwork
-from hpml_sim.spiking.static_input import run_static_input
-from hpml_sim.spiking.time_folding import TimeFolded, TimeFoldedBatchNorm
-
-
-class FusedNeurons(nn.Module):
-    """Neurons that take all steps at once and return what the snnTorch neuron returns: spikes, or with its states.
-
-    Attributes:
-        neurons: ours. with_states: return (spikes, states ...) as the neuron does with `output=True` or
-            `init_hidden=False`.
-    """
-
-    def __init__(self, neurons: LeakyNeurons, with_states: bool):
-        super().__init__()
-        self.neurons = neurons
-        self.with_states = with_states
-        self.called = False
-
-    def forward(self, x: Tensor, *, constant: bool = False) -> Tensor | tuple[Tensor, ...]:
-        """(steps x batch, ...) -> spikes, or spikes and states in snnTorch's order, of that shape.
-
-        With `constant`, x is (batch, ...), the same at every step.
-
-        Raises:
-            ConversionError: called twice in one pass, by a time loop in the network's forward() or a second use.
-        """
-        if self.called:
-            raise ConversionError(
-                "fused network: a neuron is called more than once in a pass. A forward() with its own time loop cannot "
-                "be fused: take the loop out, so that forward() is one time step, and give all steps at once, (steps, "
-                "batch, ...). A neuron used at two places needs a copy for each"
-            )
-        self.called = True
-        return self.neurons(x, with_states=self.with_states, constant=constant)
-
-
-class FusedNetwork(StatefulNetwork):
-    """A network of one time step, run over all steps at once: (steps, batch, ...) in and out.
-
-    Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `run_with_state`
-    passes states in and out, `keep_state` keeps them here. With chips side by side all of it is (chips x steps, batch,
-    ...); programmed chips (`hs.program`) see to that.
-
-    Attributes:
-        network: the network, its neurons fused; they take (chips x steps x batch, ...).
-        chips, keep_state, state: as in `StatefulNetwork`.
-    """
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Any:
-        """(steps, batch, ...) -> what the network returns for one step, with steps in front.
-
-        An input that is the same at every step, given as `image.expand(steps, *image.shape)`, goes through the layers
-        before the first neurons once (in an `nn.Sequential`).
-
-        Raises:
-            HpmlError: the input has no steps, not as many for every chip, or fewer than two dimensions.
-        """
-        if x.dim() < 2 or x.shape[0] < 1 or x.shape[0] % self.chips:
-            raise HpmlError(
-                f"fused network: input of shape {tuple(x.shape)}; expected (steps, batch, ...), steps >= 1"
-                + (f" for each of {self.chips} chips" if self.chips > 1 else "")
-            )
-        steps, batch = x.shape[0] // self.chips, x.shape[1]
-        prepare(self, steps)
-
-        def run() -> Any:
-            if self.chips == 1 and steps > 1 and x.stride(0) == 0 and not x.requires_grad:
-                return run_static_input(
-                    self.network, x[0], lambda y: y.expand(steps, *y.shape).flatten(0, 1), FusedNeurons
-                )
-            return self.network(x.flatten(0, 1))
-
-        def unfold(y: Any) -> Any:
-            return y.unflatten(0, (len(x), batch)) if isinstance(y, Tensor) else y
-
-        return tree_map(unfold, self.going_on(run))
-
-
-def prepare(module: nn.Module, steps: int) -> None:
-    """Make all neurons inside ready for one pass over so many steps."""
-    for part in module.modules():
-        if isinstance(part, TimeFolded):
-            part.steps = steps
-        elif isinstance(part, FusedNeurons):
-            part.called = False
+from hpml_sim.spiking.time_folded_layers import TimeFoldedBatchNorm
 
 
 def fuse(module: nn.Module) -> FusedNetwork:
@@ -122,6 +30,8 @@ def fuse(module: nn.Module) -> FusedNetwork:
     one batch, and a matrix product of another size may round its last bit otherwise. A batch norm keeps statistics of
     each step in training, as in a loop; dropout draws a mask for each step, as there.
 
+    Source: snntorch 1.0.0 (E. O. Eshraghian et al., Proc. IEEE 111:1016, 2023).
+
     Args:
         module: a `snntorch.Leaky`, `Synaptic`, `Alpha`, `Lapicque`, `RLeaky` or `RSynaptic`, or a network whose forward
             is ONE time step, made of layers without memory and such neurons with `init_hidden=True` (such as
@@ -130,14 +40,19 @@ def fuse(module: nn.Module) -> FusedNetwork:
     Returns:
         A module (steps, batch, ...) -> (steps, batch, ...): spikes, or (spikes, states ...) as the neuron gives.
 
-    Example:
-        fast = hs.spiking.fuse(nn.Sequential(nn.Linear(64, 10), snn.Leaky(beta=0.9, init_hidden=True)))
-        spikes = fast(x)                                    # x: (steps, batch, 64)
-
     Raises:
         ConversionError: no neuron in it, another kind of spiking neuron, or an option that has no fused equal; the
             message names the layer and the option.
+        HpmlError: `module` is no network, or snnTorch is not installed.
+
+    Example:
+        >>> import torch, snntorch, hpml_sim as hs
+        >>> net = torch.nn.Sequential(torch.nn.Linear(64, 10), snntorch.Leaky(beta=0.9, init_hidden=True))
+        >>> fast = hs.spiking.fuse(net)
+        >>> fast(torch.rand(20, 5, 64)).shape  # (steps, batch, ...)
+        torch.Size([20, 5, 10])
     """
+    check_network("fuse: module", module)
     snn = snntorch()
     warn_if_changed()
     memo: dict[int, Any] = {}

@@ -23,34 +23,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.spiking.model import SYNAPSES, SpikingModel, replace_modules
-from hpml_sim.spiking.neurons import LeakyNeurons, States
+from hpml_sim.errors import ConversionError, HpmlError, check_whole, shown
+from hpml_sim.spiking.layer_kinds import WEIGHT_LAYERS
+from hpml_sim.spiking.model import SpikingModel
+from hpml_sim.spiking.module_replacement import replace_modules
+from hpml_sim.spiking.neurons.lif import LeakyNeurons, States
 
 _DECAY_BITS = 12
 _STATE = 1 << 23
+"""One more than the largest integer of a membrane of 24 bits with its sign."""
 
 
 class FixedPointNeurons(LeakyNeurons):
     """Leaky neurons that compute in integers in evaluation mode; in training mode they are the floating-point ones.
 
+    Source: M. Davies et al., IEEE Micro 38:82 (2018); lava-dl, `dynamics/leaky_integrator.py` (the 12-bit decay, cut
+    towards zero).
+
     Args:
-        neurons: whose settings are taken. resolution: integer steps from 0 to the threshold, in [2, 2**22]; a current
-            is rounded to the nearest of them.
+        neurons: leaky neurons with a late reset, whose settings are taken.
+        resolution: integer steps from 0 to the threshold, 2 to 2**22; a current is rounded to the nearest of them.
 
     Raises:
-        HpmlError: resolution out of range. ConversionError: neurons that are not plain leaky ones with delayed reset.
+        HpmlError: resolution of the wrong type or out of its range.
+        ConversionError: neurons that are not plain leaky ones with a late reset.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> integers = hs.spiking.FixedPointNeurons(hs.spiking.LeakyNeurons(0.9, steps=3), resolution=4).eval()
+        >>> membrane = integers(torch.full((3, 1), 0.3), with_states=True)[-1]
+        >>> membrane.flatten().tolist()  # multiples of 1/4; each product is cut towards zero
+        [0.25, 0.25, 0.25]
     """
 
     def __init__(self, neurons: LeakyNeurons, resolution: int = 4096):
-        if not (isinstance(resolution, int) and 2 <= resolution <= _STATE // 2):
-            raise HpmlError(
-                f"FixedPointNeurons: resolution={resolution!r} must be a whole number in [2, {_STATE // 2}]"
-            )
+        resolution = check_whole("FixedPointNeurons: resolution", resolution, low=2, high=_STATE // 2)
         if type(neurons) is not LeakyNeurons or not neurons.reset_delay:
+            late = f" with reset_delay={neurons.reset_delay}" if isinstance(neurons, LeakyNeurons) else ""
             raise ConversionError(
-                f"FixedPointNeurons: {type(neurons).__name__} with reset_delay={neurons.reset_delay}: only "
-                "LeakyNeurons with reset_delay=True have integer arithmetic"
+                f"FixedPointNeurons: neurons are {type(neurons).__name__}{late}: only LeakyNeurons with "
+                "reset_delay=True have integer arithmetic"
             )
         super().__init__(
             neurons.beta,
@@ -63,12 +75,17 @@ class FixedPointNeurons(LeakyNeurons):
         )
         self.resolution = resolution
 
-    def run_states(self, in_time: Tensor, start: States | None = None) -> States:
-        """Spikes and membrane potentials for currents (chips, steps, batch, ...), each of that shape."""
+    def run_steps(self, in_time: Tensor, start: States | None = None) -> States:
+        """Spikes and membrane potentials, each (chips, steps, batch, ...).
+
+        Args:
+            in_time: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
+            start: what `final_states` gave for the steps before, each (chips, batch, ...); None: rest.
+        """
         if self.training or in_time.is_meta:
-            return super().run_states(in_time, start)
+            return super().run_steps(in_time, start)
         with torch.no_grad():
-            in_time = self.every_step(in_time)
+            in_time = self.expand_steps(in_time)
             unit = self.threshold.double() / self.resolution
             decay = torch.round(self.beta.double().clamp(0, 1) * (1 << _DECAY_BITS)) / (1 << _DECAY_BITS)
             # whole numbers in float64, which holds them, and their products with the decay, exactly
@@ -97,19 +114,37 @@ class FixedPointNeurons(LeakyNeurons):
 def fixed_point(model: SpikingModel, *, weight_bits: int = 8, resolution: int = 4096) -> SpikingModel:
     """A copy of a spiking network in integer arithmetic, for evaluation.
 
+    Source: M. Davies et al., IEEE Micro 38:82 (2018) (weights of 1 to 9 bits, integer compartments); lava-dl,
+    `dynamics/leaky_integrator.py` (the 12-bit decay, cut towards zero).
+
     Args:
-        model: what `convert(network, Spiking(...))` gave, trained or not; leaky neurons, digital synapses.
-        weight_bits: bits of a weight with its sign, in [2, 9]. Each layer has one scale, a power of two.
-        resolution: integer steps from 0 to the threshold.
+        model: what `hs.convert(network, hs.Spiking(...))` gave, trained or not; leaky neurons, digital synapses. It is
+            not changed.
+        weight_bits: bits of a weight with its sign, 2 to 9. Each layer has one scale, a power of two.
+        resolution: integer steps from 0 to the threshold, 2 to 2**22.
 
     Returns:
-        A new model in evaluation mode; the report says each layer's scale.
+        A new model in evaluation mode; its report says each layer's scale.
 
     Raises:
-        HpmlError: bits out of range. ConversionError: other neurons, or weights on crossbars.
+        HpmlError: another model, or bits or a resolution of the wrong type or out of their range.
+        ConversionError: other neurons, or weights on crossbars.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> model = hs.convert(hs.models.mlp(64, 32, 10), hs.Spiking("loihi", steps=8, encoder="direct"))
+        >>> integers = hs.spiking.fixed_point(model)
+        >>> integers.report.set_index("layer").why["(output)"]
+        'integers, threshold 4096'
+        >>> integers(torch.rand(5, 1, 8, 8)).shape
+        torch.Size([5, 10])
     """
-    if not 2 <= weight_bits <= 9:
-        raise HpmlError(f"fixed_point: weight_bits={weight_bits!r} must lie in [2, 9]")
+    if not isinstance(model, SpikingModel):
+        raise HpmlError(
+            f"fixed_point: model={shown(model)}: must be a spiking network: hs.convert(network, hs.Spiking(...))"
+        )
+    check_whole("fixed_point: weight_bits", weight_bits, low=2, high=9)
+    check_whole("fixed_point: resolution", resolution, low=2, high=_STATE // 2)
     if model.target.synapses is not None:  # type: ignore[union-attr]
         raise ConversionError("fixed_point: the weights lie on crossbars; convert without synapses=")
     model = copy.deepcopy(model).eval()
@@ -117,7 +152,7 @@ def fixed_point(model: SpikingModel, *, weight_bits: int = 8, resolution: int = 
     why: dict[str, str] = {}
     replaced: dict[int, Any] = {}
     for name, module in model.named_modules():
-        if isinstance(module, SYNAPSES):
+        if isinstance(module, WEIGHT_LAYERS):
             top = float(module.weight.abs().max()) if module.weight.numel() else 0.0
             exponent = math.ceil(math.log2(top / largest)) if top > 0 else 0
             scale = 2.0**exponent

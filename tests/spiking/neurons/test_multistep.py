@@ -213,8 +213,8 @@ def test_what_has_no_fused_equal_is_named(neuron, message):
 
 def test_adaptation_slows_a_neuron_down():
     drive = torch.full((60, 1), 0.4)
-    adaptive = AdaptiveNeurons(0.9, 1.0, rho=0.99, kappa=0.3, steps=60)(drive)
-    plain = AdaptiveNeurons(0.9, 1.0, kappa=0.0, steps=60)(drive)
+    adaptive = AdaptiveNeurons(0.9, 1.0, adaptation_decay=0.99, adaptation=0.3, steps=60)(drive)
+    plain = AdaptiveNeurons(0.9, 1.0, adaptation=0.0, steps=60)(drive)
     leaky = LeakyNeurons(0.9, 1.0, steps=60)(drive)
     assert torch.equal(plain, leaky)  # without adaptation: leaky, reset by subtraction
     at = torch.nonzero(adaptive[:, 0]).flatten()
@@ -242,10 +242,10 @@ def test_izhikevich_rests_without_current_and_fires_with_it():
         (lambda: LapicqueNeurons(1.0, 0.5, 1.0), r"exceeds R C=0.5"),
         (lambda: LapicqueNeurons(-1.0), "resistance=-1.0 must be > 0"),
         (lambda: RecurrentNeurons(nn.Linear(3, 4)), "must be square"),
-        (lambda: AdaptiveNeurons(kappa=-0.1), "kappa=-0.1 must be >= 0"),
-        (lambda: AdaptiveNeurons(rho=2.0), r"rho=2.0 must lie in \[0, 1\]"),
-        (lambda: IzhikevichNeurons(time_step=2.0), r"time_step=2.0 ms must lie in \(0, 1\]"),
-        (lambda: LeakyNeurons(0.9, reset_delay=False, engine="snntorch"), "locks up"),
+        (lambda: AdaptiveNeurons(adaptation=-0.1), "adaptation=-0.1 must be >= 0"),
+        (lambda: AdaptiveNeurons(adaptation_decay=2.0), r"adaptation_decay=2.0 must lie in \[0, 1\]"),
+        (lambda: IzhikevichNeurons(time_step=2.0), r"time_step=2.0: must be a finite number > 0 and <= 1"),
+        (lambda: LeakyNeurons(0.9, reset_delay=False, engine="snntorch"), "silent above its threshold"),
         (lambda: RecurrentNeurons(nn.Conv2d(3, 4, 3)), "must keep the number of channels"),
         (
             lambda: RecurrentNeurons(nn.Linear(3, 3), steps=2)(torch.zeros(4, 5)),
@@ -269,7 +269,7 @@ def test_both_engines_agree_at_once():
     for engine in ("fused", "snntorch"):
         neurons = LeakyNeurons(0.9, reset="zero", reset_delay=False, steps=6, engine=engine, surrogate="sigmoid")
         drive = x.clone().requires_grad_()
-        spikes, membrane = neurons.run(neurons.unfold(drive))
+        spikes, *_, membrane = neurons.run_steps(neurons.unfold(drive))
         (spikes.sum() + membrane.sum()).backward()
         results.append((spikes.detach(), membrane.detach(), drive.grad))
     for fused, theirs in zip(*results, strict=True):

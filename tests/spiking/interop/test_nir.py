@@ -297,7 +297,9 @@ def test_convolutions_and_integrators():
 
 
 def test_a_converted_network():
-    model = convert(models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=12, neuron=Leaky(reset="zero"), encoder="direct"))
+    model = convert(
+        models.build("mlp", (1, 8, 8), 10), Spiking("loihi", steps=12, neuron=Leaky(reset="zero"), encoder="direct")
+    )
     x = model.eval().encoder(torch.rand(4, 1, 8, 8)).unflatten(0, (12, -1))
     report = to_nir(model, x)
     assert report.mismatch == 0
@@ -356,7 +358,7 @@ def test_import_refuses_what_it_would_change(tmp_path):
     graph = to_nir(network(), drive(8, 2, 6)).graph
     with pytest.raises(HpmlError, match=r"made for steps of 0\.0001 s"):
         from_nir(graph, dt=5e-5)
-    with pytest.raises(HpmlError, match=r"dt=-1\.0 must be > 0"):
+    with pytest.raises(HpmlError, match=r"dt=-1\.0: must be a finite number > 0"):
         from_nir(graph, dt=-1.0)
     with pytest.raises(HpmlError, match="no file"):
         from_nir(tmp_path / "none.nir")
@@ -390,5 +392,5 @@ def test_import_refuses_what_it_would_change(tmp_path):
 def test_bad_examples_are_named():
     with pytest.raises(HpmlError, match=r"expected \(steps, batch, ...\)"):
         to_nir(network(), drive(4, 6))
-    with pytest.raises(HpmlError, match=r"dt=0 must be > 0"):
+    with pytest.raises(HpmlError, match=r"dt=0: must be a finite number > 0"):
         to_nir(network(), drive(4, 2, 6), dt=0)
