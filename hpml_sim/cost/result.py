@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,6 @@ from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.formatting import digits, si_band
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
 
@@ -218,33 +217,42 @@ class Estimate:
             data: the dict, as `to_dict` or JSON gives it.
 
         Raises:
-            HpmlError: a field is missing, or unknown.
+            HpmlError: a field is missing, unknown, or not what `to_dict` writes.
         """
         known = {f.name for f in fields(cls)}
-        if set(data) != known:
+        if not isinstance(data, Mapping) or set(data) != known:
+            given = set(data) if isinstance(data, Mapping) else set()
             raise HpmlError(
-                f"not an estimate: missing {sorted(known - set(data))}, unknown {sorted(set(data) - known)}; "
+                f"not an estimate: missing {sorted(known - given)}, unknown {sorted(map(str, given - known))}; "
                 "it was written by another version of hpml_sim"
             )
-        area = data["area_mm2"]
-        return cls(
-            card=data["card"],
-            scope=data["scope"],
-            batch=data["batch"],
-            energy_j=_band(data["energy_j"]),
-            latency_s=_band(data["latency_s"]),
-            throughput_hz=_band(data["throughput_hz"]),
-            area_mm2=None if area is None else _band(area),
-            terms=tuple(
-                Term(t["layer"], t["component"], _band(t["energy_j"]), tuple(t["sources"])) for t in data["terms"]
-            ),
-            mapping=dict(data["mapping"]),
-            excluded=tuple(data["excluded"]),
-            sources=dict(data["sources"]),
-            assumptions=tuple(data["assumptions"]),
-            reported_separately={name: _band(band) for name, band in data["reported_separately"].items()},
-            roof=None if data["roof"] is None else _roof(data["roof"]),
-        )
+        try:
+            return _read(data)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise HpmlError(
+                f"not an estimate: {type(error).__name__}: {' '.join(str(error).split())}; it is damaged, or "
+                "was written by another version of hpml_sim"
+            ) from None
+
+
+def _read(data: Mapping[str, Any]) -> Estimate:
+    area = data["area_mm2"]
+    return Estimate(
+        card=data["card"],
+        scope=data["scope"],
+        batch=data["batch"],
+        energy_j=_band(data["energy_j"]),
+        latency_s=_band(data["latency_s"]),
+        throughput_hz=_band(data["throughput_hz"]),
+        area_mm2=None if area is None else _band(area),
+        terms=tuple(Term(t["layer"], t["component"], _band(t["energy_j"]), tuple(t["sources"])) for t in data["terms"]),
+        mapping=dict(data["mapping"]),
+        excluded=tuple(data["excluded"]),
+        sources=dict(data["sources"]),
+        assumptions=tuple(data["assumptions"]),
+        reported_separately={name: _band(band) for name, band in data["reported_separately"].items()},
+        roof=None if data["roof"] is None else _roof(data["roof"]),
+    )
 
 
 def _plain(band: Band) -> dict[str, float]:

@@ -337,8 +337,10 @@ class Workload:
         try:
             layers = tuple(LayerCount(**row) for row in plain["layers"])
             return cls(**{**plain, "layers": layers, "not_counted": tuple(plain["not_counted"])})
-        except (KeyError, TypeError) as error:
-            raise HpmlError(f"workload: not what Workload.to_dict writes: {error}") from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise HpmlError(
+                f"workload: not what Workload.to_dict writes: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from None
 
 
 def _amount(count: float) -> str:

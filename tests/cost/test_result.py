@@ -27,6 +27,19 @@ def test_from_dict_refuses_other_versions():
         Estimate.from_dict(data | {"color": 1})
 
 
+@pytest.mark.parametrize("field", ["energy_j", "terms", "mapping", "sources", "roof", "reported_separately"])
+@pytest.mark.parametrize("value", [3, "x", [1], {"low": 2, "nominal": 1, "high": 0}, {"layers": 1}])
+def test_a_damaged_estimate_is_refused_on_one_line(field, value):
+    data = estimate(mlp(4, 4), digital()).to_dict()
+    try:
+        Estimate.from_dict(data | {field: value})
+    except HpmlError as refusal:
+        assert "\n" not in str(refusal)  # noqa: PT017
+        assert str(refusal).startswith("not an estimate")  # noqa: PT017
+    with pytest.raises(HpmlError, match="not an estimate: missing"):
+        Estimate.from_dict(value)
+
+
 def test_ranking_within_a_scope():
     small, large = estimate(mlp(10, 10), crossbar()), estimate(mlp(500, 500), crossbar())
     assert rank([large, small]) == [small, large]
