@@ -57,24 +57,24 @@ def worker(width: int, batch: int) -> None:
     if gpu:
         torch.cuda.set_device(device)
     torch.set_num_threads(1)
-    team = ProcessGroup.join(device)
+    group = ProcessGroup.join(device)
     torch.manual_seed(0)
-    model = team.wrap(mlp(width, width, width, 10).to(device))
+    model = group.wrap(mlp(width, width, width, 10).to(device))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     x, labels = torch.rand(batch, width, device=device), torch.arange(batch, device=device) % 10
-    part, weight = team.part(torch.arange(batch, device=device))
+    part, weight = group.shard(torch.arange(batch, device=device))
 
     def step() -> None:
         optimizer.zero_grad()
         (cross_entropy(model(x[part]), labels[part]) * weight).backward()
         optimizer.step()
 
-    found: dict[str, Any] = {"processes": team.size, "device": str(device), "step_s": seconds(step), "all_reduce": []}
-    if team.size > 1:
+    found: dict[str, Any] = {"processes": group.size, "device": str(device), "step_s": seconds(step), "all_reduce": []}
+    if group.size > 1:
         for size in SIZES:
             message = torch.ones(size // 4, device=device)
             found["all_reduce"].append({"bytes": size, "seconds": seconds(lambda m=message: dist.all_reduce(m))})
-    if team.rank == 0:
+    if group.rank == 0:
         print("FOUND " + json.dumps(found))
 
 

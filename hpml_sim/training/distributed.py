@@ -69,7 +69,7 @@ class ProcessGroup:
         device = next(p.device for p in model.parameters() if p.requires_grad)
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
-    def part(self, batch: Tensor) -> tuple[Tensor, float]:
+    def shard(self, batch: Tensor) -> tuple[Tensor, float]:
         """This process' part of a `batch`, and the weight of its mean loss in the average of gradients.
 
         Parts may differ in size by one sample, and DDP averages over processes: each weighs its mean by its share. A
@@ -86,7 +86,7 @@ class ProcessGroup:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Sums of `values` over all processes, of the same shape; every process gets them."""
         if self.size > 1:
             dist.all_reduce(values)

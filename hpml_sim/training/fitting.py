@@ -183,7 +183,7 @@ def _epoch(
         total_loss += loss * shard.samples
         correct += right
         samples += shard.samples
-    correct = int(group.total(torch.tensor(correct, device=device)))
+    correct = int(group.all_reduce(torch.tensor(correct, device=device)))
     return total_loss / samples, correct / samples
 
 
@@ -210,7 +210,7 @@ def _step(
         right.append(int((logits.detach().argmax(dim=1) == shard.y).sum()) if shard.weight else 0)
         loss = objective(logits, shard.y, shard.teacher_log_probs) * shard.weight
         loss.backward()
-        return group.total(loss.detach() / group.size)  # of the whole batch: all processes decide alike
+        return group.all_reduce(loss.detach() / group.size)  # of the whole batch: all processes decide alike
 
     # torch's type of it is too narrow
     loss: Tensor = optimizer.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]

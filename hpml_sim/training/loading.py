@@ -106,7 +106,7 @@ class BatchLoader:
                 yield self._on_device(x, y, 1.0, len(y))
             return
         for chosen in torch.randperm(self._count, generator=order).split(self.batch_size):
-            mine, weight = self._group.part(chosen)
+            mine, weight = self._group.shard(chosen)
             if self._whole is None:
                 yield self._on_device(*items(self._samples, mine.tolist()), weight, len(chosen))
                 continue

@@ -45,7 +45,7 @@ for name, model in {"cnn": net, "analog mlp": analog}.items():
         drawn = torch.Generator().manual_seed(samples)
         x = torch.rand(samples, 1, 8, 8, generator=drawn)
         labels = torch.randint(10, (samples,), generator=drawn)
-        part, weight = group.part(torch.arange(samples))
+        part, weight = group.shard(torch.arange(samples))
         together.zero_grad()
         (cross_entropy(together(x[part]), labels[part]) * weight).backward()
         alone.zero_grad()
@@ -53,7 +53,7 @@ for name, model in {"cnn": net, "analog mlp": analog}.items():
         pairs = list(zip(model.parameters(), alone.parameters(), strict=True))
         assert all(float(b.grad.abs().max()) > 1e-4 for _, b in pairs)
         difference = max(float((a.grad - b.grad).abs().max()) for a, b in pairs)
-        found["differences"][f"{name}, {samples}"] = float(group.total(torch.tensor(difference)))
+        found["differences"][f"{name}, {samples}"] = float(group.all_reduce(torch.tensor(difference)))
 
 torch.manual_seed(0)
 trained = models.mlp(64, 16, 10)
@@ -63,7 +63,7 @@ found |= {"loss": history.loss, "accuracy": history.accuracy, "weight": weight.t
 noisy = convert(models.mlp(64, 16, 10), Analog("pcm-hermes"))
 fit(noisy, "digits", epochs=1, show_progress=False)
 found["same_everywhere"] = all(
-    bool(torch.equal(group.total(value.double()) / group.size, value.double()))
+    bool(torch.equal(group.all_reduce(value.double()) / group.size, value.double()))
     for value in (*trained.state_dict().values(), *noisy.state_dict().values())
 )
 if group.rank == 0:
@@ -109,13 +109,13 @@ def test_without_torchrun_there_is_one_process():
     assert group == ProcessGroup(0, 1)
     net = models.mlp(4, 2)
     assert group.wrap(net) is net
-    assert group.part(torch.arange(3))[1] == 1.0
+    assert group.shard(torch.arange(3))[1] == 1.0
 
 
 @pytest.mark.parametrize(("samples", "size"), [(8, 2), (7, 3), (2, 4)])
 def test_parts_cover_the_batch_and_their_weights_make_the_mean(samples, size):
     values = torch.arange(samples, dtype=torch.float64)
-    parts = [ProcessGroup(rank, size).part(values) for rank in range(size)]
+    parts = [ProcessGroup(rank, size).shard(values) for rank in range(size)]
     assert sum(float(p.mean()) * w for p, w in parts) / size == pytest.approx(float(values.mean()))
     assert torch.equal(torch.cat([p for p, w in parts if w]), values)
 
