@@ -175,7 +175,7 @@ def estimate(
         engine: what runs the network on digital cards; unset, torch, operator by operator.
         json_output: print the estimates as JSON.
     """
-    from hpml_sim.cli import estimate as view
+    from hpml_sim.cli import estimates as view
 
     estimates = view.estimates(
         model, targets, data=data, input_shape=input_shape, phase=phase, sequence=sequence, context=context,
