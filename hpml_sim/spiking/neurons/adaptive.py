@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.spiking.neurons.multistep import MultistepNeurons
-from hpml_sim.spiking.neurons.parameters import as_tensor, check_options, decay_of, shown_parameter
+from hpml_sim.spiking.neurons.parameters import as_tensor, check_options, decay_of, text_of
 
 
 class AdaptiveNeurons(MultistepNeurons):
@@ -52,13 +52,11 @@ class AdaptiveNeurons(MultistepNeurons):
         **others: Any,
     ):
         who = type(self).__name__
-        check_options(who, others, lacks=("reset", "engine", "reset_delay", "initial"))
+        check_options(type(self), others, lacks=("reset", "engine", "reset_delay", "initial"))
         super().__init__(beta, threshold, **others)
         rise = as_tensor(f"{who}: adaptation", adaptation, self.beta.dtype)
         if not bool((rise >= 0).all()):
-            raise HpmlError(
-                f"{who}: adaptation={shown_parameter(adaptation)} must be >= 0: a spike raises the threshold"
-            )
+            raise HpmlError(f"{who}: adaptation={text_of(adaptation)} must be >= 0: a spike raises the threshold")
         self._hold("adaptation_decay", decay_of(who, "adaptation_decay", adaptation_decay))
         self._hold("adaptation", rise)
 

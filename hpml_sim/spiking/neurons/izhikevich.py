@@ -61,7 +61,7 @@ class IzhikevichNeurons(MultistepNeurons):
     ):
         who = type(self).__name__
         lacks = ("reset", "beta", "learn_beta", "engine", "reset_delay", "initial")
-        check_options(who, others, lacks=lacks)
+        check_options(type(self), others, lacks=lacks)
         constants = {"a": a, "b": b, "c": c, "d": d}
         for name, value in constants.items():
             check_real(f"{who}: {name}", value)

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hpml_sim.errors import HpmlError, shown
+from hpml_sim.errors import HpmlError
 from hpml_sim.spiking.neurons.multistep import MultistepNeurons
-from hpml_sim.spiking.neurons.parameters import as_tensor, check_options
+from hpml_sim.spiking.neurons.parameters import as_tensor, check_options, text_of
 
 
 class LapicqueNeurons(MultistepNeurons):
@@ -50,16 +50,16 @@ class LapicqueNeurons(MultistepNeurons):
         threshold: float | Tensor = 1.0,
         **others: Any,
     ):
-        check_options("LapicqueNeurons", others, lacks=("beta", "learn_beta", "engine", "reset_delay", "initial"))
+        check_options(type(self), others, lacks=("beta", "learn_beta", "engine", "reset_delay", "initial"))
         circuit = {"resistance": resistance, "capacitance": capacitance, "time_step": time_step}
         r, c, dt = (as_tensor(f"LapicqueNeurons: {name}", value) for name, value in circuit.items())
         for name, value in (("resistance", r), ("capacitance", c), ("time_step", dt)):
             if not bool((value > 0).all()):
-                raise HpmlError(f"LapicqueNeurons: {name}={shown_parameter(circuit[name])} must be > 0")
+                raise HpmlError(f"LapicqueNeurons: {name}={text_of(circuit[name])} must be > 0")
         if not bool((dt <= r * c).all()):
             raise HpmlError(
-                f"LapicqueNeurons: time_step={shown_parameter(time_step)} exceeds R C={shown((r * c).tolist())}: the forward "
-                "Euler step would make the membrane swing; take a shorter step"
+                f"LapicqueNeurons: time_step={text_of(time_step)} exceeds R C={text_of(r * c)}: the "
+                "forward Euler step would make the membrane swing; take a shorter step"
             )
         # snnTorch's Lapicque has a beta as well, which no equation of it uses.
         super().__init__(torch.exp(-dt / (r * c)), threshold, **others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -39,10 +40,10 @@ def as_tensor(argument: str, value: float | Tensor, dtype: torch.dtype | None = 
     """
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number and not (isinstance(value, Tensor) and value.dtype != torch.bool and not value.is_complex()):
-        raise HpmlError(f"{argument}={shown_parameter(value)}: must be a number or a tensor of numbers")
+        raise HpmlError(f"{argument}={text_of(value)}: must be a number or a tensor of numbers")
     made = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype or torch.get_default_dtype())
     if not made.is_meta and not bool(torch.isfinite(made).all()):
-        raise HpmlError(f"{argument}={shown_parameter(value)}: must be finite")
+        raise HpmlError(f"{argument}={text_of(value)}: must be finite")
     return made
 
 
@@ -59,9 +60,7 @@ def decay_of(who: str, name: str, value: float | Tensor) -> Tensor:
     """
     decay = as_tensor(f"{who}: {name}", value)
     if not bool(((decay >= 0) & (decay <= 1)).all()):
-        raise HpmlError(
-            f"{who}: {name}={shown_parameter(value)} must lie in [0, 1]: the share of the state kept in a step"
-        )
+        raise HpmlError(f"{who}: {name}={text_of(value)} must lie in [0, 1]: the share of the state kept in a step")
     return decay
 
 
@@ -80,34 +79,35 @@ def positive(who: str, name: str, value: float | Tensor, why: str = "", dtype: t
     """
     made = as_tensor(f"{who}: {name}", value, dtype)
     if not bool((made > 0).all()):
-        raise HpmlError(f"{who}: {name}={shown_parameter(value)} must be > 0{f', {why}' if why else ''}")
+        raise HpmlError(f"{who}: {name}={text_of(value)} must be > 0{f', {why}' if why else ''}")
     return made
 
 
-def check_options(who: str, given: Mapping[str, Any], *, lacks: Iterable[str], own: Iterable[str] = ()) -> None:
+def check_options(kind: type, given: Mapping[str, Any], *, lacks: Iterable[str]) -> None:
     """Refuse options that some neurons do not have.
 
     Args:
-        who: the class of the neurons.
-        given: the options that were given by name.
+        kind: the class of the neurons.
+        given: the options that were given by name, beside the arguments of the class itself.
         lacks: options of `LeakyNeurons` that these neurons do not have.
-        own: options that they have beside those of `LeakyNeurons`.
 
     Raises:
         HpmlError: an option that they lack.
         UnknownNameError: an option that no neurons have.
     """
     missing = set(lacks)
+    own = [name for name, p in inspect.signature(kind).parameters.items() if p.kind is not p.VAR_KEYWORD]
+    known = ({*LEAKY_OPTIONS, *own}) - missing
     for name, value in given.items():
         if name in missing:
             raise HpmlError(
-                f"{who}: {name}={shown_parameter(value)}: these neurons do not have this option; leave it out"
+                f"{kind.__name__}: {name}={text_of(value)}: these neurons do not have this option; leave it out"
             )
-        if name not in LEAKY_OPTIONS and name not in own:
-            raise UnknownNameError(f"option of {who}", name, (set(LEAKY_OPTIONS) | set(own)) - missing)
+        if name not in known:
+            raise UnknownNameError(f"option of {kind.__name__}", name, known)
 
 
-def shown_parameter(value: object) -> str:
+def text_of(value: object) -> str:
     """A parameter on one line, as it was given; of a tensor its numbers, where they are few.
 
     Args:

@@ -56,7 +56,7 @@ class RecurrentNeurons(MultistepNeurons):
         **others: Any,
     ):
         who = type(self).__name__
-        check_options(who, others, lacks=("engine", "initial"))
+        check_options(type(self), others, lacks=("engine", "initial"))
         super().__init__(beta, threshold, **others)
         check_switch(f"{who}: learn_recurrent", learn_recurrent)
         self.recurrent = recurrent if isinstance(recurrent, nn.Module) else None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hpml_sim.errors import HpmlError, check_switch
 from hpml_sim.spiking.neurons.multistep import MultistepNeurons
-from hpml_sim.spiking.neurons.parameters import check_options, decay_of, shown_parameter
+from hpml_sim.spiking.neurons.parameters import check_options, decay_of, text_of
 
 
 class SynapticNeurons(MultistepNeurons):
@@ -52,7 +52,7 @@ class SynapticNeurons(MultistepNeurons):
         **others: Any,
     ):
         who = type(self).__name__
-        check_options(who, others, lacks=("engine", "initial"))
+        check_options(type(self), others, lacks=("engine", "initial"))
         super().__init__(beta, threshold, **others)
         # One step late, the reset takes the membrane of the step before, as snnTorch's does; in the step of the spike
         # it is differentiated. These are two recursions, not one with a switch.
@@ -105,13 +105,12 @@ class AlphaNeurons(SynapticNeurons):
         learn_alpha: bool = False,
         **others: Any,
     ):
-        check_options(type(self).__name__, others, lacks=("reset_delay", "engine", "initial"))
+        check_options(type(self), others, lacks=("reset_delay", "engine", "initial"))
         super().__init__(alpha, beta, threshold, reset=reset, learn_alpha=learn_alpha, **others)
         self.dynamics = "alpha"
         if not bool(((self.alpha > self.beta) & (self.beta > 0) & (self.alpha < 1)).all()):
             raise HpmlError(
-                f"AlphaNeurons: alpha={shown_parameter(alpha)}, beta={shown_parameter(beta)}: "
-                "0 < beta < alpha < 1 is needed"
+                f"AlphaNeurons: alpha={text_of(alpha)}, beta={text_of(beta)}: 0 < beta < alpha < 1 is needed"
             )
 
     def dynamics_parameters(self) -> dict[str, Tensor | float]:

@@ -12,8 +12,7 @@ from torch import nn
 from hpml_sim.analog import calibrate, program
 from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
-from hpml_sim.spiking import LeakyNeurons
-from hpml_sim.spiking import fuse
+from hpml_sim.spiking import LeakyNeurons, fuse
 from hpml_sim.targets import Analog
 
 

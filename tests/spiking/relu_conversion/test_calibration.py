@@ -98,7 +98,7 @@ def test_half_a_threshold_rounds_counts():
         counts[initial] = neurons(current.expand(16, 50)).sum(0)
     assert (counts[0.5] - 16 * current).abs().max() <= 0.5 + 1e-9
     assert (counts[0.0] - 16 * current).abs().max() > 0.9
-    with pytest.raises(HpmlError, match="initial=1.5: must be a finite number from 0 to 1"):
+    with pytest.raises(HpmlError, match=r"initial=1\.5: must be a finite number from 0 to 1"):
         LeakyNeurons(0.9, initial=1.5)
     with pytest.raises(HpmlError, match="do not have this option"):
         SynapticNeurons(0.9, initial=0.5)
@@ -108,7 +108,7 @@ def test_half_a_threshold_rounds_counts():
     ("net", "arguments", "options", "message"),
     [
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4), Spiking("loihi")), {}, "Leaky\\(beta=1.0\\)"),
-        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"percentile": 10}, "percentile=10: must be a finite number > 50"),
+        (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"percentile": 10}, "percentile=10: must be"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(3, 4),), {"initial_membrane": 2}, "initial_membrane=2"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (torch.rand(0, 4),), {}, "no inputs"),
         (nn.Sequential(nn.Linear(4, 2)), (torch.rand(3, 4),), {}, "no nn.ReLU behind a layer"),
