@@ -11,6 +11,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, SearchConfig, SweepConfig
 from hpml_sim.experiments.search_space import as_texts
+from hpml_sim.targets.checking import Switch
 
 
 def option(metavar: str, **more: Any) -> Any:
@@ -68,7 +69,7 @@ def _for_tyro(name: str, hint: Any) -> Any:
         return Annotated[Any, option("CARD [CARD ...]"), _texts("CARD [CARD ...]", list)]
     if name == "search_space":
         return Annotated[Any, option("OPTION=VALUES [...]"), _texts("OPTION=VALUES [...]", _written)]
-    return Flag if hint is bool else Annotated[hint, option(_METAVARS.get(name, "NUMBER"))]
+    return Flag if hint in (bool, Switch) else Annotated[hint, option(_METAVARS.get(name, "NUMBER"))]
 
 
 def _written(search_space: Mapping[str, Any] | Sequence[str]) -> list[str]:

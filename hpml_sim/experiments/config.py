@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.search_space import SearchSpace
 from hpml_sim.experiments.target_list import Targets, as_tables
+from hpml_sim.targets.checking import Real, Switch, Whole
 
 TIMES = ("1 s", "1 h", "1 day", "1 year")
 """Times since programming at which analog machines are evaluated, unless told otherwise."""
@@ -29,8 +30,8 @@ Objective = Literal["accuracy", "energy", "latency"]
 _CONFIG = ConfigDict(extra="forbid", revalidate_instances="always")
 
 
-_Count = Annotated[int, Field(ge=1, strict=True)]
-_NotNegative = Annotated[int, Field(ge=0, strict=True)]
+_Count = Annotated[Whole, Field(ge=1)]
+_NotNegative = Annotated[Whole, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,10 @@ class ExperimentConfig:
     data: str = "digits"
     seeds: _Count | tuple[_NotNegative, ...] = 1
     chips: _Count = 25
-    times: tuple[str | float, ...] = TIMES
+    times: tuple[str | Real, ...] = TIMES
     epochs: _NotNegative | None = None
     finetune_epochs: _NotNegative | None = None
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-3
+    lr: Annotated[Real, Field(gt=0)] = 5e-3
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class ExecutionConfig:
     __pydantic_config__ = _CONFIG
 
     out: Path | None = None
-    resume: bool = False
-    force: bool = False
+    resume: Switch = False
+    force: Switch = False
     jobs: _Count | None = None
     dask: str | None = None
     mlflow: str | None = None

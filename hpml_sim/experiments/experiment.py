@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from hpml_sim.conversion.modules import check_network
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.checks import check_conversions, check_samples, check_search
@@ -111,6 +112,10 @@ class Experiment:
         Raises:
             HpmlError: a value out of range, or what `Experiment` refuses.
         """
+        if not isinstance(model, str):
+            check_network("model", model)
+        if data is None:
+            raise HpmlError("data=None: give a name, such as 'digits', or a (train, test) pair of datasets")
         execution = {f.name: options.pop(f.name) for f in fields(ExecutionConfig)}
         setup = {
             "model": network_name(model),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.experiments.config import RunConfig
 from hpml_sim.experiments.config_files import read_config
 from hpml_sim.experiments.experiment import Experiment
@@ -61,4 +62,6 @@ def dry_run(config: ConfigLike) -> DryRun:
 
 
 def _experiment(config: ConfigLike) -> Experiment:
+    if not isinstance(config, (str, Path, RunConfig, Mapping)):
+        raise HpmlError(f"config={shown(config)}: give the path of a TOML file, or its tables as a mapping")
     return Experiment(read_config(config) if isinstance(config, (str, Path)) else config)

@@ -102,7 +102,7 @@ def search(
         {
             "search_space": search_space,
             "trials": trials,
-            "objectives": tuple(objectives),
+            "objectives": objectives,
             "trial_seed": trial_seed,
         },
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, load_card
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.targets import Analog, Digital, InMemory, Spiking, Target, as_target
 from hpml_sim.targets.checking import checked
 
@@ -31,7 +31,7 @@ def labeled_targets(given: Any) -> dict[str, Target]:
         HpmlError: no list and no mapping, a label that stands twice, or a target that cannot be.
     """
     if isinstance(given, (str, Path, Target)) or not isinstance(given, Iterable):
-        raise HpmlError(f"targets={given!r}: must be a list of cards or targets, {_EXAMPLE}")
+        raise HpmlError(f"targets={shown(given)}: must be a list of cards or targets, {_EXAMPLE}")
     if isinstance(given, Mapping):
         return {str(label): _target(target) for label, target in given.items()}
     found: dict[str, Target] = {}
@@ -60,6 +60,8 @@ def target_label(target: Target) -> str:
 
 def _target(given: Any) -> Target:
     """A target from a table as well: the kind of its card picks the class, and an in-memory one names its device."""
+    if not isinstance(given, (str, Path, Target, Mapping)):
+        raise HpmlError(f"targets: {shown(given)} is no machine; give a card's name, a target, or a table with a card")
     if not isinstance(given, Mapping):
         return as_target(given)
     if "card" not in given:

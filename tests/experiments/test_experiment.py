@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -87,6 +88,42 @@ def test_run_and_dry_run_refuse_the_same_in_the_same_words_and_write_nothing(nam
     assert str(of_run.value) == str(of_dry_run.value)
     assert type(of_run.value) is type(of_dry_run.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": None}, "model=None: must be a network"),
+        ({"model": nn.Linear}, r"this is its class: call it, Linear\(...\)"),
+        ({"data": None}, "data=None: give a name"),
+        ({"targets": 5}, "targets=5: must be a list"),
+        ({"targets": [None]}, "targets: None is no machine"),
+        ({"chips": "3"}, "chips='3': must be a whole number >= 1"),
+        ({"chips": True}, "chips=True: must be a whole number >= 1"),
+        ({"seeds": 2.5}, "seeds=2.5: must be a whole number >= 1 or a list"),
+        ({"times": [True]}, "times.0=True"),
+        ({"times": [float("nan")]}, "times.0=nan: must be text or a finite number"),
+        ({"lr": float("inf")}, "lr=inf: must be a finite number > 0"),
+        ({"resume": "yes"}, "resume='yes': must be True or False"),
+        ({"out": 5}, "out=5: must be a path or None"),
+    ],
+)
+def test_slips_of_a_call_are_one_line_of_ours(changes, said):
+    with pytest.raises(HpmlError, match=said) as raised:
+        hs.compare(**{"model": MODEL, "data": DATA, "targets": ["loihi"], "epochs": 0, **changes})
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("config", [None, 5, [], object()])
+def test_settings_that_are_none_are_refused(config):
+    for call in (run, dry_run):
+        with pytest.raises(HpmlError, match="give the path of a TOML file, or its tables"):
+            call(config)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {"chips": np.int64(1), "lr": np.float32(0.01), "seeds": [np.int64(3)], "epochs": 0, "finetune_epochs": 0}
+    assert [row.seed for row in hs.compare(MODEL, DATA, ["loihi"], **options).rows] == [3]
 
 
 def test_a_folder_with_another_run_and_a_file_in_its_place_are_refused_by_both(tmp_path):
