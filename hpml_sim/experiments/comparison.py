@@ -60,7 +60,7 @@ def compare(
         force: replace the run that `out` holds.
         jobs: processes of this machine; None takes 1. More than one, or `dask`, leave out the clock, which would
             measure how they disturb each other.
-        dask: address of a Dask scheduler, such as "tcp://host:8786", whose workers compute.
+        dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute.
         mlflow: address of a tracking server, or a folder, that the finished run is logged to (extra `track`).
 
     Returns:

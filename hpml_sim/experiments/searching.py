@@ -75,7 +75,7 @@ def search(
         force: replace the run that `out` holds.
         jobs: processes of this machine; None takes one a core. So many trials are picked at a time, so the trials
             depend on it.
-        dask: address of a Dask scheduler, such as "tcp://host:8786", whose workers compute; `jobs` still says how many
+        dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute; `jobs` still says how many
             trials are picked at a time.
         mlflow: address of a tracking server, or a folder, that the finished run is logged to (extra `track`).
 

@@ -71,7 +71,7 @@ def sweep(
         resume: go on with the run that `out` holds.
         force: replace the run that `out` holds.
         jobs: processes of this machine; None takes one a core.
-        dask: address of a Dask scheduler, such as "tcp://host:8786", whose workers compute in their place;
+        dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute in their place;
             `hpml_sim.experiments.execution` shows how Slurm gives them.
         mlflow: address of a tracking server, or a folder, that the finished run is logged to (extra `track`).
 
