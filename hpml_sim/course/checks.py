@@ -25,7 +25,7 @@ _SECONDS = {60: "minutes", 3600: "hours", 86400: "days"}
 
 
 class CheckError(AssertionError):
-    """An answer that is not what was asked for. A notebook shows the message alone."""
+    """An answer that is not the expected one. A notebook shows the message alone."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a stack trace."""
@@ -282,10 +282,10 @@ def _slip(got: np.ndarray, want: np.ndarray, unit: str, hints: Mapping[float, st
             way = "large" if ratio > 1 else "small"
             return f"It is a {word} times too {way}: is it in {unit or 'the unit that the task asks for'}?"
     if math.isclose(ratio, 100, rel_tol=1e-2):
-        return "It is 100 times too large: a share, not a percentage, is asked for."
+        return "It is 100 times too large: the task wants a share, not a percentage."
     for seconds, word in _SECONDS.items():
         if unit == "s" and math.isclose(ratio, 1 / seconds, rel_tol=1e-2):
-            return f"It is in {word}; seconds are asked for."
+            return f"It is in {word}; the task wants seconds."
     if "byte" in unit and (math.isclose(ratio, 8, rel_tol=1e-2) or math.isclose(ratio, 1 / 8, rel_tol=1e-2)):
         return "It is off by a factor of 8: bits or bytes?"
     return otherwise or f"That is {ratio:.4g} times the expected."

@@ -51,7 +51,7 @@ def measure_batches(
     windows: int = 3,
     max_call_s: float = 2.0,
 ) -> BatchSweep:
-    """Measure a model at growing batches, until it is no longer worth it.
+    """Measure a model at growing batches, until a larger one would bring nothing more.
 
     Args:
         model: (batch, *shape) -> anything.
@@ -85,4 +85,4 @@ def measure_batches(
         best = max(m.throughput_hz for m in measured)
         if len(measured) > 3 and all(m.throughput_hz < SATURATED * best for m in measured[-2:]):
             return BatchSweep(tuple(measured), f"throughput had fallen at two batches in a row, the last {batch}")
-    return BatchSweep(tuple(measured), "the largest batch asked for")
+    return BatchSweep(tuple(measured), "the largest batch of the list")

@@ -280,11 +280,11 @@ def _cuda_device() -> tuple[bool, Check]:
         import torch
 
         if torch.cuda.is_available():
-            ok, said = _run(
+            ok, found = _run(
                 "import torch; x = torch.ones(64, 64, device='cuda'); assert float((x @ x).sum()) == 64**3;"
                 "print(torch.cuda.get_device_name())"
             )
-            return ok, Check(name, ok, False, said, None if ok else "nvidia-smi")
+            return ok, Check(name, ok, False, found, None if ok else "nvidia-smi")
         built_for = torch.version.cuda
     except ImportError as error:
         return False, Check(name, False, False, _one_line(error))
@@ -320,7 +320,7 @@ def _snntorch() -> Check:
 
 
 def _numba() -> Check:
-    ok, said = _run(
+    ok, found = _run(
         "import numba, numpy as np\n"
         "@numba.njit\n"
         "def total(x):\n"
@@ -331,7 +331,7 @@ def _numba() -> Check:
         "assert total(np.ones(8)) == 8.0\n"
         "print(f'{numba.__version__} compiles for this CPU')"
     )
-    return Check("numba", ok, True, said, None if ok else _install("cuda"))
+    return Check("numba", ok, True, found, None if ok else _install("cuda"))
 
 
 _KERNEL = """
@@ -355,20 +355,20 @@ def _numba_cuda(has_gpu: bool) -> Check:
     """A tiny kernel on the GPU where there is one, otherwise in numba's simulator."""
     name = "numba-CUDA"
     if has_gpu:
-        ok, said = _run(_KERNEL, NUMBA_ENABLE_CUDASIM="0")
+        ok, found = _run(_KERNEL, NUMBA_ENABLE_CUDASIM="0")
         if ok:
             return Check(name, True, True, f"{_version('numba-cuda') or 'numba'} runs kernels on the GPU")
         import torch
 
         toolkit = (torch.version.cuda or "13").partition(".")[0]
-        return Check(name, False, True, f"on the GPU: {said}", _pip(f"numba-cuda[cu{toolkit}]"))
-    ok, said = _run(_KERNEL, NUMBA_ENABLE_CUDASIM="1")
-    detail = "no GPU; kernels run in numba's simulator (right numbers, no speed)" if ok else f"simulator: {said}"
+        return Check(name, False, True, f"on the GPU: {found}", _pip(f"numba-cuda[cu{toolkit}]"))
+    ok, found = _run(_KERNEL, NUMBA_ENABLE_CUDASIM="1")
+    detail = "no GPU; kernels run in numba's simulator (right numbers, no speed)" if ok else f"simulator: {found}"
     return Check(name, ok, True, detail, None if ok else _install("cuda"))
 
 
 def _nvml() -> Check:
-    """The GPU's energy counter, asked as a measurement would ask it."""
+    """The GPU's energy counter, read as a measurement would read it."""
     from hpml_sim.measurement.power import Nvml
 
     can, why = Nvml().available()
@@ -379,7 +379,7 @@ def _nvml() -> Check:
 
 
 def _rapl() -> Check:
-    """The processor's energy counter, asked as a measurement would ask it."""
+    """The processor's energy counter, read as a measurement would read it."""
     from hpml_sim.measurement.power import POWERCAP, Rapl
 
     can, why = Rapl().available()

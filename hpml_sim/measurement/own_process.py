@@ -1,8 +1,8 @@
-"""A measurement in a process of its own: what this one has loaded, cached or left running does not count.
+"""A measurement in a fresh process: what this process has loaded, cached or left running does not disturb it.
 
-The other process is a fresh Python on the same cores, with as many threads. Model and inputs go there in a file, with
-code of the user's own in it where no module has it, and its measurements or its error come back in another. It holds a
-pipe to this process, and ends when that is closed: nothing is left behind, however this process ends.
+The fresh process is another Python on the same cores, with as many threads. Model and inputs are sent there in a file,
+together with the user's own code where no module has it, and its measurements or its error come back in another file.
+It holds a pipe to this process, and ends when that is closed: no process stays behind, however this one ends.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def measure_in_own_process(
         given.write_bytes(sent)
         command = [sys.executable, "-c", _START, json.dumps([*map(str, sys.path)]), str(given), str(result)]
         with (
-            words.open("wb") as said,
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said) as run,
+            words.open("wb") as output,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output) as run,
         ):
             try:
                 run.wait()
@@ -81,7 +81,7 @@ def measure_in_own_process(
                 run.kill()
                 raise
         if printed := words.read_text(errors="replace").strip():
-            _log.debug("the measuring process said: %s", printed)
+            _log.debug("the measuring process printed: %s", printed)
         if not result.exists():
             raise HpmlError(f"measure in a process of its own: {_ended(run.returncode, printed)}")
         found = pickle.loads(result.read_bytes())
@@ -93,7 +93,7 @@ def measure_in_own_process(
 def _ended(status: int, printed: str) -> str:
     if status < 0:
         return f"it was ended by {signal.Signals(-status).name} (out of memory?); try a smaller batch or network"
-    return f"it ended with status {status} and said: {printed.splitlines()[-1] if printed else 'nothing'}"
+    return f"it ended with status {status} and printed: {printed.splitlines()[-1] if printed else 'nothing'}"
 
 
 def main(given: str, result: str) -> None:
@@ -116,7 +116,7 @@ def main(given: str, result: str) -> None:
 
 
 def _end_with_the_other() -> None:
-    """Wait until the process that asked closes its end of the pipe, or is gone."""
+    """Wait until the process that started this one closes its end of the pipe, or has ended."""
     while os.read(0, 1):
         pass
     os._exit(1)

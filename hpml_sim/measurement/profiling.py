@@ -41,7 +41,7 @@ class Profile:
         layers: a row a layer: `layer`, `kind`, `seconds` (median of a call), `share` of their sum.
         operators: a row an operator, the longest first: `operator`, `calls` (a forward call), `seconds` a forward call
             without what it calls itself, `share`; on a GPU seconds are the GPU's.
-        trace: the trace file, if one was asked for; https://ui.perfetto.dev and chrome://tracing open it.
+        trace: the trace file, which https://ui.perfetto.dev and chrome://tracing open; None where none was written.
     """
 
     device: str

@@ -1,4 +1,4 @@
-"""`Measurement`: what a clock and a power meter said of one model on the machine at hand."""
+"""`Measurement`: time and energy of one model on this machine, from a clock and a power meter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Window:
 
 @dataclass(frozen=True, repr=False)
 class Measurement:
-    """What the clock and the power meter said; `measure` gives it.
+    """Time and energy of one model on this machine, from a clock and a power meter; `measure` returns it.
 
     Attributes:
         device: name of the processor or GPU that ran.
@@ -48,7 +48,7 @@ class Measurement:
         idle_power_w: watts while this process did nothing, measured just before; None without a meter.
         energy_without_idle_j: joules a sample above the idle power; None without a meter.
         windows: the windows in order.
-        provenance: "measured:clock", the mark that stands beside each figure.
+        provenance: "measured:clock", the mark that is shown beside each figure.
 
     Raises:
         HpmlError: a figure that is NaN or infinite, or a latency or throughput that is not positive.

@@ -23,10 +23,10 @@ from hpml_sim.report.sections import (
     limits,
     linked,
     origins,
-    said_once,
     setting,
     settings,
     sources,
+    stated_once,
 )
 from hpml_sim.report.summary import SCOPES, TargetSummary, summarize, times_of
 from hpml_sim.report.table_cells import COST_HEADS, Notes, table_lines
@@ -136,9 +136,9 @@ def _context(
         "glossary": [(c, COMPONENT_WORDS[c]) for c in components if c in COMPONENT_WORDS],
         "beside": beside(targets),
         "layer_points": [point for target in targets for point in layer_points(target)],
-        "limits": said_once((t.name, limits(t)) for t in targets),
-        "simulated": said_once((t.name, linked(t.accuracy_model)) for t in targets if t.accuracy_model),
-        "gaps": said_once((t.name, findings.gaps_of(t)) for t in targets if findings.gaps_of(t)),
+        "limits": stated_once((t.name, limits(t)) for t in targets),
+        "simulated": stated_once((t.name, linked(t.accuracy_model)) for t in targets if t.accuracy_model),
+        "gaps": stated_once((t.name, findings.gaps_of(t)) for t in targets if findings.gaps_of(t)),
         "origins": origins(targets),
         "settings": settings(rows, run),
         "configs": [(t, [(k.replace("_", " "), setting(v)) for k, v in t.config.items()]) for t in targets],

@@ -1,4 +1,4 @@
-"""The plots as inline SVG that follows the page's theme, with their legends and the words that stand for them."""
+"""The plots as inline SVG that follows the page's theme, with their legends and the texts for screen readers."""
 
 from __future__ import annotations
 

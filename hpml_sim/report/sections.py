@@ -85,7 +85,7 @@ def sources(targets: list[TargetSummary]) -> dict[tuple[str, str], Source]:
                 used.setdefault((key, cite), {}).setdefault(target.name, []).extend(parts)
     found = {}
     for number, (identity, by_target) in enumerate(used.items(), start=1):
-        parts = said_once((name, ", ".join(distinct(parts))) for name, parts in by_target.items())
+        parts = stated_once((name, ", ".join(distinct(parts))) for name, parts in by_target.items())
         words = [f"{names(who)} ({what})" if what else names(who) for who, what in parts]
         found[identity] = Source(number, identity[0], linked(identity[1]), "; ".join(words))
     return found
@@ -94,11 +94,18 @@ def sources(targets: list[TargetSummary]) -> dict[tuple[str, str], Source]:
 T = TypeVar("T")
 
 
-def said_once(pairs: Iterable[tuple[str, T]]) -> list[tuple[list[str], T]]:
-    """(target's name, what is said of it) -> what is said, each once, with the names of all of whom it is said."""
+def stated_once(pairs: Iterable[tuple[str, T]]) -> list[tuple[list[str], T]]:
+    """Texts about several targets, each once, with the names of all the targets that it is about.
+
+    Args:
+        pairs: (name of a target, what is true of it).
+
+    Returns:
+        (names of targets, what is true of all of them), in the order of first appearance.
+    """
     found: dict[str, tuple[list[str], T]] = {}
-    for name, said in pairs:
-        found.setdefault(repr(said), ([], said))[0].append(name)
+    for name, stated in pairs:
+        found.setdefault(repr(stated), ([], stated))[0].append(name)
     return list(found.values())
 
 
@@ -158,7 +165,7 @@ def conversions(targets: list[TargetSummary]) -> list[dict[str, Any]]:
         if first is not None and first.mapping:
             entry["mappings"].append((target.name, [_named_value(n, v) for n, v in first.mapping.items()]))
     for entry in found.values():
-        entry["mappings"] = said_once(entry["mappings"])
+        entry["mappings"] = stated_once(entry["mappings"])
     return list(found.values())
 
 
@@ -188,7 +195,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def origins(targets: list[TargetSummary]) -> dict[str, str]:
-    """What stands behind each of the three passes in this run, in words."""
+    """Cards of the estimates, instruments and machine of the measurements in this run, in words."""
     estimated = distinct(c.origin for t in targets for c in t.costs if c.provenance == "estimated")
     measured = distinct(c.origin for t in targets for c in t.costs if c.provenance == "measured")
     devices = distinct(c.device for t in targets for c in t.costs if c.device)

@@ -49,7 +49,7 @@ class _Footnotes:
 
 @dataclass
 class _Column:
-    """Header and cells of one column, and what is said when there is no room for it."""
+    """Header and cells of one column, and its name in the note on columns that there is no room for."""
 
     header: Text
     called: str
@@ -62,16 +62,17 @@ class _Column:
 
 
 def comparison_table(rows: Sequence[Row], *, width: int | None = None, all_notes: bool = False) -> Table:
-    """The comparison for a terminal: two lines for each way in which the cost of a target is known.
+    """The comparison for a terminal: two lines for each batch size and provenance of a target's cost.
 
     The second line of a cell is its spread: the scope under the target, ± under an accuracy, low to high under others.
-    Estimated and measured figures stand in lines of their own, marked. Several seeds are averaged. Where the terminal
-    is too narrow, whole columns are left out and named; no figure is ever cut.
+    Estimated and measured figures are on lines of their own, marked as such. Several seeds are averaged. Where the
+    terminal is too narrow, whole columns are left out and named; no figure is ever cut.
 
     Args:
         rows: results of one run.
-        width: columns that the terminal has, None asks it; about 96 show everything in full, 80 with abbreviations.
-        all_notes: print all that is noted of the targets; otherwise more than a few are only counted.
+        width: characters of a line; None takes the terminal's width. About 96 show everything in full, 80 with
+            abbreviations.
+        all_notes: print all notes on the targets; False only counts them where there are more than a few.
 
     Raises:
         HpmlError: there are no rows.
@@ -204,9 +205,9 @@ def _caption(
     if len(scopes) > 1:
         lines.append(f"scopes here: {listing(scopes)}; figures of different scope are not ranked")
     lines += [f"{t.name}: {t.card.title}" for t in targets]
-    said = [f"{t.name}: {note}" for t in targets for note in t.notes]
-    if len(said) <= _FEW or all_notes:
-        lines += said
+    remarks = [f"{t.name}: {note}" for t in targets for note in t.notes]
+    if len(remarks) <= _FEW or all_notes:
+        lines += remarks
     else:
-        lines.append(f"{len(said)} notes on what these figures exclude are in the report")
+        lines.append(f"{len(remarks)} notes on what these figures exclude are in the report")
     return Text("\n".join(lines), style="dim")

@@ -12,7 +12,7 @@ from hpml_sim.units.bands import Band
 from hpml_sim.units.formatting import digits
 
 COST_HEADS = ("energy", "latency", "rate, 1/s", "area, mm²")
-"""Short: in a narrow window they stand in each cell."""
+"""Short, because a narrow window shows them in each cell."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass
 class Notes:
-    """Notes under the table; a note on several targets stands once, with their names.
+    """Notes under the table; a note on several targets appears once, with their names.
 
     Attributes:
         who: text of a note -> names of the targets that it is about.
@@ -87,7 +87,7 @@ def table_lines(
 
     Args:
         target: what the rows say of it.
-        times: since programming, seconds; a cell each. None stands for targets that do not drift.
+        times: since programming, seconds; a cell each. None is for targets that do not drift.
         notes: takes up the footnotes of the cells.
         sources: (key, citation) -> numbered source.
     """

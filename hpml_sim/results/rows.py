@@ -102,7 +102,7 @@ class Row(_Model):
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault in an `error` of a row, on one line: where it stands in the row, and what is wrong."""
+    """The first fault in an `error` of a row, on one line: its place in the row, and what is wrong."""
     fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     return f"{place}: {fault['msg']}" if place else fault["msg"]

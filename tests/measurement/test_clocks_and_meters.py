@@ -230,7 +230,7 @@ def test_the_best_batch_is_the_smallest_that_saturates():
     )
     assert sweep.one.batch == 1
     assert sweep.best.batch == 512
-    assert sweep.stopped == "the largest batch asked for"
+    assert sweep.stopped == "the largest batch of the list"
 
 
 def test_a_sweep_stops_where_the_memory_or_the_patience_ends():

@@ -106,7 +106,7 @@ def same_line(targets: list[TargetSummary]) -> list[list[TargetSummary]]:
 
 
 def _level_places(count: int, times: list[float], narrow: bool) -> list[float]:
-    """Where the intervals of the targets that do not drift stand: right of the last time, beside each other."""
+    """Where the intervals of the targets that do not drift are drawn: right of the last time, beside each other."""
     last = _place(times[-1]) if times else 1.0
     start, step = (1.0, 0.5) if narrow else (0.75, 0.38)
     return [last * 10 ** (start + step * i) for i in range(count)]

@@ -150,7 +150,7 @@ def to_svg(figure: Figure, *, prefix: str = "") -> str:
 
     Args:
         figure: from one of the functions above.
-        prefix: put before every id, so that several figures can stand in one page.
+        prefix: put before every id, so that one page can hold several figures.
     """
     buffer = StringIO()
     with drawing():

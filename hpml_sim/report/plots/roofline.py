@@ -184,8 +184,8 @@ def machine_roofline(roofs: Sequence[MachineRoof], points: Sequence[Point], *, t
             color = colors[roof.name.rpartition(" ")[0]]
             corners = [left, *([roof.ridge] if left < roof.ridge < right else []), right]
             style = "-" if roof.measured else (0, (6, 2))
-            said = f"{roof.name}: {si(roof.rate.nominal, '')}OP/s, {si(roof.bandwidth.nominal, '')}B/s"
-            axes.plot(corners, [roof.at(x) for x in corners], color=color, linestyle=style, linewidth=1.6, label=said)
+            label = f"{roof.name}: {si(roof.rate.nominal, '')}OP/s, {si(roof.bandwidth.nominal, '')}B/s"
+            axes.plot(corners, [roof.at(x) for x in corners], color=color, linestyle=style, linewidth=1.6, label=label)
         _name_precisions(axes, roofs, right)
         seen: set[tuple[str, str]] = set()
         for point in points:
@@ -208,8 +208,8 @@ def machine_roofline(roofs: Sequence[MachineRoof], points: Sequence[Point], *, t
         if len(points) <= _MAX_NAMED:
             _name_points(axes, points)
         axes.grid(which="major")
-        axes.set_xlabel("operations a byte that crosses the edge of the weights' memory")
-        axes.set_ylabel("operations a second")
+        axes.set_xlabel("operations per byte moved into or out of the weights' memory")
+        axes.set_ylabel("operations per second")
         axes.set_title(title, loc="left", fontsize=10)
         figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
     return figure
@@ -228,7 +228,7 @@ def _name_precisions(axes: Axes, roofs: Sequence[MachineRoof], right: float) -> 
 
 
 def _name_points(axes: Axes, points: Sequence[Point]) -> None:
-    """Names beside the marks: to the left at the right edge, and below where another name stands close by."""
+    """Names beside the marks: to the left at the right edge, and below where another name is close by."""
     edge = log10(axes.get_xlim()[1]) - 1
     taken: list[tuple[float, float]] = []
     for point in points:
@@ -236,9 +236,9 @@ def _name_points(axes: Axes, points: Sequence[Point]) -> None:
         below = any(abs(x - a) < 0.5 and abs(y - b) < 0.35 for a, b in taken)
         taken.append((x, y))
         side, aligned = (-7, "right") if x > edge else (7, "left")
-        said = f"{point.name} ({point.limit})" if point.limit else point.name
+        text = f"{point.name} ({point.limit})" if point.limit else point.name
         axes.annotate(
-            said,
+            text,
             (point.intensity, point.rate),
             (side, -11 if below else 3),
             textcoords="offset points",
