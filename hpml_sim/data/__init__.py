@@ -6,7 +6,6 @@ events.py       event cameras: N-MNIST, SHD, a synthetic set
 batches.py      batches of samples, wherever they are
 """
 
-from hpml_sim.data.datasets import DATA_SETS as DATA_SETS
 from hpml_sim.data.datasets import Data as Data
 from hpml_sim.data.datasets import list_data as list_data
 from hpml_sim.data.datasets import load_data as load_data

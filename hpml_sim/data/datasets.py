@@ -139,7 +139,8 @@ def _of_pair(pair: Any, name: str) -> Data:
     if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
         given = f"data {name!r} gave {shown(pair)}; it" if names_code(name) else f"data={shown(pair)}:"
         raise HpmlError(
-            f"{given} must be a (train, test) pair of datasets or a Data; names of data sets are {', '.join(DATA_SETS)}"
+            f"{given} must be a (train, test) pair of datasets or a Data; names of data sets are "
+            f"{', '.join(list_data())}"
         )
     labels = [label for split, which in zip(pair, ("training", "test"), strict=True) for label in _labels(split, which)]
     return Data(name, pair[0], pair[1], tuple(pair[0][0][0].shape), max(labels) + 1)
@@ -194,8 +195,6 @@ _LOADERS: Mapping[str, Callable[[], Data]] = {
     "moving-bars": _moving_bars,
     **{name: partial(_images, name) for name in IMAGE_SETS},
 }
-DATA_SETS = tuple(_LOADERS)
-"""Names that `load_data` takes."""
 
 
 def list_data() -> list[str]:

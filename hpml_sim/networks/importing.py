@@ -31,8 +31,12 @@ def check_not_a_file(what: str, name: str) -> None:
     Raises:
         HpmlError: it is a file; the message has what may be added.
     """
-    path = Path(name).expanduser()
-    if not path.is_file():
+    try:
+        path = Path(name).expanduser()
+        there = path.is_file()
+    except (OSError, RuntimeError):  # a name that no file can have, or no home to look in
+        return
+    if not there:
         return
     names: list[str] = []
     with suppress(OSError, SyntaxError, ValueError):  # a file that is no Python has no callables to name

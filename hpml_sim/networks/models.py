@@ -109,7 +109,8 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
         Traceback (most recent call last):
         hpml_sim.errors.HpmlError: width=0: must be a whole number >= 1
     """
-    check_not_a_file("model", name)
+    if isinstance(name, str):
+        check_not_a_file("model", name)
     if name not in BUILT_IN:
         raise UnknownNameError("model", name, BUILT_IN, hint="Or give package.module:callable or file.py:callable.")
     for option in options:

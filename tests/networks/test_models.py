@@ -62,3 +62,17 @@ def test_shapes_that_are_no_images(shape, said):
 def test_a_misspelt_name_is_guessed():
     with pytest.raises(UnknownNameError, match="Did you mean 'mlp'"):
         models.build("mpl", (4,), 2)
+
+
+@pytest.mark.parametrize("name", ["mpl", 3, None, "", "x" * 5000, "a\x00b"])
+def test_names_that_are_none(name):
+    with pytest.raises(UnknownNameError, match=r"^unknown model ") as caught:
+        models.build(name, (4,), 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_option_and_a_seed_that_is_none():
+    with pytest.raises(UnknownNameError, match="Did you mean 'width'"):
+        models.build("mlp", (4,), 2, widht=3)
+    with pytest.raises(HpmlError, match="seed='0': must be a whole number >= 0"):
+        models.build("mlp", (4,), 2, seed="0")

@@ -114,7 +114,7 @@ def test_what_is_no_data(data):
     for call in (lambda net: hs.fit(net, data), lambda net: hs.evaluate(net, data)):
         assert "neither a name, a Data, a (train, test) pair" in refusal(call)
     said = refusal(lambda _: hs.load_data(data))
-    assert "must be a (train, test) pair of datasets or a Data; names of data sets are digits, " in said
+    assert "must be a (train, test) pair of datasets or a Data; names of data sets are cifar10, digits, " in said
 
 
 def test_a_misspelt_data_set():
@@ -124,6 +124,7 @@ def test_a_misspelt_data_set():
         lambda _: hs.load_data("digts"),
     ):
         assert refusal(call).startswith("unknown data 'digts'. Did you mean 'digits'?")
+    assert refusal(lambda _: hs.load_data("x" * 5000)).startswith("unknown data 'xxx")
     assert "Known: cifar10, digits, fashion-mnist, mnist, moving-bars" in refusal(lambda _: hs.load_data("zzzz"))
 
 
