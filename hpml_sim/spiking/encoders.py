@@ -203,12 +203,12 @@ class DeltaEncoder(FramesEncoder):
         Args:
             x: a signal, (chips x batch, steps, ...).
         """
-        in_time = self.frames(x)
-        start = None if self.layer_state is None else self.layer_state.initial(in_time[:, 0])
-        before = torch.zeros_like(in_time[:, :1]) if start is None else start[0].unsqueeze(1)
+        unfolded = self.frames(x)
+        start = None if self.layer_state is None else self.layer_state.initial(unfolded[:, 0])
+        before = torch.zeros_like(unfolded[:, :1]) if start is None else start[0].unsqueeze(1)
         if self.layer_state is not None:
-            self.layer_state.store((in_time[:, -1],))
-        change = torch.diff(in_time, dim=1, prepend=before)
+            self.layer_state.store((unfolded[:, -1],))
+        change = torch.diff(unfolded, dim=1, prepend=before)
         spikes = (change >= self.threshold).to(x.dtype)
         if self.falling:
             spikes -= (change <= -self.threshold).to(x.dtype)

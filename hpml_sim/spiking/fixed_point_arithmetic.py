@@ -75,25 +75,25 @@ class FixedPointNeurons(LeakyNeurons):
         )
         self.resolution = resolution
 
-    def run_steps(self, in_time: Tensor, start: States | None = None) -> States:
+    def run_steps(self, currents: Tensor, start: States | None = None) -> States:
         """Spikes and membrane potentials, each (chips, steps, batch, ...).
 
         Args:
-            in_time: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
+            currents: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
             start: what `final_states` gave for the steps before, each (chips, batch, ...); None: rest.
         """
-        if self.training or in_time.is_meta:
-            return super().run_steps(in_time, start)
+        if self.training or currents.is_meta:
+            return super().run_steps(currents, start)
         with torch.no_grad():
-            in_time = self.expand_steps(in_time)
+            currents = self.expand_steps(currents)
             unit = self.threshold.double() / self.resolution
             decay = torch.round(self.beta.double().clamp(0, 1) * (1 << _DECAY_BITS)) / (1 << _DECAY_BITS)
             # whole numbers in float64, which holds them, and their products with the decay, exactly
-            current = torch.round(in_time / unit).clamp_(-_STATE, _STATE - 1)
-            before = in_time.new_zeros(()) + self.initial * self.threshold if start is None else start[0]
-            v = torch.round(before / unit).expand_as(current[:, 0]).clone()
-            spikes, membrane = torch.empty_like(in_time), torch.empty_like(in_time)
-            for t, now in enumerate(current.unbind(1)):
+            integers = torch.round(currents / unit).clamp_(-_STATE, _STATE - 1)
+            before = currents.new_zeros(()) + self.initial * self.threshold if start is None else start[0]
+            v = torch.round(before / unit).expand_as(integers[:, 0]).clone()
+            spikes, membrane = torch.empty_like(currents), torch.empty_like(currents)
+            for t, now in enumerate(integers.unbind(1)):
                 fired = v > self.resolution
                 if self.reset == "zero":
                     v.masked_fill_(fired, 0)

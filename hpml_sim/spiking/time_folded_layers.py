@@ -48,14 +48,14 @@ class TimeFoldedMaxPool(TimeFolded):
         Returns:
             The pooled shape, the same steps in front.
         """
-        in_time = self.unfold(x)
-        start = None if self.layer_state is None else self.layer_state.initial(in_time[:, 0])
-        before = torch.zeros_like(in_time[:, 0]) if start is None else start[0]
-        counts = torch.cat([before.unsqueeze(1), in_time], dim=1).cumsum(dim=1)
+        unfolded = self.unfold(x)
+        start = None if self.layer_state is None else self.layer_state.initial(unfolded[:, 0])
+        before = torch.zeros_like(unfolded[:, 0]) if start is None else start[0]
+        counts = torch.cat([before.unsqueeze(1), unfolded], dim=1).cumsum(dim=1)
         if self.layer_state is not None:
             self.layer_state.store((counts[:, -1],))
         largest = self.pool(counts.flatten(0, 2))
-        largest = largest.unflatten(0, (self.chips, self.steps + 1, in_time.shape[2]))
+        largest = largest.unflatten(0, (self.chips, self.steps + 1, unfolded.shape[2]))
         return largest.diff(dim=1).flatten(0, 2)
 
 
@@ -137,13 +137,13 @@ class TimeFoldedDropout(TimeFolded):
         """
         if not self.training or self.p == 0:
             return x
-        in_time = self.unfold(x)
-        shape = list(in_time.shape)
+        unfolded = self.unfold(x)
+        shape = list(unfolded.shape)
         shape[1] = 1
         if self.channels:
             shape[4:] = [1] * len(shape[4:])
         mask = torch.nn.functional.dropout(torch.ones(shape, dtype=x.dtype, device=x.device), self.p)
-        return (in_time * mask).reshape(x.shape)
+        return (unfolded * mask).reshape(x.shape)
 
     def extra_repr(self) -> str:
         """What `print(model)` shows."""

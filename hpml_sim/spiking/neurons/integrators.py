@@ -48,10 +48,10 @@ class LeakyIntegrators(TimeFolded):
         """
         from hpml_sim.kernels.lif import leaky
 
-        in_time = self.unfold(x)
-        start = None if self.layer_state is None else self.layer_state.initial(in_time[:, 0])
+        currents = self.unfold(x)
+        start = None if self.layer_state is None else self.layer_state.initial(currents[:, 0])
         _, membrane = leaky(
-            in_time, self.beta, 1.0, reset="none", start=None if start is None else start[0], time_dim=1
+            currents, self.beta, 1.0, reset="none", start=None if start is None else start[0], time_dim=1
         )
         if self.layer_state is not None:
             self.layer_state.store((membrane[:, -1],))

@@ -66,10 +66,10 @@ class LapicqueNeurons(MultistepNeurons):
         for name, value in (("resistance", r), ("capacitance", c), ("time_step", dt)):
             self._hold(name, value)
 
-    def input_current(self, in_time: Tensor) -> Tensor:
-        """What of the input reaches the membranes, of the shape of `in_time`."""
+    def input_current(self, currents: Tensor) -> Tensor:
+        """What of the input reaches the membranes, of the shape of `currents`."""
         # In snnTorch's order of operations, whose rounding it shares.
-        return in_time * self.resistance * (1 / (self.resistance * self.capacitance)) * self.time_step
+        return currents * self.resistance * (1 / (self.resistance * self.capacitance)) * self.time_step
 
     def dynamics_parameters(self) -> dict[str, Tensor | float]:
         """Parameters of the dynamics by their names there."""

@@ -138,32 +138,32 @@ class LeakyNeurons(TimeFolded):
             Spikes, 0 or 1, (chips x steps x batch, ...) of the type of x; with states, a tuple of the spikes and each
             state of that shape, in snnTorch's order.
         """
-        in_time = x.reshape(self.chips, 1, -1, *x.shape[1:]) if static_input else self.unfold(x)
-        start = None if self.layer_state is None else self.layer_state.initial(in_time[:, 0])
-        spikes, *states = self.run_steps(in_time, start)
+        currents = x.reshape(self.chips, 1, -1, *x.shape[1:]) if static_input else self.unfold(x)
+        start = None if self.layer_state is None else self.layer_state.initial(currents[:, 0])
+        spikes, *states = self.run_steps(currents, start)
         if self.layer_state is not None:
             self.layer_state.store(self.final_states(spikes, *states))
         if not self.training and not x.is_meta:
             self.spike_count = int(torch.count_nonzero(spikes))
-            self.samples = in_time.shape[0] * in_time.shape[2]
-            self.neurons = in_time[0, 0, 0].numel() if self.samples else 0
+            self.samples = currents.shape[0] * currents.shape[2]
+            self.neurons = currents[0, 0, 0].numel() if self.samples else 0
         if with_states:
             return (spikes.flatten(0, 2), *(state.flatten(0, 2) for state in states))
         return spikes.flatten(0, 2)
 
-    def expand_steps(self, in_time: Tensor) -> Tensor:
+    def expand_steps(self, currents: Tensor) -> Tensor:
         """Currents of all steps, (chips, steps, batch, ...).
 
         Args:
-            in_time: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
+            currents: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
         """
-        return in_time.expand(-1, self.steps, *in_time.shape[2:])
+        return currents.expand(-1, self.steps, *currents.shape[2:])
 
-    def run_steps(self, in_time: Tensor, start: States | None = None) -> States:
+    def run_steps(self, currents: Tensor, start: States | None = None) -> States:
         """Spikes, then all states in snnTorch's order, the membrane last.
 
         Args:
-            in_time: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
+            currents: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
             start: what `final_states` gave for the steps before, each (chips, batch, ...); None: rest.
 
         Returns:
@@ -171,13 +171,13 @@ class LeakyNeurons(TimeFolded):
         """
         membrane = start[0] if start is not None else None
         if membrane is None and self.initial:
-            membrane = (self.initial * self.threshold).to(in_time.dtype).expand_as(in_time[:, 0])
+            membrane = (self.initial * self.threshold).to(currents.dtype).expand_as(currents[:, 0])
         if self.engine == "snntorch":
-            return self._run_snntorch(in_time, membrane)
+            return self._run_snntorch(currents, membrane)
         from hpml_sim.kernels.lif import leaky
 
         return leaky(
-            in_time,
+            currents,
             self.beta,
             self.threshold,
             reset=self.reset,
@@ -202,15 +202,15 @@ class LeakyNeurons(TimeFolded):
         # whether to reset at the next step; an immediate reset is done.
         return tuple(state[:, -1] for state in states)
 
-    def _run_snntorch(self, in_time: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _run_snntorch(self, currents: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
         neuron = snntorch_import.leaky(
             self.beta, self.threshold, self.reset, self.surrogate, reset_delay=self.reset_delay
         )
-        membrane = torch.zeros_like(in_time[:, 0]) if membrane is None else membrane
+        membrane = torch.zeros_like(currents[:, 0]) if membrane is None else membrane
         spikes, membranes = [], []
-        for current in self.expand_steps(in_time).unbind(1):  # never in_time[:, t]: its backward makes time quadratic
+        for current in self.expand_steps(currents).unbind(1):  # never currents[:, t]: its backward makes time quadratic
             spike, membrane = neuron(current, membrane)
-            spikes.append(spike.to(in_time.dtype))
+            spikes.append(spike.to(currents.dtype))
             membranes.append(membrane)
         return torch.stack(spikes, dim=1), torch.stack(membranes, dim=1)
 

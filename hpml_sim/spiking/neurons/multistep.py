@@ -18,9 +18,9 @@ class MultistepNeurons(LeakyNeurons):
 
     dynamics = "first_order"
 
-    def input_current(self, in_time: Tensor) -> Tensor:
-        """The current that reaches the membranes, of the shape of `in_time`."""
-        return in_time
+    def input_current(self, currents: Tensor) -> Tensor:
+        """The current that reaches the membranes, of the shape of `currents`."""
+        return currents
 
     def dynamics_parameters(self) -> dict[str, Tensor | float]:
         """Parameters of the dynamics by their names there."""
@@ -36,11 +36,11 @@ class MultistepNeurons(LeakyNeurons):
         """States at rest, by name, that are not 0."""
         return {}
 
-    def run_steps(self, in_time: Tensor, start: States | None = None) -> States:
+    def run_steps(self, currents: Tensor, start: States | None = None) -> States:
         """Spikes, then all states in snnTorch's order, the membrane last.
 
         Args:
-            in_time: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
+            currents: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
             start: what `final_states` gave for the steps before, each (chips, batch, ...); None: rest.
 
         Returns:
@@ -53,7 +53,7 @@ class MultistepNeurons(LeakyNeurons):
         order = (*others, membrane)
         spikes, states = multistep(
             self.dynamics,
-            self.expand_steps(self.input_current(in_time)),
+            self.expand_steps(self.input_current(currents)),
             self.dynamics_parameters(),
             surrogate=self.surrogate,
             start=self.rest_states() if start is None else dict(zip(order, start, strict=True)),

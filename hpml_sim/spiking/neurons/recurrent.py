@@ -75,11 +75,11 @@ class RecurrentNeurons(MultistepNeurons):
         """Parameters of the dynamics by their names there."""
         return {**super().dynamics_parameters(), "V": self.V}
 
-    def run_steps(self, in_time: Tensor, start: States | None = None) -> States:
+    def run_steps(self, currents: Tensor, start: States | None = None) -> States:
         """Spikes, then the synaptic current where there is one, then the membrane.
 
         Args:
-            in_time: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
+            currents: currents (chips, steps, batch, ...); or (chips, 1, batch, ...), the same at every step.
             start: what `final_states` gave for the steps before, each (chips, batch, ...); None: rest.
 
         Returns:
@@ -88,13 +88,13 @@ class RecurrentNeurons(MultistepNeurons):
         if self.recurrent is None and self.reset_delay and type(self) is RecurrentNeurons:
             # One to one, each neuron depends on itself alone, and the compiled kernel of the other neurons runs it.
             # It takes the last spike from the membrane, which comes last in the state.
-            return super().run_steps(in_time, None if start is None else start[-1:])
+            return super().run_steps(currents, None if start is None else start[-1:])
         from hpml_sim.kernels.recurrent import recurrent
 
         names = ("spikes", "membrane") if self.current_decay() is None else ("spikes", "current", "membrane")
         product, weights = self._product()
         return recurrent(
-            self.expand_steps(in_time),
+            self.expand_steps(currents),
             product,
             weights,
             self.beta.clamp(0, 1),

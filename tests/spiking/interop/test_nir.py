@@ -48,7 +48,13 @@ def test_round_trip_through_a_file_changes_no_spike(tmp_path):
     report = to_nir(network(), x, tmp_path / "net.nir")
     assert report.mismatch == 0
     assert report.spikes > 20
-    assert "0 % of output spikes differ" in str(report)
+    text = repr(report)
+    assert text == str(report)
+    assert text.startswith("NIR: ")
+    assert f"0 % of output spikes differ after import ({report.spikes} spikes in {report.steps} steps)" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(note.split()[0] in text for note in report.notes)
+    assert report._repr_html_().count("<tr>") == len(report.notes)
     again = from_nir(tmp_path / "net.nir")
     assert torch.equal(again(x), from_nir(report.graph)(x))
     lif = nir.read(tmp_path / "net.nir").nodes["3"]
