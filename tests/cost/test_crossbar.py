@@ -222,6 +222,14 @@ def test_spikes_need_one_bit_in_component_mode():
     assert parts["dac"] == pytest.approx(10 * 50 * 1 * 1e-12 * 0.2)
 
 
+def test_spikes_drive_full_scale_where_the_cell_s_energy_is_for_a_mean_input():
+    own = f"{COMPONENT}mean_input = {q(0.25)}\n"
+    values, spikes = estimate(mlp(50, 20), crossbar(own)), estimate(snn(50, 20, steps=10, rate=0.2), crossbar(own))
+    # 4 cycles of 1 fJ a cell at the mean input; a spike is one cycle at 4 times that, in a fifth of the rows, 10 steps
+    assert values.by_component()["array"].nominal == pytest.approx(50 * 20 * 4 * 1e-15)
+    assert spikes.by_component()["array"].nominal == pytest.approx(10 * 50 * 20 * 0.2 / 0.25 * 1e-15)
+
+
 def test_spikes_in_preset_mode_are_charged_in_full_with_a_wider_band():
     result = estimate(snn(100, 100, steps=10), crossbar())
     assert result.energy_j.nominal == pytest.approx(10 * 10e-9)

@@ -89,6 +89,14 @@ def test_network_too_large_for_the_memory_says_how_many_devices():
     assert any("between the devices" in sentence for sentence in result.excluded)
 
 
+def test_every_device_draws_idle_power_for_as_long_as_the_batch_takes():
+    small, large = (estimate(Workload((linear("fc", n, n),)), digital()) for n in (5_000, 50_000))
+    assert small.mapping["devices"] == 1
+    for result, devices in ((small, 1), (large, 12)):
+        idle = result.by_component()["idle"].nominal
+        assert idle == pytest.approx(10 * devices * result.latency_s.nominal)  # 10 W each
+
+
 def test_every_call_is_a_launch():
     layers = (linear("fc", 10, 10, steps=25, calls=25), neurons("lif", 10, steps=25, spikes=5))
     spiking = Workload((layers[0], replace(layers[1], calls=25)), kind="spiking")

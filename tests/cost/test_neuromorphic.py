@@ -36,6 +36,22 @@ def test_cores_by_neurons_memory_and_inputs():
     assert estimate(snn(100, 50), narrow).mapping["cores"] == 1
 
 
+def test_many_neurons_with_many_inputs_take_cores_for_both():
+    # 250 neurons on cores of 100, each with 100 inputs on cores that take 40: 3 x 3 cores, not the larger of the two
+    assert estimate(snn(100, 250), neuromorphic(f"fan_in = {q(40)}")).mapping["cores"] == 9
+    assert estimate(snn(100, 250), neuromorphic(f"axons = {q(60)}\nfan_in = {q(40)}")).mapping["cores"] == 9
+
+
+def test_a_reset_is_shared_by_the_inferences_that_run_between_two_of_them():
+    card = neuromorphic(events=f"reset_energy = {q(1, 'uJ')}")
+    one, ten, fifteen = (estimate(snn(50, 20), card, batch=b).by_component()["reset"].nominal for b in (1, 10, 15))
+    assert one == pytest.approx(1e-6)
+    assert ten == pytest.approx(1e-6 / 10)  # ten copies on the ten cores of a chip, reset together
+    assert fifteen == pytest.approx(2e-6 / 15)  # two rounds of ten
+    two_chips = estimate(snn(50, 20), card, chips=2, batch=1).by_component()["reset"].nominal
+    assert two_chips == pytest.approx(2e-6)
+
+
 def test_more_cores_than_a_chip_has_take_more_chips():
     result = estimate(snn(10, 1500), neuromorphic())
     assert result.mapping["chips"] == 2
