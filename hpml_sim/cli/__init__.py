@@ -23,9 +23,9 @@ DESCRIPTION = """One PyTorch network on every kind of machine: accuracy, energy,
 Every verb takes --log-file FILE; a run with --out also keeps a run.log there. HPML_SIM_QUIET=1 draws no progress bars.
 --version says which version this is.
 
-Exit status: 0 done; 1 the check that was asked for failed (doctor, validate --strict); 2 a mistake in what was asked,
-or a run that cannot go on (a full disk, dead workers), said in one line; 130 stopped by Ctrl-C, with the finished rows
-on the disk, so that --resume goes on."""
+Exit status: 0 done; 1 a check failed (doctor, validate --strict); 2 a mistake in the arguments or files, or a run that
+cannot go on (a full disk, dead workers): one line says why; 130 stopped by Ctrl-C, with the finished rows on the disk, so
+that --resume goes on."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -157,7 +157,7 @@ def init(
 
 
 def _execute(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
-    """Check what was asked, and run it, or say what would run.
+    """Check the settings, and run them, or say what would run.
 
     Args:
         tables: of a `RunConfig` by name, unchecked; None where there is none.

@@ -51,7 +51,7 @@ def report(
 
 
 def doctor(json_output: Json = False) -> int:
-    """Say what works here and what does not, why, and the command that mends it (exit status 1 if something must be).
+    """Say what works here and what does not, why, and the command that fixes it (exit status 1 if something fails).
 
     Args:
         json_output: print the findings as JSON.
@@ -190,7 +190,7 @@ def estimate(
 
 
 def validate(strict: Flag = False, json_output: Json = False) -> int:
-    """Hold the estimators against published machines.
+    """Compare the estimators with published machines.
 
     Args:
         strict: exit with status 1 if a point is outside its tolerance.
