@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
+
+import pandas as pd
 
 from hpml_sim.cost import rank
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.report.summary import TargetSummary, summarize
 from hpml_sim.results import Row
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hpml_sim.units.bands import Band
+from hpml_sim.units.display import html_table, text_table
+from hpml_sim.units.formatting import si_band
 
 Criterion = Literal["energy", "latency", "throughput", "area", "accuracy"]
 """What targets can be ranked by."""
@@ -24,6 +26,49 @@ _COLUMNS: dict[str, str] = {
     "accuracy": "accuracy",
 }
 _HIGHER_IS_BETTER = ("throughput", "accuracy")
+_UNITS = {"energy_j": "J", "latency_s": "s", "throughput_hz": "/s", "area_mm2": "mm²"}
+_NOTE = "order: open where the bounds overlap those of the target before"
+
+
+class Ranking(pd.DataFrame):
+    """A DataFrame with a row a target, which prints each figure with its bounds, all columns within 80 characters.
+
+    Rows chosen from it are shown in the same way; a table of other columns is shown as pandas does.
+    """
+
+    @property
+    def _constructor(self) -> type[Ranking]:
+        return Ranking
+
+    def __repr__(self) -> str:
+        shown = self._shown()
+        return super().__repr__() if shown is None else text_table(*shown, note=_NOTE)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows."""
+        shown = self._shown()
+        if shown is None:
+            return super()._repr_html_()  # type: ignore[operator]
+        return html_table("Ranking", shown[1], columns=shown[0], note=_NOTE)
+
+    def _shown(self) -> tuple[list[str], list[list[object]]] | None:
+        """Headings and cells, the figure and its bounds in one; None for a table of other columns."""
+        for criterion, column in _COLUMNS.items():
+            bounds = [f"{column}_{bound}" for bound in ("low", "nominal", "high")]
+            if set(bounds) | {"place", "target", "order"} <= set(self.columns):
+                others = [name for name in ("place", "target", "scope", "batch") if name in self.columns]
+                lines = [
+                    [*(line[name] for name in others), _figure(column, *(line[b] for b in bounds)), line["order"]]
+                    for line in self.to_dict("records")
+                ]
+                return [*others, criterion, "order"], lines
+        return None
+
+
+def _figure(column: str, low: float, nominal: float, high: float) -> str:
+    if column == "accuracy":
+        return f"{100 * nominal:.2f} % ({100 * low:.2f}..{100 * high:.2f})"
+    return si_band(Band(low, nominal, high), _UNITS[column])
 
 
 @dataclass(frozen=True)
@@ -38,7 +83,7 @@ class _Ranked:
     high: float
 
 
-def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None = 1) -> pd.DataFrame:
+def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None = 1) -> Ranking:
     """The targets of a run, the best first; `Comparison.rank` describes it.
 
     Args:
@@ -53,8 +98,6 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
         ScopeError: the estimates have different scopes.
         HpmlError: a criterion that does not exist, or that no target has a figure for.
     """
-    import pandas as pd
-
     if by not in get_args(Criterion):
         raise UnknownNameError("criterion by", str(by), get_args(Criterion))
     targets = summarize(rows)
@@ -80,7 +123,7 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
                 "order": "open" if overlap else "clear",
             }
         )
-    return pd.DataFrame(lines)
+    return Ranking(lines)
 
 
 def _accuracies(targets: Sequence[TargetSummary]) -> list[_Ranked]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from hpml_sim.experiments.ranking import Criterion
+    from hpml_sim.experiments.ranking import Criterion, Ranking
 
 # The report is imported where it is needed: it would make `import hpml_sim` slower.
 
@@ -62,7 +62,7 @@ class Comparison:
         """One line a (target, seed, time, batch); units in the column names and in `attrs["units"]`."""
         return to_frame(self.rows)
 
-    def rank(self, by: Criterion = "energy", *, batch: int | None = 1) -> pd.DataFrame:
+    def rank(self, by: Criterion = "energy", *, batch: int | None = 1) -> Ranking:
         """The targets in order, the best first, and whether their bands leave the order open.
 
         Args:
@@ -71,9 +71,10 @@ class Comparison:
             batch: samples processed together; None takes the best batch of each target. Accuracy does not depend on it.
 
         Returns:
-            One line a target: `place`, `target`, `scope` and `batch` (not for the accuracy), the figure with its
-            bounds (`_low`, `_nominal`, `_high`; those of an accuracy are its 95 % interval), and `order`: "clear", or
-            "open" where the bounds overlap those of the target before. Targets without the figure are left out.
+            A DataFrame with one line a target: `place`, `target`, `scope` and `batch` (not for the accuracy), the
+            figure with its bounds (`_low`, `_nominal`, `_high`; those of an accuracy are its 95 % interval), and
+            `order`: "clear", or "open" where the bounds overlap those of the target before. Targets without the figure
+            are left out.
 
         Raises:
             ScopeError: the estimates have different scopes, which are not ranked against each other.

@@ -70,6 +70,20 @@ def test_energy_is_ranked_within_one_scope_and_says_how_sure_the_order_is():
     assert set(ranked["scope"]) == {"chip"}
 
 
+def test_a_ranking_prints_every_column_within_80_characters():
+    ranked = comparison(targets=("pcm-hermes", "reram-neurram", "loihi")).rank("energy")
+    text = repr(ranked)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines()[0].split() == ["place", "target", "scope", "batch", "energy", "order"]
+    assert "2.08 nJ" in text.splitlines()[1]
+    assert "..." not in text
+    html = ranked._repr_html_()
+    assert html is not None
+    assert "2.08 nJ" in html
+    assert len(repr(ranked[ranked["place"] == 1]).splitlines()) == 3
+    assert "energy_j_low" in repr(ranked[["target", "energy_j_low"]])
+
+
 def test_bounds_that_overlap_leave_the_order_open():
     first, second = example_rows(targets=("pcm-hermes",), times=(1.0,))[0], example_rows(targets=("loihi",))[0]
     same = replace(second.estimates[0], energy_j=first.estimates[0].energy_j * 1.01)
