@@ -196,7 +196,7 @@ def validate(strict: Flag = False, json_output: Json = False) -> int:
         strict: exit with status 1 if a point is outside its tolerance.
         json_output: print the points as JSON.
     """
-    from hpml_sim.cli import validate as view
+    from hpml_sim.cli import validation as view
     from hpml_sim.cost.validation import validate as check
 
     points = check()

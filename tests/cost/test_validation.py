@@ -7,7 +7,7 @@ import math
 import pytest
 from rich.console import Console
 
-from hpml_sim.cli.validate import validation_json, validation_table
+from hpml_sim.cli.validation import validation_json, validation_table
 from hpml_sim.cost.validation import MACHINES, Point, validate
 
 # Points that the equations miss. A new one must be looked at; one that comes within its tolerance leaves this list.
