@@ -30,7 +30,7 @@ CLOCK_S = 7.0
 """Seconds of the measurement of both batches: three windows of 0.7 s each, and a process of their own to start."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DryRun:
     """What a run would do.
 
@@ -72,6 +72,9 @@ class DryRun:
             f"process{'es' if self.workers > 1 else ''}\n"
             f"Targets: {shown}\nAbout {_duration(self.seconds)}: {self.provenance}"
         )
+
+    def __repr__(self) -> str:
+        return self.text()
 
 
 def _duration(seconds: float) -> str:

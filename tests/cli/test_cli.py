@@ -336,6 +336,23 @@ def test_init_dry_run_run_and_flags_that_override(own, hpml, tmp_path):
     assert "did you mean 'chips'" in _with(tmp_path / "bad.toml", "[compare]\nchipz = 1", hpml)
 
 
+def test_a_file_keeps_its_machines_and_its_sweep_and_options_override_both(own, hpml, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        "[compare]\nmodel = 'mine.py:Net'\ndata = 'mine.py:stripes'\nepochs = 1\n"
+        "[compare.targets]\nquick = { card = 'loihi', steps = 2 }\n"
+        "[sweep]\nsearch_space = { 'model.width' = [2, 4] }\n[run]\njobs = 1\n"
+    )
+
+    def targets(*options):
+        done = hpml("run", "mine.toml", "--dry-run", "--json", *options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["targets"]
+
+    assert targets() == ["quick model.width=2", "quick model.width=4"]
+    assert targets("--search-space", "steps=3") == ["quick steps=3"]
+    assert targets("--targets", "loihi-2") == ["loihi-2 model.width=2", "loihi-2 model.width=4"]
+
+
 def _with(path, text, hpml):
     path.write_text(text)
     return hpml("run", str(path)).stderr
