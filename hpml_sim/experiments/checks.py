@@ -60,7 +60,7 @@ def check_samples(model: str | nn.Module, task: Data) -> None:
 
 
 def check_conversions(model: str | nn.Module, task: Data, points: Sequence[Point]) -> None:
-    """Convert every network once for every machine, so that what cannot be is said before anything is trained.
+    """Convert every network once for every machine, so that one that fails is named before anything is trained.
 
     Args:
         model: a name, code by name, or a module.

@@ -68,7 +68,7 @@ class DryRun:
         done = f", {self.rows_done} of them there already" if self.rows_done else ""
         trainings = f"{self.networks} training" + ("" if self.networks == 1 else "s")
         return (
-            f"{self.model} on {self.data}: {self.rows} rows{done}, {trainings}, {self.workers} "
+            f"{self.model} on {self.data}: {self.rows} row{'s'[: self.rows != 1]}{done}, {trainings}, {self.workers} "
             f"process{'es' if self.workers > 1 else ''}\n"
             f"Targets: {shown}\nAbout {_duration(self.seconds)}: {self.provenance}"
         )
