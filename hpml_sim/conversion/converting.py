@@ -114,6 +114,11 @@ def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable
     def predicate(argument: str, choice: LayerChoice, otherwise: bool) -> Callable[[str, nn.Module], bool]:
         if choice is None:
             return lambda _name, _module: otherwise
+        if isinstance(choice, (type, nn.Module)):  # both can be called, but not with a name and a layer
+            raise HpmlError(
+                f"convert: {argument}={shown(choice)}: must be names of layers or a predicate (name, module) -> bool, "
+                "such as lambda name, module: isinstance(module, nn.Linear)"
+            )
         if callable(choice):
             return choice
         if not isinstance(choice, Iterable):

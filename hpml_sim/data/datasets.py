@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 from hpml_sim.data.batches import Samples, has_items, label_of
 from hpml_sim.data.events import moving_bars
 from hpml_sim.data.image_files import IMAGE_SETS, read_images
-from hpml_sim.errors import HpmlError, UnknownNameError, shown
+from hpml_sim.errors import HpmlError, UnknownNameError, check_whole, shown
 from hpml_sim.networks.importing import called, check_not_a_file, names_code
 from hpml_sim.units.display import html_table
 
@@ -31,6 +31,9 @@ class Data:
         input_shape: of one input.
         classes: number of classes, >= 1; labels lie in [0, classes).
 
+    Raises:
+        HpmlError: train or test is no data, or the shape or the number of classes is none.
+
     Example:
         >>> import hpml_sim as hs, torch
         >>> from torch.utils.data import TensorDataset
@@ -45,6 +48,19 @@ class Data:
     input_shape: tuple[int, ...]
     classes: int
 
+    def __post_init__(self) -> None:
+        for which, split in (("train", self.train), ("test", self.test)):
+            if not _is_samples(split):
+                raise HpmlError(
+                    f"Data: {which}={shown(split)}: must be a dataset of (input, label) items; of tensors, "
+                    "torch.utils.data.TensorDataset(x, y)"
+                )
+        if not isinstance(self.input_shape, tuple):
+            raise HpmlError(f"Data: input_shape={shown(self.input_shape)}: must be a tuple, such as (1, 28, 28)")
+        for size in self.input_shape:
+            check_whole("Data: input_shape", size, low=1)
+        check_whole("Data: classes", self.classes, low=1)
+
     def __repr__(self) -> str:
         counts = " + ".join(_count(split) for split in (self.train, self.test))
         return f"<Data {self.name}: {counts} samples of {tuple(self.input_shape)}, {self.classes} classes>"
@@ -58,6 +74,13 @@ class Data:
             ("classes", self.classes),
         ]
         return html_table(f"Data: {self.name}", rows)
+
+
+def _is_samples(given: Any) -> bool:
+    """Whether something can be gone through for samples; what comes out of it is checked when it does."""
+    if isinstance(given, (str, bytes, Mapping, Tensor, np.ndarray)):
+        return False
+    return isinstance(given, (Dataset, Iterable)) or has_items(given)
 
 
 def _count(split: Any) -> str:
@@ -114,8 +137,8 @@ def samples_of(data: str | Data | Samples | tuple[Samples, Samples], which: Lite
     _refuse_bare_tensors(data)
     if isinstance(data, (tuple, list)) and len(data) == 2:
         data = data[which == "test"]
-    if not isinstance(data, (bytes, Mapping)) and (isinstance(data, (Dataset, Iterable)) or has_items(data)):
-        return data
+    if _is_samples(data):
+        return data  # type: ignore[return-value]
     raise HpmlError(
         f"data={shown(data)}: is neither a name, a Data, a (train, test) pair, a dataset of (input, label) items nor "
         "an iterable of (inputs, labels) batches"
@@ -142,6 +165,9 @@ def _of_pair(pair: Any, name: str) -> Data:
             f"{given} must be a (train, test) pair of datasets or a Data; names of data sets are "
             f"{', '.join(list_data())}"
         )
+    for split, which in zip(pair, ("training", "test"), strict=True):
+        if not _is_samples(split):
+            raise HpmlError(f"data: the {which} set, {shown(split)}, must be a dataset of (input, label) items")
     labels = [label for split, which in zip(pair, ("training", "test"), strict=True) for label in _labels(split, which)]
     return Data(name, pair[0], pair[1], tuple(pair[0][0][0].shape), max(labels) + 1)
 

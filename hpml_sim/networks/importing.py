@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 
 
 def names_code(spec: str) -> bool:
@@ -56,6 +56,8 @@ def imported(what: str, spec: str) -> Callable[..., Any]:
     Raises:
         HpmlError: there is no such file, module or name, it is not callable, or the user's code fails when imported.
     """
+    if not isinstance(spec, str):
+        raise HpmlError(f"{what}={shown(spec)}: must be text, package.module:callable or file.py:callable")
     source, _, attribute = spec.rpartition(":")
     try:
         with _folder_on_path(Path.cwd()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,10 +75,17 @@ def cnn(input_shape: Sequence[int], classes: int, *, width: int = 16) -> nn.Sequ
     )
 
 
+def _shape(given: object, example: str) -> tuple[int, ...]:
+    """The shape of one sample, of whole numbers."""
+    if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
+        raise HpmlError(f"input_shape={shown(given)}: must be the shape of one sample, {example}")
+    return tuple(check_whole("input_shape", size, low=1) for size in given)
+
+
 def _image_shape(given: object) -> tuple[int, ...]:
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 3:
-        raise HpmlError(f"cnn: input_shape={shown(given)}: must be (channels, height, width), such as (1, 28, 28)")
-    sizes = tuple(check_whole("cnn: input_shape", size, low=1) for size in given)
+    sizes = _shape(given, "(channels, height, width), such as (1, 28, 28)")
+    if len(sizes) != 3:
+        raise HpmlError(f"cnn: input_shape={sizes}: must be (channels, height, width), such as (1, 28, 28)")
     if sizes[1] % 4 or sizes[2] % 4:
         raise HpmlError(f"cnn: input_shape={sizes}: height and width must be multiples of 4, such as (1, 28, 28)")
     return sizes
@@ -111,7 +119,7 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
     """
     if isinstance(name, str):
         check_not_a_file("model", name)
-    if name not in BUILT_IN:
+    if not isinstance(name, str) or name not in BUILT_IN:
         raise UnknownNameError("model", name, BUILT_IN, hint="Or give package.module:callable or file.py:callable.")
     for option in options:
         if option != "width":
@@ -121,7 +129,7 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "mlp":
-            return mlp(int(torch.Size(input_shape).numel()), width, classes)
+            return mlp(math.prod(_shape(input_shape, "such as (1, 8, 8)")), width, classes)
         return cnn(input_shape, classes, width=width)
 
 

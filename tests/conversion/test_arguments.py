@@ -31,6 +31,8 @@ def net():
             lambda: hs.convert(net(), "pcm", only=3),
             "only=3: must be names of layers, such as '1'|only=3: must be names",
         ),
+        (lambda: hs.convert(net(), "pcm", only=nn.Linear), "such as lambda name, module: isinstance"),
+        (lambda: hs.convert(net(), "pcm", skip=nn.ReLU()), "skip=<ReLU>: must be names of layers"),
         (lambda: hs.convert(net(), "pcm", skip=[3]), "unknown layer in skip= 3"),
         (lambda: hs.convert(net(), "pcm", skip="4"), "unknown layer in skip= '4'. Known: 0, 1, 2, 3"),
     ],

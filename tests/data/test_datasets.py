@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from hpml_sim.data import image_files, load_data
+from hpml_sim.data import Data, image_files, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.data.image_files import ImageSet, download_data
 from hpml_sim.errors import HpmlError, UnknownNameError
@@ -189,3 +189,21 @@ def test_data_is_short_when_it_is_shown():
     digits = load_data("digits")
     assert repr(digits) == "<Data digits: 1,437 + 360 samples of (1, 8, 8), 10 classes>"
     assert "1,437" in digits._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"train": torch.zeros(3)}, "Data: train=<Tensor>: must be a dataset"),
+        ({"test": None}, "Data: test=None: must be a dataset"),
+        ({"test": {"x": 1}}, "Data: test=.*: must be a dataset"),
+        ({"input_shape": 6}, r"input_shape=6: must be a tuple, such as \(1, 28, 28\)"),
+        ({"input_shape": (6.0,)}, r"input_shape=6\.0: must be a whole number >= 1"),
+        ({"classes": 0}, "classes=0: must be a whole number >= 1"),
+        ({"classes": True}, "classes=True: must be a whole number >= 1"),
+    ],
+)
+def test_data_that_cannot_be(options, said):
+    split = TensorDataset(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(HpmlError, match=said):
+        Data(**({"name": "x", "train": split, "test": split, "input_shape": (6,), "classes": 2} | options))

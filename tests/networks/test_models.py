@@ -76,3 +76,16 @@ def test_an_unknown_option_and_a_seed_that_is_none():
         models.build("mlp", (4,), 2, widht=3)
     with pytest.raises(HpmlError, match="seed='0': must be a whole number >= 0"):
         models.build("mlp", (4,), 2, seed="0")
+
+
+@pytest.mark.parametrize("shape", [None, 8, "8", b"8", (8.0,), (0,), np.zeros(2), object()])
+@pytest.mark.parametrize("name", models.BUILT_IN)
+def test_shapes_of_no_sample(name, shape):
+    with pytest.raises(HpmlError, match=r"input_shape=.*: must be "):
+        models.build(name, shape, 2)
+
+
+@pytest.mark.parametrize("spec", [3, None, b"torch.nn:Linear", ["torch.nn:Linear"]])
+def test_code_is_named_by_text(spec):
+    with pytest.raises(HpmlError, match=r"model=.*: must be text, package\.module:callable or file\.py:callable"):
+        models.imported(spec)
