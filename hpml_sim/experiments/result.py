@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.experiments.plan import Plan
 from hpml_sim.results import ResultFile, Row, to_frame
 from hpml_sim.units.display import html_table, text_table
@@ -144,6 +145,8 @@ def load_results(path: str | Path) -> Comparison:
         >>> hs.load_results(folder) == result
         True
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise HpmlError(f"load_results: path={shown(path)}: must be the folder of a run or its results.jsonl")
     path = Path(path)
     file = path / "results.jsonl" if path.is_dir() else path
     if not file.exists():

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.cost.digital import SATURATED
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, check_real, shown
+from hpml_sim.measurement.clocks import check_call, check_windows
 from hpml_sim.measurement.measuring import measure
 from hpml_sim.measurement.result import Measurement
 
@@ -66,12 +67,14 @@ def measure_batches(
         The measurements, and why no larger batch was tried.
 
     Raises:
-        HpmlError: batches that do not begin with 1 or do not grow.
+        HpmlError: no network, batches that do not begin with 1 or do not grow, or a number out of range.
     """
-    if not batches or batches[0] != 1 or any(b <= a for a, b in itertools.pairwise(batches)):
-        raise HpmlError(
-            f"measure_batches: batches={tuple(batches)!r} must begin with 1 and grow; for example (1, 4, 16)"
-        )
+    check_call("measure_batches", model, sample.unsqueeze(0) if isinstance(sample, Tensor) else sample)
+    check_windows("measure_batches", min_window_s, windows)
+    check_real("measure_batches: max_call_s", max_call_s, above=0)
+    whole = isinstance(batches, (list, tuple)) and all(type(batch) is int for batch in batches)
+    if not whole or not batches or batches[0] != 1 or any(b <= a for a, b in itertools.pairwise(batches)):
+        raise HpmlError(f"measure_batches: batches={shown(batches)} must begin with 1 and grow; for example (1, 4, 16)")
     generator = torch.Generator(sample.device).manual_seed(0)
     measured: list[Measurement] = []
     for batch in batches:

@@ -125,7 +125,10 @@ def measure_ceilings(
     Raises:
         HpmlError: torch has no such device here.
     """
-    where = torch.device(device)
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError):  # torch knows no such device
+        where = torch.device("meta")
     if where.type not in ("cpu", "cuda") or (where.type == "cuda" and not torch.cuda.is_available()):
         raise HpmlError(
             f"measure_ceilings: device={str(device)!r} cannot be measured here; take 'cpu', or 'cuda' on a machine "

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.errors import HpmlError
+from hpml_sim.conversion.modules import check_network
+from hpml_sim.errors import HpmlError, check_real, check_whole, shown
 from hpml_sim.measurement.machine import cpu_name
 from hpml_sim.measurement.power import Meter, meter_for
 from hpml_sim.measurement.result import Measurement, Window
@@ -23,16 +24,42 @@ _LONGEST_TICK_S = 0.5
 """A counter that has not moved for so long is not waited for."""
 
 
-def check_windows(example: Tensor, min_window_s: float | None, windows: int) -> None:
-    """Refuse what cannot be timed: an empty `example`, no `windows`, or a `min_window_s` that is not positive.
+def check_call(caller: str, model: object, example: object) -> None:
+    """Refuse a call that cannot be timed.
+
+    Args:
+        caller: name of the public function, which begins the message.
+        model: must be an `nn.Module`.
+        example: must be a tensor with at least one sample.
 
     Raises:
-        HpmlError: one of these.
+        HpmlError: one of them is not.
     """
-    if example.shape[0] < 1 or windows < 1 or (min_window_s is not None and not min_window_s > 0):
+    check_network(f"{caller}: model", model)
+    if not isinstance(example, Tensor) or example.dim() < 1 or example.shape[0] < 1:
+        given = f"a tensor of shape {tuple(example.shape)}" if isinstance(example, Tensor) else shown(example)
         raise HpmlError(
-            f"measure: batch {example.shape[0]}, min_window_s={min_window_s!r} and windows={windows!r} must all be > 0"
+            f"{caller}: example={given}: must be a tensor (batch, ...) with at least one sample, on the device to be "
+            "measured; such as torch.rand(1, 1, 28, 28)"
         )
+
+
+def check_windows(caller: str, min_window_s: object, windows: object, warmup_s: object = 0.0) -> None:
+    """Refuse windows that cannot be timed.
+
+    Args:
+        caller: name of the public function, which begins the message.
+        min_window_s: must be a number > 0, or None.
+        windows: must be a whole number >= 1.
+        warmup_s: must be a number >= 0.
+
+    Raises:
+        HpmlError: one of them is not.
+    """
+    check_whole(f"{caller}: windows", windows, low=1)
+    check_real(f"{caller}: warmup_s", warmup_s, low=0)
+    if min_window_s is not None:
+        check_real(f"{caller}: min_window_s", min_window_s, above=0)
 
 
 def time_model(
@@ -55,9 +82,10 @@ def time_model(
         meter: a power meter; None takes the one that belongs to the device.
 
     Raises:
-        HpmlError: an empty batch, or a window that is not positive.
+        HpmlError: no network, an empty batch, or a number out of range.
     """
-    check_windows(example, min_window_s, windows)
+    check_call("measure", model, example)
+    check_windows("measure", min_window_s, windows, warmup_s)
     meter = meter or meter_for(example.device)
     available = meter.available()
     read = meter.energy_j if available.ok else None

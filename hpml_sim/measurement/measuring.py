@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from hpml_sim.measurement.clocks import check_windows, time_model
+from hpml_sim.measurement.clocks import check_call, check_windows, time_model
 from hpml_sim.measurement.own_process import measure_in_own_process
 from hpml_sim.measurement.power import Meter
 from hpml_sim.measurement.result import Measurement
@@ -27,7 +27,7 @@ def measure(
         example: one batch, on the device to be measured.
         min_window_s: least length of a window, > 0; None takes 2 s where a power meter is read, else 0.7 s.
         windows: how many, >= 1.
-        warmup_s: calls for at least this long come first and are not counted.
+        warmup_s: calls for at least this long come first and are not counted, >= 0.
         meter: a power meter; None takes the one that belongs to the device.
         own_process: measure in a fresh process, where nothing is left of what this one did (threads, caches, memory),
             as `compare` does; model, example and meter are sent there. It takes the time of importing torch.
@@ -36,8 +36,8 @@ def measure(
         Median latency with its spread, throughput, and energy where a power meter can be read.
 
     Raises:
-        HpmlError: an empty batch, a window that is not positive, or a model that cannot be sent to another process or
-            fails there.
+        HpmlError: no network, an empty batch, a number out of range, or a model that cannot be sent to another process
+            or fails there.
 
     Example:
         >>> import torch, hpml_sim as hs
@@ -45,7 +45,8 @@ def measure(
         >>> 0 < found.latency_s < 1, found.throughput_hz == 8 / found.latency_s
         (True, True)
     """
-    check_windows(example, min_window_s, windows)
+    check_call("measure", model, example)
+    check_windows("measure", min_window_s, windows, warmup_s)
     if own_process:
         return measure_in_own_process(
             model, [example], min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, check_whole
+from hpml_sim.measurement.clocks import check_call
 from hpml_sim.measurement.machine import cpu_name
 from hpml_sim.units.display import html_table, text_table
 from hpml_sim.units.formatting import si
@@ -95,12 +96,13 @@ def profile(model: nn.Module, example: Tensor, *, calls: int = 30, trace: str | 
         trace: file for the trace, ".json" or ".json.gz"; its folder is made.
 
     Raises:
-        HpmlError: fewer than 3 calls, an empty batch, a trace that is no JSON file, or a model without layers.
+        HpmlError: no network, or one without layers, fewer than 3 calls, an empty batch, or a trace that is no JSON
+            file.
     """
     import pandas as pd
 
-    if calls < 3 or example.shape[0] < 1:
-        raise HpmlError(f"profile: calls={calls!r} must be >= 3 and the batch ({example.shape[0]}) >= 1")
+    check_call("profile", model, example)
+    check_whole("profile: calls", calls, low=3)
     path = None if trace is None else Path(trace)
     if path is not None and not path.name.endswith((".json", ".json.gz")):
         raise HpmlError(f"profile: trace={str(trace)!r} must end in .json or .json.gz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.report import findings
 from hpml_sim.report.page_plots import page_plots, swatch
 from hpml_sim.report.plots import layer_points
@@ -57,6 +58,8 @@ def write_report(
     Raises:
         HpmlError: there are no rows, or the file cannot be written.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise HpmlError(f"report: path={shown(path)}: must be the file to write, such as 'report.html'")
     path = Path(path)
     page = render_report(rows, title=title, run=run)
     try:

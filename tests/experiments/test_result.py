@@ -154,6 +154,14 @@ def test_a_plan_that_cannot_be_read_costs_the_settings_alone(tmp_path, text, cap
     assert again.report(tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("path", [None, 3, ["runs"]])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(hs.HpmlError, match=r"load_results: path=.*must be the folder of a run"):
+        load_results(path)
+    with pytest.raises(hs.HpmlError, match=r"report: path=.*must be the file to write"):
+        comparison(targets=("loihi",)).report(path)
+
+
 def test_figures_are_pictures_in_a_notebook():
     figure = comparison().plot()
     assert figure._repr_png_().startswith(b"\x89PNG")  # pyright: ignore[reportAttributeAccessIssue]

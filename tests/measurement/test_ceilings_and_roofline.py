@@ -76,9 +76,10 @@ def test_a_power_meter_gives_idle_active_and_most(clock):
     assert found.max_w == pytest.approx(50, rel=0.02)
 
 
-def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(HpmlError, match="device='mps' cannot be measured here"):
-        measure_ceilings("mps")
+@pytest.mark.parametrize("device", ["mps", "banana", None, "meta"])
+def test_a_device_that_is_not_there_is_refused(device):
+    with pytest.raises(HpmlError, match=f"device='{device}' cannot be measured here"):
+        measure_ceilings(device)
 
 
 def test_slope_and_rest_of_the_launch_chain(monkeypatch):

@@ -247,7 +247,7 @@ def test_a_sweep_stops_where_the_memory_or_the_patience_ends():
     assert [m.batch for m in slow.measurements] == [1]
 
 
-@pytest.mark.parametrize("batches", [(), (2, 4), (1, 4, 4)])
+@pytest.mark.parametrize("batches", [(), (2, 4), (1, 4, 4), 4, "14", (1, 2.5), None])
 def test_batches_must_begin_with_one_and_grow(batches):
     with pytest.raises(HpmlError, match="must begin with 1 and grow"):
         measure_batches(nn.Linear(2, 2), torch.rand(2), batches=batches)
@@ -309,7 +309,24 @@ def test_nvml_without_permission_gives_the_drivers_words(monkeypatch):
     assert "Insufficient Permissions" in reason
 
 
-@pytest.mark.parametrize(("shape", "window"), [((0, 4), 1.0), ((1, 4), 0.0)])
-def test_an_empty_batch_or_window_is_refused(shape, window):
-    with pytest.raises(HpmlError, match="must all be > 0"):
-        measure(nn.Linear(4, 2), torch.rand(*shape), min_window_s=window)
+@pytest.mark.parametrize(
+    ("model", "example", "options", "named"),
+    [
+        (nn.Linear(4, 2), torch.rand(0, 4), {}, r"example=a tensor of shape \(0, 4\): must be a tensor"),
+        (nn.Linear(4, 2), torch.tensor(1.0), {}, r"example=a tensor of shape \(\)"),
+        (nn.Linear(4, 2), "digits", {}, r"example='digits': must be a tensor \(batch, ...\)"),
+        (nn.Linear, torch.rand(1, 4), {}, r"model=<type>: must be a network .* call it, Linear\(...\)"),
+        ("mlp", torch.rand(1, 4), {}, r"model='mlp': must be a network"),
+        (nn.Linear(4, 2), torch.rand(1, 4), {"min_window_s": 0.0}, r"min_window_s=0.0: must be .* > 0"),
+        (nn.Linear(4, 2), torch.rand(1, 4), {"min_window_s": "1 s"}, r"min_window_s='1 s': must be"),
+        (nn.Linear(4, 2), torch.rand(1, 4), {"min_window_s": float("nan")}, r"min_window_s=nan: must be"),
+        (nn.Linear(4, 2), torch.rand(1, 4), {"windows": 0}, r"windows=0: must be a whole number >= 1"),
+        (nn.Linear(4, 2), torch.rand(1, 4), {"windows": True}, r"windows=True: must be"),
+        (nn.Linear(4, 2), torch.rand(1, 4), {"warmup_s": -1.0}, r"warmup_s=-1.0: must be"),
+    ],
+)
+@pytest.mark.parametrize("own_process", [False, True])
+def test_what_cannot_be_measured_is_refused_in_one_line(model, example, options, named, own_process):
+    with pytest.raises(HpmlError, match=rf"^measure: {named}") as refused:
+        measure(model, example, own_process=own_process, **options)
+    assert "\n" not in str(refused.value)

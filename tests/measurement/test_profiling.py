@@ -67,9 +67,10 @@ def test_the_trace_opens_and_has_the_layers(name, tmp_path):
 @pytest.mark.parametrize(
     ("model", "options", "said"),
     [
-        (mlp(4, 2), {"calls": 2}, "calls=2 must be >= 3"),
+        (mlp(4, 2), {"calls": 2}, r"calls=2: must be a whole number >= 3"),
         (mlp(4, 2), {"trace": "trace.txt"}, r"must end in \.json"),
         (nn.Linear(4, 2), {}, "no layers inside"),
+        ("mlp", {}, "profile: model='mlp': must be a network"),
     ],
 )
 def test_bad_input_is_named(model, options, said):
