@@ -20,7 +20,7 @@ assert digital.mean > 0.96
 
 # %%
 analog = hs.convert(net, "pcm-hermes")
-print(analog.report.to_string())
+print(analog.report)
 
 # %% [markdown]
 # Hardware-aware training: the layers inject the noise that the chip will have. Then 25 chips are programmed, each with
