@@ -84,7 +84,7 @@ def _counterparts(
     rows: list[LayerReport] = []
     rectifiers = 0
     for name, module in list(model.named_modules()):
-        # what lies inside a layer that has its row already, such as attention, is that layer's affair
+        # a layer that has its row already, such as attention, answers for all that lies inside it
         inside = any(name.startswith(layer + ".") for layer in on_crossbars) or any(
             name.startswith(row.layer + ".") for row in rows
         )
