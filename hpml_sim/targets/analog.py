@@ -84,7 +84,7 @@ class Analog:
         hpml_sim.errors.HpmlError: Analog: adcbits: unknown option; did you mean 'adc_bits'?
     """
 
-    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+    _ELSEWHERE: ClassVar[Mapping[str, str]] = {
         option: f"only devices trained in place have it: hs.InMemory(card, device='ecram'{more})"
         for option, more in {"device": "", "rule": ", rule='tiki-taka'", "device_seed": ", device_seed=1"}.items()
     }
@@ -158,7 +158,7 @@ class InMemory:
         hpml_sim.errors.HpmlError: rule='agad': a pcm device only goes up; take rule='sgd' or 'mixed-precision'
     """
 
-    ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
+    _ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (field.name for field in fields(Analog)),
         "devices that are trained in place do not have it; hs.Analog(...), programmed after training, has",
     )

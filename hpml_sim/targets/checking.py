@@ -51,7 +51,7 @@ def config_class(cls: type[_Class]) -> type[_Class]:
 
     Args:
         cls: its annotations are the options; unknown options and values out of range raise `HpmlError`. Its class
-            variable `ELSEWHERE`, where there is one, says of options that it does not have where they are.
+            variable `_ELSEWHERE`, where there is one, says of options that it does not have where they are.
     """
     made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
     build = made.__init__
@@ -121,7 +121,9 @@ def _readable(kind: Any, problem: Any) -> str:
         return f"{'.'.join(names[:-1])}: {shown(problem['input'])}: each name must be text"
     if what in ("unexpected_keyword_argument", "extra_forbidden"):
         owner, given = class_at(kind, path[:-1]), shown(path[-1])[1:-1]
-        advice = getattr(owner, "ELSEWHERE", {}).get(given) or _guess(given, [f.name for f in fields(owner) if f.init])
+        advice = vars(owner).get("_ELSEWHERE", {}).get(given) or _guess(
+            given, [f.name for f in fields(owner) if f.init]
+        )
         return f"{'.'.join((*names, given))}: unknown option; {advice}"
     if what == "unexpected_positional_argument":
         given, first = shown(problem["input"]), fields(kind)[0]

@@ -205,7 +205,7 @@ class Spiking:
         hpml_sim.errors.UnknownNameError: unknown neuron 'leeky'. Did you mean 'leaky'?
     """
 
-    ELSEWHERE: ClassVar[Mapping[str, str]] = {
+    _ELSEWHERE: ClassVar[Mapping[str, str]] = {
         f.name: f"the neuron has it: neuron=hs.spiking.{kind.__name__}({f.name}=...)"
         for kind in (Adaptive, Synaptic, Leaky)
         for f in fields(kind)
