@@ -148,7 +148,8 @@ def documented(pages: ModuleType) -> Iterator[tuple[str, object]]:
 
 def test_no_parameter_is_swallowed_by_the_one_before_it(pages: ModuleType) -> None:
     """What Sphinx makes of each docstring has every documented parameter as one of its own."""
-    from sphinx.ext.napoleon import Config, GoogleDocstring
+    from sphinx.ext.napoleon import Config
+    from sphinx.ext.napoleon.docstring import GoogleDocstring
 
     config = Config(napoleon_use_param=True, napoleon_use_ivar=True)
     second = re.compile(r"[.;?)] ([a-z_]\w*): ")
