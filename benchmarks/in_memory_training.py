@@ -3,8 +3,9 @@
     python benchmarks/in_memory_training.py            # three trainings a pair at the rates that `fit` takes
     python benchmarks/in_memory_training.py --find     # first look for the rate: smallest training loss over a grid
 
-`--find` prints what belongs into `hpml_sim/analog/pulsed/learning_rates.py`. aihwkit's pulses cannot be seeded, so no two
-runs print the same; the spread is over trainings. `--devices` and `--rules` take a part, `--out` writes JSON with versions.
+`--find` prints what belongs into `hpml_sim/analog/pulsed/learning_rates.py`. aihwkit's pulses cannot be seeded, so
+no two runs print the same; the spread is over trainings. `--devices` and `--rules` take a part, `--out` writes JSON
+with versions.
 """
 
 from __future__ import annotations
