@@ -222,9 +222,7 @@ def test_a_wrong_range_is_mended_by_training(card_file, wrong):
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert (
-        2.0 < float(layer.crossbar.dac_range().detach()) < 4.5
-    )  # a 4-bit converter of normal numbers: about 2.5 to 3
+    assert 2.0 < float(layer.crossbar.dac_range().detach()) < 4.5  # a 4-bit converter of normal numbers: about 2.5 to 3
     assert losses[-1] < losses[0] / 4
     # it is saved, and chips have it
     state = layer.state_dict()
