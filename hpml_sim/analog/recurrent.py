@@ -69,14 +69,14 @@ class AnalogRecurrent(nn.Module):
         """As torch's layer: (batch, steps, features) with `batch_first`, else (steps, batch, features).
 
         Args:
-            input: the sequence; without a batch dimension only where no chips are programmed.
+            input: the sequence, with or without a batch dimension.
             hx: state before the first step, h (layers * directions, batch, outputs), of an LSTM (h, c); None: zeros.
 
         Returns:
             Outputs of all steps, and the state after the last one.
 
         Raises:
-            HpmlError: a packed sequence, a wrong shape, or programmed chips whose place in the batch is not certain.
+            HpmlError: a packed sequence, or a wrong shape.
         """
         if isinstance(input, PackedSequence):
             raise HpmlError(
@@ -92,7 +92,6 @@ class AnalogRecurrent(nn.Module):
                 f"{type(self).__name__}: input must be (batch, steps, {self.input_size}) or (steps, batch, "
                 f"{self.input_size}), here with batch_first={self.batch_first}; got {tuple(input.shape)}"
             )
-        self._check_batch(x, alone)
         if not self.batch_first:
             x = x.transpose(0, 1)
         ways, ends = 1 + self.bidirectional, []
@@ -115,24 +114,6 @@ class AnalogRecurrent(nn.Module):
         h, *more = last
         return y, last if more else h
 
-    def _check_batch(self, x: Tensor, alone: bool) -> None:
-        """Refuse a first dimension that may hold chips and samples where this layer takes it for steps."""
-        # nothing but its length tells the two apart: a wrong guess would run one chip's samples as another's steps
-        cell: Any = self.cells[0]
-        programmed = cell.input.crossbar.programmed
-        if programmed is None:
-            return
-        if alone:
-            raise HpmlError(f"{type(self).__name__}: programmed chips need a batch dimension, got {tuple(x.shape)}")
-        n_chips = programmed.n_chips
-        if not self.batch_first and n_chips > 1 and x.shape[0] == n_chips * programmed.batch:
-            raise HpmlError(
-                f"{type(self).__name__} with batch_first=False: in an input of shape {tuple(x.shape)} the first "
-                f"dimension is taken for steps, but is as long as {n_chips} chips x {programmed.batch} samples, which "
-                "lie in the batch. Networks on chips take the batch first: build the layer with batch_first=True (or "
-                "transpose inside the network; if it does so already, give another number of samples at a time)"
-            )
-
     def extra_repr(self) -> str:
         """For `print(model)`."""
         return f"{self.input_size}, {self.hidden_size}, batch_first={self.batch_first}"
@@ -146,7 +127,7 @@ class AnalogRNN(AnalogRecurrent):
     Args:
         args: of `nn.RNN`: input_size, hidden_size, num_layers.
         card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
-        kwargs: of `nn.RNN`; with programmed chips, batch_first=True.
+        kwargs: of `nn.RNN`.
 
     Raises:
         UnknownNameError: no card has this name.
@@ -172,7 +153,7 @@ class AnalogLSTM(AnalogRecurrent):
     Args:
         args: of `nn.LSTM`: input_size, hidden_size, num_layers.
         card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
-        kwargs: of `nn.LSTM`; with programmed chips, batch_first=True.
+        kwargs: of `nn.LSTM`.
 
     Raises:
         UnknownNameError: no card has this name.
@@ -198,7 +179,7 @@ class AnalogGRU(AnalogRecurrent):
     Args:
         args: of `nn.GRU`: input_size, hidden_size, num_layers.
         card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
-        kwargs: of `nn.GRU`; with programmed chips, batch_first=True.
+        kwargs: of `nn.GRU`.
 
     Raises:
         UnknownNameError: no card has this name.

@@ -194,26 +194,14 @@ def test_chips_keep_apart_whichever_dimension_the_batch_has(card_file, batch_fir
     assert not torch.equal(many[0], many[1])
 
 
-def test_a_first_dimension_that_may_hold_chips_or_steps_is_refused():
+def test_steps_may_lie_in_the_first_dimension():
     torch.manual_seed(0)
-    layer = convert(nn.GRU(5, 4), "pcm")
-    chips = program(layer, chips=3)
-    with pytest.raises(HpmlError, match="build the layer with batch_first=True"):
-        chips.at(0)(torch.rand(7, 21, 5))  # 21 is 3 chips x 7: nothing else would tell
-
-    class Inside(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.GRU(5, 4)
-
-        def forward(self, x):
-            return self.layer(x.transpose(0, 1))[0].transpose(0, 1)
-
-    chips = program(convert(Inside(), "pcm"), chips=3)
-    assert chips.at(0)(torch.rand(4, 7, 5)).shape == (3, 4, 7, 4)
-    with pytest.raises(HpmlError, match="another number of samples"):
-        chips.at(0)(torch.rand(4, 12, 5))
-    assert program(convert(Inside(), "pcm"), chips=1).at(0)(torch.rand(4, 4, 5)).shape == (1, 4, 4, 4)
+    layer = nn.GRU(5, 4)  # torch's default, (steps, batch, features)
+    model = convert(layer, "pcm")
+    for x in (torch.rand(7, 21, 5), torch.rand(21, 7, 5), torch.rand(7, 5)):  # 21 is 3 chips x 7
+        chips, alone = (program(model, chips=n).at(0)(x) for n in (3, 1))
+        assert [tuple(part.shape) for part in chips] == [(3, *part.shape) for part in layer(x)]
+        assert all(torch.equal(some[0], one[0]) for some, one in zip(chips, alone, strict=True))
 
 
 def test_training_draws_the_devices_once_a_sequence(card_file):
