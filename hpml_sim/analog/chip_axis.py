@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch._C import _functorch
 
 from hpml_sim.analog.chip_pass import ChipPass, running
-from hpml_sim.analog.kept_tensors import Path, Place, Snapshot, map_tensors, places, sharing
+from hpml_sim.analog.kept_tensors import Path, Place, Snapshot, attribute_holder, map_tensors, places, sharing
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import stack_chips, take_apart
+from hpml_sim.analog.vmap_rules import VmapRules
 from hpml_sim.conversion.cloning import clone
 
 Call = Callable[[nn.Module], Any]
@@ -155,7 +156,7 @@ class ChipAxis:
                 self._take_back(level)
 
         # "same": chips differ by their devices alone, and chip i draws the same whatever chips run beside it
-        with _no_fallback_warning():
+        with _no_fallback_warning(), VmapRules():
             _, *tensors = torch.vmap(one_chip, randomness="same")(torch.arange(self.n_chips))
         assert rebuild is not None
         return rebuild(tensors)
@@ -163,7 +164,7 @@ class ChipAxis:
     def _hand_over(self, of_chip: Callable[[Tensor], Tensor]) -> None:
         """Give the network what it kept in its last call, each chip its own."""
         for path, place in self._kept_places().items():
-            place.value = map_tensors(of_chip, place.value)
+            place.put(map_tensors(of_chip, place.value))
 
     def _kept_places(self) -> dict[Path, Place]:
         """The places that still hold what the last call left there with the chips in front."""
@@ -189,12 +190,9 @@ class ChipAxis:
             value = place.value
             parts = value if isinstance(value, tuple) else (value,)
             if any(isinstance(part, Tensor) and _functorch.is_batchedtensor(part) for part in parts):
-                place.value = map_tensors(unwrapped, value)
-                self._keep(path, place)
-
-    def _keep(self, path: Path, place: Place) -> None:
-        if place.of_network:
-            self._kept[path] = place.value
+                place.put(map_tensors(unwrapped, value))
+                if place.of_network:
+                    self._kept[path] = place.value
 
     def _check(
         self, call: Call, alone: nn.Module, products: Products, y: Any, guard: AbstractContextManager[Any]
@@ -216,7 +214,7 @@ class ChipAxis:
         before = Snapshot.of(self.network)
         with guard, running(ChipPass(0)):
             y = call(self.network)
-        self._write_kept([{path: place.value for path, place in before.changed(self.network).items()}])
+        self._write_kept([before.changed(self.network)])
         return stack_chips([y])
 
     def _one_by_one(self, call: Call, guard: AbstractContextManager[Any]) -> Any:
@@ -236,7 +234,7 @@ class ChipAxis:
             before = Snapshot.of(network)
             with guard if chip == 0 else nullcontext(), running(ChipPass(chip)):
                 outputs.append(call(network))
-            kept.append({path: place.value for path, place in before.changed(network).items()})
+            kept.append(before.changed(network))
             # where the first chip left nothing behind, no chip needs a copy of its own
             stateful = stateful and (chip > 0 or bool(held) or before.differs(network))
         self._write_kept(kept)
@@ -245,26 +243,20 @@ class ChipAxis:
     def _write_kept(self, kept: list[dict[Path, Any]]) -> None:
         """Put what the chips kept into the network, the chips in front."""
         self._kept = {}
-        now: dict[Path, Place] | None = None
+        if not any(kept):
+            return
+        modules, now = dict(self.network.named_modules()), places(self.network)
+        written: set[Path] = set()
         for path in kept[0]:
             values = [one[path] for one in kept if path in one]
             if len(values) < len(kept):
                 continue
-            now = places(self.network) if now is None else now
-            place = now.get(path) or _place_at(self.network, path)
-            if place is not None:
-                place.value = stack_chips(values)
-                self._keep(path, place)
-
-
-def _place_at(network: nn.Module, path: Path) -> Place | None:
-    """The place of an attribute that is not there yet."""
-    if len(path) != 2:
-        return None
-    module = dict(network.named_modules()).get(path[0])
-    if module is None:
-        return None
-    return Place(module._buffers if path[1] in module._buffers else vars(module), path[1], of_network=True)
+            if path in now and not now[path].of_network:
+                now[path].put(stack_chips(values))
+            elif path[0] in modules:
+                attribute_holder(modules[path[0]], path[1])[path[1]] = stack_chips(values)
+                written.add(path)
+        self._kept = {path: place.value for path, place in places(self.network).items() if path[:2] in written}
 
 
 def _some(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 
 from hpml_sim.errors import HpmlError
 
@@ -76,21 +77,25 @@ def product_on_chips(x: Tensor, all_chips: AllChips, n_chips: int) -> Tensor:
                 "program one chip, whose layers can be called"
             )
         current = ChipPass(0)
-    if isinstance(current.chip, Tensor):
+    if isinstance(current.chip, Tensor) or _functorch.is_batchedtensor(x):
         return _Product.apply(x, current.chip, all_chips)  # type: ignore[no-any-return]
-    x = x.unsqueeze(0)
-    y = current.replay(x) if current.replay is not None else all_chips(x, [current.chip])
-    if current.watch is not None:
-        current.watch(x, y)
-    return y.squeeze(0)
+    return _of_one(x, current.chip, all_chips)
+
+
+def _of_one(x: Tensor, chip: int, all_chips: AllChips) -> Tensor:
+    """The product of one chip. x: (groups, vectors, rows)."""
+    current, x = _CURRENT.get(), x.unsqueeze(0)
+    if current is not None and current.replay is not None:
+        return current.replay(x).squeeze(0)
+    return all_chips(x, [chip]).squeeze(0)
 
 
 class _Product(torch.autograd.Function):
     """The product of one chip, with a rule for vmap that computes all chips at once."""
 
     @staticmethod
-    def forward(x: Tensor, chip: Tensor, all_chips: AllChips) -> Tensor:
-        return all_chips(x.unsqueeze(0), [int(chip)]).squeeze(0)
+    def forward(x: Tensor, chip: Tensor | int, all_chips: AllChips) -> Tensor:
+        return _of_one(x, int(chip), all_chips)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -98,7 +103,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, chip: Tensor, all_chips: AllChips
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, chip: Tensor | int, all_chips: AllChips
     ) -> tuple[Tensor, int]:
         x_dim, chip_dim, _ = in_dims
         if chip_dim is None:

@@ -40,8 +40,12 @@ class Place:
         """What lies there."""
         return self.holder.cell_contents if self.key is None else self.holder[self.key]
 
-    @value.setter
-    def value(self, value: Any) -> None:
+    def put(self, value: Any) -> None:
+        """Replace what lies there.
+
+        Args:
+            value: takes its place.
+        """
         if self.key is None:
             self.holder.cell_contents = value
         else:
@@ -133,6 +137,16 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     return value
 
 
+def attribute_holder(module: nn.Module, key: str) -> dict[str, Any]:
+    """The dict in which a module holds an attribute.
+
+    Args:
+        module: the module.
+        key: name of the attribute.
+    """
+    return module._buffers if key in module._buffers else vars(module)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What the attributes of a network held at one moment; `restore` puts it back, `differs` compares.
@@ -163,17 +177,23 @@ class Snapshot:
             module._buffers.clear()
             module._buffers.update(buffers)
 
-    def changed(self, network: nn.Module) -> dict[Path, Place]:
-        """The places that hold another tensor than then.
+    def changed(self, network: nn.Module) -> dict[Path, Any]:
+        """What the network and its hooks keep since then: by path, whole attributes and single values of hooks.
 
         Args:
             network: the network that it was made of.
         """
-        return {
-            path: place
-            for path, place in places(network).items()
-            if path not in self.marks or self.marks[path][0] is not place.value
-        }
+        modules = dict(network.named_modules())
+        found: dict[Path, Any] = {}
+        for path, place in places(network).items():
+            if path in self.marks and self.marks[path][0] is place.value:
+                continue
+            if place.of_network:
+                holder = attribute_holder(modules[path[0]], path[1])
+                found[path[:2]] = holder[path[1]]
+            else:
+                found[path] = place.value
+        return found
 
     def differs(self, network: nn.Module) -> bool:
         """Whether a call between then and now has left anything behind in the network.

@@ -152,7 +152,10 @@ class ProgrammedModel(nn.Module):
         else:
             # once is enough: the second call does the same products, and the guard looks at every operation
             first = self._calls == 0 and not torch.compiler.is_compiling()
-            y = self._axis.run(seeded, UnmappedMatmulGuard(self.network) if first else nullcontext())
+            guard = UnmappedMatmulGuard(self.network) if first else None
+            y = self._axis.run(seeded, guard or nullcontext())
+            if guard is not None:
+                guard.warn()
         self._calls += 1
         return y
 
