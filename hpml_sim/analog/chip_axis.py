@@ -198,8 +198,12 @@ class ChipAxis:
         self, call: Call, alone: nn.Module, products: Products, y: Any, guard: AbstractContextManager[Any]
     ) -> None:
         """Hold chip 0 among the others against chip 0 alone."""
-        with guard, running(ChipPass(0, replay=products.replay)):
-            want, _ = take_apart(call(alone))
+        found = Snapshot.of(self.network)
+        try:
+            with guard, running(ChipPass(0, replay=products.replay)):
+                want, _ = take_apart(call(alone))
+        finally:
+            found.restore_hooks()  # which ran a second time
         got, _ = take_apart(y)
         if products.next < len(products.found) or len(got) != len(want):
             raise ChipsDifferError("chip 0 alone computes fewer products, or returns other tensors")
@@ -235,27 +239,28 @@ class ChipAxis:
             with guard if chip == 0 else nullcontext(), running(ChipPass(chip)):
                 outputs.append(call(network))
             kept.append(before.changed(network))
+            before.restore_hooks()  # every chip finds them as the first one did
             # where the first chip left nothing behind, no chip needs a copy of its own
             stateful = stateful and (chip > 0 or bool(held) or before.differs(network))
         self._write_kept(kept)
         return stack_chips(outputs)
 
-    def _write_kept(self, kept: list[dict[Path, Any]]) -> None:
-        """Put what the chips kept into the network, the chips in front."""
+    def _write_kept(self, kept: list[dict[Path, tuple[Place, Any]]]) -> None:
+        """Put what the chips kept into the network and into what its hooks reach, the chips in front."""
         self._kept = {}
         if not any(kept):
             return
-        modules, now = dict(self.network.named_modules()), places(self.network)
+        modules = dict(self.network.named_modules())
         written: set[Path] = set()
-        for path in kept[0]:
-            values = [one[path] for one in kept if path in one]
+        for path, (place, _) in kept[0].items():
+            values = [one[path][1] for one in kept if path in one]
             if len(values) < len(kept):
                 continue
-            if path in now and not now[path].of_network:
-                now[path].put(stack_chips(values))
-            elif path[0] in modules:
+            if place.of_network:
                 attribute_holder(modules[path[0]], path[1])[path[1]] = stack_chips(values)
                 written.add(path)
+            else:
+                place.put(stack_chips(values))
         self._kept = {path: place.value for path, place in places(self.network).items() if path[:2] in written}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +18,10 @@ _SKIP = frozenset(vars(nn.Module())) | {"programmed"}
 """Attributes that every module has, and the conductances of a crossbar."""
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks")
+_NOTHING_IN = (
+    *(str, bytes, int, float, complex, type(None), type, types.ModuleType, types.FunctionType, nn.Module),
+    nn.Parameter,
+)
 Path = tuple[Any, ...]
 
 
@@ -48,6 +52,8 @@ class Place:
         """
         if self.key is None:
             self.holder.cell_contents = value
+        elif isinstance(self.holder, list) and self.key == len(self.holder):
+            self.holder.append(value)
         else:
             self.holder[self.key] = value
 
@@ -58,19 +64,65 @@ def places(network: nn.Module) -> dict[Path, Place]:
     Args:
         network: any network.
     """
-    found: dict[Path, Place] = {}
-    seen: set[int] = set()
+    return _search(network).places
+
+
+@dataclass
+class _Search:
+    """What lies in the attributes of a network and in what its hooks reach.
+
+    Attributes:
+        places: those that hold tensors.
+        containers: lists and dicts on the way, and whether the network itself holds them.
+        seen: ids of what was visited.
+    """
+
+    places: dict[Path, Place] = field(default_factory=dict)
+    containers: list[tuple[Any, bool]] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+
+    def walk(self, holder: Any, key: Any, path: Path, own: bool) -> None:
+        """Look at one place, and at what lies in it."""
+        place = Place(holder, key, own)
+        value = place.value
+        if isinstance(value, _NOTHING_IN):
+            return
+        if isinstance(value, Tensor) or (isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value)):
+            self.places[path] = place
+            return
+        if id(value) in self.seen:
+            return
+        self.seen.add(id(value))
+        inside = value
+        if isinstance(value, list):
+            keys: list[Any] = list(range(len(value)))
+        elif isinstance(value, dict):
+            keys = list(value)
+        elif type(value).__module__.partition(".")[0] == "hpml_sim" or not isinstance(
+            getattr(value, "__dict__", None), dict
+        ):
+            return
+        else:
+            inside = vars(value)
+            keys = list(inside)
+        self.containers.append((inside, own))
+        for one in keys:
+            self.walk(inside, one, (*path, one), own)
+
+
+def _search(network: nn.Module) -> _Search:
+    found = _Search()
     hooks: list[Any] = [hook for name in _GLOBAL_HOOKS for hook in getattr(torch_module, name).values()]
     for name, module in network.named_modules():
         for key in vars(module):
             if key not in _SKIP:
-                _walk(vars(module), key, (name, key), True, found, seen)
+                found.walk(vars(module), key, (name, key), True)
         for key in module._buffers:
-            _walk(module._buffers, key, (name, key), True, found, seen)
+            found.walk(module._buffers, key, (name, key), True)
         hooks += [hook for kind in _HOOKS for hook in getattr(module, kind).values()]
     for hook in hooks:
         for holder, key in _reached(hook):
-            _walk(holder, key, ("hook", id(holder), key), False, found, seen)
+            found.walk(holder, key, ("hook", id(holder), key), False)
     return found
 
 
@@ -94,32 +146,6 @@ def _reached(hook: Any) -> Iterator[tuple[Any, Any]]:
     yield from ((list(function.__defaults__ or ()), index) for index in range(len(function.__defaults__ or ())))
     names = function.__code__.co_names
     yield from ((function.__globals__, name) for name in names if name in function.__globals__)
-
-
-def _walk(holder: Any, key: Any, path: Path, own: bool, found: dict[Path, Place], seen: set[int]) -> None:
-    place = Place(holder, key, own)
-    value = place.value
-    if isinstance(value, (str, bytes, int, float, complex, type(None), type, types.ModuleType, nn.Module)):
-        return
-    if isinstance(value, nn.Parameter):
-        return
-    if isinstance(value, Tensor) or (isinstance(value, tuple) and any(isinstance(part, Tensor) for part in value)):
-        found[path] = place
-        return
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    inside = value
-    if isinstance(value, dict):
-        keys: list[Any] = list(value)
-    elif isinstance(value, list):
-        keys = list(range(len(value)))
-    elif type(value).__module__.partition(".")[0] == "hpml_sim" or not isinstance(getattr(value, "__dict__", 0), dict):
-        return
-    else:
-        inside, keys = vars(value), list(vars(value))
-    for one in keys:
-        _walk(inside, one, (*path, one), own, found, seen)
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -149,50 +175,70 @@ def attribute_holder(module: nn.Module, key: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the attributes of a network held at one moment; `restore` puts it back, `differs` compares.
+    """What a network and its hooks kept at one moment.
 
     Attributes:
         attributes: by module, its attributes and its buffers.
-        marks: by place, which object lay there and how often it had been written to.
+        containers: lists and dicts in them, what was in each, and whether the network itself holds them.
+        marks: by place, the place, what lay there, and how often it had been written to.
     """
 
     attributes: dict[nn.Module, tuple[dict[str, Any], dict[str, Any]]]
-    marks: dict[Path, tuple[Any, int]]
+    containers: list[tuple[Any, Any, bool]]
+    marks: dict[Path, tuple[Place, Any, int]]
 
     @classmethod
     def of(cls, network: nn.Module) -> Snapshot:
-        """The attributes of a network as they are now.
+        """What the network and its hooks keep now.
 
         Args:
             network: any network.
         """
-        attributes = {module: (dict(vars(module)), dict(module._buffers)) for module in network.modules()}
-        return cls(attributes, {path: _mark(place.value) for path, place in places(network).items()})
+        found = _search(network)
+        return cls(
+            {module: (dict(vars(module)), dict(module._buffers)) for module in network.modules()},
+            [(container, container.copy(), own) for container, own in found.containers],
+            {path: (place, place.value, _writes(place.value)) for path, place in found.places.items()},
+        )
 
     def restore(self) -> None:
-        """Put back what the attributes held; what was written into tensors stays written."""
+        """Put back what was kept; what was written into tensors stays written."""
         for module, (attributes, buffers) in self.attributes.items():
-            vars(module).clear()
-            vars(module).update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+            for now, then in ((vars(module), attributes), (module._buffers, buffers)):
+                now.clear()
+                now.update(then)
+        self._restore(own=True)
+        self.restore_hooks()
 
-    def changed(self, network: nn.Module) -> dict[Path, Any]:
-        """What the network and its hooks keep since then: by path, whole attributes and single values of hooks.
+    def restore_hooks(self) -> None:
+        """Put back what the hooks kept, and leave the network as it is."""
+        self._restore(own=False)
+
+    def _restore(self, own: bool) -> None:
+        for container, content, of_network in self.containers:
+            if of_network == own:
+                container.clear()
+                container.extend(content) if isinstance(container, list) else container.update(content)
+        for place, value, _ in self.marks.values():
+            if place.of_network == own and place.key is None:
+                place.put(value)
+
+    def changed(self, network: nn.Module) -> dict[Path, tuple[Place, Any]]:
+        """What the network and its hooks keep since then: whole attributes of modules, single values of hooks.
 
         Args:
             network: the network that it was made of.
         """
         modules = dict(network.named_modules())
-        found: dict[Path, Any] = {}
+        found: dict[Path, tuple[Place, Any]] = {}
         for path, place in places(network).items():
-            if path in self.marks and self.marks[path][0] is place.value:
+            if path in self.marks and self.marks[path][1] is place.value:
                 continue
             if place.of_network:
-                holder = attribute_holder(modules[path[0]], path[1])
-                found[path[:2]] = holder[path[1]]
+                whole = Place(attribute_holder(modules[path[0]], path[1]), path[1], of_network=True)
+                found[path[:2]] = (whole, whole.value)
             else:
-                found[path] = place.value
+                found[path] = (place, place.value)
         return found
 
     def differs(self, network: nn.Module) -> bool:
@@ -207,18 +253,17 @@ class Snapshot:
                 now[key] is not value for key, value in attributes.items() if key not in _SKIP
             ):
                 return True
-        now_marks = {path: _mark(place.value) for path, place in places(network).items()}
-        return now_marks.keys() != self.marks.keys() or any(
-            value is not self.marks[path][0] or written != self.marks[path][1]
-            for path, (value, written) in now_marks.items()
+        own = {path: mark for path, mark in self.marks.items() if mark[0].of_network}
+        later = {path: place.value for path, place in places(network).items() if place.of_network}
+        return own.keys() != later.keys() or any(
+            value is not own[path][1] or _writes(value) != own[path][2] for path, value in later.items()
         )
 
 
-def _mark(value: Any) -> tuple[Any, int]:
+def _writes(value: Any) -> int:
+    """How often the tensors of a place were written to."""
     parts = value if isinstance(value, tuple) else (value,)
-    return value, sum(
-        part._version for part in parts if isinstance(part, Tensor) and not part.is_inference()
-    )
+    return sum(part._version for part in parts if isinstance(part, Tensor) and not part.is_inference())
 
 
 def sharing(network: nn.Module, chosen: Mapping[int, Any]) -> dict[int, Any]:
