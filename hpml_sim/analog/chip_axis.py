@@ -7,21 +7,21 @@ sees. What vmap cannot carry, such as control flow that depends on values, runs 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C import _functorch
 
 from hpml_sim.analog.chip_pass import ChipPass, running
 from hpml_sim.analog.kept_tensors import Path, Place, Snapshot, attribute_holder, map_tensors, places, sharing
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import stack_chips, take_apart
-from hpml_sim.analog.vmap_rules import VmapRules
+from hpml_sim.analog.vmap_rules import VmapRules, cannot_write
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.kernels.common.vmapping import is_mapped, level_of, mapped_first, no_fallback_warning, unmapped_first
 
 Call = Callable[[nn.Module], Any]
 """Runs a network once, from the seed of this call."""
@@ -98,6 +98,7 @@ class ChipAxis:
         self.n_chips = n_chips
         self.chip_by_chip: str | None = None
         self._said = said
+        self._widen = False
         self._checked = False
         self._kept: dict[Path, Any] = {}  # what the last call left in the network with the chips in front
 
@@ -112,7 +113,27 @@ class ChipAxis:
             return self._only_chip(call, guard)
         if self.chip_by_chip is not None:
             return self._one_by_one(call, guard)
-        noise = [(tiles, tiles.noise_positions()) for tiles in self._tiles()]
+        error, y = self._try_together(call, guard)
+        if error is not None and cannot_write(error) and not self._widen:
+            self._widen = True
+            error, y = self._try_together(call, guard)
+            self._widen = error is None
+        if error is None:
+            return y
+        reason = _reason(error, self.network)
+        y = self._one_by_one(call, guard)  # an error that is the network's own is raised here
+        self.chip_by_chip = reason
+        if not self._said:
+            self._said.add(reason)
+            _LOG.warning("chips run one by one, not together: %s", reason)
+        return y
+
+    # --------------------------------------------------------------------------------------------------- all together
+
+    def _try_together(self, call: Call, guard: AbstractContextManager[Any]) -> tuple[Exception | None, Any]:
+        """One pass of all chips; where it raises, the network, its hooks and its noise are as before."""
+        found = (crossbar.programmed for crossbar in crossbars(self.network).values())
+        noise = [(tiles, tiles.noise_positions()) for tiles in found if tiles is not None]
         before, kept = Snapshot.of(self.network), self._kept
         alone = None if self._checked else clone(self.network, sharing(self.network, {}))
         products = None if self._checked else Products()
@@ -120,35 +141,25 @@ class ChipAxis:
             y = self._together(call, products)
             if alone is not None and products is not None:
                 self._check(call, alone, products, y, guard)
-        except Exception as error:  # whatever vmap or the network raises; chip by chip it is raised again, or it works
+        except Exception as error:  # whatever vmap or the network raises
             before.restore()
             self._kept = kept
             for tiles, positions in noise:
                 tiles.rewind_noise(positions)
-            y = self._one_by_one(call, guard)
-            self.chip_by_chip = _reason(error, self.network)
-            if not self._said:
-                self._said.add(self.chip_by_chip)
-                _LOG.warning("chips run one by one, not together: %s", self.chip_by_chip)
-            return y
+            return error, None
         self._checked = True
-        return y
-
-    def _tiles(self) -> list[Any]:
-        found = (crossbar.programmed for crossbar in crossbars(self.network).values())
-        return [tiles for tiles in found if tiles is not None]
-
-    # --------------------------------------------------------------------------------------------------- all together
+        return None, y
 
     def _together(self, call: Call, products: Products | None) -> Any:
         rebuild: Callable[[list[Tensor]], Any] | None = None
 
         def one_chip(chip: Tensor) -> tuple[Tensor, ...]:
             nonlocal rebuild
-            level = _functorch.maybe_get_level(chip)
-            self._hand_over(lambda tensor: _functorch._add_batch_dim(tensor, 0, level))
+            level = level_of(chip)
+            self._hand_over(lambda tensor: mapped_first(tensor, level))
             try:
-                with running(ChipPass(chip, None if products is None else products.watch)):
+                rules = VmapRules(widen=self._widen, level=level, length=self.n_chips)
+                with rules, running(ChipPass(chip, None if products is None else products.watch)):
                     y = call(self.network)
                 tensors, rebuild = take_apart(y)
                 return (chip, *tensors)
@@ -156,14 +167,14 @@ class ChipAxis:
                 self._take_back(level)
 
         # "same": chips differ by their devices alone, and chip i draws the same whatever chips run beside it
-        with _no_fallback_warning(), VmapRules():
+        with no_fallback_warning():
             _, *tensors = torch.vmap(one_chip, randomness="same")(torch.arange(self.n_chips))
         assert rebuild is not None
         return rebuild(tensors)
 
     def _hand_over(self, of_chip: Callable[[Tensor], Tensor]) -> None:
         """Give the network what it kept in its last call, each chip its own."""
-        for path, place in self._kept_places().items():
+        for place in self._kept_places().values():
             place.put(map_tensors(of_chip, place.value))
 
     def _kept_places(self) -> dict[Path, Place]:
@@ -181,16 +192,11 @@ class ChipAxis:
         """Turn what the network and its hooks keep into ordinary tensors, the chips in front."""
         self._kept = {}
 
-        def unwrapped(tensor: Tensor) -> Tensor:
-            if _functorch.is_batchedtensor(tensor) and _functorch.maybe_get_level(tensor) == level:
-                return _functorch._remove_batch_dim(tensor, level, self.n_chips, 0)
-            return tensor
-
         for path, place in places(self.network).items():
             value = place.value
             parts = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(part, Tensor) and _functorch.is_batchedtensor(part) for part in parts):
-                place.put(map_tensors(unwrapped, value))
+            if any(map(is_mapped, parts)):
+                place.put(map_tensors(lambda tensor: unmapped_first(tensor, level, self.n_chips), value))
                 if place.of_network:
                     self._kept[path] = place.value
 
@@ -296,13 +302,3 @@ def _reason(error: Exception, network: nn.Module) -> str:
         trace = trace.tb_next
     first = next(iter(str(error).splitlines()), "")
     return f"{where or 'the network'}: {type(error).__name__}: {first}"
-
-
-@contextmanager
-def _no_fallback_warning() -> Iterator[None]:
-    """Without torch's advice to file a feature request where vmap works sample by sample: it is right, only slower."""
-    _functorch._set_vmap_fallback_warning_enabled(False)
-    try:
-        yield
-    finally:
-        _functorch._set_vmap_fallback_warning_enabled(True)

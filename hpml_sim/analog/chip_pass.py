@@ -1,7 +1,7 @@
 """For which chip a network runs: the layers ask here, and the network itself never sees it.
 
-A network runs once under `torch.vmap` over the numbers of its chips, or for one chip at a time. In both cases its layers
-compute as for one chip; only the product at the bottom of each learns, by its rule for vmap, that all chips are meant.
+A network runs once under `torch.vmap` over the numbers of its chips, or for one chip at a time. In both cases its
+layers compute as for one chip; the product in each of them learns by its rule for vmap that all chips are meant.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
 
 from hpml_sim.errors import HpmlError
+from hpml_sim.kernels.common.vmapping import is_mapped
 
 AllChips = Callable[[Tensor, Sequence[int]], Tensor]
 """(inputs (chips or 1, groups, vectors, rows), numbers of the chips) -> products (chips, groups, vectors, cols)."""
@@ -73,11 +73,11 @@ def product_on_chips(x: Tensor, all_chips: AllChips, n_chips: int) -> Tensor:
     if current is None:
         if n_chips > 1:
             raise HpmlError(
-                f"this layer holds {n_chips} programmed chips and was called by itself; call chips.at(time)(inputs), or "
-                "program one chip, whose layers can be called"
+                f"this layer holds {n_chips} programmed chips and was called by itself; call chips.at(time)(inputs), "
+                "or program one chip, whose layers can be called"
             )
         current = ChipPass(0)
-    if isinstance(current.chip, Tensor) or _functorch.is_batchedtensor(x):
+    if isinstance(current.chip, Tensor) or is_mapped(x):
         return _Product.apply(x, current.chip, all_chips)  # type: ignore[no-any-return]
     return _of_one(x, current.chip, all_chips)
 
@@ -102,7 +102,7 @@ class _Product(torch.autograd.Function):
         """Nothing is kept: programmed chips have no gradient."""
 
     @staticmethod
-    def vmap(
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, chip: Tensor | int, all_chips: AllChips
     ) -> tuple[Tensor, int]:
         x_dim, chip_dim, _ = in_dims

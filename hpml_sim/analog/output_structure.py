@@ -1,4 +1,4 @@
-"""What a network returns, taken apart and put together again: tensors in lists, dicts, dataclasses and other objects."""
+"""What a network returns, taken apart and put together: tensors in lists, dicts, dataclasses and other objects."""
 
 from __future__ import annotations
 

@@ -43,6 +43,9 @@ class ProgrammedModel(nn.Module):
     twice draws twice, and a new `chips.at(time)` repeats it all. What the network itself draws is the same for all
     chips, so that they differ by their devices alone.
 
+    Args:
+        said: what was logged for these chips at other times, which is not logged again; None: nothing.
+
     Attributes:
         network: the network.
         n_chips: how many chips.
@@ -98,6 +101,8 @@ class ProgrammedModel(nn.Module):
         Raises:
             HpmlError: chips return tensors of different shapes.
         """
+        if torch.compiler.is_compiling():  # vmap over compiled passes is no graph; the network inside stays as it is
+            return torch.compiler.disable(self._run)(None, args, kwargs)
         return self._run(None, args, kwargs)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -133,7 +138,7 @@ class ProgrammedModel(nn.Module):
     @torch.no_grad()
     def _run(self, method: str | None, args: Any, kwargs: Any) -> Any:
         tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
-        tensors += [parameter for parameter in self.network.parameters()][:1]
+        tensors += list(self.network.parameters())[:1]
         device = tensors[0].device if tensors else torch.device("cpu")
 
         def call(network: nn.Module) -> Any:
@@ -151,8 +156,7 @@ class ProgrammedModel(nn.Module):
                 y = stack_chips([call(network) for network in self.network.networks])
         else:
             # once is enough: the second call does the same products, and the guard looks at every operation
-            first = self._calls == 0 and not torch.compiler.is_compiling()
-            guard = UnmappedMatmulGuard(self.network) if first else None
+            guard = UnmappedMatmulGuard(self.network) if self._calls == 0 else None
             y = self._axis.run(seeded, guard or nullcontext())
             if guard is not None:
                 guard.warn()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import hpml_sim as hs
-from hpml_sim.analog import chip_axis
 from hpml_sim.analog.chip_pass import ChipPass, running
 from hpml_sim.errors import HpmlError
+from hpml_sim.kernels.common.vmapping import is_mapped
 
 N_CHIPS = 3
 
@@ -69,8 +68,7 @@ def test_what_a_network_keeps_has_the_chips_in_front_and_goes_on_chip_by_chip(ki
             assert torch.equal(inner.seen[-1], got)
             assert len(inner.seen) == step
             assert type(inner.h) is Tensor
-            assert not torch._C._functorch.is_batchedtensor(inner.h)
-            inner.h + 1  # noqa: B018 - a leaked tensor raises here
+            assert not is_mapped(inner.h)
     assert chips.n_passes == (1 if kind is Kept else N_CHIPS)
     chips.network.network.h = None  # what the user resets stays reset
     again = programmed(kind())
@@ -124,7 +122,7 @@ def test_what_vmap_cannot_carry_runs_chip_by_chip_and_is_said_once(caplog: pytes
         got = first(x)
         assert later(x).shape == first(x).shape == (N_CHIPS, 5, 4)
     assert len(caplog.records) == 1
-    for text in (caplog.text, first.chip_by_chip):
+    for text in (caplog.text, str(first.chip_by_chip)):
         assert "network.1 (ByValue)" in text
         assert "vmap" in text
     assert first.n_passes == later.n_passes == N_CHIPS
@@ -150,6 +148,7 @@ def test_the_first_call_is_checked_against_one_chip_alone(monkeypatch: pytest.Mo
     network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
     x = torch.randn(5, 4)
     want = programmed(network)(x)
+
     class Mixing(torch.autograd.Function):
         @staticmethod
         def forward(x: Tensor) -> Tensor:
@@ -159,7 +158,7 @@ def test_the_first_call_is_checked_against_one_chip_alone(monkeypatch: pytest.Mo
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
 
         @staticmethod
-        def vmap(_info: Any, in_dims: Any, x: Tensor) -> Any:
+        def vmap(info: Any, in_dims: Any, x: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
             return x.roll(1, in_dims[0]).relu(), in_dims[0]
 
     monkeypatch.setattr(nn.ReLU, "forward", lambda _self, x: Mixing.apply(x))
@@ -290,14 +289,14 @@ def test_chips_that_return_other_shapes_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x[: int(1e6 * self.layer(x).abs().sum()) % len(x)]
 
-    with pytest.raises(HpmlError, match="tensors of other shapes for other chips.*pad it"):
+    with pytest.raises(HpmlError, match=r"tensors of other shapes for other chips.*pad it"):
         programmed(Lengths())(torch.randn(500, 4))
 
 
 def test_layers_of_several_chips_are_not_called_by_themselves() -> None:
     x = torch.randn(5, 4)
     layers = programmed(nn.Sequential(nn.Linear(4, 3))).network.network
-    with pytest.raises(HpmlError, match="3 programmed chips and was called by itself; call chips.at"):
+    with pytest.raises(HpmlError, match=r"3 programmed chips and was called by itself; call chips\.at"):
         layers[0](x)
     one = programmed(nn.Sequential(nn.Linear(4, 3)), 1)
     assert one.network.network[0](x).shape == (5, 3)
@@ -326,5 +325,5 @@ def test_networks_of_one_chip_each_have_the_same_interface() -> None:
     assert (got["difference"].shape, got["mean"].shape, got["n"]) == ((N_CHIPS, 6, 4), (N_CHIPS,), 6)
     assert torch.equal(got["difference"][:1], alone["difference"])
     assert many.n_passes == N_CHIPS
-    assert "aihwkit" in many.chip_by_chip
+    assert "aihwkit" in str(many.chip_by_chip)
     assert many.call("twice", x).shape == (N_CHIPS, 6, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class Calls(nn.Module):
 
 def mlp(*sizes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i, o in zip(sizes[:-1], sizes[1:], strict=True):
+    for i, o in pairwise(sizes):
         layers += [nn.Linear(i, o), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -64,6 +65,18 @@ def experts(s: Any, x: Tensor) -> Tensor:
         rows = (choice == i).nonzero().flatten()
         y[rows] = expert(x[rows])
     return y
+
+
+def writes(s: Any, x: Tensor) -> Tensor:
+    """Writes what chips compute into tensors of its own: zeros, a copy of the input, a sum."""
+    y = torch.zeros(len(x), 3, 6)
+    total = x.new_zeros(len(x), 6)
+    for i, layer in enumerate((s.one, s.two, s.three)):
+        y[:, i] = layer(x)
+        total += y[:, i]
+    marked = x.clone()
+    marked[:, 0] = total[:, 0]
+    return s.one(marked) + y.mean(1) + total
 
 
 def dense_experts(s: Any, x: Tensor) -> Tensor:
@@ -201,6 +214,10 @@ def build() -> dict[str, tuple[nn.Module, tuple[Any, ...]]]:
             Calls(experts, gate=nn.Linear(6, 3), one=nn.Linear(6, 6), two=nn.Linear(6, 6), three=nn.Linear(6, 6)),
             (torch.randn(12, 6),),
         ),
+        "results written into zeros": (
+            Calls(writes, one=nn.Linear(6, 6), two=nn.Linear(6, 6), three=nn.Linear(6, 6)),
+            (torch.randn(12, 6),),
+        ),
         "experts, all computed": (
             Calls(dense_experts, gate=nn.Linear(6, 3), one=nn.Linear(6, 6), two=nn.Linear(6, 6), three=nn.Linear(6, 6)),
             (torch.randn(12, 6),),
@@ -252,7 +269,10 @@ def build() -> dict[str, tuple[nn.Module, tuple[Any, ...]]]:
             nn.Sequential(nn.Conv1d(4, 8, 3, groups=2), nn.ReLU(), nn.Conv1d(8, 3, 3, dilation=2)),
             (torch.randn(4, 4, 12),),
         ),
-        "no batch": (nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(0), nn.Linear(64, 3)), (torch.rand(1, 6, 6),)),
+        "no batch": (
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(0), nn.Linear(64, 3)),
+            (torch.rand(1, 6, 6),),
+        ),
     }
 
 

@@ -68,7 +68,9 @@ def test_chips_together_are_each_chip_alone(name: str) -> None:
         for together, one in zip(tensors, alone(analog, N_CHIPS, chip, args), strict=True):
             assert_close(together[chip], one)
     # chip 0 of one is chip 0 of three, and no two chips are alike
-    for together, one in zip(tensors, take_apart(hs.program(analog, chips=1, seed=1).at("1 day")(*args))[0], strict=True):
+    for together, one in zip(
+        tensors, take_apart(hs.program(analog, chips=1, seed=1).at("1 day")(*args))[0], strict=True
+    ):
         assert_close(together[0], one[0])
     assert any(not torch.equal(tensor[0], tensor[1]) for tensor in tensors)
 

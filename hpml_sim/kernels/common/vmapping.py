@@ -6,14 +6,66 @@ what lies between the layers meets such tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
 Axes = tuple[int | None, ...]
+
+
+def is_mapped(x: object) -> bool:
+    """Whether a value is a tensor under vmap, of which Python sees one slice.
+
+    Args:
+        x: anything.
+    """
+    return isinstance(x, Tensor) and _functorch.is_batchedtensor(x)
+
+
+def level_of(x: Tensor) -> int:
+    """Which vmap a tensor lies under, of several that lie in one another.
+
+    Args:
+        x: a tensor under vmap.
+    """
+    return int(_functorch.maybe_get_level(x))
+
+
+def mapped_first(x: Tensor, level: int) -> Tensor:
+    """A tensor whose first dimension becomes the axis of a vmap that is running.
+
+    Args:
+        x: shape (length of the axis, ...).
+        level: which vmap.
+    """
+    return _functorch._add_batch_dim(x, 0, level)  # type: ignore[no-any-return]
+
+
+def unmapped_first(x: Tensor, level: int, length: int) -> Tensor:
+    """An ordinary tensor with the axis of a vmap in front; a tensor that does not lie under it stays as it is.
+
+    Args:
+        x: any tensor.
+        level: which vmap.
+        length: of its axis.
+    """
+    if not is_mapped(x) or level_of(x) != level:
+        return x
+    return _functorch._remove_batch_dim(x, level, length, 0)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def no_fallback_warning() -> Iterator[None]:
+    """Without torch's warning where vmap works slice by slice: that is right, only slower."""
+    _functorch._set_vmap_fallback_warning_enabled(False)
+    try:
+        yield
+    finally:
+        _functorch._set_vmap_fallback_warning_enabled(True)
 
 
 def with_mapped_axis(
@@ -31,7 +83,7 @@ def with_mapped_axis(
     Returns:
         What the function gives.
     """
-    if torch.compiler.is_compiling() or not any(isinstance(t, Tensor) and _functorch.is_batchedtensor(t) for t in tensors):
+    if torch.compiler.is_compiling() or not any(map(is_mapped, tensors)):
         return function(*tensors)
     return _Mapped.apply(function, axes, out_axes, merge, *tensors)
 
@@ -46,7 +98,7 @@ class _Mapped(torch.autograd.Function):
         """Nothing is kept: there is no way back."""
 
     @staticmethod
-    def vmap(
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
         info: Any,
         in_dims: tuple[Any, ...],
         function: Callable[..., Any],
@@ -62,7 +114,9 @@ class _Mapped(torch.autograd.Function):
                     raise NotImplementedError("parameters of neurons that differ from chip to chip")
                 given.append(tensor)
                 continue
-            mapped = tensor.unsqueeze(0).expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            mapped = (
+                tensor.unsqueeze(0).expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            )
             mapped = mapped.movedim(0, axis)
             given.append(mapped.flatten(axis, axis + 1) if merge else mapped)
         results = with_mapped_axis(function, axes, out_axes, *given, merge=merge)
@@ -71,9 +125,7 @@ class _Mapped(torch.autograd.Function):
                 None if result is None else result.unflatten(axis, (info.batch_size, -1))
                 for result, axis in zip(results, out_axes, strict=True)
             )
-        return results, tuple(
-            None if result is None else axis for result, axis in zip(results, out_axes, strict=True)
-        )
+        return results, tuple(None if result is None else axis for result, axis in zip(results, out_axes, strict=True))
 
 
 def all_values(x: Tensor) -> Tensor:
@@ -82,6 +134,6 @@ def all_values(x: Tensor) -> Tensor:
     Args:
         x: any tensor.
     """
-    while not torch.compiler.is_compiling() and _functorch.is_batchedtensor(x):
+    while not torch.compiler.is_compiling() and is_mapped(x):
         x = _functorch.get_unwrapped(x)
     return x

@@ -119,7 +119,11 @@ def _checked(x: Tensor, matrix: Tensor, scale: Tensor, slices: int) -> tuple[int
         )
     _, groups, vectors, tiles, height = x.shape
     chips, columns = matrix.shape[0], matrix.shape[3]
-    if len(x) not in (1, chips) or matrix.shape != (chips, groups, tiles, columns, height) or scale.shape != (chips, groups, tiles, columns):
+    if (
+        len(x) not in (1, chips)
+        or matrix.shape != (chips, groups, tiles, columns, height)
+        or scale.shape != (chips, groups, tiles, columns)
+    ):
         raise HpmlError(
             f"crossbar_product: x {tuple(x.shape)} needs a matrix ({len(x)}, {groups}, {tiles}, columns, {height}) and "
             f"a scale ({len(x)}, {groups}, {tiles}, columns), got {tuple(matrix.shape)} and {tuple(scale.shape)}"

@@ -9,8 +9,8 @@ import torch
 from snntorch import surrogate, utils
 from torch import nn
 
-from hpml_sim.analog.chip_pass import ChipPass, running
 from hpml_sim.analog import calibrate, program
+from hpml_sim.analog.chip_pass import ChipPass, running
 from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking import LeakyNeurons, fuse
