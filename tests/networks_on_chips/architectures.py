@@ -106,7 +106,7 @@ def tied(s: Any, x: Tensor) -> Tensor:
 
 
 def packed(s: Any, x: Tensor, lengths: Tensor) -> Tensor:
-    steps = pack_padded_sequence(s.embed(x), lengths, batch_first=True)
+    steps, _ = s.recurrent(pack_padded_sequence(s.embed(x), lengths, batch_first=True, enforce_sorted=False))
     padded, _ = pad_packed_sequence(steps._replace(data=s.out(steps.data)), batch_first=True)
     return padded
 
@@ -230,8 +230,8 @@ def build() -> dict[str, tuple[nn.Module, tuple[Any, ...]]]:
         "LSTM, two directions": (nn.LSTM(6, 4, 2, bidirectional=True), (torch.randn(7, 3, 6),)),
         "cell in a loop": (Calls(cell_loop, cell=nn.GRUCell(6, 8), out=nn.Linear(8, 3)), (torch.randn(4, 5, 6),)),
         "packed sequence": (
-            Calls(packed, embed=nn.Embedding(9, 6), out=nn.Linear(6, 3)),
-            (torch.randint(9, (3, 5)), torch.tensor([5, 4, 2])),
+            Calls(packed, embed=nn.Embedding(9, 6), recurrent=nn.LSTM(6, 4, bidirectional=True), out=nn.Linear(8, 3)),
+            (torch.randint(9, (3, 5)), torch.tensor([2, 5, 4])),
         ),
         "a dataclass": (Calls(returns_dataclass, a=nn.Linear(6, 8), b=nn.Linear(8, 3)), (torch.randn(5, 6),)),
         "a list of scalars and a dict": (Calls(returns_list, a=nn.Linear(6, 8)), (torch.randn(5, 6),)),
