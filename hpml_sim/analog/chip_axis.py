@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.chip_pass import ChipPass, running
-from hpml_sim.analog.kept_tensors import Path, Place, Snapshot, attribute_holder, map_tensors, places, sharing
+from hpml_sim.analog.kept_tensors import (
+    Path,
+    Place,
+    Snapshot,
+    attribute_holder,
+    copy_plain_attributes,
+    map_tensors,
+    places,
+    sharing,
+)
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import stack_chips, take_apart
 from hpml_sim.analog.vmap_rules import VmapRules, cannot_write
@@ -134,7 +143,7 @@ class ChipAxis:
         """One pass of all chips; where it raises, the network, its hooks and its noise are as before."""
         found = (crossbar.programmed for crossbar in crossbars(self.network).values())
         noise = [(tiles, tiles.noise_positions()) for tiles in found if tiles is not None]
-        before, kept = Snapshot.of(self.network), self._kept
+        before, kept = Snapshot.of(self.network, copies=not self._checked), self._kept
         alone = None if self._checked else clone(self.network, sharing(self.network, {}))
         products = None if self._checked else Products()
         try:
@@ -230,7 +239,7 @@ class ChipAxis:
     def _one_by_one(self, call: Call, guard: AbstractContextManager[Any]) -> Any:
         """One chip after the other, each with states of its own."""
         outputs, kept = [], []
-        stateful, held = True, self._kept_places()
+        stateful, held, network = True, self._kept_places(), self.network
         for chip in range(self.n_chips):
             network = self.network
             if stateful:
@@ -245,9 +254,12 @@ class ChipAxis:
             with guard if chip == 0 else nullcontext(), running(ChipPass(chip)):
                 outputs.append(call(network))
             kept.append(before.changed(network))
-            before.restore_hooks()  # every chip finds them as the first one did
+            if chip + 1 < self.n_chips:
+                before.restore_hooks()  # every chip finds them as the first one did
             # where the first chip left nothing behind, no chip needs a copy of its own
             stateful = stateful and (chip > 0 or bool(held) or before.differs(network))
+        if network is not self.network:
+            copy_plain_attributes(network, self.network)
         self._write_kept(kept)
         return stack_chips(outputs)
 

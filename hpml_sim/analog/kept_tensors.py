@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+from torch.utils._pytree import tree_leaves
 
 _SKIP = frozenset(vars(nn.Module())) | {"programmed"}
 """Attributes that every module has, and the conductances of a crossbar."""
@@ -22,6 +24,7 @@ _NOTHING_IN = (
     *(str, bytes, int, float, complex, type(None), type, types.ModuleType, types.FunctionType, nn.Module),
     nn.Parameter,
 )
+_PLAIN = (str, bytes, int, float, complex, type(None))
 Path = tuple[Any, ...]
 
 
@@ -181,28 +184,38 @@ class Snapshot:
         attributes: by module, its attributes and its buffers.
         containers: lists and dicts in them, what was in each, and whether the network itself holds them.
         marks: by place, the place, what lay there, and how often it had been written to.
+        copies: by place of the network, a copy of what lay there, if asked for.
     """
 
     attributes: dict[nn.Module, tuple[dict[str, Any], dict[str, Any]]]
     containers: list[tuple[Any, Any, bool]]
     marks: dict[Path, tuple[Place, Any, int]]
+    copies: dict[Path, Any]
 
     @classmethod
-    def of(cls, network: nn.Module) -> Snapshot:
+    def of(cls, network: nn.Module, *, copies: bool = False) -> Snapshot:
         """What the network and its hooks keep now.
 
         Args:
             network: any network.
+            copies: whether tensors are copied, so that `restore` undoes what is written into them.
         """
         found = _search(network)
+        own = {path: place.value for path, place in found.places.items() if place.of_network and copies}
         return cls(
             {module: (dict(vars(module)), dict(module._buffers)) for module in network.modules()},
             [(container, container.copy(), own) for container, own in found.containers],
             {path: (place, place.value, _writes(place.value)) for path, place in found.places.items()},
+            {path: map_tensors(torch.clone, value) for path, value in own.items()},
         )
 
     def restore(self) -> None:
-        """Put back what was kept; what was written into tensors stays written."""
+        """Put back what was kept; what was written into tensors stays written where there are no copies."""
+        for path, copied in self.copies.items():
+            _, value, writes = self.marks[path]
+            if _writes(value) != writes:
+                pairs = zip(_parts(value), _parts(copied), strict=True)
+                _ = [now.copy_(then) for now, then in pairs if isinstance(now, Tensor)]
         for module, (attributes, buffers) in self.attributes.items():
             for now, then in ((vars(module), attributes), (module._buffers, buffers)):
                 now.clear()
@@ -232,7 +245,8 @@ class Snapshot:
         modules = dict(network.named_modules())
         found: dict[Path, tuple[Place, Any]] = {}
         for path, place in places(network).items():
-            if path in self.marks and self.marks[path][1] is place.value:
+            before = self.marks.get(path)
+            if before is not None and before[1] is place.value and before[2] == _writes(place.value):
                 continue
             if place.of_network:
                 whole = Place(attribute_holder(modules[path[0]], path[1]), path[1], of_network=True)
@@ -262,8 +276,27 @@ class Snapshot:
 
 def _writes(value: Any) -> int:
     """How often the tensors of a place were written to."""
-    parts = value if isinstance(value, tuple) else (value,)
-    return sum(part._version for part in parts if isinstance(part, Tensor) and not part.is_inference())
+    return sum(part._version for part in _parts(value) if isinstance(part, Tensor) and not part.is_inference())
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def copy_plain_attributes(source: nn.Module, network: nn.Module) -> None:
+    """Give a network the numbers, texts and containers of such that a copy of it holds by now, such as counters.
+
+    Args:
+        source: the copy, which has run.
+        network: gets them.
+    """
+    copies = dict(source.named_modules())
+    for name, module in network.named_modules():
+        own = vars(module)
+        for key, value in vars(copies[name]).items():
+            leaves = [] if key in _SKIP else tree_leaves(value)
+            if leaves and all(isinstance(leaf, _PLAIN) for leaf in leaves) and own.get(key, module) != value:
+                own[key] = value
 
 
 def sharing(network: nn.Module, chosen: Mapping[int, Any]) -> dict[int, Any]:

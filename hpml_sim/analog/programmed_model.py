@@ -157,6 +157,7 @@ class ProgrammedModel(nn.Module):
         else:
             # once is enough: the second call does the same products, and the guard looks at every operation
             guard = UnmappedMatmulGuard(self.network) if self._calls == 0 else None
+            self._axis.network = self.network  # an attribute that a user may set
             y = self._axis.run(seeded, guard or nullcontext())
             if guard is not None:
                 guard.warn()

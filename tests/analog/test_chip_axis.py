@@ -39,6 +39,41 @@ class Kept(nn.Module):
         return y
 
 
+class Cache(nn.Module):
+    """Writes into a buffer, at a place that a counter names."""
+
+    cache: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.register_buffer("cache", torch.zeros(3, 5, 4))
+        self.register_buffer("count", torch.zeros(()))
+        self.step = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        self.cache[self.step] = self.layer(x)
+        self.step += 1
+        return self.cache.sum(0)
+
+
+def test_a_cache_is_written_chip_by_chip() -> None:
+    x = torch.randn(3, 5, 4)
+    chips, one = programmed(Cache()), programmed(Cache(), 1)
+    for step, part in enumerate(x, 1):
+        y, alone = chips(part), one(part)
+        assert y.shape == (N_CHIPS, 5, 4)
+        torch.testing.assert_close(y[:1], alone)
+        assert not torch.equal(y[0], y[1])
+        for model in (chips, one):
+            assert model.network.network.step == step
+            assert set(model.network.network.count.tolist()) == {step}
+            assert model.network.network.cache.shape[1:] == (3, 5, 4)
+    assert "Cache" in str(chips.chip_by_chip)
+
+
 class KeptChipByChip(Kept):
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
@@ -66,6 +101,7 @@ def test_what_a_network_keeps_has_the_chips_in_front_and_goes_on_chip_by_chip(ki
             assert torch.equal(inner.named["last"], got)
             assert torch.equal(inner.pair[0], got)
             assert torch.equal(inner.seen[-1], got)
+            assert inner.calls == step
             assert len(inner.seen) == step
             assert type(inner.h) is Tensor
             assert not is_mapped(inner.h)
@@ -81,12 +117,14 @@ def test_what_a_network_keeps_has_the_chips_in_front_and_goes_on_chip_by_chip(ki
 def test_what_a_hook_keeps_has_the_chips_in_front(by_chip: bool) -> None:
     chips = programmed(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)))
     seen: list[Tensor] = []
+    shapes: list[tuple[int, ...]] = []
     last = None
     named: dict[str, Tensor] = {}
 
     def keep(_module: nn.Module, _args: Any, output: Tensor) -> None:
         nonlocal last
         named["hidden"] = last = output
+        shapes.append(tuple(output.shape))
         if by_chip:
             float(output.sum())
 
@@ -97,6 +135,7 @@ def test_what_a_hook_keeps_has_the_chips_in_front(by_chip: bool) -> None:
     assert (chips.chip_by_chip is not None) == by_chip
     assert named["hidden"].shape == (N_CHIPS, 5, 6)
     assert last is not None
+    assert shapes == [(5, 6)]  # as the network sees it
     assert torch.equal(last, named["hidden"])
     assert [tensor.shape for tensor in seen] == [(N_CHIPS, 5, 6)]
     torch.testing.assert_close(named["hidden"], seen[0].relu())
