@@ -22,6 +22,11 @@
 - `chips.py`: `program`, and `Chips`
 - `fused_backend.py`: chips of our own layers
 - `programmed_model.py`: the network that `chips.at(time)` gives
+- `chip_axis.py`: how a network runs for all chips, once under vmap or chip by chip, and the check of the first call
+- `chip_pass.py`: for which chip the network runs, and the product of a layer for all chips
+- `kept_tensors.py`: what a network and its hooks keep from call to call
+- `output_structure.py`: what a network returns, taken apart and put together
+- `vmap_rules.py`: operations that vmap cannot carry as networks call them
 - `chip_files.py`: `save_chips`, `load_chips`
 - `seeds.py`: one seed for every draw
 - `unmapped_matmul.py`: finds products that pass the crossbars by

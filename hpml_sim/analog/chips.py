@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
     def at(self, time_s: float) -> nn.Module:
-        """A network for (chips * batch, ...), chip-major.
+        """The network with the chips programmed into its layers, or a `NetworkPerChip`.
 
         Args:
             time_s: seconds since the end of programming.
@@ -71,6 +71,7 @@ class Chips:
         self.backend = backend
         self.n_chips = n_chips
         self.seed = seed
+        self._said: set[str] = set()
 
     def __len__(self) -> int:
         return self.n_chips
@@ -91,7 +92,7 @@ class Chips:
         time_s = parse_time(time)
         for noise_model in self.backend.noise_models:
             noise_model.check_time(time_s)
-        return ProgrammedModel(self.backend.at(time_s), self.n_chips, self.seed, time_s)
+        return ProgrammedModel(self.backend.at(time_s), self.n_chips, self.seed, time_s, self._said)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Refused: what chips give depends on the time.

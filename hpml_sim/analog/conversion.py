@@ -48,7 +48,6 @@ _NOT_MAPPED = {
     nn.RMSNorm: "scales value by value",
     nn.PReLU: "scales value by value",
 }
-_TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 
 @register_target(PerLayer)
@@ -172,11 +171,6 @@ class _Plan:
             self.rows.extend(_own_matrices(module, name))
         for child_name, child in children:
             self.visit(child, f"{name}.{child_name}" if name else child_name)
-        if isinstance(module, _TRANSFORMER_LAYERS) and not module.self_attn.batch_first:
-            for child in (module.linear1, module.linear2):  # the attention turns its inputs by itself
-                linear = self.replaced.get(child)
-                if isinstance(linear, AnalogLinear):
-                    linear.batch_dim = 1
 
     def _keep(self, module: nn.Module, name: str, reason: str) -> None:
         self.rows.append(LayerReport(name, type(module).__name__, "digital", why=reason))

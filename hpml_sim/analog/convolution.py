@@ -71,7 +71,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         """The convolution and the bias.
 
         Args:
-            input: shape (batch, in_channels, *sizes); without the batch only where no chips are programmed.
+            input: shape (batch, in_channels, *sizes), or without the batch.
 
         Returns:
             shape (batch, out_channels, *sizes).
@@ -80,43 +80,36 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             HpmlError: an input of another shape, or one smaller than the kernel.
         """
         n = len(self.kernel_size)
-        if input.dim() == n + 1 and self.crossbar.programmed is None:
+        if input.dim() == n + 1:
             return self.forward(input.unsqueeze(0)).squeeze(0)
         if input.dim() != n + 2:
             raise HpmlError(f"analog convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}")
-        n_chips = check_input(self.crossbar, input, self.in_channels, 1)
+        check_input(input, self.in_channels, 1)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         padding = self._reversed_padding_repeated_twice
         x = nn.functional.pad(input, padding, mode=mode) if any(padding) else input
-        pieces = self._pieces(x, n_chips)
-        if pieces > 1:
-            # cut between samples of each chip, so that every piece holds all chips and draws their noise in order
-            parts = x.unflatten(0, (n_chips, -1)).chunk(pieces, 1)
-            y = torch.cat(
-                [self._products(part.flatten(0, 1), n_chips).unflatten(0, (n_chips, -1)) for part in parts], 1
-            )
-            y = y.flatten(0, 1)
-        else:
-            y = self._products(x, n_chips)
+        pieces = self._pieces(x)
+        y = torch.cat([self._products(part) for part in x.chunk(pieces)]) if pieces > 1 else self._products(x)
         return y if self.bias is None else y + self.bias.view(-1, *[1] * n)
 
-    def _pieces(self, x: Tensor, n_chips: int) -> int:
+    def _pieces(self, x: Tensor) -> int:
         """In how many pieces of the batch to go, so that the input vectors, each value many times, fit the memory."""
         if self.training or self.crossbar.calibrating or torch.is_grad_enabled() or x.is_meta:
             return 1
         vectors = _product(_places(x, self.kernel_size, self.stride, self.dilation))
-        values = len(x) * vectors * (self.in_channels * _product(self.kernel_size))
+        # chips that run one by one go in the same pieces as together, so that their noise is drawn in the same order
+        values = self.crossbar.n_chips * len(x) * vectors * (self.in_channels * _product(self.kernel_size))
         max_values = _MAX_VALUES if x.device.type == "cpu" else _MAX_VALUES_GPU
-        return max(1, min(len(x) // n_chips, math.ceil(values / max_values)))
+        return max(1, min(len(x), math.ceil(values / max_values)))
 
-    def _products(self, x: Tensor, n_chips: int) -> Tensor:
+    def _products(self, x: Tensor) -> Tensor:
         """The convolution of padded inputs, without bias."""
         patches, sizes = _patches(x, self.kernel_size, self.stride, self.dilation)  # (batch, channels * kernel, places)
-        batch, groups = len(x) // n_chips, self.groups
-        patches = patches.reshape(n_chips, batch, groups, -1, patches.shape[-1])
-        vectors = patches.permute(0, 2, 1, 4, 3).flatten(2, 3)
-        y = self.crossbar(vectors, self.matrix())  # (chips, groups, batch * places, out / groups)
-        return y.unflatten(2, (batch, -1)).permute(0, 2, 1, 4, 3).reshape(len(x), self.out_channels, *sizes)
+        batch, groups = len(x), self.groups
+        patches = patches.reshape(batch, groups, -1, patches.shape[-1])
+        vectors = patches.permute(1, 0, 3, 2).flatten(1, 2)
+        y = self.crossbar(vectors, self.matrix())  # (groups, batch * places, out / groups)
+        return y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
 
 
 def _patches(

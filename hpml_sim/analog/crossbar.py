@@ -10,7 +10,7 @@ The product runs in one of three ways that compute the same (up to a code where 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
 from hpml_sim.analog.bit_slicing import bit_slices, significance
+from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.converters import largest_code, quantize
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
@@ -98,7 +99,7 @@ class Crossbar(InputRange):
 
     @property
     def n_chips(self) -> int:
-        """How many chips lie in the batch; 1 where nothing is programmed."""
+        """How many chips are programmed; 1 where none is, and the layer's own weights count."""
         return 1 if self.programmed is None else self.programmed.n_chips
 
     def device_model(self) -> DeviceModel:
@@ -159,7 +160,7 @@ class Crossbar(InputRange):
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
         """
         if self.programmed is not None:
-            return EffectiveWeights(self.programmed.weight, None, self.programmed.scale)
+            return self.programmed.effective_weights(range(self.programmed.n_chips))
         target, tiling = self.target, self.tiling
         if self.training and takes_compiled_pass(weight):
             if target.weight_clip is not None:
@@ -193,17 +194,20 @@ class Crossbar(InputRange):
         """Multiply vectors with the matrix.
 
         Args:
-            x: shape (chips, groups, vectors, rows).
+            x: shape (groups, vectors, rows).
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
             effective_weights: what the method of this name gave, for several products with the same devices; None: the
-                devices of this product alone.
+                devices of this product alone. Not used where chips are programmed.
 
         Returns:
-            shape (chips, groups, vectors, cols), without bias.
+            shape (groups, vectors, cols), without bias.
+
+        Raises:
+            HpmlError: several chips are programmed, and the layer was called by itself.
         """
-        x = self.tiling.cut_inputs(x)  # (chips, groups, vectors, row tiles, height)
-        if self._fuses(x):
-            return self._fused(x)
+        if self.programmed is not None:
+            return product_on_chips(x, self._on_chips, self.programmed.n_chips)
+        x = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
         if self._trains_in_one_pass(x):
@@ -212,21 +216,37 @@ class Crossbar(InputRange):
                 self.observe_input(x.transpose(2, 3))
             if self.calibrated:
                 return self._trained(x, effective_weights, learns)
-        x = x.transpose(2, 3)  # (chips, groups, row tiles, vectors, height)
+        x = x.transpose(2, 3)  # (1, groups, row tiles, vectors, height)
         if self.calibrating:
             # ideal converters: a range that is not known yet must not clip what it is found from
             y = x @ effective_weights.matrix.mT
             self.observe_input(x)
             self.observe_output(self._seen_by_adc(x, effective_weights, y / effective_weights.scale))
-            return y.sum(2)
-        return self._convert(x, effective_weights)
+            return y.sum(2).squeeze(0)
+        return self._convert(x, effective_weights).squeeze(0)
+
+    def _on_chips(self, x: Tensor, chips: Sequence[int]) -> Tensor:
+        """Products of programmed chips.
+
+        Args:
+            x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
+            chips: their numbers, one after another.
+
+        Returns:
+            shape (chips, groups, vectors, cols).
+        """
+        programmed = self.programmed
+        assert programmed is not None
+        x = self.tiling.cut_inputs(x)  # (chips or 1, groups, vectors, row tiles, height)
+        effective_weights = programmed.effective_weights(chips)
+        if self._fuses(x):
+            return self._fused(x, effective_weights, chips)
+        return self._convert(x.transpose(2, 3), effective_weights, chips)
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
         return (
-            self.programmed is not None
-            and not self.calibrating
-            and self.calibrated
+            self.calibrated
             and self.dac_qmax is not None
             and self.adc_qmax is not None
             and not self._array_disturbs
@@ -234,8 +254,8 @@ class Crossbar(InputRange):
             and not (torch.is_grad_enabled() and x.requires_grad)
         )
 
-    def _fused(self, x: Tensor) -> Tensor:
-        """`_convert` of programmed chips in one pass. x: (chips, groups, vectors, row tiles, height)."""
+    def _fused(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int]) -> Tensor:
+        """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""
         from hpml_sim.kernels.crossbar_product import crossbar_product
 
         programmed, dac_qmax, adc_qmax = self.programmed, self.dac_qmax, self.adc_qmax
@@ -246,14 +266,14 @@ class Crossbar(InputRange):
         lsb = self.target.adc_bound / adc_qmax
         return crossbar_product(
             x,
-            programmed.weight,
-            (programmed.scale * (dac_range * lsb)).squeeze(-2),
+            effective_weights.matrix,
+            (effective_weights.scale * (dac_range * lsb)).squeeze(-2),
             dac_gain=float(dac_qmax / dac_range),
             dac_qmax=dac_qmax,
             adc_gain=1 / (dac_qmax * lsb),
             adc_qmax=adc_qmax,
             sigma=self.target.output_noise / lsb,
-            normal=programmed.fill,
+            normal=lambda chip, buffer: programmed.fill(chips[chip], buffer),
             slices=self.target.slices,
         )
 
@@ -261,7 +281,6 @@ class Crossbar(InputRange):
         """Whether this is a step of training that the compiled passes take."""
         return (
             self.training
-            and self.programmed is None
             and not self.calibrating
             and self.dac_qmax is not None
             and self.adc_qmax is not None
@@ -293,7 +312,7 @@ class Crossbar(InputRange):
             output_noise=self.target.output_noise,
             watch=watch if learns else None,
             log2_range=None if learns else self.range_shift,
-        ).unsqueeze(0)
+        )
 
     def _seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
         """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
@@ -303,17 +322,18 @@ class Crossbar(InputRange):
         with torch.no_grad():
             return x @ self.cells(effective_weights.matrix / effective_weights.scale.mT).mT
 
-    def _convert(self, x: Tensor, effective_weights: EffectiveWeights) -> Tensor:
+    def _convert(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int] | None = None) -> Tensor:
         """DAC, product, noise, ADC, and the digital sum over slices and row tiles; the equations: `converters.py`.
 
         Args:
-            x: shape (chips, groups, row tiles, vectors, height).
+            x: shape (chips or 1, groups, row tiles, vectors, height).
             effective_weights: of this pass.
+            chips: numbers of the programmed chips; None: the layer's own weights.
 
         Returns:
-            shape (chips, groups, vectors, cols).
+            shape (chips, groups, vectors, cols); chips is 1 where none are programmed.
         """
-        target, programmed = self.target, self.programmed is not None
+        target, programmed = self.target, chips is not None
         matrix, unit, scale = effective_weights.matrix, effective_weights.unit, effective_weights.scale
         learning = self.training and not programmed
         learns = learning and self.learns()
@@ -362,16 +382,18 @@ class Crossbar(InputRange):
         noise = None
         # evaluation without chips stands for the mean chip: its converters round, but nothing is drawn
         if (self._array_disturbs or target.output_noise > 0) and (self.training or programmed):
-            noise = self._normal(y).mul_(sigma / lsb)
+            noise = self._normal(y, chips).mul_(sigma / lsb)
         read = quantize(y, gain, adc_qmax, noise)
         read = read * (scale * (dac_range * lsb)) if calibrated else read * (dac_range * lsb) * scale
         if programmed and target.slices > 1:
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)  # `scale` holds what each slice counts
         return read.sum(2) if self.tiling.row_tiles > 1 else read.squeeze(2)
 
-    def _normal(self, like: Tensor) -> Tensor:
+    def _normal(self, like: Tensor, chips: Sequence[int] | None) -> Tensor:
         # training draws from the global generator, as dropout does; chips each from a seed of their own
-        return torch.randn_like(like) if self.programmed is None else self.programmed.normal(like)
+        if chips is None or self.programmed is None:
+            return torch.randn_like(like)
+        return self.programmed.normal(like, chips)
 
     def extra_repr(self) -> str:
         """For `print(model)`."""

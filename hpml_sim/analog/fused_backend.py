@@ -1,4 +1,4 @@
-"""Chips of our own layers: all of them programmed layer by layer, and run side by side in one batch.
+"""Chips of our own layers: all of them programmed layer by layer, and run side by side.
 
 `interop/aihwkit.py` has the other backend, of aihwkit's layers.
 """
@@ -21,7 +21,6 @@ from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_tiles import ProgrammedTiles
 from hpml_sim.analog.programming_noise import ProgrammedDevices
 from hpml_sim.analog.seeds import Purpose, derive
-from hpml_sim.conversion.chips_in_batch import ChipsInBatch
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.kernels.common.memory import BLOCKS
 from hpml_sim.targets import Analog
@@ -87,7 +86,7 @@ class FusedBackend:
         return [layer.device_model.noise_model for layer in self.layers.values()]
 
     def at(self, time_s: float) -> nn.Module:
-        """A network for (chips * batch, ...), chip-major.
+        """The network with the chips programmed into its layers.
 
         Args:
             time_s: seconds since the end of programming, >= 0.
@@ -95,9 +94,6 @@ class FusedBackend:
         network = _copy_sharing_tensors(self.network)
         for index, (name, crossbar) in enumerate(crossbars(network).items()):
             crossbar.programmed = self._tiles_at(crossbar, self.layers[name], index, time_s)
-        for module in network.modules():
-            if isinstance(module, ChipsInBatch):
-                module.chips = self.n_chips
         return network
 
     def _tiles_at(self, crossbar: Crossbar, layer: ProgrammedLayer, index: int, time_s: float) -> ProgrammedTiles:

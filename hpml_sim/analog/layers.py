@@ -54,31 +54,19 @@ def weight_matrix(model: nn.Module, name: str) -> Tensor:
     return layer.matrix()
 
 
-def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> int:
+def check_input(x: Tensor, channels: int, dim: int) -> None:
     """Check the input of a layer.
 
     Args:
-        crossbar: the layer's.
-        x: its input.
+        x: the input.
         channels: values that `x` must have in a dimension.
         dim: that dimension.
 
-    Returns:
-        How many chips lie in the batch.
-
     Raises:
-        HpmlError: `x` has another number of channels, or a batch that is not a multiple of the chips; or an exporter is
-            recording.
+        HpmlError: `x` has another number of channels; or an exporter is recording.
     """
     check_not_exporting("a layer on crossbars", "Export the digital network that it was made from")
     if not isinstance(x, Tensor) or x.dim() == 0:
         raise HpmlError(f"analog layer: input {shown(x)}: must be a tensor with {channels} values in dimension {dim}")
     if x.shape[dim] != channels:
         raise HpmlError(f"analog layer: input of shape {tuple(x.shape)} must have {channels} values in dimension {dim}")
-    # chips and samples lie in the first dimension: of any other length, rows of different chips would be mixed up
-    if crossbar.programmed is not None and x.shape[0] % (crossbar.n_chips * crossbar.programmed.batch):
-        raise HpmlError(
-            f"analog layer: the first dimension of {tuple(x.shape)} must hold {crossbar.n_chips} chips x "
-            f"{crossbar.programmed.batch} samples; keep the batch first in every layer of the network"
-        )
-    return crossbar.n_chips

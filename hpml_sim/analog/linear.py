@@ -28,9 +28,6 @@ class AnalogLinear(nn.Linear):
         device: of weights and state, as of `nn.Linear`.
         dtype: of weights and state, as of `nn.Linear`.
 
-    Attributes:
-        batch_dim: where chips and samples lie, 0; `convert` sets 1 in Transformer layers of batch_first=False.
-
     Raises:
         UnknownNameError: no card has this name.
         CardError: a broken card.
@@ -42,8 +39,6 @@ class AnalogLinear(nn.Linear):
         >>> layer(torch.rand(8, 784)).shape
         torch.Size([8, 256])
     """
-
-    batch_dim: int = 0
 
     def __init__(
         self,
@@ -108,14 +103,8 @@ class AnalogLinear(nn.Linear):
         Returns:
             shape (batch, ..., out_features).
         """
-        if self.batch_dim and input.dim() > 2:
-            first = self._batch_first(input.transpose(0, self.batch_dim), effective_weights)
-            return first.transpose(0, self.batch_dim)
-        return self._batch_first(input, effective_weights)
-
-    def _batch_first(self, input: Tensor, effective_weights: EffectiveWeights | None) -> Tensor:  # noqa: A002 - as in forward
-        n_chips = check_input(self.crossbar, input, self.in_features, -1)
-        y = self.crossbar(input.reshape(n_chips, 1, -1, self.in_features), self.matrix(), effective_weights)
+        check_input(input, self.in_features, -1)
+        y = self.crossbar(input.reshape(1, -1, self.in_features), self.matrix(), effective_weights)
         y = y.reshape(*input.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 

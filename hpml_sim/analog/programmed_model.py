@@ -2,43 +2,78 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
+from hpml_sim.analog.chip_axis import ChipAxis
 from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.output_structure import copied_tensors, stack_chips
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
 from hpml_sim.errors import HpmlError
-from hpml_sim.kernels.common.memory import BLOCKS
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import format_time
 
 
-class ProgrammedModel(nn.Module):
-    """Programmed chips at one time since programming: (batch, ...) -> (chips, batch, ...). For evaluation only.
+class NetworkPerChip(nn.Module):
+    """Networks of one chip each, for layers that hold one chip only.
 
-    The noise of the k-th call depends on seed, time and the calls before it alone: evaluating twice draws twice, and a
-    new `chips.at(time)` repeats it all.
+    Args:
+        networks: one for each chip.
+    """
+
+    def __init__(self, networks: list[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+
+class ProgrammedModel(nn.Module):
+    """Programmed chips at one time since programming: called as the network, chips in front of all that it gives.
+
+    The network never sees the chips: it is called with (batch, ...) and may join, sort or sum rows as it likes. All
+    chips run in one pass (`torch.vmap`), and the first call is checked against one chip alone. A network that cannot
+    run so, because what it does depends on values, runs chip by chip; this is logged once.
+
+    For evaluation only. The noise of the k-th call depends on seed, time and the calls before it alone: evaluating
+    twice draws twice, and a new `chips.at(time)` repeats it all. What the network itself draws is the same for all
+    chips, so that they differ by their devices alone.
+
+    Args:
+        said: what was logged for these chips at other times, which is not logged again; None: nothing.
 
     Attributes:
-        network: the network, which takes all chips in its batch.
+        network: the network.
         n_chips: how many chips.
         seed: what all randomness comes from.
         time_s: seconds since the end of programming.
     """
 
-    def __init__(self, network: nn.Module, n_chips: int, seed: int, time_s: float):
+    def __init__(self, network: nn.Module, n_chips: int, seed: int, time_s: float, said: set[str] | None = None):
         super().__init__()
         self.network = network
         self.n_chips = n_chips
         self.seed = seed
         self.time_s = time_s
         self._calls = 0
+        self._axis = ChipAxis(network, n_chips, set() if said is None else said)
         super().train(False)
+
+    @property
+    def chip_by_chip(self) -> str | None:
+        """Why the network runs one chip at a time: a module and what torch said; None: all chips run in one pass."""
+        if isinstance(self.network, NetworkPerChip):
+            return "layers of aihwkit hold one chip each"
+        return self._axis.chip_by_chip
+
+    @property
+    def n_passes(self) -> int:
+        """How many times the network runs in one call: 1, or once for each chip."""
+        return 1 if self.chip_by_chip is None else self.n_chips
 
     def train(self, mode: bool = True) -> ProgrammedModel:
         """Refused, unless it asks for the mode that the chips are in.
@@ -53,66 +88,94 @@ class ProgrammedModel(nn.Module):
             raise HpmlError("programmed chips cannot be trained; train the model, then program it again")
         return self
 
-    @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """All chips on the same inputs: (batch, ...) -> (chips, batch, ...).
+        """All chips on the same inputs.
 
         Args:
-            args: of the network. Tensors, also in lists and dicts, have the batch first; each chip gets the same.
+            args: of the network, as it takes them: tensors of any shape, which are the same for every chip, and others.
             kwargs: of the network, as `args`.
 
         Returns:
-            What the network gives, its tensors with the chips in front.
+            What the network gives, its tensors with the chips in front: mostly (chips, batch, ...).
 
         Raises:
-            HpmlError: no tensor given, tensors of different batches, or an output that lost the batch.
+            HpmlError: chips return tensors of different shapes.
         """
-        given = [t for t in tree_leaves((args, kwargs)) if _has_batch(t)]
-        if not given:
-            kinds = ", ".join(type(value).__name__ for value in (*args, *kwargs.values())) or "nothing"
-            raise HpmlError(f"programmed chips take a tensor (batch, ...), got {kinds}")
-        samples, device = len(given[0]), given[0].device
-        for other in given[1:]:
-            if len(other) != samples:
-                raise HpmlError(
-                    f"programmed chips: tensors of shapes {tuple(given[0].shape)} and {tuple(other.shape)} have "
-                    "not the same batch in front. What is the same for all samples, such as a mask, belongs into the "
-                    "network: wrap it in a module that holds it, and convert that"
-                )
-        for crossbar in crossbars(self.network).values():
-            if crossbar.programmed is not None:
-                crossbar.programmed.batch = max(1, samples)
-        folded_args, folded_kwargs = tree_map(self._fold, (args, kwargs))
-        cuda = [device] if device.type == "cuda" else []
+        if torch.compiler.is_compiling():  # vmap over compiled passes is no graph; the network inside stays as it is
+            return torch.compiler.disable(self._run)(None, args, kwargs)
+        return self._run(None, args, kwargs)
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """A method of the network, such as `generate`, for all chips.
+
+        Args:
+            method: its name; of the network that was converted.
+            args: of the method; the same for every chip.
+            kwargs: of the method, as `args`.
+
+        Returns:
+            What the method gives, its tensors with the chips in front.
+
+        Raises:
+            HpmlError: the network has no such method, or chips return tensors of different shapes.
+
+        Example:
+            >>> import torch, hpml_sim as hs
+            >>> class Classifier(torch.nn.Linear):
+            ...     def labels(self, x):
+            ...         return self(x).argmax(-1)
+            >>> chips = hs.program(hs.convert(torch.nn.Sequential(Classifier(8, 4)), "pcm-hermes"), chips=3, seed=0)
+            >>> chips.at("1 day").call("forward", torch.rand(5, 8)).shape
+            torch.Size([3, 5, 4])
+        """
+        if not callable(getattr(_owner(self.network, method), method, None)):
+            raise HpmlError(
+                f"chips.at(time).call: method={method!r}: {type(_inner(self.network)).__name__} has no method of this "
+                "name"
+            )
+        return self._run(method, args, kwargs)
+
+    @torch.no_grad()
+    def _run(self, method: str | None, args: Any, kwargs: Any) -> Any:
+        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        tensors += list(self.network.parameters())[:1]
+        device = tensors[0].device if tensors else torch.device("cpu")
+
+        def call(network: nn.Module) -> Any:
+            # a network that writes into its inputs must not change those of the next chip
+            own_args, own_kwargs = copied_tensors((args, kwargs))
+            function = network if method is None else getattr(_owner(network, method), method)
+            return function(*own_args, **own_kwargs)
+
+        def seeded(network: nn.Module) -> Any:
+            with self._seeded(device):
+                return call(network)
+
+        if isinstance(self.network, NetworkPerChip):
+            with self._seeded(device):  # aihwkit's noise comes from the global generator: each chip draws its own
+                y = stack_chips([call(network) for network in self.network.networks])
+        else:
+            # once is enough: the second call does the same products, and the guard looks at every operation
+            guard = UnmappedMatmulGuard(self.network) if self._calls == 0 else None
+            self._axis.network = self.network  # an attribute that a user may set
+            y = self._axis.run(seeded, guard or nullcontext())
+            if guard is not None:
+                guard.warn()
+        self._calls += 1
+        return y
+
+    @contextmanager
+    def _seeded(self, device: torch.device) -> Iterator[None]:
+        """Within the block, torch's global generators start from the seed of this call."""
         # encoders and the like draw from the global generator: they get a seed of this call
+        cuda = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             seed = derive(self.seed, Purpose.NETWORK, time_s=self.time_s, call=self._calls)
             torch.default_generator.manual_seed(seed)
             if cuda:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            # once is enough: the second call does the same products, and the guard looks at every operation
-            first = self._calls == 0 and not torch.compiler.is_compiling()
-            with UnmappedMatmulGuard(self.network) if first else nullcontext():
-                y = self.network(*folded_args, **folded_kwargs)
-        self._calls += 1
-        return tree_map(lambda value: self._unfold(value, samples), y)
-
-    def _fold(self, value: Any) -> Any:
-        """(batch, ...) -> (chips * batch, ...), each chip the same."""
-        if not _has_batch(value):
-            return value
-        return BLOCKS.empty((self.n_chips, *value.shape), like=value).copy_(value).flatten(0, 1)
-
-    def _unfold(self, value: Any, samples: int) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        if value.shape[:1] != (self.n_chips * samples,):
-            raise HpmlError(
-                f"programmed chips: the network must return (batch, ...), got {tuple(value.shape)} for {self.n_chips} "
-                f"chips x {samples} samples; where it returns time or layers first, transpose that in its forward()"
-            )
-        return value.unflatten(0, (self.n_chips, samples))
+            yield
 
     def load_state_dict(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refused.
@@ -136,12 +199,23 @@ class ProgrammedModel(nn.Module):
 
     def _facts(self) -> list[tuple[str, object]]:
         layers = len(crossbars(self.network))
+        one_by_one = [("chip by chip", self.chip_by_chip)] if self.chip_by_chip is not None else []
         return [
             ("analog layers", layers or ""),  # chips of aihwkit's own layers have no crossbar of ours
             ("seed", str(self.seed)),
+            *one_by_one,
             ("network", "print(model.network)"),
         ]
 
 
-def _has_batch(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.dim() > 0
+def _inner(network: nn.Module) -> nn.Module:
+    """The network that was converted."""
+    if isinstance(network, NetworkPerChip):
+        network = network.networks[0]
+    inner = getattr(network, "network", None)
+    return inner if isinstance(inner, nn.Module) else network
+
+
+def _owner(network: nn.Module, method: str) -> nn.Module:
+    """What has a method: what `convert` made, or the network that it was made from."""
+    return network if hasattr(network, method) else _inner(network)

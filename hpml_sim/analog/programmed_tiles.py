@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.training_passes import takes_compiled_pass
 
 
@@ -21,7 +23,6 @@ class ProgrammedTiles:
         scale: digital factor of each column: drift compensation and what its slice counts included, shape
             (chips, groups, row tiles, 1, cols).
         seeds: one for each chip, of the output noise: on the CPU of `fill_normal`, elsewhere of torch's generator.
-        batch: samples of each chip in the call that is running; the batch that a layer sees is a multiple of it.
         drawn: by chip, where `fill_normal` goes on.
         generators: by chip, torch's generator of its output noise.
     """
@@ -29,25 +30,53 @@ class ProgrammedTiles:
     weight: Tensor
     scale: Tensor
     seeds: list[int]
-    batch: int = 1
     drawn: dict[int, int] = field(default_factory=dict)
     generators: dict[int, torch.Generator] = field(default_factory=dict)
 
     @property
     def n_chips(self) -> int:
-        """How many chips lie side by side."""
+        """How many chips are programmed."""
         return len(self.weight)
 
-    def normal(self, like: Tensor) -> Tensor:
+    def effective_weights(self, chips: Sequence[int]) -> EffectiveWeights:
+        """What some chips multiply with, as views.
+
+        Args:
+            chips: numbers of chips, one after another.
+        """
+        part = slice(chips[0], chips[-1] + 1)
+        return EffectiveWeights(self.weight[part], None, self.scale[part])
+
+    def noise_positions(self) -> tuple[dict[int, int], dict[int, Tensor]]:
+        """Where the noise of all chips goes on, for `rewind_noise`."""
+        return dict(self.drawn), {chip: generator.get_state() for chip, generator in self.generators.items()}
+
+    def rewind_noise(self, positions: tuple[dict[int, int], dict[int, Tensor]]) -> None:
+        """Let the noise of all chips go on where it did when `noise_positions` was called.
+
+        Args:
+            positions: what it gave.
+        """
+        drawn, states = positions
+        self.drawn.clear()
+        self.drawn.update(drawn)
+        for chip in list(self.generators):
+            if chip in states:
+                self.generators[chip].set_state(states[chip])
+            else:
+                del self.generators[chip]
+
+    def normal(self, like: Tensor, chips: Sequence[int]) -> Tensor:
         """Standard normal numbers, drawn chip by chip.
 
         Args:
             like: gives shape (chips, ...), type and device.
+            chips: numbers of the chips.
         """
         # each chip from its own seed: a chip gets the same noise whatever other chips run beside it
         noise = torch.empty_like(like, memory_format=torch.contiguous_format)
-        for chip in range(len(self.seeds)):
-            self.fill(chip, noise[chip])
+        for chip, buffer in zip(chips, noise, strict=True):
+            self.fill(chip, buffer)
         return noise
 
     def fill(self, chip: int, noise: Tensor) -> None:

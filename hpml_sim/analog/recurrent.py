@@ -65,23 +65,21 @@ class AnalogRecurrent(nn.Module):
     def flatten_parameters(self) -> None:
         """Nothing to do: networks call it for cuDNN."""
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:  # noqa: A002 - the name in torch
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:  # noqa: A002 - the name in torch
         """As torch's layer: (batch, steps, features) with `batch_first`, else (steps, batch, features).
 
         Args:
-            input: the sequence; without a batch dimension only where no chips are programmed.
+            input: the sequence, with or without a batch dimension, or a `PackedSequence`.
             hx: state before the first step, h (layers * directions, batch, outputs), of an LSTM (h, c); None: zeros.
 
         Returns:
-            Outputs of all steps, and the state after the last one.
+            Outputs of all steps, packed as the input is, and the state after the last one.
 
         Raises:
-            HpmlError: a packed sequence, a wrong shape, or programmed chips whose place in the batch is not certain.
+            HpmlError: a wrong shape.
         """
         if isinstance(input, PackedSequence):
-            raise HpmlError(
-                f"{type(self).__name__}: packed sequences are not mapped; give the padded tensor and mask the outputs"
-            )
+            return self._packed(input, hx)
         x, alone = input, input.dim() == 2
         states = None if hx is None else hx if isinstance(hx, tuple) else (hx,)
         if alone:
@@ -92,46 +90,49 @@ class AnalogRecurrent(nn.Module):
                 f"{type(self).__name__}: input must be (batch, steps, {self.input_size}) or (steps, batch, "
                 f"{self.input_size}), here with batch_first={self.batch_first}; got {tuple(input.shape)}"
             )
-        self._check_batch(x, alone)
+        y, last = self._layers(x if self.batch_first else x.transpose(0, 1), states, None)
         if not self.batch_first:
-            x = x.transpose(0, 1)
-        ways, ends = 1 + self.bidirectional, []
-        for number in range(self.num_layers):
-            outputs = []
-            for way in range(ways):
-                index = number * ways + way
-                cell: Any = self.cells[index]
-                state = cell.start(x) if states is None else tuple(s[index] for s in states)
-                found, state = cell.run(x, state, backwards=bool(way))
-                outputs.append(found)
-                ends.append(state)
-            x = outputs[0] if ways == 1 else torch.cat(outputs, -1)
-            if number + 1 < self.num_layers:
-                x = nn.functional.dropout(x, self.dropout, self.training)
-        y = x if self.batch_first else x.transpose(0, 1)
-        last: State = tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+            y = y.transpose(0, 1)
         if alone:
             y, last = y.squeeze(0 if self.batch_first else 1), tuple(s.squeeze(1) for s in last)
         h, *more = last
         return y, last if more else h
 
-    def _check_batch(self, x: Tensor, alone: bool) -> None:
-        """Refuse a first dimension that may hold chips and samples where this layer takes it for steps."""
-        # nothing but its length tells the two apart: a wrong guess would run one chip's samples as another's steps
-        cell: Any = self.cells[0]
-        programmed = cell.input.crossbar.programmed
-        if programmed is None:
-            return
-        if alone:
-            raise HpmlError(f"{type(self).__name__}: programmed chips need a batch dimension, got {tuple(x.shape)}")
-        n_chips = programmed.n_chips
-        if not self.batch_first and n_chips > 1 and x.shape[0] == n_chips * programmed.batch:
-            raise HpmlError(
-                f"{type(self).__name__} with batch_first=False: in an input of shape {tuple(x.shape)} the first "
-                f"dimension is taken for steps, but is as long as {n_chips} chips x {programmed.batch} samples, which "
-                "lie in the batch. Networks on chips take the batch first: build the layer with batch_first=True (or "
-                "transpose inside the network; if it does so already, give another number of samples at a time)"
-            )
+    def _packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        """Sequences of different lengths: run as long as the longest, the state of each kept where it has ended."""
+        states = None if hx is None else hx if isinstance(hx, tuple) else (hx,)
+        if packed.sorted_indices is not None and states is not None:
+            states = tuple(s.index_select(1, packed.sorted_indices) for s in states)
+        sizes = packed.batch_sizes.to(packed.data.device)
+        inside = torch.arange(int(packed.batch_sizes[0]), device=sizes.device) < sizes.unsqueeze(1)  # (steps, batch)
+        places = inside.flatten().nonzero().flatten()  # packed data lies step by step
+        index = torch.zeros(inside.numel(), dtype=torch.long, device=sizes.device)
+        index[places] = torch.arange(len(places), device=sizes.device)
+        x = packed.data[index].unflatten(0, inside.shape)
+        y, last = self._layers(x.transpose(0, 1), states, inside.T)
+        if packed.unsorted_indices is not None:
+            last = tuple(s.index_select(1, packed.unsorted_indices) for s in last)
+        h, *more = last
+        return packed._replace(data=y.transpose(0, 1).flatten(0, 1)[places]), last if more else h
+
+    def _layers(self, x: Tensor, states: State | None, inside: Tensor | None) -> tuple[Tensor, State]:
+        """All layers on (batch, steps, features); `inside`: as `AnalogCell.run` takes it."""
+        ways, ends = 1 + self.bidirectional, []
+        for number in range(self.num_layers):
+            outputs = []
+            if inside is not None:
+                x = torch.where(inside.unsqueeze(-1), x, 0.0)  # calibration leaves zeros out
+            for way in range(ways):
+                index = number * ways + way
+                cell: Any = self.cells[index]
+                state = cell.start(x) if states is None else tuple(s[index] for s in states)
+                found, state = cell.run(x, state, backwards=bool(way), inside=inside)
+                outputs.append(found)
+                ends.append(state)
+            x = outputs[0] if ways == 1 else torch.cat(outputs, -1)
+            if number + 1 < self.num_layers:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+        return x, tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
 
     def extra_repr(self) -> str:
         """For `print(model)`."""
@@ -146,7 +147,7 @@ class AnalogRNN(AnalogRecurrent):
     Args:
         args: of `nn.RNN`: input_size, hidden_size, num_layers.
         card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
-        kwargs: of `nn.RNN`; with programmed chips, batch_first=True.
+        kwargs: of `nn.RNN`.
 
     Raises:
         UnknownNameError: no card has this name.
@@ -172,7 +173,7 @@ class AnalogLSTM(AnalogRecurrent):
     Args:
         args: of `nn.LSTM`: input_size, hidden_size, num_layers.
         card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
-        kwargs: of `nn.LSTM`; with programmed chips, batch_first=True.
+        kwargs: of `nn.LSTM`.
 
     Raises:
         UnknownNameError: no card has this name.
@@ -198,7 +199,7 @@ class AnalogGRU(AnalogRecurrent):
     Args:
         args: of `nn.GRU`: input_size, hidden_size, num_layers.
         card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
-        kwargs: of `nn.GRU`; with programmed chips, batch_first=True.
+        kwargs: of `nn.GRU`.
 
     Raises:
         UnknownNameError: no card has this name.

@@ -96,7 +96,7 @@ class AnalogCell(nn.Module):
         """
         raise NotImplementedError
 
-    def run(self, x: Tensor, state: State, *, backwards: bool) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State, *, backwards: bool, inside: Tensor | None = None) -> tuple[Tensor, State]:
         """All steps of a sequence.
 
         The devices are the same at every step, and the steps are one observation to the calibration.
@@ -105,6 +105,8 @@ class AnalogCell(nn.Module):
             x: the sequence, shape (batch, steps, input_size).
             state: before the first step.
             backwards: whether to begin with the last step.
+            inside: which steps belong to the sequence of each sample, shape (batch, steps): at the others the state
+                stays; None: all.
 
         Returns:
             Outputs, shape (batch, steps, outputs), in the order of the sequence, and the state after the last step run.
@@ -112,9 +114,14 @@ class AnalogCell(nn.Module):
         found = []
         with one_calibration_step(crossbars(self).values()):
             # drawn once: noise that is new at every step would average out over a sequence, as that of no chip does
-            effective_weights, steps = self.effective_weights(), self.input(x).unbind(1)
-            for source in reversed(steps) if backwards else steps:
-                state = self.advance(source, state, effective_weights)
+            effective_weights, sources = self.effective_weights(), self.input(x).unbind(1)
+            order = range(len(sources))
+            for step in reversed(order) if backwards else order:
+                new = self.advance(sources[step], state, effective_weights)
+                if inside is not None:
+                    runs = inside[:, step, None]
+                    new = tuple(torch.where(runs, later, before) for later, before in zip(new, state, strict=True))
+                state = new
                 found.append(state[0])
         return torch.stack(found[::-1] if backwards else found, 1), state
 

@@ -27,7 +27,7 @@ _DIGITAL = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.M
 
 
 class UnmappedMatmulGuard(TorchFunctionMode):
-    """Warns, at its end, of products inside with weights that lie on crossbars or in tables of embeddings.
+    """Notes products inside with weights that lie on crossbars or in tables of embeddings; `warn` says what it noted.
 
     For a forward pass of programmed chips: they hold conductances and never touch the weights, so whoever multiplies
     with these does it in digital.
@@ -58,13 +58,13 @@ class UnmappedMatmulGuard(TorchFunctionMode):
             self._found |= {self._names[factor] for factor in factors if factor in self._names}
         return func(*args, **kwargs)
 
-    def __exit__(self, *problem: Any) -> None:
-        super().__exit__(*problem)
+    def warn(self) -> None:
+        """Warn of the products that were noted, if there were any."""
         if self._found:
             warnings.warn(
                 f"forward() multiplies with the weights of {', '.join(map(repr, sorted(self._found)))} outside of the "
                 "layers: these products are computed in digital, without noise. Call the layers themselves, or give "
                 "the products layers of their own (nn.Linear)",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )

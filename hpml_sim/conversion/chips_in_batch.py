@@ -1,4 +1,4 @@
-"""Modules that must know how many programmed chips lie side by side in their batch."""
+"""Modules that must know how many chips lie side by side in their batch, where a user puts them there."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hpml_sim.errors import HpmlError
 class ChipsInBatch(nn.Module):
     """A module whose first dimension is (chips x ... x batch), and which must know the chips to find what lies in it.
 
-    Programmed chips set the number in every such module of their network.
+    Programmed chips (`hs.program`) do not lie in the batch: their network runs as it is, for each of them.
 
     Attributes:
-        chips: simulated chips side by side, outermost in the first dimension, >= 1; 1 unless chips are programmed.
+        chips: simulated chips side by side, outermost in the first dimension, >= 1; 1 by default.
             Setting it sets it in all such modules inside as well.
     """
 

@@ -71,7 +71,7 @@ class FusedNetwork(StatefulSpikingNetwork):
 
     Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `run_with_state`
     passes states in and out, `keep_state` keeps them here. With chips side by side all of it is (chips x steps, batch,
-    ...); programmed chips (`hs.program`) see to that.
+    ...). Programmed chips (`hs.program`) do not lie there: each of them runs the network as it is.
 
     Args:
         network: a network whose neurons are ours; they take (chips x steps x batch, ...).

@@ -111,8 +111,7 @@ class StatefulSpikingNetwork(Stateful, ChipsInBatch):
     other; to train through time in pieces, call `run_with_state` in a loop of your own.
 
     Attributes:
-        chips: simulated chips side by side, outermost in the first dimension of input and output; 1 unless programmed
-            chips set it.
+        chips: simulated chips side by side, outermost in the first dimension of input and output, 1 by default.
         keep_state: whether the next call goes on where the last one ended. False by default: each call starts at rest.
         state: where the last call ended, without gradients; None: at rest. It goes with copies, pickles and
             `torch.save(model)`. It is no part of the `state_dict`, which another batch may load.

@@ -309,7 +309,7 @@ def test_times_without_data_are_refused():
             chips.at(time)
 
 
-def test_networks_that_lose_the_batch_are_refused(card_file):
+def test_networks_that_turn_or_lose_the_batch(card_file):
     class Transposed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -317,10 +317,6 @@ def test_networks_that_lose_the_batch_are_refused(card_file):
 
         def forward(self, x):
             return self.layer(x.transpose(0, 1)).transpose(0, 1)
-
-    chips = program(convert(Transposed(), card_file(model="none")), chips=2)
-    with pytest.raises(HpmlError, match="keep the batch first"):
-        chips.at(0)(torch.rand(3, 5, 4))
 
     class Mean(nn.Module):
         def __init__(self):
@@ -330,9 +326,15 @@ def test_networks_that_lose_the_batch_are_refused(card_file):
         def forward(self, x):
             return self.layer(x).mean()
 
-    chips = program(convert(Mean(), card_file(model="none")), chips=2)
-    with pytest.raises(HpmlError, match=r"must return \(batch, ...\)"):
-        chips.at(0)(torch.rand(3, 4))
+    for network, x, shape in (
+        (Transposed(), torch.rand(3, 5, 4), (2, 3, 5, 4)),
+        (Mean(), torch.rand(3, 4), (2,)),
+    ):
+        model = convert(network, "pcm")
+        two, one = (program(model, chips=n).at(0)(x) for n in (2, 1))
+        assert two.shape == shape
+        assert torch.equal(two[0], one[0])
+        assert not torch.equal(two[0], two[1])
 
 
 # ----------------------------------------------------------------------------------------------------- spiking, whole

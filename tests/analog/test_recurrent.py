@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
+from torch.utils._pytree import tree_map
 
 import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate, program
@@ -194,26 +195,35 @@ def test_chips_keep_apart_whichever_dimension_the_batch_has(card_file, batch_fir
     assert not torch.equal(many[0], many[1])
 
 
-def test_a_first_dimension_that_may_hold_chips_or_steps_is_refused():
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("enforce_sorted", [True, False])
+def test_packed_sequences(card_file, kind, enforce_sorted):
     torch.manual_seed(0)
-    layer = convert(nn.GRU(5, 4), "pcm")
-    chips = program(layer, chips=3)
-    with pytest.raises(HpmlError, match="build the layer with batch_first=True"):
-        chips.at(0)(torch.rand(7, 21, 5))  # 21 is 3 chips x 7: nothing else would tell
+    digital = kind(5, 4, 2, bidirectional=True)
+    lengths = (6, 4, 4, 1) if enforce_sorted else (4, 1, 6, 4)
+    packed = pack_sequence([torch.randn(n, 5) for n in lengths], enforce_sorted=enforce_sorted)
+    start = torch.randn(4, 4, 4)
+    start = (start, 0.5 * start) if kind is nn.LSTM else start
+    model = exact(convert(digital, Analog(card_file(model="none"), **FINE)))
+    for hx in (None, start):
+        with torch.no_grad():
+            want, got = digital(packed, hx), model(packed, hx)
+        chips = program(model, chips=3).at(0)(packed, hx)
+        assert chips[0].data.shape == (3, 15, 8)
+        for found in (got, (chips[0]._replace(data=chips[0].data[2]), tree_map(lambda h: h[2], chips[1]))):
+            torch.testing.assert_close(found[0].data, want[0].data, atol=1e-4, rtol=0)
+            assert torch.equal(found[0].batch_sizes, want[0].batch_sizes)
+            torch.testing.assert_close(found[1], want[1], atol=1e-4, rtol=0)
 
-    class Inside(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.GRU(5, 4)
 
-        def forward(self, x):
-            return self.layer(x.transpose(0, 1))[0].transpose(0, 1)
-
-    chips = program(convert(Inside(), "pcm"), chips=3)
-    assert chips.at(0)(torch.rand(4, 7, 5)).shape == (3, 4, 7, 4)
-    with pytest.raises(HpmlError, match="another number of samples"):
-        chips.at(0)(torch.rand(4, 12, 5))
-    assert program(convert(Inside(), "pcm"), chips=1).at(0)(torch.rand(4, 4, 5)).shape == (1, 4, 4, 4)
+def test_steps_may_lie_in_the_first_dimension():
+    torch.manual_seed(0)
+    layer = nn.GRU(5, 4)  # torch's default, (steps, batch, features)
+    model = convert(layer, "pcm")
+    for x in (torch.rand(7, 21, 5), torch.rand(21, 7, 5), torch.rand(7, 5)):  # 21 is 3 chips x 7
+        chips, alone = (program(model, chips=n).at(0)(x) for n in (3, 1))
+        assert [tuple(part.shape) for part in chips] == [(3, *part.shape) for part in layer(x)]
+        assert all(torch.allclose(some[0], one[0], atol=1e-6) for some, one in zip(chips, alone, strict=True))
 
 
 def test_training_draws_the_devices_once_a_sequence(card_file):
@@ -263,8 +273,6 @@ def test_what_is_not_mapped_says_so():
     with pytest.raises(ConversionError, match="weight_hh_l0 has NaN"):
         convert(broken, "pcm")
     layer = convert(nn.LSTM(4, 4), "pcm").network
-    with pytest.raises(HpmlError, match="packed sequences are not mapped"):
-        layer(pack_sequence([torch.rand(3, 4), torch.rand(2, 4)]))
     with pytest.raises(HpmlError, match=r"input must be \(batch, steps, 4\)"):
         layer(torch.rand(2, 3, 5))
     recurrent = convert(nn.LSTM(4, 4, batch_first=True), Analog("pcm", engine="aihwkit"))

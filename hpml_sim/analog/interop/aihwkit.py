@@ -10,13 +10,13 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch import nn
 
 from hpml_sim.analog.calibration import programmable_crossbars
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.noise_models import NoiseModel
+from hpml_sim.analog.programmed_model import NetworkPerChip
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.recurrent import AnalogRecurrent
 from hpml_sim.analog.recurrent_cells import AnalogCell
@@ -193,7 +193,7 @@ class AihwkitBackend:
         return [crossbar.device_model().noise_model for crossbar in self._crossbars]
 
     def at(self, time_s: float) -> nn.Module:
-        """A network for (chips * batch, ...), chip-major.
+        """A network for each chip.
 
         Args:
             time_s: seconds since the end of programming, >= 0.
@@ -206,7 +206,7 @@ class AihwkitBackend:
                     key = derive(self._seed, Purpose.READ, layer=index, chip=chip, time_s=time_s)
                     torch.default_generator.manual_seed(key)
                     layer.drift_analog_weights(time_s)
-        return _SideBySide(aged)
+        return NetworkPerChip(aged)
 
 
 def aihwkit_layers(model: nn.Module) -> list[Any]:
@@ -221,23 +221,3 @@ def aihwkit_layers(model: nn.Module) -> list[Any]:
     return [
         m for m in model.modules() if isinstance(m, leaves) and not any(isinstance(c, leaves) for c in m.children())
     ]
-
-
-class _SideBySide(nn.Module):
-    """Networks that each take their share of the batch."""
-
-    def __init__(self, networks: list[nn.Module]):
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        outputs = []
-        for index, network in enumerate(self.networks):
-            own_args, own_kwargs = tree_map(lambda value, i=index: self._part(value, i), (args, kwargs))
-            outputs.append(network(*own_args, **own_kwargs))
-        return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *outputs)
-
-    def _part(self, value: Any, index: int) -> Any:
-        if not isinstance(value, Tensor) or value.dim() == 0:
-            return value
-        return value.unflatten(0, (len(self.networks), -1))[index]

@@ -52,7 +52,7 @@ def crossbar_product(
     """Products of many chips through their converters; the equations stand in `reference.py`.
 
     Args:
-        x: inputs, floating point, shape (chips, groups, vectors, tiles, height).
+        x: inputs, floating point, shape (chips, groups, vectors, tiles, height), or (1, ...): the same for all chips.
         matrix: weights, shape (chips, groups, tiles, slices * cols, height).
         scale: what one code of each column counts, shape (chips, groups, tiles, slices * cols).
         dac_gain: codes of the DAC in one unit of x.
@@ -91,13 +91,18 @@ def crossbar_product(
     codes = torch.empty((together * groups, tiles, vectors, height), dtype=x.dtype, device=x.device)
     y = torch.empty((together * groups, tiles, vectors, columns), dtype=x.dtype, device=x.device)
     noise = torch.empty_like(y) if draw is not None else y
+    shared = len(x) < chips  # the DAC of an input that is the same for all chips runs once
+    if shared:
+        implementation.dac(x[0], dac_gain, dac_qmax, codes[:groups])
+        codes.unflatten(0, (together, groups))[1:] = codes[:groups]
     x, scale, z_groups = x.flatten(0, 1), scale.flatten(0, 1), z.flatten(0, 1)
     weights = matrix.detach().flatten(0, 2).mT
     for begin in range(0, chips, together):
         some = min(together, chips - begin)
         part = slice(begin * groups, (begin + some) * groups)
         c, w, n = codes[: some * groups], y[: some * groups], noise[: some * groups]
-        implementation.dac(x[part], dac_gain, dac_qmax, c)
+        if not shared:
+            implementation.dac(x[part], dac_gain, dac_qmax, c)
         torch.bmm(c.flatten(0, 1), weights[part.start * tiles : part.stop * tiles], out=w.flatten(0, 1))
         if draw is not None:
             for chip, buffer in enumerate(n.unflatten(0, (some, groups)), begin):
@@ -112,12 +117,16 @@ def _checked(x: Tensor, matrix: Tensor, scale: Tensor, slices: int) -> tuple[int
             f"crossbar_product: x {tuple(x.shape)}, matrix {tuple(matrix.shape)} and scale {tuple(scale.shape)} must "
             "have 5, 5 and 4 dimensions"
         )
-    chips, groups, vectors, tiles, height = x.shape
-    columns = matrix.shape[3]
-    if matrix.shape != (chips, groups, tiles, columns, height) or scale.shape != (chips, groups, tiles, columns):
+    _, groups, vectors, tiles, height = x.shape
+    chips, columns = matrix.shape[0], matrix.shape[3]
+    if (
+        len(x) not in (1, chips)
+        or matrix.shape != (chips, groups, tiles, columns, height)
+        or scale.shape != (chips, groups, tiles, columns)
+    ):
         raise HpmlError(
-            f"crossbar_product: x {tuple(x.shape)} needs a matrix ({chips}, {groups}, {tiles}, columns, {height}) and "
-            f"a scale ({chips}, {groups}, {tiles}, columns), got {tuple(matrix.shape)} and {tuple(scale.shape)}"
+            f"crossbar_product: x {tuple(x.shape)} needs a matrix ({len(x)}, {groups}, {tiles}, columns, {height}) and "
+            f"a scale ({len(x)}, {groups}, {tiles}, columns), got {tuple(matrix.shape)} and {tuple(scale.shape)}"
         )
     if slices < 1 or columns % slices:
         raise HpmlError(f"crossbar_product: slices={slices} must divide the {columns} columns of the matrix")

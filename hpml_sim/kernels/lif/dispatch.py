@@ -11,6 +11,7 @@ from torch import Tensor
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels.common.engines import Engine, choose_engine
 from hpml_sim.kernels.common.memory import BLOCKS
+from hpml_sim.kernels.common.vmapping import with_mapped_axis
 from hpml_sim.kernels.lif import cpu, reference
 from hpml_sim.kernels.neurons import multistep
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
@@ -121,10 +122,12 @@ def leaky(
         decay, theta = (value.reshape(1) for value in values)
     else:
         decay, theta = (value.expand(after).reshape(neurons) for value in values)
-    spikes, membrane = (
-        out.reshape(*before, steps, *after)
-        for out in _Leaky.apply(flat, decay, theta, steps, reset, gradient, engine)  # type: ignore[misc]
-    )
+
+    def run(x: Tensor, beta: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return _Leaky.apply(x, beta, theta, steps, reset, gradient, engine)  # type: ignore[no-any-return]
+
+    found = with_mapped_axis(run, (0, None, None), (0, 0), flat, decay, theta, merge=True)
+    spikes, membrane = (out.reshape(*before, steps, *after) for out in found)
     if start is None:
         return spikes, membrane
     return spikes.narrow(time_dim, 1, steps - 1), membrane.narrow(time_dim, 1, steps - 1)

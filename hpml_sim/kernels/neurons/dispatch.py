@@ -12,6 +12,7 @@ from torch import Tensor
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.kernels.common.engines import Engine, choose_engine
 from hpml_sim.kernels.common.memory import BLOCKS
+from hpml_sim.kernels.common.vmapping import with_mapped_axis
 from hpml_sim.kernels.neurons import cpu, reference
 from hpml_sim.kernels.neurons.dynamics import DYNAMICS, Dynamics
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
@@ -90,7 +91,12 @@ def multistep(
         ]
     )
     flat = x.reshape(chips, steps, neurons)
-    spikes, states = _Multistep.apply(flat, p, initial, name, as_surrogate(surrogate), engine)  # type: ignore[misc]
+    gradient = as_surrogate(surrogate)
+
+    def run(x: Tensor, p: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        return _Multistep.apply(x, p, initial, name, gradient, engine)  # type: ignore[no-any-return]
+
+    spikes, states = with_mapped_axis(run, (0, None, 1), (0, 1), flat, p, initial, merge=True)
     return spikes.reshape(x.shape), states.reshape(len(neuron.states), *x.shape)
 
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
+from hpml_sim.kernels.common.vmapping import with_mapped_axis
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 
@@ -95,7 +96,12 @@ def recurrent(
         None if value is None else torch.as_tensor(value, dtype=x.dtype, device=x.device)
         for value in (alpha, beta, threshold)
     ]
-    out = _Recurrent.apply(constants, in_time, *states, *shared, *weights)
+
+    def run(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        return _Recurrent.apply(constants, *tensors)  # type: ignore[no-any-return]
+
+    axes = (1, 0, 0, 0, *(None,) * (len(shared) + len(weights)))
+    out = with_mapped_axis(run, axes, (1, 1, 1), in_time, *states, *shared, *weights, merge=False)
     return tuple(part.movedim(0, time_dim) for part in out if part is not None)  # type: ignore[union-attr]
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError, check_real, check_switch, shown
+from hpml_sim.kernels.common.vmapping import all_values
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 from hpml_sim.spiking import snntorch_import
@@ -144,8 +145,9 @@ class LeakyNeurons(TimeFolded):
         if self.layer_state is not None:
             self.layer_state.store(self.final_states(spikes, *states))
         if not self.training and not x.is_meta:
-            self.spike_count = int(torch.count_nonzero(spikes))
-            self.samples = currents.shape[0] * currents.shape[2]
+            values = all_values(spikes)
+            self.spike_count = int(torch.count_nonzero(values))
+            self.samples = currents.shape[0] * currents.shape[2] * (values.numel() // max(1, spikes.numel()))
             self.neurons = currents[0, 0, 0].numel() if self.samples else 0
         if with_states:
             return (spikes.flatten(0, 2), *(state.flatten(0, 2) for state in states))

@@ -66,6 +66,16 @@ def test_every_engine_equals_the_equations_to_the_last_bit(shape, sigma, dtype, 
 
 
 @pytest.mark.parametrize("engine", ["torch", "numba", "numba-cuda"])
+@pytest.mark.parametrize("shape", ARCHITECTURES)
+def test_an_input_that_is_the_same_for_all_chips_is_given_once(shape, engine):
+    x, *others = draw(shape)
+    if engine == "numba-cuda" and torch.cuda.is_available():
+        x, *others = (t.cuda() for t in (x, *others))
+    copies = x[:1].expand(x.shape[0], *x.shape[1:])
+    assert torch.equal(run((x[:1], *others), shape, engine=engine), run((copies, *others), shape, engine=engine))
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba", "numba-cuda"])
 def test_halves_round_to_even_and_codes_are_clipped(engine):
     device = "cuda" if engine == "numba-cuda" and torch.cuda.is_available() else "cpu"
     x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, 9.0, -9.0], device=device).view(1, 1, 7, 1, 1)

@@ -10,6 +10,7 @@ from snntorch import surrogate, utils
 from torch import nn
 
 from hpml_sim.analog import calibrate, program
+from hpml_sim.analog.chip_pass import ChipPass, running
 from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.spiking import LeakyNeurons, fuse
@@ -182,18 +183,16 @@ def test_a_fused_network_runs_on_crossbars_chip_by_chip():
     alone = program(model, chips=1, seed=1).at("1 day")(x)
     assert torch.equal(spikes[0], alone[0][0])
 
+    assert together.chip_by_chip is None
     first, second = (together.network.network.network[i] for i in (0, 2))
     for chip in range(3):
         neurons = [copy.deepcopy(net[1]), copy.deepcopy(net[2][1])]
         utils.reset(nn.Sequential(*neurons))
         found = []
         for step in x.unbind(0):
-            for layer in (first, second[0]):
-                layer.crossbar.programmed.batch = 5
-            current = first(step.repeat(3, 1)).view(3, 5, 9)[chip]
-            hidden = neurons[0](current)
-            current = second[0](hidden.repeat(3, 1)).view(3, 5, 4)[chip]
-            found.append(neurons[1](current)[0])
+            with running(ChipPass(chip)):
+                hidden = neurons[0](first(step))
+                found.append(neurons[1](second[0](hidden))[0])
         assert (torch.stack(found) != spikes[chip]).float().mean() < 0.01
 
 
