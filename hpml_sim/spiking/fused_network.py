@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.torch_fast_path import one_attention_path, run_every_layer
 from hpml_sim.errors import ConversionError, HpmlError, check_switch, shown
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.state import StatefulSpikingNetwork
@@ -95,6 +96,7 @@ class FusedNetwork(StatefulSpikingNetwork):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = check_network("FusedNetwork: network", network)
+        run_every_layer(self.network)
 
     def forward(self, x: Tensor) -> Any:
         """What the network returns for one step, with steps in front.
@@ -129,7 +131,8 @@ class FusedNetwork(StatefulSpikingNetwork):
         def unfold(y: Any) -> Any:
             return y.unflatten(0, (len(x), batch)) if isinstance(y, Tensor) else y
 
-        return tree_map(unfold, self.run_from_kept_state(run))
+        with one_attention_path(self.network):
+            return tree_map(unfold, self.run_from_kept_state(run))
 
 
 def prepare_pass(module: nn.Module, steps: int) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion import Converted, LayerReport
 from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.conversion.torch_fast_path import one_attention_path
 from hpml_sim.errors import HpmlError, check_whole, shown
 from hpml_sim.spiking.encoders import DirectEncoder
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
@@ -112,7 +113,8 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
                 f"SpikingModel: input of shape {tuple(x.shape)}; expected (batch, ...), the batch a multiple of the "
                 f"{self.chips} chip(s) in it"
             )
-        return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._before_output(x))))
+        with one_attention_path(self.network):
+            return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._before_output(x))))
 
     def _before_output(self, x: Tensor) -> Tensor:
         """What the network gives at every step, before the output neurons."""
