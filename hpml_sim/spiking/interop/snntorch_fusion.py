@@ -146,7 +146,7 @@ def _surrogate(spike_grad: Any, where: str) -> Surrogate:
         if maker == "custom_surrogate":
             return surrogate(kept["func"])
         if maker in SURROGATES:
-            return surrogate(maker, **{name: float(kept[name]) for name in SURROGATES[maker][1]})
+            return Surrogate(maker, tuple(float(kept[name]) for name in SURROGATES[maker][1]))
     raise ConversionError(
         f"fuse: {where}: spike_grad={getattr(spike_grad, '__qualname__', spike_grad)!r} has no fused equal; "
         "take one that snntorch.surrogate makes, such as atan() or custom_surrogate(f)"

@@ -220,3 +220,29 @@ def test_compiled_and_exported():
 def test_networks_that_spike_already_are_pointed_to_fuse():
     with pytest.raises(ConversionError, match=r"spikes already.*hs\.spiking\.fuse"):
         convert(network(), "loihi")
+
+
+SEVERAL = {
+    "spike_rate_escape": ({"beta": 1, "slope": 25}, {"beta": 2.0, "slope": 5.0}, {"beta": 0.5, "slope": 1.0}),
+    "SFS": ({"slope": 25, "B": 1}, {"slope": 3.0, "B": 0.25}),
+    "SSO": ({"mean": 0, "variance": 0.2}, {"mean": 0.5, "variance": 0.1}),
+    "atan": ({"alpha": 4.0},),
+    "fast_sigmoid": ({"slope": 10.0},),
+    "sigmoid": ({"slope": 5.0},),
+    "triangular": ({"threshold": 2.0},),
+}
+
+
+@pytest.mark.parametrize("kind, given", [(kind, given) for kind, all_of in SEVERAL.items() for given in all_of])
+def test_every_parameter_of_a_surrogate_keeps_its_name(kind, given):
+    neuron = snn.Leaky(0.9, spike_grad=getattr(surrogate, kind)(**given))
+    fused = fuse(neuron)
+    kept = fused.network.neurons.surrogate
+    assert (kept.name, kept.parameters) == (kind, tuple(map(float, given.values())))
+    x = torch.linspace(-2, 4, 7)[None, None]
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    torch.manual_seed(0)
+    neuron(theirs[0], torch.zeros(1, 7))[0].sum().backward()
+    torch.manual_seed(0)
+    fused(ours)[0].sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
