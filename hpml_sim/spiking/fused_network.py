@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from hpml_sim.conversion.input_layout import StepsFirst
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.conversion.torch_fast_path import one_attention_path, run_every_layer
 from hpml_sim.errors import ConversionError, HpmlError, check_switch, shown
@@ -67,7 +68,7 @@ class FusedNeurons(nn.Module):
         return self.neurons(x, with_states=self.with_states, static_input=static_input)
 
 
-class FusedNetwork(StatefulSpikingNetwork):
+class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
     """A network of one time step, run over all steps at once: (steps, batch, ...) in and out.
 
     Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `run_with_state`

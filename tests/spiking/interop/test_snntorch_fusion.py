@@ -233,7 +233,7 @@ SEVERAL = {
 }
 
 
-@pytest.mark.parametrize("kind, given", [(kind, given) for kind, all_of in SEVERAL.items() for given in all_of])
+@pytest.mark.parametrize(("kind", "given"), [(kind, given) for kind, all_of in SEVERAL.items() for given in all_of])
 def test_every_parameter_of_a_surrogate_keeps_its_name(kind, given):
     neuron = snn.Leaky(0.9, spike_grad=getattr(surrogate, kind)(**given))
     fused = fuse(neuron)
