@@ -14,10 +14,11 @@ from hpml_sim.errors import ConversionError, HpmlError, check_switch, shown
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.state import StatefulSpikingNetwork
 from hpml_sim.spiking.static_input import run_static_input
-from hpml_sim.spiking.time_folding import TimeFolded
+from hpml_sim.spiking.time_fold_proof import FoldProof
+from hpml_sim.spiking.time_loop import CalledOnce, prepare_pass, run_step_by_step
 
 
-class FusedNeurons(nn.Module):
+class FusedNeurons(CalledOnce):
     """Neurons that take all steps at once and return what a snnTorch neuron returns: spikes, or with its states.
 
     Args:
@@ -45,7 +46,6 @@ class FusedNeurons(nn.Module):
             raise HpmlError(f"FusedNeurons: neurons={shown(neurons)}: must be hs.spiking.LeakyNeurons(...) or the like")
         self.neurons = neurons
         self.with_states = check_switch("FusedNeurons: with_states", with_states)
-        self.called = False
 
     def forward(self, x: Tensor, *, static_input: bool = False) -> Tensor | tuple[Tensor, ...]:
         """Spikes, or spikes and states in snnTorch's order, each (steps x batch, ...).
@@ -71,7 +71,9 @@ class FusedNeurons(nn.Module):
 class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
     """A network of one time step, run over all steps at once: (steps, batch, ...) in and out.
 
-    Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `run_with_state`
+    Layers without memory see all steps as one batch, neurons run over time. A network whose layers mix the rows of a
+    batch (attention over the first dimension, statistics over the batch) runs step by step instead, as a loop would:
+    the first call finds out, `why_step_by_step` and the log say why. Each call starts at rest; `run_with_state`
     passes states in and out, `keep_state` keeps them here. With chips side by side all of it is (chips x steps, batch,
     ...); programmed chips (`hs.program`) see to that.
 
@@ -98,6 +100,12 @@ class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
         super().__init__()
         self.network = check_network("FusedNetwork: network", network)
         run_every_layer(self.network)
+        self._proof = FoldProof()
+
+    @property
+    def why_step_by_step(self) -> str | None:
+        """Why the steps run one after the other; None while all of them run at once."""
+        return self._proof.why_not
 
     def forward(self, x: Tensor) -> Any:
         """What the network returns for one step, with steps in front.
@@ -122,6 +130,8 @@ class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
         prepare_pass(self, steps)
 
         def run() -> Any:
+            if not self._proof.holds(self.network, x.flatten(0, 1), steps, self.chips):
+                return run_step_by_step(self.network, x.flatten(0, 1), steps, self.chips)
             # a stride of 0 says that all steps are the same memory, whatever its values
             if self.chips == 1 and steps > 1 and x.stride(0) == 0 and not x.requires_grad:
                 return run_static_input(
@@ -130,21 +140,9 @@ class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
             return self.network(x.flatten(0, 1))
 
         def unfold(y: Any) -> Any:
-            return y.unflatten(0, (len(x), batch)) if isinstance(y, Tensor) else y
+            return (
+                y.unflatten(0, (len(x), y.shape[0] // len(x) if y.numel() else batch)) if isinstance(y, Tensor) else y
+            )
 
         with one_attention_path(self.network):
             return tree_map(unfold, self.run_from_kept_state(run))
-
-
-def prepare_pass(module: nn.Module, steps: int) -> None:
-    """Make all neurons inside a network ready for one pass.
-
-    Args:
-        module: the network.
-        steps: time steps of the pass, >= 1.
-    """
-    for part in module.modules():
-        if isinstance(part, TimeFolded):
-            part.steps = steps
-        elif isinstance(part, FusedNeurons):
-            part.called = False

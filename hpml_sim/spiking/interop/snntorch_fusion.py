@@ -14,6 +14,7 @@ from hpml_sim.conversion.modules import check_network
 from hpml_sim.errors import ConversionError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking.fused_network import FusedNetwork, FusedNeurons
+from hpml_sim.spiking.module_replacement import keep_hooks
 from hpml_sim.spiking.neurons.lapicque import LapicqueNeurons
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
@@ -27,8 +28,10 @@ def fuse(module: nn.Module) -> FusedNetwork:
     """The fused multi-step equal of a snnTorch neuron or network: one call for all steps.
 
     For the same currents, spikes, states and gradients are equal bit for bit. A layer with weights sees all steps as
-    one batch, and a matrix product of another size may round its last bit otherwise. A batch norm keeps statistics of
-    each step in training, as in a loop; dropout draws a mask for each step, as there.
+    one batch, and a matrix product of another size may round its last bit otherwise. Layers that mix the rows of a
+    batch, such as attention over the first dimension, make the network run step by step, which the log says and
+    `FusedNetwork.why_step_by_step`. Forward and backward hooks stay with their layers and neurons. A batch norm keeps
+    statistics of each step in training, as in a loop; dropout draws a mask for each step, as there.
 
     Source: snntorch 1.0.0 (E. O. Eshraghian et al., Proc. IEEE 111:1016, 2023).
 
@@ -63,7 +66,8 @@ def fuse(module: nn.Module) -> FusedNetwork:
         if any(name.startswith(above) for above in inside):
             continue
         if type(neuron) in fused:
-            memo[id(neuron)] = _fused(neuron, f"layer {name!r}" if name else "neuron", inside=neuron is not module)
+            made = _fused(neuron, f"layer {name!r}" if name else "neuron", inside=neuron is not module)
+            memo[id(neuron)] = keep_hooks(neuron, made)
             inside.append(f"{name}." if name else "")
         elif isinstance(neuron, nn.modules.batchnorm._BatchNorm):
             norms[id(neuron)] = TimeFoldedBatchNorm(clone(neuron)).train(neuron.training)

@@ -19,7 +19,7 @@ from hpml_sim.errors import ConversionError, HpmlError, check_real, check_whole,
 from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
 from hpml_sim.spiking.layer_kinds import BATCH_NORMS, MAX_POOLS, RECTIFIERS, WEIGHT_LAYERS
 from hpml_sim.spiking.model import SpikingModel
-from hpml_sim.spiking.module_replacement import replace_modules
+from hpml_sim.spiking.module_replacement import keep_hooks, replace_modules
 from hpml_sim.spiking.relu_conversion.functions_as_modules import with_functions_as_modules
 from hpml_sim.spiking.time_folded_layers import TimeFoldedMaxPool
 from hpml_sim.targets import Leaky, Spiking
@@ -92,6 +92,7 @@ def calibrated(
         target = replace(target, neuron=replace(target.neuron, threshold=1.0))
     spiking = convert(scaled, replace(target, scale_weights=False))
     assert isinstance(spiking, SpikingModel)
+    keep_hooks(model, spiking.network)  # a copy of a traced network loses its own
     for _, neurons in spiking.neurons():
         neurons.initial = initial
     pools = {name: module for name, module in scaled.named_modules() if isinstance(module, MAX_POOLS)}
@@ -161,11 +162,11 @@ def _rates(model: nn.Module, x: Tensor, threshold: float) -> Tensor:
     """What neurons behind the network fire a step, neurons in place of its rectifiers: current / threshold."""
     if threshold == 1:
         return model(x)
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output: output / threshold)
-        for module in model.modules()
-        if isinstance(module, RECTIFIERS)
-    ]
+
+    def rate(_module: nn.Module, _inputs: Any, current: Tensor) -> Tensor:
+        return current / threshold
+
+    handles = [module.register_forward_hook(rate) for module in model.modules() if isinstance(module, RECTIFIERS)]
     try:
         return model(x) / threshold
     finally:
