@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from hpml_sim.conversion.input_layout import StepsFirst
+from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.conversion.torch_fast_path import one_attention_path, run_every_layer
 from hpml_sim.errors import ConversionError, HpmlError, check_switch, shown
@@ -117,7 +118,9 @@ class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
             x: (steps, batch, ...); with chips (chips x steps, batch, ...).
 
         Raises:
-            HpmlError: the input is no tensor, has no steps, not as many for every chip, or fewer than two dimensions.
+            HpmlError: the input is no tensor, has no steps, not as many for every chip, fewer than two dimensions, or
+                numbers that the network does not take.
+            NotFiniteError: an input that holds NaN or infinity.
         """
         if not isinstance(x, Tensor):
             raise HpmlError(f"fused network: input={shown(x)}: must be a tensor (steps, batch, ...)")
@@ -127,6 +130,8 @@ class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
                 + (f" for each of {self.chips} chips" if self.chips > 1 else "")
             )
         steps, batch = x.shape[0] // self.chips, x.shape[1]
+        check_finite("fused network", (x[:1] if x.stride(0) == 0 else x).movedim(1, 0))
+        x = in_type_of_weights(self, x)
         prepare_pass(self, steps)
 
         def run() -> Any:
@@ -144,5 +149,5 @@ class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
                 y.unflatten(0, (len(x), y.shape[0] // len(x) if y.numel() else batch)) if isinstance(y, Tensor) else y
             )
 
-        with one_attention_path(self.network):
+        with one_attention_path(self.network), integers_explained("fused network", x):
             return tree_map(unfold, self.run_from_kept_state(run))

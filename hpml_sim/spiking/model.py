@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
 from hpml_sim.conversion import Converted, LayerReport
+from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.torch_fast_path import one_attention_path
 from hpml_sim.errors import HpmlError, check_whole, shown
@@ -110,8 +112,9 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
             x: inputs (chips x batch, ...).
 
         Raises:
-            HpmlError: x is no tensor, the batch does not divide into the chips, or (rate encoder) an input lies outside
-                [0, 1].
+            HpmlError: x is no tensor, the batch does not divide into the chips, an input lies outside [0, 1] (rate
+                encoder), is of a type that the network does not take, or the network gives no tensor.
+            NotFiniteError: an input that holds NaN or infinity.
         """
         if not isinstance(x, Tensor):
             raise HpmlError(f"SpikingModel: input={shown(x)}: must be a tensor (batch, ...)")
@@ -120,15 +123,27 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
                 f"SpikingModel: input of shape {tuple(x.shape)}; expected (batch, ...), the batch a multiple of the "
                 f"{self.chips} chip(s) in it"
             )
-        with one_attention_path(self.network):
-            return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._before_output(x))))
+        x = in_type_of_weights(self, x)
+        with one_attention_path(self.network), integers_explained("SpikingModel", x):
+            return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._currents(x))))
 
-    def _before_output(self, x: Tensor) -> Tensor:
+    def _currents(self, x: Tensor) -> Tensor:
+        """What reaches the output neurons at every step."""
+        currents = self._before_output(x)
+        if not isinstance(currents, Tensor):
+            raise HpmlError(
+                f"SpikingModel: the network gave {shown(currents)}; its output neurons need one tensor (batch, "
+                "classes): wrap the network so that its forward() gives the logits alone"
+            )
+        return currents
+
+    def _before_output(self, x: Tensor) -> Any:
         """What the network gives at every step, before the output neurons."""
         # A chip computes the first layers of a constant input at every step, and so do evaluation and whatever counts
         # there; training computes them once.
         static = self.training and isinstance(self.encoder, DirectEncoder)
         if static and is_row_wise(self.network):
+            check_finite("direct encoder", x)  # which need not run
             return run_static_input(self.network, x, self.encoder, LeakyNeurons)
         encoded = self.encoder(x)
         if self._proof.holds(self.network, encoded, self.steps, self.chips):

@@ -130,6 +130,12 @@ def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:
         if isinstance(neuron.beta, nn.Parameter):
             raise ConversionError(f"fuse: {where}: learn_beta=True: a Lapicque never uses its beta after it is built")
         made = LapicqueNeurons(neuron.R, neuron.C, neuron.time_step, **options)
+    with torch.no_grad():
+        # a learned decay may have left [0, 1]: the neuron clamps it in each call, and no gradient comes back
+        for name in ("beta", "alpha"):
+            learned = getattr(made, name, None)
+            if isinstance(learned, nn.Parameter):
+                learned.copy_(getattr(neuron, name))
     return FusedNeurons(made, neuron.output or not neuron.init_hidden).train(neuron.training)
 
 

@@ -246,3 +246,36 @@ def test_every_parameter_of_a_surrogate_keeps_its_name(kind, given):
     torch.manual_seed(0)
     fused(ours)[0].sum().backward()
     assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("beta", [1.2, 1.0, 0.9, -0.1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda beta: snn.Leaky(beta, learn_beta=True),
+        lambda beta: snn.Synaptic(0.8, beta, learn_alpha=True, learn_beta=True),
+        lambda beta: snn.Synaptic(beta, 0.8, learn_alpha=True, learn_beta=True),
+        lambda beta: snn.RLeaky(beta, linear_features=4, learn_beta=True),
+    ],
+    ids=["Leaky", "Synaptic beta", "Synaptic alpha", "RLeaky"],
+)
+def test_a_learned_decay_outside_its_range_has_the_gradient_of_snntorchs(make, beta):
+    torch.manual_seed(0)
+    neuron = make(beta)
+    fused, x = fuse(neuron), torch.rand(6, 3, 4)
+    states = [torch.zeros(3, 4) for _ in fused(x)[1:]]
+    if isinstance(neuron, snn.RLeaky):
+        states = [torch.zeros(3, 4), torch.zeros(3, 4)]
+    total = torch.zeros(())
+    for step in x:
+        spikes, *states = neuron(step, *states)
+        if isinstance(neuron, snn.RLeaky):
+            states = [spikes, *states]
+        total = total + spikes.sum()
+    total.backward()
+    fused(x)[0].sum().backward()
+    ours = fused.network.neurons
+    for name in ("beta", "alpha"):
+        if hasattr(neuron, name):
+            assert getattr(ours, name).item() == getattr(neuron, name).item()
+            torch.testing.assert_close(getattr(ours, name).grad, getattr(neuron, name).grad)

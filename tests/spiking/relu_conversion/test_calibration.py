@@ -216,3 +216,14 @@ def test_biases_are_scaled_with_the_rates_that_come_in(threshold):
     rates, want = spiking.eval().spikes(x).mean(1)[0], net(x).detach()
     ratios = rates / want
     assert ratios.max() / ratios.min() < 1.02
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.5, 1.0, 2.0, 100.0])
+def test_the_identity_gives_its_input_at_every_threshold(threshold):
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
+    for parameter in net.parameters():
+        parameter.data.fill_(1.0)
+    x = torch.tensor([[1.0], [0.5], [0.25]])
+    target = Spiking("loihi", steps=64, neuron=Leaky(beta=1.0, threshold=threshold), encoder="direct")
+    rates = calibrated(net, x, target, percentile=100).spikes(x).mean(1).flatten()
+    assert (rates - x.flatten()).abs().max() < 0.03
