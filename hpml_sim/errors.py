@@ -62,7 +62,7 @@ class UnsupportedTimeError(HpmlError):
 
 
 class NotFiniteError(HpmlError):
-    """Training or a network's output became NaN or infinite."""
+    """An input, the loss of a training, weights or an output that are NaN or infinite."""
 
 
 class ConversionError(HpmlError):

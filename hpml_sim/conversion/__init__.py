@@ -9,7 +9,10 @@ cloning.py            private copies of networks
 modes.py              looking at a network without changing it
 chips_in_batch.py     modules that must know how many chips lie in their batch
 exporting.py          what cannot leave Python says so
+input_layout.py       where the samples lie in an input, where the network knows it
+inputs.py             inputs in the type of the weights, and finite
 modules.py            an argument that must be a network
+torch_fast_path.py    torch's fused transformer kernels, which would run past what replaced a layer
 training_sessions.py  how weights that are no ordinary parameters are trained
 """
 

@@ -46,7 +46,7 @@ class Converted(nn.Module):
         super().__init__()
         self.network = network
         self.target = target
-        self.layers = layers
+        self.layers: tuple[LayerReport, ...] = layers
 
     @property
     def report(self) -> Report:

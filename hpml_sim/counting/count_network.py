@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.input_layout import batch_dimension
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.counting.operation_counts import Workload
@@ -24,7 +25,7 @@ def workload(
     input_shape: Sequence[int] | None = None,
     data: Inputs | None = None,
     dtype: torch.dtype | None = None,
-    batch_dim: int = 0,
+    batch_dim: int | None = None,
     batch_size: int | None = None,
     forward: Callable[..., Any] | None = None,
     seed: int = 0,
@@ -41,12 +42,14 @@ def workload(
 
     Args:
         model: any module. On `torch.device("meta")` nothing is allocated; only shapes are followed.
-        input_shape: shape of one sample, without the batch: shapes only. A model with real weights runs one sample of
-            zeros.
+        input_shape: shape of one sample, without the batch, with the steps where the network takes them: shapes only. A
+            model with real weights runs one sample of zeros.
         data: a batch: a tensor, a sequence of arguments, or a mapping of keyword arguments. Spikes, sparsity and
             synaptic operations are then means over its samples. Tensors on the meta device count as shapes.
         dtype: of the input made from `input_shape`; None takes that of the first floating-point parameter.
-        batch_dim: dimension of the samples in the input, from 0; 1 for networks that take (steps, batch, ...).
+        batch_dim: dimension of the samples in the input, from 0. None asks the network: 1 for what `hs.spiking.fuse`
+            and `from_nir` give, which takes (steps, batch, ...), also on crossbars; 0 for all others. Give 1 for a time
+            loop of your own.
         batch_size: samples run together, at least 1; None: all. Saves memory; counts stay the same.
         forward: called as forward(model, ...) instead of model(...), for a time loop outside the model, say.
         seed: a whole number, for whatever the model draws.
@@ -63,6 +66,8 @@ def workload(
         12.0
     """
     _check(model, input_shape=input_shape, data=data, dtype=dtype, forward=forward)
+    if batch_dim is None:
+        batch_dim = batch_dimension(model)
     batch_dim = check_whole("workload: batch_dim", batch_dim, low=0)
     if batch_size is not None:
         batch_size = check_whole("workload: batch_size", batch_size, low=1, hint="or leave it out")

@@ -8,6 +8,9 @@ event_frames.py      recordings of events, such as tonic's data sets, as frames
 state.py             a sequence in pieces: states passed in and out or kept by the model; reset
 layer_state.py       what one layer starts a call from and ends it with
 time_folding.py      how time is folded into the batch
+time_loop.py         a network run step by step, as a loop would
+time_fold_proof.py   does the fold give what the loop gives? tried out on the first call
+row_wise.py          layers that are known to keep the rows of a batch apart
 time_folded_layers.py  pooling, batch norm and dropout that know time
 static_input.py      an input that is the same at every step runs once through the first layers
 fused_network.py     a network of one time step run over all steps at once

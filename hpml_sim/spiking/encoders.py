@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hpml_sim.conversion.inputs import check_finite
 from hpml_sim.errors import HpmlError, check_real, check_switch, check_whole
 from hpml_sim.spiking.time_folding import TimeFolded
 
@@ -20,6 +21,7 @@ class DirectEncoder(TimeFolded):
 
     Raises:
         HpmlError: steps or chips are no whole numbers >= 1.
+        NotFiniteError: when called, an input that holds NaN or infinity.
 
     Example:
         >>> import torch, hpml_sim as hs
@@ -33,6 +35,7 @@ class DirectEncoder(TimeFolded):
         Args:
             x: values, (chips x batch, ...).
         """
+        check_finite("direct encoder", x)
         by_chip = x.reshape(self.chips, 1, x.shape[0] // self.chips, *x.shape[1:])
         return by_chip.expand(-1, self.steps, *(-1,) * (by_chip.dim() - 2)).reshape(-1, *x.shape[1:])
 
@@ -157,6 +160,7 @@ class FramesEncoder(TimeFolded):
                 f"{type(self).__name__}: input of shape {tuple(x.shape)}{has}; expected (batch, steps, ...) with "
                 f"{self.steps} steps: give the data so many frames, or take hs.Spiking(..., steps=) of the data"
             )
+        check_finite(type(self).__name__, x)
         return x.reshape(self.chips, x.shape[0] // self.chips, *x.shape[1:]).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -287,6 +291,11 @@ def _check_probabilities(what: str, x: Tensor) -> None:
         raise HpmlError(f"{what} encoder: input has dtype {x.dtype}; it must be floating point, with values in [0, 1]")
     if x.is_meta or x.numel() == 0:
         return
+    check_finite(
+        f"{what} encoder",
+        x,
+        hint="it codes values in [0, 1]; scale the data (x - min) / (max - min) after mending such values",
+    )
     low, high = (float(bound) for bound in torch.aminmax(x.detach()))
     if not (low >= 0 and high <= 1):
         raise HpmlError(

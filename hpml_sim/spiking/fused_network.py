@@ -7,15 +7,19 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from hpml_sim.conversion.input_layout import StepsFirst
+from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.torch_fast_path import one_attention_path, run_every_layer
 from hpml_sim.errors import ConversionError, HpmlError, check_switch, shown
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.state import StatefulSpikingNetwork
 from hpml_sim.spiking.static_input import run_static_input
-from hpml_sim.spiking.time_folding import TimeFolded
+from hpml_sim.spiking.time_fold_proof import FoldProof
+from hpml_sim.spiking.time_loop import CalledOnce, prepare_pass, run_step_by_step
 
 
-class FusedNeurons(nn.Module):
+class FusedNeurons(CalledOnce):
     """Neurons that take all steps at once and return what a snnTorch neuron returns: spikes, or with its states.
 
     Args:
@@ -43,7 +47,6 @@ class FusedNeurons(nn.Module):
             raise HpmlError(f"FusedNeurons: neurons={shown(neurons)}: must be hs.spiking.LeakyNeurons(...) or the like")
         self.neurons = neurons
         self.with_states = check_switch("FusedNeurons: with_states", with_states)
-        self.called = False
 
     def forward(self, x: Tensor, *, static_input: bool = False) -> Tensor | tuple[Tensor, ...]:
         """Spikes, or spikes and states in snnTorch's order, each (steps x batch, ...).
@@ -66,10 +69,12 @@ class FusedNeurons(nn.Module):
         return self.neurons(x, with_states=self.with_states, static_input=static_input)
 
 
-class FusedNetwork(StatefulSpikingNetwork):
+class FusedNetwork(StatefulSpikingNetwork, StepsFirst):
     """A network of one time step, run over all steps at once: (steps, batch, ...) in and out.
 
-    Layers without memory see all steps as one batch, neurons run over time. Each call starts at rest; `run_with_state`
+    Layers without memory see all steps as one batch, neurons run over time. A network whose layers mix the rows of a
+    batch (attention over the first dimension, statistics over the batch) runs step by step instead, as a loop would:
+    the first call finds out, `why_step_by_step` and the log say why. Each call starts at rest; `run_with_state`
     passes states in and out, `keep_state` keeps them here. With chips side by side all of it is (chips x steps, batch,
     ...). Programmed chips (`hs.program`) do not lie there: each of them runs the network as it is.
 
@@ -95,6 +100,13 @@ class FusedNetwork(StatefulSpikingNetwork):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = check_network("FusedNetwork: network", network)
+        run_every_layer(self.network)
+        self._proof = FoldProof()
+
+    @property
+    def why_step_by_step(self) -> str | None:
+        """Why the steps run one after the other; None while all of them run at once."""
+        return self._proof.why_not
 
     def forward(self, x: Tensor) -> Any:
         """What the network returns for one step, with steps in front.
@@ -106,7 +118,9 @@ class FusedNetwork(StatefulSpikingNetwork):
             x: (steps, batch, ...); with chips (chips x steps, batch, ...).
 
         Raises:
-            HpmlError: the input is no tensor, has no steps, not as many for every chip, or fewer than two dimensions.
+            HpmlError: the input is no tensor, has no steps, not as many for every chip, fewer than two dimensions, or
+                numbers that the network does not take.
+            NotFiniteError: an input that holds NaN or infinity.
         """
         if not isinstance(x, Tensor):
             raise HpmlError(f"fused network: input={shown(x)}: must be a tensor (steps, batch, ...)")
@@ -116,9 +130,13 @@ class FusedNetwork(StatefulSpikingNetwork):
                 + (f" for each of {self.chips} chips" if self.chips > 1 else "")
             )
         steps, batch = x.shape[0] // self.chips, x.shape[1]
+        check_finite("fused network", (x[:1] if x.stride(0) == 0 else x).movedim(1, 0))
+        x = in_type_of_weights(self, x)
         prepare_pass(self, steps)
 
         def run() -> Any:
+            if not self._proof.holds(self.network, x.flatten(0, 1), steps, self.chips):
+                return run_step_by_step(self.network, x.flatten(0, 1), steps, self.chips)
             # a stride of 0 says that all steps are the same memory, whatever its values
             if self.chips == 1 and steps > 1 and x.stride(0) == 0 and not x.requires_grad:
                 return run_static_input(
@@ -127,20 +145,9 @@ class FusedNetwork(StatefulSpikingNetwork):
             return self.network(x.flatten(0, 1))
 
         def unfold(y: Any) -> Any:
-            return y.unflatten(0, (len(x), batch)) if isinstance(y, Tensor) else y
+            return (
+                y.unflatten(0, (len(x), y.shape[0] // len(x) if y.numel() else batch)) if isinstance(y, Tensor) else y
+            )
 
-        return tree_map(unfold, self.run_from_kept_state(run))
-
-
-def prepare_pass(module: nn.Module, steps: int) -> None:
-    """Make all neurons inside a network ready for one pass.
-
-    Args:
-        module: the network.
-        steps: time steps of the pass, >= 1.
-    """
-    for part in module.modules():
-        if isinstance(part, TimeFolded):
-            part.steps = steps
-        elif isinstance(part, FusedNeurons):
-            part.called = False
+        with one_attention_path(self.network), integers_explained("fused network", x):
+            return tree_map(unfold, self.run_from_kept_state(run))

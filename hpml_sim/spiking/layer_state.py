@@ -66,3 +66,29 @@ class LayerState:
     def _key(self) -> str:
         uses = len(self.final)
         return f"{self.name}[{uses}]" if uses else self.name
+
+
+class StepState(LayerState):
+    """The states of one layer in one step of a loop over the steps of a call.
+
+    Attributes:
+        start: what the step starts from, as `LayerState` has it; empty: rest.
+    """
+
+    def __init__(self, name: str, initial: State | None):
+        super().__init__(name, initial)
+        self.start: State = {} if initial is None else initial
+
+    @classmethod
+    def first(cls, name: str, outer: LayerState | None) -> StepState:
+        """The first step of a call.
+
+        Args:
+            name: of the layer, where the call has no states.
+            outer: the layer's states of the whole call; None: it starts at rest.
+        """
+        return cls(name, None) if outer is None else cls(outer.name, outer._initial)
+
+    def next_step(self) -> StepState:
+        """The step after this one, which starts where this one ended; of a layer without a memory, anew."""
+        return StepState(self.name, self.final or None)

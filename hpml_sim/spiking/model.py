@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
 from hpml_sim.conversion import Converted, LayerReport
+from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.conversion.torch_fast_path import one_attention_path
 from hpml_sim.errors import HpmlError, check_whole, shown
 from hpml_sim.spiking.encoders import DirectEncoder
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
+from hpml_sim.spiking.row_wise import is_row_wise
 from hpml_sim.spiking.state import StatefulSpikingNetwork
 from hpml_sim.spiking.static_input import run_static_input
+from hpml_sim.spiking.time_fold_proof import FoldProof
 from hpml_sim.spiking.time_folding import TimeFolded
+from hpml_sim.spiking.time_loop import run_step_by_step
 from hpml_sim.targets import Spiking
 
 _LARGEST_LOGIT = 8.0
+_LOOP = "loop over steps"
 
 
 class SpikingModel(Converted, StatefulSpikingNetwork):
     """A spiking network with the call of the network it came from: (batch, ...) -> logits (batch, classes).
 
     The encoder turns each sample into `steps` inputs, folded into the batch as (chips x steps x batch, ...); layers
-    without memory run once on all of it, neurons run over the steps. The output layer fires as well, since a chip gives
+    without memory run once on all of it, neurons run over the steps. A network whose layers mix the rows of a batch
+    runs step by step instead, as a loop would: the first call finds out, the log and the report say why. The output
+    layer fires as well, since a chip gives
     spikes: a logit is the number of spikes of an output neuron (or of a class's population) over all steps, times
     `logit_scale`.
 
@@ -69,6 +78,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         self.encoder = encoder
         self.output = output
         self.population = target.population
+        self._proof = FoldProof()
         self._steps = target.steps
 
     @property
@@ -102,8 +112,9 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
             x: inputs (chips x batch, ...).
 
         Raises:
-            HpmlError: x is no tensor, the batch does not divide into the chips, or (rate encoder) an input lies outside
-                [0, 1].
+            HpmlError: x is no tensor, the batch does not divide into the chips, an input lies outside [0, 1] (rate
+                encoder), is of a type that the network does not take, or the network gives no tensor.
+            NotFiniteError: an input that holds NaN or infinity.
         """
         if not isinstance(x, Tensor):
             raise HpmlError(f"SpikingModel: input={shown(x)}: must be a tensor (batch, ...)")
@@ -112,15 +123,40 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
                 f"SpikingModel: input of shape {tuple(x.shape)}; expected (batch, ...), the batch a multiple of the "
                 f"{self.chips} chip(s) in it"
             )
-        return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._before_output(x))))
+        x = in_type_of_weights(self, x)
+        with one_attention_path(self.network), integers_explained("SpikingModel", x):
+            return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._currents(x))))
 
-    def _before_output(self, x: Tensor) -> Tensor:
+    def _currents(self, x: Tensor) -> Tensor:
+        """What reaches the output neurons at every step."""
+        currents = self._before_output(x)
+        if not isinstance(currents, Tensor):
+            raise HpmlError(
+                f"SpikingModel: the network gave {shown(currents)}; its output neurons need one tensor (batch, "
+                "classes): wrap the network so that its forward() gives the logits alone"
+            )
+        return currents
+
+    def _before_output(self, x: Tensor) -> Any:
         """What the network gives at every step, before the output neurons."""
         # A chip computes the first layers of a constant input at every step, and so do evaluation and whatever counts
         # there; training computes them once.
-        if self.training and isinstance(self.encoder, DirectEncoder):
+        static = self.training and isinstance(self.encoder, DirectEncoder)
+        if static and is_row_wise(self.network):
+            check_finite("direct encoder", x)  # which need not run
             return run_static_input(self.network, x, self.encoder, LeakyNeurons)
-        return self.network(self.encoder(x))
+        encoded = self.encoder(x)
+        if self._proof.holds(self.network, encoded, self.steps, self.chips):
+            return run_static_input(self.network, x, self.encoder, LeakyNeurons) if static else self.network(encoded)
+        self._report_loop()
+        return run_step_by_step(self.network, encoded, self.steps, self.chips)
+
+    def _report_loop(self) -> None:
+        """A row of the report, once, on a network whose steps run one after the other."""
+        if self._proof.why_not is not None and all(row.became != _LOOP for row in self.layers):
+            row = LayerReport("(network)", type(self.network).__name__, _LOOP, why=self._proof.why_not)
+            rows: tuple[LayerReport, ...] = (*self.layers, row)
+            self.layers = rows
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (chips x batch, classes).

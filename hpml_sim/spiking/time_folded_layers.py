@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.errors import check_real, check_switch
+from hpml_sim.spiking.layer_state import StepState
 from hpml_sim.spiking.time_folding import TimeFolded
 
 
@@ -143,6 +144,10 @@ class TimeFoldedDropout(TimeFolded):
         if self.channels:
             shape[4:] = [1] * len(shape[4:])
         mask = torch.nn.functional.dropout(torch.ones(shape, dtype=x.dtype, device=x.device), self.p)
+        if isinstance(self.layer_state, StepState):  # in a loop over the steps, the first one draws for all
+            kept = self.layer_state.initial(unfolded[:, 0])
+            mask = mask.expand_as(unfolded) if kept is None else kept[0].unsqueeze(1)
+            self.layer_state.store((mask[:, 0],))
         return (unfolded * mask).reshape(x.shape)
 
     def extra_repr(self) -> str:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.inputs import check_weights_finite, integers_explained
 from hpml_sim.conversion.modes import stateless
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.conversion.training_sessions import Optimizer, training_session
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples
-from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole
+from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole, shown
 from hpml_sim.training.distillation import DistillationLoss
 from hpml_sim.training.distributed import ProcessGroup
 from hpml_sim.training.gradients import GradientSession
@@ -78,8 +79,9 @@ def fit(
 
     Raises:
         HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, pulsed
-            devices on several processes, a batch that is none, or a loss that is not finite. The model then has the
-            weights that it came with.
+            devices on several processes, a batch that is none, inputs of a type that the model does not take, or a
+            label that it has no output for. The model then has the weights that it came with.
+        NotFiniteError: an input, the loss or a weight is not finite. The model then has the weights that it came with.
         UnknownNameError: `torch.optim` has no optimizer of this name.
 
     Source: the loss with a teacher is that of G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
@@ -112,7 +114,7 @@ def fit(
     group = ProcessGroup.join(device)
     stepper = session.optimizer(optimizer, lr, processes=group.size)
     before = copy.deepcopy(session.state())
-    batches = BatchLoader(samples, batch_size, device, group, objective)
+    batches = BatchLoader(samples, batch_size, device, group, objective, model)
     cuda = [device] if device.type == "cuda" else []
     losses: list[float] = []
     accuracies: list[float] = []
@@ -137,6 +139,9 @@ def fit(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
                         f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
                     )
+                check_weights_finite(
+                    "fit", model, f"they are put back. Try a smaller learning rate, such as {lr / 10:g}"
+                )
                 session.end_epoch(epoch, epochs, loss, lr)
                 losses.append(loss)
                 accuracies.append(accuracy)
@@ -198,7 +203,13 @@ def _step(
         if right:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)
         optimizer.zero_grad(set_to_none=True)
-        logits = model(shard.x)
+        with integers_explained("fit", shard.x):
+            logits = model(shard.x)
+        if not isinstance(logits, Tensor):
+            raise HpmlError(
+                f"fit: the model gave {shown(logits)}; expected a tensor of logits (batch, classes): wrap it so that "
+                "its forward() gives these alone"
+            )
         if logits.dim() != 2 or len(logits) != len(shard.y):
             raise HpmlError(
                 f"fit: for {len(shard.y)} inputs the model gave shape {tuple(logits.shape)}; expected (batch, classes)"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
+from hpml_sim.conversion.inputs import check_finite, in_type_of_weights
 from hpml_sim.data.batches import Batch, Samples, batches_in, first, has_items, in_order, items, resident_tensors
 from hpml_sim.errors import HpmlError
 from hpml_sim.training.distillation import DistillationLoss
@@ -48,6 +49,7 @@ class BatchLoader:
         device: where the model is.
         group: the processes that share out each batch.
         objective: the loss, which asks its teacher.
+        model: what is trained; inputs come in the type of its weights.
 
     Attributes:
         batch_size: of samples that do not come in batches.
@@ -63,7 +65,9 @@ class BatchLoader:
         device: torch.device,
         group: ProcessGroup,
         objective: DistillationLoss,
+        model: nn.Module,
     ):
+        self._model = model
         self._samples, self._device, self._group, self._objective = samples, device, group, objective
         self._whole = self._teacher_log_probs = None
         self._count: int | None = None
@@ -73,9 +77,12 @@ class BatchLoader:
         if self._batches == 0:
             raise HpmlError("fit: the training set is empty")
         if (whole := resident_tensors(samples)) is not None:
-            self._whole = whole[0].to(device), whole[1].to(device)
+            check_finite("fit", whole[0])
+            self._whole = in_type_of_weights(model, whole[0].to(device)), whole[1].to(device)
             self._teacher_log_probs = objective.teacher_log_probs(self._whole[0])
             self._max_label = int(whole[1].max())
+            if int(whole[1].min()) < 0:
+                raise HpmlError(f"fit: label {int(whole[1].min())}: labels must be whole numbers >= 0")
         if has_items(samples):
             self._count = len(samples)  # type: ignore[arg-type]
         elif batch_size is not None and not isinstance(samples, IterableDataset):
@@ -96,24 +103,28 @@ class BatchLoader:
         if self._whole is not None:
             return self._whole[0][:at_most], self._whole[1][:at_most]
         x, y = first(self._samples, at_most)
-        return x.to(self._device), y.to(self._device)
+        check_finite("fit", x)
+        return in_type_of_weights(self._model, x.to(self._device)), y.to(self._device)
 
     def epoch(self, order: torch.Generator | None) -> Iterator[Shard]:
         """All samples once, in an `order` drawn from this generator, or from torch's own."""
         if self._count is None:
             seed = int(torch.randint(2**62, (), generator=order))
+            seen = 0
             for x, y in in_order(self._samples, self.batch_size, seed=seed):
-                yield self._on_device(x, y, 1.0, len(y))
+                yield self._on_device(x, y, 1.0, len(y), range(seen, seen + len(y)))
+                seen += len(y)
             return
         for chosen in torch.randperm(self._count, generator=order).split(self.batch_size):
             mine, weight = self._group.shard(chosen)
             if self._whole is None:
-                yield self._on_device(*items(self._samples, mine.tolist()), weight, len(chosen))
+                yield self._on_device(*items(self._samples, mine.tolist()), weight, len(chosen), mine.tolist())
                 continue
             mine = mine.to(self._device)
             log_probs = None if self._teacher_log_probs is None else self._teacher_log_probs[mine]
             yield Shard(self._whole[0][mine], self._whole[1][mine], weight, len(chosen), self._max_label, log_probs)
 
-    def _on_device(self, x: Tensor, y: Tensor, weight: float, samples: int) -> Shard:
-        x = x.to(self._device)
+    def _on_device(self, x: Tensor, y: Tensor, weight: float, samples: int, numbers: Sequence[int]) -> Shard:
+        check_finite("fit", x, numbers=numbers)
+        x = in_type_of_weights(self._model, x.to(self._device))
         return Shard(x, y.to(self._device), weight, samples, int(y.max()), self._objective.teacher_log_probs(x))

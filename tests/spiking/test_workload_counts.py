@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import pytest
+import snntorch
 import torch
+from snntorch import utils
 from torch import nn
 
 from hpml_sim.conversion import convert
+from hpml_sim.cost import estimate
 from hpml_sim.counting import workload
 from hpml_sim.errors import UnknownNameError
 from hpml_sim.networks import models
-from hpml_sim.spiking import FusedNetwork, LeakyIntegrators, LeakyNeurons, RecurrentNeurons, calibrated, firing_rates
+from hpml_sim.spiking import (
+    FusedNetwork,
+    LeakyIntegrators,
+    LeakyNeurons,
+    RecurrentNeurons,
+    calibrated,
+    firing_rates,
+    fuse,
+)
 from hpml_sim.targets import Leaky, Spiking
 
 
@@ -98,3 +109,64 @@ def test_other_layers_in_time_are_counted():
     counts = workload(pooled, data=torch.rand(2, 1, 6, 6))
     assert counts.not_counted == ()
     assert [layer.op for layer in counts.layers if layer.module == "TimeFoldedMaxPool"] == ["pool"]
+
+
+def time_loop(net):
+    """A snnTorch network of one time step, called in a loop."""
+
+    def forward(_model, x):
+        utils.reset(net)
+        return torch.stack([net(step) for step in x])
+
+    return forward
+
+
+def snn(conv=False):
+    torch.manual_seed(0)
+    lif = lambda: snntorch.Leaky(0.9, threshold=0.3, init_hidden=True)  # noqa: E731
+    if conv:
+        return nn.Sequential(nn.Conv2d(2, 4, 3), lif(), nn.Flatten(), nn.Linear(4 * 36, 10), lif())
+    return nn.Sequential(nn.Linear(64, 32), lif(), nn.Linear(32, 10), lif())
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(25, 1), (25, 4), (1, 4), (3, 7)])
+@pytest.mark.parametrize("conv", [False, True])
+def test_steps_of_a_fused_network_are_steps(steps, batch, conv):
+    net = snn(conv)
+    x = (torch.rand(steps, batch, *((2, 8, 8) if conv else (64,))) < 0.3).float()
+    counts = workload(fuse(net), data=x)
+    loop = workload(net, data=x, batch_dim=1, forward=time_loop(net))
+    weights = 2 * 4 * 9 * 36 + 1440 if conv else 64 * 32 + 320
+    assert counts.total("macs") == loop.total("macs") == steps * weights
+    assert counts.samples == loop.samples == batch
+    assert counts.total("spikes") == pytest.approx(loop.total("spikes"))
+    assert counts.synaptic_operations() == loop.synaptic_operations()
+    assert counts.input_elements == x[:, 0].numel()
+
+
+def test_the_energy_of_a_fused_network_does_not_depend_on_the_batch_of_equal_samples():
+    x = (torch.rand(25, 1, 64) < 0.3).float()
+    fused = fuse(snn())
+    one, four = (estimate(workload(fused, data=x.expand(-1, n, -1)), "loihi") for n in (1, 4))
+    net = snn()
+    loop = estimate(workload(net, data=x, batch_dim=1, forward=time_loop(net)), "loihi")
+    assert one.energy_j.nominal == pytest.approx(four.energy_j.nominal)
+    assert one.energy_j.nominal == pytest.approx(loop.energy_j.nominal)
+
+
+def test_shapes_alone_parts_and_crossbars_know_the_steps_as_well():
+    fused = fuse(snn())
+    x = (torch.rand(25, 4, 64) < 0.3).float()
+    whole = workload(fused, data=x)
+    assert workload(fused, input_shape=(25, 64)).total("macs") == whole.total("macs")
+    assert workload(fused, data=x, batch_size=1).total("macs") == whole.total("macs")
+    assert workload(convert(fused, "pcm-hermes"), data=x).total("macs") == whole.total("macs")
+    neuron = fuse(snntorch.Leaky(0.9, init_hidden=True))
+    assert workload(neuron, data=torch.rand(25, 4, 7)).layers[0].updates == 25 * 7
+
+
+def test_networks_that_count_frames_have_their_samples_first():
+    model = convert(models.mlp(64, 32, 10), Spiking("loihi", steps=6, encoder="frames"))
+    counts = workload(model, data=torch.rand(5, 6, 1, 8, 8))
+    assert counts.samples == 5
+    assert counts.total("macs") == 6 * (64 * 32 + 320)

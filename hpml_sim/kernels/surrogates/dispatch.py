@@ -87,21 +87,24 @@ class Surrogate:
         return f"{self.name}({', '.join(f'{n}={v:g}' for n, v in zip(names, self.parameters, strict=True))})"
 
 
-def surrogate(kind: str | Surrogate | Gradient = "atan", slope: float | None = None, **parameters: float) -> Surrogate:
+def surrogate(
+    kind: str | Surrogate | Gradient = "atan", first: float | None = None, /, **parameters: float | None
+) -> Surrogate:
     """A surrogate gradient by its name, or from a function.
 
     Args:
         kind: a name in `SURROGATES`; a `Surrogate`, which is returned as it is; or a function (u, gradient of the
             spikes, spikes) -> gradient of u, as `snntorch.surrogate.custom_surrogate` takes it.
-        slope: the first parameter, whatever its name; None takes snnTorch's default.
-        parameters: parameters by name; those left out take snnTorch's defaults.
+        first: the first parameter, whatever its name; None takes snnTorch's default.
+        parameters: parameters by name; those left out, or None, take snnTorch's defaults. Where no parameter has the
+            name `slope`, slope= is the first one.
 
     Returns:
         The surrogate, with a number for each of its parameters.
 
     Raises:
         UnknownNameError: no surrogate or parameter has this name.
-        HpmlError: a parameter is not finite, or `slope` was given to a surrogate without parameters.
+        HpmlError: a parameter is not finite, is given twice, or goes to a surrogate without parameters.
 
     Example:
         >>> import hpml_sim as hs
@@ -109,6 +112,8 @@ def surrogate(kind: str | Surrogate | Gradient = "atan", slope: float | None = N
         atan(alpha=2)
         >>> print(hs.spiking.surrogate("SFS", B=0.5))
         SFS(slope=25, B=0.5)
+        >>> print(hs.spiking.surrogate("spike_rate_escape", slope=10))
+        spike_rate_escape(beta=1, slope=10)
         >>> neurons = hs.spiking.LeakyNeurons(0.9, surrogate=hs.spiking.surrogate("fast_sigmoid", 10.0))
     """
     if isinstance(kind, Surrogate):
@@ -118,14 +123,24 @@ def surrogate(kind: str | Surrogate | Gradient = "atan", slope: float | None = N
     if kind not in SURROGATES:
         raise UnknownNameError("surrogate", kind, SURROGATES)
     values = dict(SURROGATES[kind][1])
-    for name, value in parameters.items():
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if "slope" in given and "slope" not in values:
+        if first is not None:
+            raise HpmlError(
+                f"surrogate {kind!r}: {first!r} and slope={given['slope']!r} are one parameter; give it once"
+            )
+        first = given.pop("slope")
+    if first is not None:
+        if not values:
+            raise HpmlError(f"surrogate {kind!r} has no parameter; leave slope={first!r} out")
+        name = next(iter(values))
+        if name in given:
+            raise HpmlError(f"surrogate {kind!r}: {first!r} and {name}={given[name]!r} are one parameter; give it once")
+        given[name] = first
+    for name, value in given.items():
         if name not in values:
             raise UnknownNameError(f"parameter of surrogate {kind!r}", name, values)
         values[name] = float(value)
-    if slope is not None:
-        if not values:
-            raise HpmlError(f"surrogate {kind!r} has no parameter; leave slope={slope!r} out")
-        values[next(iter(values))] = float(slope)
     for name, value in values.items():
         if not math.isfinite(value):
             raise HpmlError(f"surrogate {kind!r}: {name}={value!r} must be finite")

@@ -15,11 +15,12 @@ from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.errors import ConversionError, HpmlError, check_real, shown
 from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
-from hpml_sim.spiking.fused_network import FusedNetwork, prepare_pass
+from hpml_sim.spiking.fused_network import FusedNetwork
 from hpml_sim.spiking.interop.nir_graph import NirGraph, is_layer, spikes_of
 from hpml_sim.spiking.interop.nir_import import from_nir
 from hpml_sim.spiking.interop.nir_package import nir
 from hpml_sim.spiking.model import SpikingModel
+from hpml_sim.spiking.time_loop import prepare_pass
 from hpml_sim.units.display import WIDTH, html_table
 
 

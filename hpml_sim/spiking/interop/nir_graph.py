@@ -11,12 +11,13 @@ from torch import Tensor, fx, nn
 
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import ConversionError
-from hpml_sim.spiking.fused_network import FusedNeurons, prepare_pass
+from hpml_sim.spiking.fused_network import FusedNeurons
 from hpml_sim.spiking.interop.nir_nodes import does_nothing, node_of
 from hpml_sim.spiking.interop.nir_package import nir
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons
 from hpml_sim.spiking.time_folding import TimeFolded
+from hpml_sim.spiking.time_loop import prepare_pass
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 

@@ -14,6 +14,7 @@ from hpml_sim.conversion.modules import check_network
 from hpml_sim.errors import ConversionError
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking.fused_network import FusedNetwork, FusedNeurons
+from hpml_sim.spiking.module_replacement import keep_hooks
 from hpml_sim.spiking.neurons.lapicque import LapicqueNeurons
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
@@ -27,8 +28,10 @@ def fuse(module: nn.Module) -> FusedNetwork:
     """The fused multi-step equal of a snnTorch neuron or network: one call for all steps.
 
     For the same currents, spikes, states and gradients are equal bit for bit. A layer with weights sees all steps as
-    one batch, and a matrix product of another size may round its last bit otherwise. A batch norm keeps statistics of
-    each step in training, as in a loop; dropout draws a mask for each step, as there.
+    one batch, and a matrix product of another size may round its last bit otherwise. Layers that mix the rows of a
+    batch, such as attention over the first dimension, make the network run step by step, which the log says and
+    `FusedNetwork.why_step_by_step`. Forward and backward hooks stay with their layers and neurons. A batch norm keeps
+    statistics of each step in training, as in a loop; dropout draws a mask for each step, as there.
 
     Source: snntorch 1.0.0 (E. O. Eshraghian et al., Proc. IEEE 111:1016, 2023).
 
@@ -63,7 +66,8 @@ def fuse(module: nn.Module) -> FusedNetwork:
         if any(name.startswith(above) for above in inside):
             continue
         if type(neuron) in fused:
-            memo[id(neuron)] = _fused(neuron, f"layer {name!r}" if name else "neuron", inside=neuron is not module)
+            made = _fused(neuron, f"layer {name!r}" if name else "neuron", inside=neuron is not module)
+            memo[id(neuron)] = keep_hooks(neuron, made)
             inside.append(f"{name}." if name else "")
         elif isinstance(neuron, nn.modules.batchnorm._BatchNorm):
             norms[id(neuron)] = TimeFoldedBatchNorm(clone(neuron)).train(neuron.training)
@@ -126,6 +130,12 @@ def _fused(neuron: Any, where: str, *, inside: bool) -> FusedNeurons:
         if isinstance(neuron.beta, nn.Parameter):
             raise ConversionError(f"fuse: {where}: learn_beta=True: a Lapicque never uses its beta after it is built")
         made = LapicqueNeurons(neuron.R, neuron.C, neuron.time_step, **options)
+    with torch.no_grad():
+        # a learned decay may have left [0, 1]: the neuron clamps it in each call, and no gradient comes back
+        for name in ("beta", "alpha"):
+            learned = getattr(made, name, None)
+            if isinstance(learned, nn.Parameter):
+                learned.copy_(getattr(neuron, name))
     return FusedNeurons(made, neuron.output or not neuron.init_hidden).train(neuron.training)
 
 
@@ -146,7 +156,7 @@ def _surrogate(spike_grad: Any, where: str) -> Surrogate:
         if maker == "custom_surrogate":
             return surrogate(kept["func"])
         if maker in SURROGATES:
-            return surrogate(maker, **{name: float(kept[name]) for name in SURROGATES[maker][1]})
+            return Surrogate(maker, tuple(float(kept[name]) for name in SURROGATES[maker][1]))
     raise ConversionError(
         f"fuse: {where}: spike_grad={getattr(spike_grad, '__qualname__', spike_grad)!r} has no fused equal; "
         "take one that snntorch.surrogate makes, such as atan() or custom_surrogate(f)"

@@ -19,7 +19,7 @@ from hpml_sim.errors import ConversionError, HpmlError, check_real, check_whole,
 from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
 from hpml_sim.spiking.layer_kinds import BATCH_NORMS, MAX_POOLS, RECTIFIERS, WEIGHT_LAYERS
 from hpml_sim.spiking.model import SpikingModel
-from hpml_sim.spiking.module_replacement import replace_modules
+from hpml_sim.spiking.module_replacement import keep_hooks, replace_modules
 from hpml_sim.spiking.relu_conversion.functions_as_modules import with_functions_as_modules
 from hpml_sim.spiking.time_folded_layers import TimeFoldedMaxPool
 from hpml_sim.targets import Leaky, Spiking
@@ -86,9 +86,13 @@ def calibrated(
     initial = check_real("calibrated: initial_membrane", initial_membrane, low=0, high=1)
     x = _inputs(data, check_whole("calibrated: samples", samples, low=1))
     original, folded = fold_batch_norms(with_functions_as_modules(clone(model)), x[:1])
-    scaled, scales = _scaled(original, x, percentile, target.neuron.threshold)
+    threshold = target.neuron.threshold
+    scaled, scales, of_one = _scaled(original, x, percentile, threshold)
+    if of_one:
+        target = replace(target, neuron=replace(target.neuron, threshold=1.0))
     spiking = convert(scaled, replace(target, scale_weights=False))
     assert isinstance(spiking, SpikingModel)
+    keep_hooks(model, spiking.network)  # a copy of a traced network loses its own
     for _, neurons in spiking.neurons():
         neurons.initial = initial
     pools = {name: module for name, module in scaled.named_modules() if isinstance(module, MAX_POOLS)}
@@ -103,6 +107,13 @@ def calibrated(
     why = {name: f"calibrated: 1 spike a step is {scale:.3g}" for name, scale in scales.items()}
     why |= {name: f"{why[name]}; with batch norm {norm!r} folded in" for name, norm in folded.items()}
     why |= dict.fromkeys(folded.values(), "batch norm, folded into the layer before it")
+    if of_one:
+        reason = (
+            f"threshold 1 in place of {threshold:g}, which gives the same spikes: spikes reach a sum without a layer"
+        )
+        why |= dict.fromkeys(
+            (name for name, module in scaled.named_modules() if isinstance(module, RECTIFIERS)), reason
+        )
     why |= dict.fromkeys(pools, "of spike counts so far: the busiest input passes")
     became = dict.fromkeys(pools, "TimeFoldedMaxPool")
     spiking.layers = tuple(
@@ -123,22 +134,44 @@ def _inputs(data: str | Data | Tensor, samples: int) -> Tensor:
 
 
 @torch.no_grad()
-def _scaled(model: nn.Module, x: Tensor, percentile: float, threshold: float) -> tuple[nn.Module, dict[str, float]]:
-    """A copy that computes the same up to one factor, and what 1 spike a step of each layer stands for in it."""
+def _scaled(
+    model: nn.Module, x: Tensor, percentile: float, threshold: float
+) -> tuple[nn.Module, dict[str, float], bool]:
+    """A copy that computes the same up to one factor; what a spike a step stands for; is a threshold of 1 needed?"""
     want = model(x)
     scales = _percentiles(model, x, percentile)
     # A scale for each layer is finest, but only a chain of layers computes the same with it: where two paths are
     # added, both must have one scale. Trying it out tells, whatever the network looks like.
     common = dict.fromkeys(scales, max(scales.values()))
-    for tried in (scales, common):
-        scaled = copy.deepcopy(model)
-        unit = _rescale(scaled, tried, threshold)
-        if torch.allclose(scaled(x) * unit, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())):
-            return scaled, tried
+    # Currents grow with the threshold, spikes do not: where spikes go past the layers, as in a residual sum, or two
+    # layers lie behind one another, no weights suit another threshold. A threshold of 1 gives the same rates.
+    for of_one in (False, True) if threshold != 1 else (False,):
+        for tried in (scales, common):
+            scaled = copy.deepcopy(model)
+            theta = 1.0 if of_one else threshold
+            unit = _rescale(scaled, tried, theta)
+            if torch.allclose(_rates(scaled, x, theta) * unit, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())):
+                return scaled, tried, of_one
     raise ConversionError(
         f"calibrated: scaling the layers of {type(model).__name__} changes what it computes; every "
         "activation must be an nn.ReLU, no layer may be shared, and batch norms must follow a layer"
     )
+
+
+def _rates(model: nn.Module, x: Tensor, threshold: float) -> Tensor:
+    """What neurons behind the network fire a step, neurons in place of its rectifiers: current / threshold."""
+    if threshold == 1:
+        return model(x)
+
+    def rate(_module: nn.Module, _inputs: Any, current: Tensor) -> Tensor:
+        return current / threshold
+
+    handles = [module.register_forward_hook(rate) for module in model.modules() if isinstance(module, RECTIFIERS)]
+    try:
+        return model(x) / threshold
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _percentiles(model: nn.Module, x: Tensor, percentile: float) -> dict[str, float]:
@@ -165,7 +198,7 @@ def _percentiles(model: nn.Module, x: Tensor, percentile: float) -> dict[str, fl
 
 
 def _rescale(model: nn.Module, scales: dict[str, float], threshold: float) -> float:
-    """Scale weights in place; returns what one unit at the output stands for."""
+    """Scale weights in place; returns what a rate of 1 at the output stands for."""
     layers: dict[str, Any] = dict(model.named_modules())
     before = 1.0
     for name, scale in scales.items():
@@ -177,5 +210,6 @@ def _rescale(model: nn.Module, scales: dict[str, float], threshold: float) -> fl
         layer.weight.mul_((1.0 if isinstance(layer, BATCH_NORMS) else before) / after)
         if layer.bias is not None:
             layer.bias.div_(after)
-        before = after
+        # what comes in next are spikes, whatever the threshold that they had to pass
+        before = scale
     return before

@@ -11,6 +11,7 @@ from torch import nn
 import hpml_sim.analog  # noqa: F401 - registers the converter for crossbars
 from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.conversion import LayerReport, convert, register_target
+from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
 from hpml_sim.spiking.encoders import ENCODERS
 from hpml_sim.spiking.layer_kinds import (
@@ -65,6 +66,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
     if not rectifiers:
         _refuse_without_rectifier(model)
     model = replace_modules(model, replaced)
+    run_every_layer(model)
     card = load_card(target.card)
     assert isinstance(card, NeuromorphicCard)  # its target checked it
     kind = target.encoder or card.encoder

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from hpml_sim.errors import ConversionError
+from hpml_sim.spiking.module_replacement import keep_hooks
 
 _LOG = logging.getLogger(__name__)
 _RECTIFIERS: dict[Any, type[nn.Module]] = {
@@ -91,7 +92,7 @@ def with_functions_as_modules(model: nn.Module) -> nn.Module:
             new = graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
         node.replace_all_uses_with(new)
         graph.erase_node(node)
-    return fx.GraphModule(model, graph, type(model).__name__).train(model.training)
+    return keep_hooks(model, fx.GraphModule(model, graph, type(model).__name__)).train(model.training)
 
 
 def _traced(model: nn.Module) -> fx.Graph | None:

@@ -19,8 +19,8 @@ def scale_weights(
     A neuron with reset by subtraction fires at a rate of about current / threshold up to 1 spike a step, so currents
     beyond the threshold saturate it and cost spikes. Without data at hand the largest current is taken as three
     standard deviations of a sum over inputs that fire with probability 1/2, whose variance is 1/4 each: max over
-    neurons of 1.5 * |w| + b; after batch normalization 3 * |gamma| + beta. Weights only shrink. A bias shrinks with the
-    weights of all earlier layers as well, because their spikes do.
+    neurons of 1.5 * |w| + b; after batch normalization 3 * |gamma| + beta. Weights only shrink. A bias is
+    scaled with the weights of all earlier layers as well, because the rates of their spikes are: current / threshold.
 
     Source: P. U. Diehl et al., IJCNN 2015 (model-based normalization; the three standard deviations are ours).
 
@@ -38,7 +38,7 @@ def scale_weights(
         for name, module in model.named_modules()
         if isinstance(module, (*WEIGHT_LAYERS, *BATCH_NORMS)) and chosen(name, module)
     ]
-    earlier = 1.0  # what the layers before have multiplied the currents by
+    earlier = 1.0  # rates of the spikes that come in, for an activation of 1 in the ReLU network
     for index, (name, layer) in enumerate(layers):
         following = layers[index + 1][1] if index + 1 < len(layers) else None
         if layer.weight is None or isinstance(following, BATCH_NORMS):
@@ -59,5 +59,5 @@ def scale_weights(
             layer.bias.mul_(factor)
         factors[name] = factor
         # a batch norm removes the scale of what came before it
-        earlier = factor if normalized else earlier * factor
+        earlier = (factor if normalized else earlier * factor) / threshold
     return factors

@@ -108,6 +108,9 @@ def test_one_object_names_it_and_survives_pickle():
     assert surrogate(made) is made
     assert pickle.loads(pickle.dumps(made)) == made
     assert surrogate("spike_rate_escape", 3.0).parameters == (3.0, 25.0)
+    assert surrogate("spike_rate_escape", slope=3.0).parameters == (1.0, 3.0)
+    assert surrogate("spike_rate_escape", beta=2.0, slope=3.0).parameters == (2.0, 3.0)
+    assert surrogate("atan", slope=3.0).parameters == (3.0,)
     assert str(surrogate(torch.relu)) == "custom()"
 
 
@@ -118,6 +121,8 @@ def test_one_object_names_it_and_survives_pickle():
         (("SFS",), {"bound": 1.0}, "unknown parameter of surrogate 'SFS' 'bound'"),
         (("heaviside", 2.0), {}, "'heaviside' has no parameter"),
         (("atan", float("nan")), {}, "alpha=nan must be finite"),
+        (("atan", 2.0), {"slope": 3.0}, "one parameter; give it once"),
+        (("spike_rate_escape", 2.0), {"beta": 3.0}, "one parameter; give it once"),
     ],
 )
 def test_bad_input_is_named(arguments, options, message):

@@ -219,3 +219,62 @@ def test_compiled_and_exported():
 def test_networks_that_spike_already_are_pointed_to_fuse():
     with pytest.raises(ConversionError, match=r"spikes already.*hs\.spiking\.fuse"):
         convert(network(), "loihi")
+
+
+SEVERAL = {
+    "spike_rate_escape": ({"beta": 1, "slope": 25}, {"beta": 2.0, "slope": 5.0}, {"beta": 0.5, "slope": 1.0}),
+    "SFS": ({"slope": 25, "B": 1}, {"slope": 3.0, "B": 0.25}),
+    "SSO": ({"mean": 0, "variance": 0.2}, {"mean": 0.5, "variance": 0.1}),
+    "atan": ({"alpha": 4.0},),
+    "fast_sigmoid": ({"slope": 10.0},),
+    "sigmoid": ({"slope": 5.0},),
+    "triangular": ({"threshold": 2.0},),
+}
+
+
+@pytest.mark.parametrize(("kind", "given"), [(kind, given) for kind, all_of in SEVERAL.items() for given in all_of])
+def test_every_parameter_of_a_surrogate_keeps_its_name(kind, given):
+    neuron = snn.Leaky(0.9, spike_grad=getattr(surrogate, kind)(**given))
+    fused = fuse(neuron)
+    kept = fused.network.neurons.surrogate
+    assert (kept.name, kept.parameters) == (kind, tuple(map(float, given.values())))
+    x = torch.linspace(-2, 4, 7)[None, None]
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    torch.manual_seed(0)
+    neuron(theirs[0], torch.zeros(1, 7))[0].sum().backward()
+    torch.manual_seed(0)
+    fused(ours)[0].sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("beta", [1.2, 1.0, 0.9, -0.1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda beta: snn.Leaky(beta, learn_beta=True),
+        lambda beta: snn.Synaptic(0.8, beta, learn_alpha=True, learn_beta=True),
+        lambda beta: snn.Synaptic(beta, 0.8, learn_alpha=True, learn_beta=True),
+        lambda beta: snn.RLeaky(beta, linear_features=4, learn_beta=True),
+    ],
+    ids=["Leaky", "Synaptic beta", "Synaptic alpha", "RLeaky"],
+)
+def test_a_learned_decay_outside_its_range_has_the_gradient_of_snntorchs(make, beta):
+    torch.manual_seed(0)
+    neuron = make(beta)
+    fused, x = fuse(neuron), torch.rand(6, 3, 4)
+    states = [torch.zeros(3, 4) for _ in fused(x)[1:]]
+    if isinstance(neuron, snn.RLeaky):
+        states = [torch.zeros(3, 4), torch.zeros(3, 4)]
+    total = torch.zeros(())
+    for step in x:
+        spikes, *states = neuron(step, *states)
+        if isinstance(neuron, snn.RLeaky):
+            states = [spikes, *states]
+        total = total + spikes.sum()
+    total.backward()
+    fused(x)[0].sum().backward()
+    ours = fused.network.neurons
+    for name in ("beta", "alpha"):
+        if hasattr(neuron, name):
+            assert getattr(ours, name).item() == getattr(neuron, name).item()
+            torch.testing.assert_close(getattr(ours, name).grad, getattr(neuron, name).grad)

@@ -162,3 +162,68 @@ def test_output_population_is_pooled():
     odd = convert(net, Spiking("loihi", steps=8, population=4, encoder="direct"))
     with pytest.raises(HpmlError, match="30 outputs do not divide into classes of 4"):
         odd(x)
+
+
+def chain():
+    return nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 5))
+
+
+def pooled():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)
+    )
+
+
+def two_layers_behind_one_another():
+    return nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 5))
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.5, 2.0, 100.0])
+@pytest.mark.parametrize("build", [chain, pooled, two_layers_behind_one_another, Residual], ids=lambda f: f.__name__)
+def test_every_threshold_gives_the_rates_of_threshold_1(build, threshold):
+    torch.manual_seed(0)
+    net = build().eval()
+    x = torch.rand(20, *((16,) if isinstance(net[0] if build is not Residual else net, nn.Linear) else (1, 8, 8)))
+    rates = [
+        calibrated(net, x, Spiking("loihi", steps=64, neuron=Leaky(beta=1.0, threshold=theta), encoder="direct"))
+        .spikes(x)
+        .mean(1)
+        for theta in (1.0, threshold)
+    ]
+    assert rates[0].max() > 0.1
+    # a membrane that lies on its threshold may fire a step earlier or later
+    torch.testing.assert_close(rates[1], rates[0], rtol=0, atol=2.5 / 64)
+
+
+def test_neurons_in_a_residual_sum_say_that_their_threshold_is_1():
+    torch.manual_seed(0)
+    x = torch.rand(20, 1, 8, 8)
+    model = calibrated(Residual().eval(), x, Spiking("loihi", steps=8, neuron=Leaky(beta=1.0, threshold=2.0)))
+    assert model.target.neuron.threshold == 1
+    assert "threshold 1 in place of 2" in model.report.set_index("layer").why["act"]
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 1.0])
+def test_biases_are_scaled_with_the_rates_that_come_in(threshold):
+    """The neurons integrate without a leak, so that rates are homogeneous: rate / bias stays what it was."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    for layer in net[::2]:
+        layer.weight.data.abs_().mul_(4)
+        layer.bias.data.abs_().mul_(4)
+    x = 0.3 * torch.rand(10, 4)  # no neuron saturates
+    spiking = convert(net, Spiking("loihi", steps=2000, neuron=Leaky(beta=1.0, threshold=threshold), encoder="direct"))
+    rates, want = spiking.eval().spikes(x).mean(1)[0], net(x).detach()
+    ratios = rates / want
+    assert ratios.max() / ratios.min() < 1.02
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.5, 1.0, 2.0, 100.0])
+def test_the_identity_gives_its_input_at_every_threshold(threshold):
+    net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
+    for parameter in net.parameters():
+        parameter.data.fill_(1.0)
+    x = torch.tensor([[1.0], [0.5], [0.25]])
+    target = Spiking("loihi", steps=64, neuron=Leaky(beta=1.0, threshold=threshold), encoder="direct")
+    rates = calibrated(net, x, target, percentile=100).spikes(x).mean(1).flatten()
+    assert (rates - x.flatten()).abs().max() < 0.03

@@ -1,0 +1,90 @@
+"""What a network is given: in the type of its weights, finite, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from hpml_sim.errors import HpmlError, NotFiniteError
+
+
+def in_type_of_weights(model: nn.Module, x: Tensor) -> Tensor:
+    """Floating-point inputs in the type of a network's weights; all others as they are.
+
+    Args:
+        model: any network; its first floating-point parameter gives the type.
+        x: inputs of any shape.
+    """
+    if not x.is_floating_point():
+        return x
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+    return x if x.dtype == wanted else x.to(wanted)
+
+
+@contextmanager
+def integers_explained(who: str, x: Tensor) -> Iterator[None]:
+    """Within the block, a network that fails on inputs that are no floating-point numbers says so in one line.
+
+    Networks with an embedding, or with a conversion of their own, take such inputs.
+
+    Args:
+        who: begins the message, such as "evaluate".
+        x: the inputs that it is called with.
+
+    Raises:
+        HpmlError: torch refused the inputs.
+    """
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        if x.is_floating_point():
+            raise
+        raise HpmlError(
+            f"{who}: the inputs are {x.dtype}, which the network does not take; give floating-point numbers, such as "
+            f"images.float() / 255 ({' '.join(str(error).split())[:120]})"
+        ) from error
+
+
+def check_finite(who: str, x: Tensor, *, numbers: Sequence[int] | Tensor | None = None, hint: str = "") -> None:
+    """Refuse inputs that hold NaN or infinity: spikes would hide them.
+
+    Args:
+        who: begins the message, such as "evaluate".
+        x: inputs, (batch, ...).
+        numbers: what to call each sample, (batch,); None counts from 0.
+        hint: ends the message; "": what to do about it.
+
+    Raises:
+        NotFiniteError: there are such values; it names the first sample and the place in it.
+    """
+    if torch.compiler.is_compiling():  # values are not known while a network is recorded
+        return
+    if x.is_meta or not (x.is_floating_point() or x.is_complex()) or bool(torch.isfinite(x).all()):
+        return
+    first = torch.nonzero(~torch.isfinite(x.detach()))[0].tolist()
+    row = first[0] if first else 0
+    number = row if numbers is None else int(numbers[row])
+    place = f" at {first[1:]}" if len(first) > 1 else ""
+    raise NotFiniteError(
+        f"{who}: sample {number} of the input holds {float(x.detach()[tuple(first)].real):g}{place}; "
+        + (hint or "every value must be finite: leave the sample out, or mend it (torch.nan_to_num)")
+    )
+
+
+def check_weights_finite(who: str, model: nn.Module, hint: str) -> None:
+    """Refuse weights that hold NaN: neurons that never fire again would hide them.
+
+    Args:
+        who: begins the message, such as "fit".
+        model: any network.
+        hint: what to do about it; it ends the message.
+
+    Raises:
+        NotFiniteError: a parameter holds NaN; it is named.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not parameter.is_meta and bool(torch.isnan(parameter.detach()).any()):
+            raise NotFiniteError(f"{who}: the weights {name!r} hold NaN; {hint}")
