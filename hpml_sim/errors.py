@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -244,6 +245,27 @@ def check_choice(argument: str, value: object, allowed: Iterable[str], *, hint: 
     if near:
         raise HpmlError(f"{argument}={shown(value)}: unknown; did you mean {near[0]!r}?{' ' + hint if hint else ''}")
     _refuse(argument, value, f"one of {', '.join(map(repr, names))}", hint)
+
+
+def check_memory(what: str, needed_bytes: float, hint: str) -> None:
+    """Refuse what needs more memory than the machine has; nothing is checked where its size is unknown.
+
+    Args:
+        what: what needs the memory, with its sizes.
+        needed_bytes: a lower bound, >= 0.
+        hint: the next step, at the end of the message.
+
+    Raises:
+        HpmlError: it is more than all of the machine's memory.
+    """
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # no such figure on this system
+        return
+    if 0 < there < needed_bytes:
+        raise HpmlError(
+            f"{what}: needs at least {needed_bytes / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.1f} GiB; {hint}"
+        )
 
 
 def _refuse(argument: str, value: object, allowed: str, hint: str) -> NoReturn:

@@ -64,6 +64,8 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     try:
         with eval_mode(model):
             for batch in batches:
+                if _is_empty(batch):
+                    continue
                 any_batch = True
                 with one_calibration_step(layers.values()):
                     if isinstance(batch, Mapping):
@@ -71,7 +73,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
                     else:
                         model(_first(batch))
         if not any_batch:
-            raise HpmlError("calibrate: inputs= held no batch (an iterator that was used before?); give some inputs")
+            raise HpmlError("calibrate: inputs= held no samples (an empty batch, or an iterator that was used before?); give some inputs")
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():
             crossbar.load_state_dict(before[name])
@@ -90,6 +92,13 @@ def _batches(inputs: Any) -> Iterable[Any]:
     if not isinstance(inputs, Iterable):
         raise HpmlError(f"calibrate: inputs={shown(inputs)}: {_ALLOWED}")
     return inputs
+
+
+def _is_empty(batch: Any) -> bool:
+    """Whether a batch holds no value at all: ranges cannot come from it."""
+    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return bool(tensors) and tensors[0].numel() == 0
 
 
 def _first(batch: Any) -> Tensor:

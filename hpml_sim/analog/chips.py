@@ -20,7 +20,7 @@ from hpml_sim.analog.layers import weight_matrix
 from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_model import ProgrammedModel
 from hpml_sim.analog.seeds import checked_seed
-from hpml_sim.errors import HpmlError, check_whole
+from hpml_sim.errors import HpmlError, check_memory, check_whole
 from hpml_sim.targets import Analog
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import parse_time
@@ -152,6 +152,8 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
     for name in crossbars:
         if not bool(torch.isfinite(weight_matrix(model, name)).all()):
             raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
+    weights = sum(weight_matrix(model, name).numel() for name in crossbars)
+    check_memory(f"program: chips={n_chips} of {weights:,} weights", 4.0 * n_chips * weights, "program fewer chips")
     engines = {crossbar.target.engine for crossbar in crossbars.values()}
     if len(engines) > 1:
         raise HpmlError(

@@ -1,10 +1,53 @@
-"""An argument that must be a network."""
+"""An argument that must be a network, and a network that fails on its input."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, shown
+
+
+@contextmanager
+def running(where: str, model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """Around a call of a network: what torch raises on an input that does not fit becomes one line.
+
+    Args:
+        where: the function that the caller called, which begins the message, such as "fit".
+        model: the network.
+        inputs: the tensors that it is called with.
+
+    Raises:
+        HpmlError: the call fails; the message has shapes, types and the first layer. Errors of ours, and a GPU's memory
+            that is full, stay what they are.
+    """
+    try:
+        yield
+    except (HpmlError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever torch or the user's own code raises
+        shapes = ", ".join(f"{tuple(x.shape)} ({str(x.dtype).removeprefix('torch.')})" for x in inputs)
+        raise HpmlError(
+            f"{where}: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}; {_fitting(model, inputs)}"
+        ) from error
+
+
+def _fitting(model: nn.Module, inputs: Sequence[Tensor]) -> str:
+    """What input the network would take, as far as its first layer with weights tells."""
+    for name, layer in model.named_modules():
+        own = next(layer.parameters(recurse=False), None)
+        if own is None:
+            continue
+        given = next((x for x in inputs if x.is_floating_point() and own.is_floating_point()), None)
+        if given is not None and given.dtype != own.dtype:
+            return f"its weights are {own.dtype}: give inputs of this type, such as x.to({own.dtype})"
+        called = f"layer {name!r}" if name else "layer"
+        return f"give inputs that fit its first {called}, {' '.join(repr(layer).split())[:100]}"
+    return "give inputs that it can take"
 
 
 def check_network(argument: str, model: object) -> nn.Module:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.input_layout import batch_dimension
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.counting.operation_counts import Workload
 from hpml_sim.counting.tensors import tensors_in
 from hpml_sim.counting.tracing import Recorder
-from hpml_sim.errors import HpmlError, check_whole, shown
+from hpml_sim.errors import HpmlError, check_real, check_whole, shown
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -72,6 +72,7 @@ def workload(
     if batch_size is not None:
         batch_size = check_whole("workload: batch_size", batch_size, low=1, hint="or leave it out")
     seed = check_whole("workload: seed", seed)
+    own_figures = _figures(extra)
     for name, parameter in model.named_parameters():
         if torch.nn.parameter.is_lazy(parameter):
             raise HpmlError(
@@ -84,20 +85,16 @@ def workload(
     recorder = Recorder(model)
     output, count = None, samples
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
-    try:
-        with torch.inference_mode(False), eval_mode(model), torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
-                with recorder.watching(count):
-                    output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
-    except HpmlError:
-        raise
-    except Exception as error:
-        shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
-        raise HpmlError(
-            f"workload: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
+    with (
+        running("workload", model, tensors),
+        torch.inference_mode(False),
+        eval_mode(model),
+        torch.random.fork_rng(devices=devices),
+    ):
+        torch.manual_seed(seed)
+        for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
+            with recorder.watching(count):
+                output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
     rows = recorder.tallies.rows(measured=measured)
     figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
     caches = [row for row in rows if row.op == "kv_cache"]
@@ -112,7 +109,7 @@ def workload(
         input_elements=sum(t.numel() for t in tensors) / samples,
         output_elements=float(last),
         kind="spiking" if any(row.op == "neuron" for row in rows) else "static",
-        extra=figures | dict(extra or {}),
+        extra=figures | own_figures,
     )
 
 
@@ -146,10 +143,21 @@ def _check(
         raise HpmlError(f"workload: forward={shown(forward)}: must be a function, called as forward(model, ...)")
 
 
+def _figures(extra: object) -> dict[str, float]:
+    """The figures that a caller adds."""
+    if extra is None:
+        return {}
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        raise HpmlError(f"workload: extra={shown(extra)}: must be figures by name, such as {{'frames': 30.0}}")
+    return {name: check_real(f"workload: extra[{name!r}]", value) for name, value in extra.items()}
+
+
 def _sample(model: nn.Module, shape: Sequence[int], dtype: torch.dtype | None, batch_dim: int) -> Tensor:
     first = next((p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), torch.empty(0))
     sizes = list(shape)
-    if any(not isinstance(size, int) or size < 1 for size in sizes) or not 0 <= batch_dim <= len(sizes):
+    if any(
+        not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes
+    ) or not 0 <= batch_dim <= len(sizes):
         raise HpmlError(
             f"workload: input_shape={shown(tuple(shape))}: must be the sizes of one sample, each a whole number >= 1, "
             "without the batch"

@@ -156,6 +156,36 @@ def _is_batch(found: Any) -> bool:
     )
 
 
+def check_labels(where: str, labels: Tensor, inputs: int, outputs: int | None = None) -> Tensor:
+    """The labels of a batch as int64.
+
+    Args:
+        where: the function that the caller called, which begins the message, such as "fit".
+        labels: what was given.
+        inputs: how many inputs they belong to.
+        outputs: of the network; None where they are not known yet.
+
+    Raises:
+        HpmlError: not one whole number for each input, or one that is no output of the network.
+    """
+    if labels.dim() != 1 or len(labels) != inputs:
+        raise HpmlError(
+            f"{where}: labels of shape {tuple(labels.shape)} for {inputs} inputs: must be one whole number for each "
+            "input, shape (batch,); of one-hot labels take labels.argmax(dim=1)"
+        )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise HpmlError(f"{where}: labels are {labels.dtype}: must be whole numbers from 0; give labels.long()")
+    if len(labels):
+        low, high = (int(bound) for bound in torch.aminmax(labels))
+        if low < 0:
+            raise HpmlError(f"{where}: label {low}: labels must be whole numbers >= 0; number the classes from 0")
+        if outputs is not None and high >= outputs:
+            raise HpmlError(
+                f"{where}: label {high}, but the model has {outputs} outputs, for labels 0 to {outputs - 1}"
+            )
+    return labels.long()
+
+
 def label_of(item: Any, which: str) -> int:
     """The label of an (input, label) item.
 
@@ -174,7 +204,7 @@ def label_of(item: Any, which: str) -> int:
     try:
         label = int(item[1])
         whole = label == item[1] and label >= 0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # of torch, for a tensor of several numbers
         whole = False
     if not whole:
         raise HpmlError(f"data: label {item[1]!r} of {which} must be a whole number >= 0")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hpml_sim.errors import HpmlError, UnknownNameError, check_whole, shown
+from hpml_sim.errors import HpmlError, UnknownNameError, check_memory, check_whole, shown
 from hpml_sim.networks.importing import called, check_not_a_file
 
 
@@ -37,6 +37,8 @@ def mlp(*sizes: int) -> nn.Sequential:
         check_whole(f"mlp: size {place}", size, low=1, hint="such as mlp(64, 128, 10)")
         for place, size in enumerate(sizes, 1)
     )
+    weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
+    check_memory(f"mlp{sizes}: {weights:,} weights", 4.0 * weights, "take smaller layers")
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.errors import HpmlError, check_real
 
 _TEACHER_BATCH = 500
@@ -46,7 +46,11 @@ class DistillationLoss:
         if self._teacher is None:
             return None
         with eval_mode(self._teacher):
-            logits = torch.cat([self._teacher(x) for x in inputs.split(_TEACHER_BATCH)])
+            parts = []
+            for x in inputs.split(_TEACHER_BATCH):
+                with running("fit: teacher", self._teacher, [x]):
+                    parts.append(self._teacher(x))
+            logits = torch.cat(parts)
         if logits.dim() != 2 or len(logits) != len(inputs) or not torch.isfinite(logits).all():
             raise HpmlError(
                 f"fit: the teacher's output for {len(inputs)} inputs has shape {tuple(logits.shape)}; it must be "

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.inputs import check_finite, check_weights_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
-from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.data import Data, samples_of
-from hpml_sim.data.batches import Samples, in_order
+from hpml_sim.data.batches import Samples, check_labels, in_order
 from hpml_sim.errors import HpmlError, NotFiniteError, check_whole, shown
 from hpml_sim.training.score import Score
 
@@ -31,7 +31,7 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
     Raises:
         NotFiniteError: an input, an output or a weight that is NaN, or an input or output that is infinite.
         HpmlError: an argument of another kind, an output of the wrong shape, a label that the model has no output for,
-            inputs of a type that it does not take, or no samples.
+            inputs of a type or shape that it does not take, or no samples.
 
     Example:
         >>> import hpml_sim as hs, torch
@@ -53,32 +53,27 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
         for x, y in in_order(samples, batch_size):
             check_finite("evaluate", x, numbers=range(count, count + len(x)))
             x = in_type_of_weights(model, x.to(device))
-            with integers_explained("evaluate", x):
+            with running("evaluate", model, [x]), integers_explained("evaluate", x):
                 logits = model(x)
-            right = right + _correct(logits, y.to(device))
+            right = right + _correct(logits, y, len(x))
             count += len(y)
     check_weights_finite("evaluate", model, "the accuracy would mean nothing: train anew, with a smaller learning rate")
     return Score.of([int(r) / count for r in torch.atleast_1d(right)], count)
 
 
-def _correct(logits: object, labels: Tensor) -> Tensor:
+def _correct(logits: object, labels: Tensor, inputs: int) -> Tensor:
     """How many of a batch are right: (batch, classes) -> scalar, (chips, batch, classes) -> (chips,)."""
     if not isinstance(logits, Tensor):
         raise HpmlError(
             f"evaluate: the model gave {shown(logits)}; expected a tensor of logits (batch, classes): wrap it so that "
             "its forward() gives these alone"
         )
-    if logits.dim() not in (2, 3) or logits.shape[-2] != len(labels):
+    if logits.dim() not in (2, 3) or logits.shape[-2] != inputs:
         raise HpmlError(
-            f"evaluate: for {len(labels)} inputs the model gave shape {tuple(logits.shape)}; "
+            f"evaluate: for {inputs} inputs the model gave shape {tuple(logits.shape)}; "
             "expected (batch, classes) or (chips, batch, classes)"
         )
+    labels = check_labels("evaluate", labels, inputs, logits.shape[-1]).to(logits.device)
     if not torch.isfinite(logits).all():
         raise NotFiniteError("evaluate: the model's output holds NaN or infinity; the accuracy would mean nothing")
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[-1]:
-        wrong = int(labels.max()) if int(labels.max()) >= logits.shape[-1] else int(labels.min())
-        raise HpmlError(
-            f"evaluate: label {wrong}, but the model has {logits.shape[-1]} outputs, for labels 0 to "
-            f"{logits.shape[-1] - 1}"
-        )
     return (logits.argmax(dim=-1) == labels).sum(dim=-1)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained
-from hpml_sim.conversion.modes import stateless
-from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.modes import eval_mode, stateless
+from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.training_sessions import Optimizer, training_session
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples
@@ -116,6 +116,7 @@ def fit(
     before = copy.deepcopy(session.state())
     batches = BatchLoader(samples, batch_size, device, group, objective, model)
     cuda = [device] if device.type == "cuda" else []
+    last: Shard | None = None
     losses: list[float] = []
     accuracies: list[float] = []
     was_training = model.training
@@ -133,7 +134,7 @@ def fit(
         try:
             model.train()
             for epoch in range(epochs):
-                loss, accuracy = _epoch(called, batches.epoch(order), objective, stepper, schedule, group, device)
+                loss, accuracy, last = _epoch(called, batches.epoch(order), objective, stepper, schedule, group, device)
                 if not math.isfinite(loss):
                     raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
@@ -147,6 +148,11 @@ def fit(
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
             group.broadcast_buffers(model)
+            if last is not None and not _usable(model, last, group):
+                raise NotFiniteError(
+                    f"fit: after the last step the weights or the outputs are not finite at lr={lr}; the weights are as "
+                    f"before. Try a smaller learning rate, such as {lr / 10:g}"
+                )
         except Exception:
             session.restore(before)
             raise
@@ -179,8 +185,9 @@ def _epoch(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     group: ProcessGroup,
     device: torch.device,
-) -> tuple[float, float]:
-    """Mean loss and accuracy of all samples, each before the step that it was used in."""
+) -> tuple[float, float, Shard | None]:
+    """Mean loss and accuracy of all samples, each before the step that it was used in; and the last shard."""
+    shard = None
     total_loss, correct, samples = 0.0, 0, 0
     for shard in shards:
         loss, right = _step(model, shard, objective, optimizer, group)
@@ -189,7 +196,16 @@ def _epoch(
         correct += right
         samples += shard.samples
     correct = int(group.all_reduce(torch.tensor(correct, device=device)))
-    return total_loss / samples, correct / samples
+    return total_loss / samples, correct / samples, shard
+
+
+def _usable(model: nn.Module, shard: Shard, group: ProcessGroup) -> bool:
+    """Whether the weights, and what the model makes of a batch with them, are finite: no loss has seen the last step."""
+    with eval_mode(model):
+        finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
+        finite = finite and bool(torch.isfinite(model(shard.x)).all())
+    failed = torch.tensor(float(not finite), device=shard.x.device)
+    return float(group.all_reduce(failed)) == 0  # all processes decide alike
 
 
 def _step(
@@ -203,7 +219,7 @@ def _step(
         if right:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)
         optimizer.zero_grad(set_to_none=True)
-        with integers_explained("fit", shard.x):
+        with running("fit", model, [shard.x]), integers_explained("fit", shard.x):
             logits = model(shard.x)
         if not isinstance(logits, Tensor):
             raise HpmlError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from hpml_sim.conversion.inputs import check_finite, in_type_of_weights
-from hpml_sim.data.batches import Batch, Samples, batches_in, first, has_items, in_order, items, resident_tensors
+from hpml_sim.data.batches import Batch, Samples, batches_in, check_labels, first, has_items, in_order, items, resident_tensors
 from hpml_sim.errors import HpmlError
 from hpml_sim.training.distillation import DistillationLoss
 from hpml_sim.training.distributed import ProcessGroup
@@ -78,11 +78,10 @@ class BatchLoader:
             raise HpmlError("fit: the training set is empty")
         if (whole := resident_tensors(samples)) is not None:
             check_finite("fit", whole[0])
-            self._whole = in_type_of_weights(model, whole[0].to(device)), whole[1].to(device)
+            labels = check_labels("fit", whole[1], len(whole[0]))
+            self._whole = in_type_of_weights(model, whole[0].to(device)), labels.to(device)
             self._teacher_log_probs = objective.teacher_log_probs(self._whole[0])
-            self._max_label = int(whole[1].max())
-            if int(whole[1].min()) < 0:
-                raise HpmlError(f"fit: label {int(whole[1].min())}: labels must be whole numbers >= 0")
+            self._max_label = int(labels.max())
         if has_items(samples):
             self._count = len(samples)  # type: ignore[arg-type]
         elif batch_size is not None and not isinstance(samples, IterableDataset):
