@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, field, fields, make_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, SearchConfig, SweepConfig
 from hpml_sim.experiments.search_space import as_texts
 from hpml_sim.targets.checking import Switch
@@ -69,6 +73,8 @@ def _for_tyro(name: str, hint: Any) -> Any:
         return Annotated[Any, option("CARD [CARD ...]"), _texts("CARD [CARD ...]", list)]
     if name == "search_space":
         return Annotated[Any, option("OPTION=VALUES [...]"), _texts("OPTION=VALUES [...]", _written)]
+    if name == "out":  # as text: pathlib would take an empty one for the current folder
+        return Annotated[str | None, option("FOLDER")]
     return Flag if hint in (bool, Switch) else Annotated[hint, option(_METAVARS.get(name, "NUMBER"))]
 
 
@@ -110,4 +116,33 @@ def as_arguments(kind: type[Any], config: Any) -> Any:
         kind: such as `ExperimentArguments`.
         config: the settings; None gives None.
     """
-    return None if config is None else kind(**{f.name: getattr(config, f.name) for f in fields(config)})
+    if config is None:
+        return None
+    values = {f.name: getattr(config, f.name) for f in fields(config)}
+    return kind(**{name: str(value) if isinstance(value, Path) else value for name, value in values.items()})
+
+
+@contextmanager
+def in_options() -> Iterator[None]:
+    """Let an error name the options of the command line where it names arguments of Python.
+
+    Raises:
+        HpmlError: the one that the block raised, of the same class.
+    """
+    try:
+        yield
+    except HpmlError as error:
+        kinds = (ExperimentConfig, SweepConfig, SearchConfig, ExecutionConfig)
+        names = "|".join(sorted({f.name for kind in kinds for f in fields(kind)}, key=len, reverse=True))
+        text = re.sub(rf"(?<![\w.-])({names})=(True:|,)?", _as_option, str(error))
+        text = re.sub(rf"^({names}): ", _as_option, text)
+        error.args = (text, *error.args[1:])
+        raise
+
+
+def _as_option(found: re.Match[str]) -> str:
+    name = f"--{found[1].replace('_', '-')}"
+    if found[0].endswith(": "):
+        return f"{name}: "
+    end = found.group(2) if found.re.groups > 1 else None
+    return f"{name} " if end is None else f"{name}{':' if end == 'True:' else ','}"

@@ -131,6 +131,8 @@ def check_card(path: str | Path) -> Card:
     Raises:
         CardError: every problem found, a line each: the file, the field, and what is allowed.
     """
+    if str(path) in list_cards():
+        raise CardError(f"card {str(path)!r}: that is a built-in card; `hpml-sim cards show {path}` shows it")
     if not str(path).endswith(".toml"):
         raise CardError(f"card file {str(path)!r}: the name must end in .toml")
     card = load_card(path)

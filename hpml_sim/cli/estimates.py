@@ -58,6 +58,8 @@ def estimates(
         UnknownNameError: no network, data set or card has this name.
         HpmlError: an option that the network has no use for, or a network that a machine cannot run.
     """
+    if not targets:
+        raise HpmlError("targets: give at least one machine, such as cpu, h200 or pcm-hermes (`hpml-sim cards`)")
     cards = [load_card(name) for name in targets]
     network: nn.Module | None = None
     if model in ARCHITECTURES:

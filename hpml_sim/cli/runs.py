@@ -17,6 +17,7 @@ from hpml_sim.cli.arguments import (
     SearchArguments,
     SweepArguments,
     as_arguments,
+    in_options,
     option,
 )
 from hpml_sim.cli.output import columns, print_lines, say, show
@@ -144,8 +145,9 @@ def init(
     """
     if file.exists() and not force:
         raise HpmlError(f"{file} exists; choose another name, or add --force to replace it")
+    if not file.parent.is_dir():
+        raise HpmlError(f"{file}: there is no folder {file.parent}; make it first: mkdir -p {file.parent}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(template(str(file)), encoding="utf-8")
     except OSError as error:
         raise HpmlError(f"{file} cannot be written: {error}") from error
@@ -164,6 +166,11 @@ def _execute(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
         dry_run: whether to say what would run, and stop.
         as_json: whether a program reads what is printed.
     """
+    with in_options():
+        return _carried_out(tables, dry_run=dry_run, as_json=as_json)
+
+
+def _carried_out(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
     from hpml_sim.experiments.search_result import SearchResult
     from hpml_sim.report.table import comparison_table
 

@@ -23,7 +23,7 @@ _PYTHONS_WORDS = (
     (re.compile(r"no type matching .* could be instantiated from \[(.*?)\]"), r"cannot take \1"),
 )
 
-_OPTION = re.compile(r"--[a-z][\w-]*(?: [A-Z{\[].*)?|[A-Z]{2,}(?: \[[A-Z]+ \.\.\.\])?")
+_OPTION = re.compile(r"--[a-z][\w-]*(?: [A-Z{\[].*)?|[A-Z]{2,}(?: \[[A-Z]+ \.\.\.\])?|\{[a-z,]+\}")
 """A line of help that holds nothing but an option, with its metavar where it has one."""
 
 
@@ -100,7 +100,7 @@ def _problem(text: str, options: list[str]) -> str:
         )
         wrong = next((word for word in words if word.startswith("-")), None)
         if wrong is None:
-            return f"{', '.join(map(repr, words))}: no option takes this here"
+            return f"{', '.join(map(repr, words))}: no option takes this value; leave it out"
         names = {option.split()[0].strip("-") for option in options} - {wrong.strip("-")}
         near = difflib.get_close_matches(wrong.strip("-"), sorted(names), n=1, cutoff=0.7)
         return f"unknown option {wrong}" + (f"; did you mean --{near[0]}?" if near else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -21,6 +22,7 @@ from hpml_sim.cli.arguments import (
     option,
 )
 from hpml_sim.cli.output import say, show
+from hpml_sim.errors import needs
 from hpml_sim.targets import Engine
 
 PRECISIONS = "{" + ",".join(get_args(Precision)) + "}"
@@ -215,6 +217,9 @@ def completion(
     Args:
         shell: which shell it is for.
     """
+    if shell == "tcsh":  # tyro completes the other shells by itself
+        with needs("completion for tcsh", "shtab"):
+            importlib.import_module("shtab")
     tyro.extras.subcommand_cli_from_dict(VERBS, prog="hpml-sim", args=["--tyro-print-completion", shell])
     return 0
 

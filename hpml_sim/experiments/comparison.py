@@ -58,8 +58,8 @@ def compare(
         out: folder for rows, table, report, log and trained networks; None keeps the rows in memory.
         resume: go on with the run that `out` holds.
         force: replace the run that `out` holds.
-        jobs: processes of this machine; None takes 1. More than one, or `dask`, leave out the clock, which would
-            measure how they disturb each other.
+        jobs: processes of this machine; None takes 1. With more than one, or with `dask`, nothing is timed, because
+            processes that run together slow each other down.
         dask: address of a Dask scheduler, such as `tcp://host:8786`, whose workers compute.
         mlflow: address of a tracking server, or a folder, that the finished run is logged to (extra `track`).
 

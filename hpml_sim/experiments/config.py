@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.search_space import SearchSpace
@@ -34,6 +34,15 @@ _Count = Annotated[Whole, Field(ge=1)]
 _NotNegative = Annotated[Whole, Field(ge=0)]
 
 
+def _folder(given: Any) -> Any:
+    if isinstance(given, str) and not given.strip():  # pathlib takes it for the current folder
+        raise HpmlError(f"out={given!r}: give a folder, or None to keep the rows in memory")
+    return given
+
+
+_Folder = Annotated[Path | None, BeforeValidator(_folder)]
+
+
 @dataclass(frozen=True)
 class ExperimentConfig:
     """Which network on which machines, and how often.
@@ -47,8 +56,8 @@ class ExperimentConfig:
         chips: programmed chips of each analog machine.
         times: times since programming, such as "1 s", "1 h", "1 day", "1 year".
         epochs: passes over the training data before conversion; unset, by the size of the data.
-        finetune_epochs: passes over the training data after conversion; unset, as epochs if that is set and not 0, else
-            by the size of the data.
+        finetune_epochs: passes over the training data after conversion; unset, the same number as epochs; if epochs is
+            unset or 0, a number chosen by the size of the data.
         lr: first learning rate of both.
     """
 
@@ -113,15 +122,15 @@ class ExecutionConfig:
         out: folder for results.jsonl, table.csv, report.html and run.log; unset, nothing is written.
         resume: go on with the run that the folder holds.
         force: replace the run that the folder holds.
-        jobs: processes on this machine; unset, 1 to compare, otherwise one a core. More than one leave out the clock,
-            which would measure how they disturb each other.
+        jobs: processes on this machine; unset, 1 to compare, otherwise one a core. With more than one, nothing is
+            timed, because processes that run together slow each other down.
         dask: address of a Dask scheduler, such as tcp://host:8786, whose workers compute in place of this machine.
         mlflow: tracking server, or folder, that the finished run is logged to.
     """
 
     __pydantic_config__ = _CONFIG
 
-    out: Path | None = None
+    out: _Folder = None
     resume: Switch = False
     force: Switch = False
     jobs: _Count | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import tomllib
@@ -10,7 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.experiments.config import (
     ExecutionConfig,
     ExperimentConfig,
@@ -33,13 +34,52 @@ def read_config(path: str | Path) -> RunConfig:
         HpmlError: it cannot be read, is no TOML, or holds an unknown field or a value out of range; all are named.
     """
     path = Path(path)
+    if path.is_dir():
+        raise HpmlError(f"{path}: is a folder; give the file of a run, such as {path / 'run.toml'}")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise HpmlError(f"{path}: cannot be read ({error}); `hpml-sim init {path}` writes one") from None
     except tomllib.TOMLDecodeError as error:
         raise HpmlError(f"{path}: not valid TOML: {error}") from None
+    if not raw:
+        raise HpmlError(f"{path}: the file is empty; `hpml-sim init` writes one")
+    check_tables(raw, where=f"{path}: ")
     return checked(RunConfig, raw, where=str(path))
+
+
+def check_tables(raw: Any, *, where: str = "") -> None:
+    """Refuse settings whose tables are wrong, before their fields are looked at.
+
+    Args:
+        raw: what people gave for a `RunConfig`; anything but a mapping is let through.
+        where: stands before the message, such as the name of a file.
+
+    Raises:
+        HpmlError: no table at all, something else in the place of a table, or an option outside its table.
+    """
+    if not isinstance(raw, Mapping):
+        return
+    if not raw:
+        raise HpmlError(f"{where}the settings are empty; give a table compare; `hpml-sim init` writes an example")
+    kinds = {"compare": ExperimentConfig, "sweep": SweepConfig, "search": SearchConfig, "run": ExecutionConfig}
+    options = {table: {f.name for f in fields(kind)} for table, kind in kinds.items()}
+    for name in [name for name in raw if name not in kinds]:
+        owner = next((table for table, names in options.items() if name in names), None)
+        if owner is not None:
+            raise HpmlError(f"{where}{name}: unknown table; put it under [{owner}]")
+        if difflib.get_close_matches(str(name), list(kinds), n=1, cutoff=0.55):
+            return  # `checked` names the table that is meant
+        raise HpmlError(f"{where}{shown(name)}: unknown table; known: {', '.join(kinds)}")
+    for table, value in raw.items():
+        if value is None or isinstance(value, kinds[table]):
+            continue
+        if not isinstance(value, Mapping):
+            raise HpmlError(f"{where}{table}={shown(value)}: must be a table, such as [{table}]")
+        lost = [str(n) for n in value if n not in options[table] and n in options["compare"] | options["run"]]
+        if lost:
+            right = "compare" if lost[0] in options["compare"] else "run"
+            raise HpmlError(f"{where}{table}.{lost[0]}: belongs in [{right}], not in [{table}]")
 
 
 def to_toml(config: RunConfig) -> str:

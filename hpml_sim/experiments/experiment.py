@@ -20,11 +20,11 @@ from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.checks import check_conversions, check_samples, check_search
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
-from hpml_sim.experiments.config_files import to_toml
+from hpml_sim.experiments.config_files import check_tables, to_toml
 from hpml_sim.experiments.execution import Workers, execute, in_order, workers_at
 from hpml_sim.experiments.pipeline import Work
 from hpml_sim.experiments.plan import Point, make_plan, network_name
-from hpml_sim.experiments.points import check_search_space, sweep_points
+from hpml_sim.experiments.points import check_search_space, check_values, sweep_points
 from hpml_sim.experiments.preview import DryRun, preview
 from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.run_folder import RunFolder, check_folder, open_run, rows_held
@@ -60,11 +60,15 @@ class Experiment:
         model: str | nn.Module | None = None,
         data: str | Data | tuple | None = None,
     ):
+        check_tables(config)
         self.config = checked(RunConfig, config)
         setup, execution = self.config.compare, self.config.run
         model, data = setup.model if model is None else model, setup.data if data is None else data
         if not setup.targets:
             raise HpmlError("targets: give at least one machine, such as cpu, h200 or pcm-hermes (`hpml-sim cards`)")
+        if execution.out is None and (execution.resume or execution.force):
+            asked = "resume" if execution.resume else "force"
+            raise HpmlError(f"{asked}=True: {asked} needs out=, the folder of the run")
         alone = self.config.sweep is None and self.config.search is None
         jobs = execution.jobs or (1 if alone or execution.dask else _cores())
         self._workers = Workers(jobs=jobs, dask=execution.dask)
@@ -194,6 +198,7 @@ class Experiment:
                     "best configurations"
                 )
             check_search_space(search.search_space, targets.values(), self._model)
+            check_values(search.search_space, targets)
         return [Point(label, target) for label, target in targets.items()]
 
     def _search_settings(self) -> dict[str, Any] | None:

@@ -93,6 +93,10 @@ class Plan:
     card_versions: dict[str, int]
     search: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        machines, seeds = len(self.targets), len(self.seeds)
+        return f"Plan({self.hash}: {self.model} on {self.data}, targets: {machines}, seeds: {seeds})"
+
     @property
     def hash(self) -> str:
         """Twelve hex digits that are the same for the same plan."""
@@ -122,8 +126,10 @@ def make_plan(
         HpmlError: no times, no seeds or a seed that stands twice, or a network that cannot be made.
     """
     if not config.times:
-        raise HpmlError("times=() must be a list of at least one time, such as ['1 s', '1 day']")
+        raise HpmlError("times: give at least one time, such as '1 day'")
     seeds, times = _seeds(config.seeds), {parse_time(time) for time in config.times}
+    if len(times) != len(config.times):
+        raise HpmlError(f"times={list(config.times)!r} must name each time once")
     default = max(5, min(40, 60_000 // len(task.train)))  # type: ignore[arg-type]
     finetune = config.epochs or -(-default // 2)
     return Plan(

@@ -34,6 +34,8 @@ def sweep_points(config: SweepConfig, targets: Mapping[str, Target], model: str 
         HpmlError: nothing to vary, a range without `trials`, or a value that a target refuses.
     """
     check_search_space(config.search_space, targets.values(), model)
+    if config.trials is not None:
+        check_values(config.search_space, targets)
     found: dict[str, Point] = {}
     for label, target in targets.items():
         own = _applicable(config.search_space, target)
@@ -94,7 +96,9 @@ def with_options(label: str, target: Target, options: Mapping[str, Any]) -> Poin
     changed = target
     for option, value in given.items():
         if not option.startswith(NETWORK):
-            changed = _replaced(changed, option.split("."), value, where=f"{label}, {option}={value!r}")
+            part = option.rpartition(".")[0]
+            where = f"{label}, {part}" if part else label
+            changed = _replaced(changed, option.split("."), value, where=where)
     named = (f"{option}={f'{value:.6g}' if isinstance(value, float) else value}" for option, value in given.items())
     return Point(" ".join([label, *named]), as_target(changed), given)
 
@@ -140,6 +144,22 @@ def check_search_space(search_space: Mapping[str, Choices], targets: Iterable[Ta
         if name not in known:
             hint = f"The network takes it as {NETWORK + name!r}." if NETWORK + name in network else ""
             raise UnknownNameError("option in search_space", name, known, hint=hint)
+
+
+def check_values(search_space: Mapping[str, Choices], targets: Mapping[str, Target]) -> None:
+    """Build each target with every value of its options, and at both ends of each range: a trial may draw any.
+
+    Args:
+        search_space: option -> values.
+        targets: label -> target.
+
+    Raises:
+        HpmlError: a value that a target refuses, such as a fraction where the option takes whole numbers.
+    """
+    for label, target in targets.items():
+        for name, choices in _applicable(search_space, target).items():
+            for value in (choices.low, choices.high) if isinstance(choices, Range) else choices:
+                with_options(label, target, {name: value})
 
 
 def _arguments(model: str | nn.Module) -> set[str]:

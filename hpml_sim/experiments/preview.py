@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +22,7 @@ from hpml_sim.targets import Digital, in_memory
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 from hpml_sim.training.progress import progress, quiet
+from hpml_sim.units.display import WIDTH, html_table
 
 TRAIN_SAMPLES, TEST_SAMPLES, CHIPS = 640, 100, 2
 """What a probe trains on, tests with, and programs."""
@@ -74,7 +76,12 @@ class DryRun:
         )
 
     def __repr__(self) -> str:
-        return self.text()
+        return "\n".join(textwrap.fill(line, WIDTH) for line in self.text().splitlines())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        first, *others = self.text().splitlines()
+        return html_table(f"Dry run: {first}", [line.split(": ", 1) for line in others])
 
 
 def _duration(seconds: float) -> str:

@@ -27,7 +27,7 @@ _COLUMNS: dict[str, str] = {
 }
 _HIGHER_IS_BETTER = ("throughput", "accuracy")
 _UNITS = {"energy_j": "J", "latency_s": "s", "throughput_hz": "/s", "area_mm2": "mm²"}
-_NOTE = "order: open where the bounds overlap those of the target before"
+_NOTE = "order: overlaps where the bounds meet those of the target before"
 
 
 class Ranking(pd.DataFrame):
@@ -120,7 +120,7 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
                 f"{column}_low": item.low,
                 f"{column}_nominal": item.nominal,
                 f"{column}_high": item.high,
-                "order": "open" if overlap else "clear",
+                "order": "overlaps" if overlap else "apart",
             }
         )
     return Ranking(lines)

@@ -54,6 +54,12 @@ class Comparison:
     plan: Plan | None
     folder: Path | None
 
+    def __post_init__(self) -> None:
+        rows: Any = self.rows
+        right = isinstance(rows, (tuple, list)) and all(isinstance(row, Row) for row in rows)
+        if not right or not isinstance(self.plan, (Plan, type(None))):
+            raise HpmlError(f"Comparison(rows={shown(rows)}, ...): a Comparison is what hs.compare(...) gives")
+
     @property
     def hash(self) -> str:
         """Twelve hex digits that name the run; "" without rows."""
@@ -74,8 +80,8 @@ class Comparison:
         Returns:
             A DataFrame with one line a target: `place`, `target`, `scope` and `batch` (not for the accuracy), the
             figure with its bounds (`_low`, `_nominal`, `_high`; those of an accuracy are its 95 % interval), and
-            `order`: "clear", or "open" where the bounds overlap those of the target before. Targets without the figure
-            are left out.
+            `order`: "apart", or "overlaps" where the bounds overlap those of the target before. Targets without the
+            figure are left out.
 
         Raises:
             ScopeError: the estimates have different scopes, which are not ranked against each other.
@@ -152,6 +158,8 @@ def load_results(path: str | Path) -> Comparison:
     if not file.exists():
         raise HpmlError(f"{file}: no results there; give the folder of a run or its results.jsonl")
     rows = ResultFile(file).read()
+    if not rows:
+        raise HpmlError(f"{file}: no result row in it; give the folder of a run or its results.jsonl")
     plan = _plan_in(file.parent / "run.json")
     order = {label: place for place, label in enumerate(plan.targets if plan is not None else ())}
     return Comparison(_in_order(rows, order), plan, file.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,14 @@ from hpml_sim.experiments.checks import COLUMNS
 from hpml_sim.experiments.config import Objective
 from hpml_sim.experiments.result import Comparison
 from hpml_sim.units.display import html_table, text_table
+from hpml_sim.units.formatting import si
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_HEADS = {column: objective for objective, column in COLUMNS.items()}
+"""Column -> what a heading calls it."""
 _MAX_LINES = 10
 """Lines of the front that a terminal shows."""
 
@@ -64,17 +68,28 @@ class SearchResult:
 
     def _title(self) -> str:
         tried = sum(number >= 0 for number in self.trials["trial"])
-        return f"Search of {tried} trial{'s'[: tried != 1]} for {', '.join(self.objectives)}"
+        trials = f"{tried} trial{'s'[: tried != 1]}, and the configuration as given"
+        return f"Search for {', '.join(self.objectives)}: {trials}"
 
     def _lines(self, front: pd.DataFrame, most: int) -> tuple[list[str], list[list[object]]]:
         shown = front.drop(columns="on_front").head(most)
         units = self.trials.attrs["units"]
-        heads = [f"{name} ({units[name]})" if name in units else str(name) for name in shown.columns]
-        return heads, [[_plain(value) for value in line] for line in shown.itertuples(index=False)]
+        heads = [_HEADS.get(str(name), str(name)) for name in shown.columns]
+        lines = [
+            [_cell(str(name), value, units) for name, value in zip(shown.columns, line, strict=True)]
+            for line in shown.itertuples(index=False)
+        ]
+        return heads, lines
 
 
-def _plain(value: Any) -> object:
-    """A value of the table as people read it: an option that was left as it is has none."""
-    if isinstance(value, float) and math.isnan(value):
-        return None
+def _cell(column: str, value: Any, units: Mapping[str, str]) -> object:
+    """A value of the table as people read it: shares in percent, figures with a unit, "default" for an option unset."""
+    if column == "trial" and value < 0:
+        return "as given"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "—" if column in units else "default"
+    if column == COLUMNS["accuracy"]:
+        return f"{100 * value:.2f} %"
+    if column in units:
+        return si(float(value), units[column])
     return value.item() if isinstance(value, np.generic) else value

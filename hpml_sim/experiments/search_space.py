@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.targets.checking import Real, Switch, Whole, checked, config_class
 
 
@@ -87,6 +87,26 @@ def parse_search_space(given: Any) -> Any:
     return found
 
 
+def from_python(given: Any) -> Any:
+    """The options of a call in Python: lists and ranges only; a text in them is a value and is not parsed.
+
+    Args:
+        given: a mapping from option to a list of values or a `Range`; anything else is left to `parse_search_space`.
+
+    Raises:
+        HpmlError: values that are neither a list nor a `Range`.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    found: dict[str, Any] = {}
+    for name, values in given.items():
+        listed = isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping))
+        if not (isinstance(values, Range) or listed):
+            raise HpmlError(f"search_space: {name}={shown(values)}: must be a list of values, or hs.Range(low, high)")
+        found[str(name)] = values if isinstance(values, Range) else tuple(values)
+    return found
+
+
 def _choices(name: str, given: Any) -> Choices:
     if isinstance(given, Range):
         return given
@@ -101,7 +121,10 @@ def _choices(name: str, given: Any) -> Choices:
                 raise HpmlError(f"{where}={given}: after the range only :log may follow, not :{scale}")
             return checked(Range, {"low": _value(low), "high": _value(high), "log": scale == "log"}, where=where)
         given = given.split(",")
-    values = tuple(_value(value) for value in given) if isinstance(given, Sequence) else (given,)
+    if isinstance(given, tuple):  # of Python, where a text is a value; files and the command line give lists
+        values = given
+    else:
+        values = tuple(_value(value) for value in given) if isinstance(given, Sequence) else (given,)
     if not values or len(set(map(repr, values))) != len(values):
         raise HpmlError(f"{where}={list(values)!r} must list at least one value, none twice")
     return values

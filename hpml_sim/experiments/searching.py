@@ -12,7 +12,7 @@ from hpml_sim.data import Data
 from hpml_sim.experiments.config import TIMES, Objective, SearchConfig
 from hpml_sim.experiments.experiment import Experiment
 from hpml_sim.experiments.search_result import SearchResult
-from hpml_sim.experiments.search_space import Range
+from hpml_sim.experiments.search_space import Range, from_python
 from hpml_sim.experiments.target_list import TargetsLike
 from hpml_sim.targets import Target
 from hpml_sim.targets.checking import checked
@@ -100,7 +100,7 @@ def search(
     config = checked(
         SearchConfig,
         {
-            "search_space": search_space,
+            "search_space": from_python(search_space),
             "trials": trials,
             "objectives": objectives,
             "trial_seed": trial_seed,

@@ -12,7 +12,7 @@ from hpml_sim.data import Data
 from hpml_sim.experiments.config import TIMES, SweepConfig
 from hpml_sim.experiments.experiment import Experiment
 from hpml_sim.experiments.result import Comparison
-from hpml_sim.experiments.search_space import Range
+from hpml_sim.experiments.search_space import Range, from_python
 from hpml_sim.experiments.target_list import TargetsLike
 from hpml_sim.targets.checking import checked
 
@@ -92,7 +92,8 @@ def sweep(
         >>> found.table()[["target", "steps"]].values.tolist()
         [['loihi steps=2', 2], ['loihi steps=4', 4]]
     """
-    config = checked(SweepConfig, {"search_space": search_space, "trials": trials, "trial_seed": trial_seed})
+    given = {"search_space": from_python(search_space), "trials": trials, "trial_seed": trial_seed}
+    config = checked(SweepConfig, given)
     return Experiment.from_call(
         model, data, targets, sweep=config, seeds=seeds, chips=chips, times=times, epochs=epochs,
         finetune_epochs=finetune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from hpml_sim.conversion.modules import running
+from hpml_sim.errors import HpmlError, check_switch, shown
 from hpml_sim.measurement.clocks import check_call, check_windows, time_model
 from hpml_sim.measurement.own_process import measure_in_own_process
 from hpml_sim.measurement.power import Meter
@@ -47,8 +49,15 @@ def measure(
     """
     check_call("measure", model, example)
     check_windows("measure", min_window_s, windows, warmup_s)
+    check_switch("measure: own_process", own_process)
+    if meter is not None and not all(callable(getattr(meter, name, None)) for name in ("available", "energy_j")):
+        raise HpmlError(
+            f"measure: meter={shown(meter)}: must be a power meter, an object with name, available() and energy_j(); "
+            "leave it out for the one that belongs to the device"
+        )
     if own_process:
         return measure_in_own_process(
             model, [example], min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter
         )[0]
-    return time_model(model, example, min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter)
+    with running("measure", model, [example]):
+        return time_model(model, example, min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter)

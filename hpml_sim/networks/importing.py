@@ -59,6 +59,8 @@ def imported(what: str, spec: str) -> Callable[..., Any]:
     if not isinstance(spec, str):
         raise HpmlError(f"{what}={shown(spec)}: must be text, package.module:callable or file.py:callable")
     source, _, attribute = spec.rpartition(":")
+    if not (source and attribute):  # refused before the file is executed
+        raise HpmlError(f"{what} {spec!r}: a part is missing; give package.module:callable or file.py:callable")
     try:
         with _folder_on_path(Path.cwd()):
             module = _file_module(Path(source)) if source.endswith(".py") else importlib.import_module(source)

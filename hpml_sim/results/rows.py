@@ -95,6 +95,11 @@ class Row(_Model):
     versions: dict[str, str]
     machine: dict[str, str]
 
+    def __repr__(self) -> str:
+        when = "" if self.time_s is None else f", time_s={self.time_s:g}"
+        accuracy = "none" if self.accuracy is None else f"{100 * self.accuracy.mean:.2f} %"
+        return f"Row({self.target!r}, seed={self.seed}{when}: accuracy {accuracy}, {len(self.estimates)} estimates)"
+
     @property
     def key(self) -> Key:
         """What makes a row the same row: (target, seed, time_s)."""

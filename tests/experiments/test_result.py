@@ -66,7 +66,7 @@ def test_energy_is_ranked_within_one_scope_and_says_how_sure_the_order_is():
     assert ranked["target"].tolist() == ["reram-neurram", "pcm-hermes", "loihi"]
     assert ranked["place"].tolist() == [1, 2, 3]
     assert all(low <= nominal for low, nominal in zip(ranked["energy_j_low"], ranked["energy_j_nominal"], strict=True))
-    assert ranked["order"].tolist() == ["clear", "clear", "clear"]
+    assert ranked["order"].tolist() == ["apart", "apart", "apart"]
     assert set(ranked["scope"]) == {"chip"}
 
 
@@ -88,7 +88,7 @@ def test_bounds_that_overlap_leave_the_order_open():
     first, second = example_rows(targets=("pcm-hermes",), times=(1.0,))[0], example_rows(targets=("loihi",))[0]
     same = replace(second.estimates[0], energy_j=first.estimates[0].energy_j * 1.01)
     result = Comparison((second.model_copy(update={"estimates": [same]}), first), None, None)
-    assert result.rank("energy")["order"].tolist() == ["clear", "open"]
+    assert result.rank("energy")["order"].tolist() == ["apart", "overlaps"]
     assert result.rank("energy")["target"].tolist() == ["pcm-hermes", "loihi"]
 
 
