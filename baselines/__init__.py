@@ -10,3 +10,10 @@ if __name__ != "hpml_sim.baselines":
 from hpml_sim.baselines.cuda_launch import cuda_backend as cuda_backend
 from hpml_sim.baselines.digital import CompiledNetwork as CompiledNetwork
 from hpml_sim.baselines.digital import DigitalNetwork as DigitalNetwork
+
+__all__ = ["CompiledNetwork", "DigitalNetwork", "cuda_backend"]
+
+
+def __dir__() -> list[str]:
+    """The public names, and nothing that was imported on the way to them."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])

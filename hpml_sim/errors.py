@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+_MAX_LISTED = 10
+"""Names that a message lists: nobody reads more."""
+
 
 class HpmlError(ValueError):
     """A mistake in what the caller asked for. The command line prints it as one line and exits with status 2.
@@ -39,9 +42,13 @@ class UnknownNameError(HpmlError):
 
     def __init__(self, what: str, value: str, allowed: Iterable[str], hint: str = ""):
         names = sorted(allowed)
-        near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
         guess = f" Did you mean {near[0]!r}?" if near else ""
-        listing = f" Known: {', '.join(names)}." if not near else ""
+        listing = f" Known: {', '.join(names)}."
+        if len(names) > _MAX_LISTED:
+            listing = "" if hint else f" Known: {', '.join(names[:_MAX_LISTED])} and {len(names) - _MAX_LISTED} more."
+        if near:
+            listing = ""
         super().__init__(f"unknown {what} {shown(value)}.{guess}{listing}{' ' + hint if hint else ''}")
         self.suggestion = near[0] if near else None
 
@@ -241,7 +248,7 @@ def check_choice(argument: str, value: object, allowed: Iterable[str], *, hint: 
     names = list(allowed)
     if isinstance(value, str) and value in names:
         return value
-    near = difflib.get_close_matches(value, names, n=1, cutoff=0.5) if isinstance(value, str) else []
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.6) if isinstance(value, str) else []
     if near:
         raise HpmlError(f"{argument}={shown(value)}: unknown; did you mean {near[0]!r}?{' ' + hint if hint else ''}")
     _refuse(argument, value, f"one of {', '.join(map(repr, names))}", hint)
@@ -264,7 +271,8 @@ def check_memory(what: str, needed_bytes: float, hint: str) -> None:
         return
     if 0 < there < needed_bytes:
         raise HpmlError(
-            f"{what}: needs at least {needed_bytes / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.1f} GiB; {hint}"
+            f"{what}: needs at least {needed_bytes / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.1f} GiB; "
+            f"{hint}"
         )
 
 

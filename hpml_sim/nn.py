@@ -13,3 +13,8 @@ from hpml_sim.analog.linear import AnalogLinear
 from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
 
 __all__ = ["AnalogConv1d", "AnalogConv2d", "AnalogConv3d", "AnalogGRU", "AnalogLSTM", "AnalogLinear", "AnalogRNN"]
+
+
+def __dir__() -> list[str]:
+    """The public names, and nothing that was imported on the way to them."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])

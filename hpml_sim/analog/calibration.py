@@ -73,7 +73,9 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
                     else:
                         model(_first(batch))
         if not any_batch:
-            raise HpmlError("calibrate: inputs= held no samples (an empty batch, or an iterator that was used before?); give some inputs")
+            raise HpmlError(
+                "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
+            )
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():
             crossbar.load_state_dict(before[name])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
-from hpml_sim.analog.layers import as_analog, check_input
+from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -17,6 +17,17 @@ _MAX_VALUES = 1 << 22
 """Values of input vectors that one piece of an evaluation may hold: 16 MiB in float32, which caches like."""
 _MAX_VALUES_GPU = 1 << 28
 """The same on a GPU, which likes large products: 1 GiB."""
+_CONV_ARGUMENTS = (
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "dilation",
+    "groups",
+    "bias",
+    "padding_mode",
+)
 _CONV_SETTINGS = (
     "in_channels",
     "out_channels",
@@ -168,7 +179,8 @@ class AnalogConv1d(_AnalogConv, nn.Conv1d):
     """
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
-        nn.Conv1d.__init__(self, *args, **kwargs)
+        with torch_arguments(self, _CONV_ARGUMENTS, args, kwargs):
+            nn.Conv1d.__init__(self, *args, **kwargs)
         self._add_crossbar(as_analog(card))
 
 
@@ -193,7 +205,8 @@ class AnalogConv2d(_AnalogConv, nn.Conv2d):
     """
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
-        nn.Conv2d.__init__(self, *args, **kwargs)
+        with torch_arguments(self, _CONV_ARGUMENTS, args, kwargs):
+            nn.Conv2d.__init__(self, *args, **kwargs)
         self._add_crossbar(as_analog(card))
 
 
@@ -218,5 +231,6 @@ class AnalogConv3d(_AnalogConv, nn.Conv3d):
     """
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
-        nn.Conv3d.__init__(self, *args, **kwargs)
+        with torch_arguments(self, _CONV_ARGUMENTS, args, kwargs):
+            nn.Conv3d.__init__(self, *args, **kwargs)
         self._add_crossbar(as_analog(card))

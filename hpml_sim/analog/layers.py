@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.conversion.exporting import check_not_exporting
-from hpml_sim.errors import HpmlError, shown
+from hpml_sim.errors import HpmlError, check_switch, check_whole, shown
 from hpml_sim.targets import Analog
 
 
@@ -23,6 +25,57 @@ def as_analog(card: str | Analog) -> Analog:
         HpmlError: another target, or a card of another kind.
     """
     return card if isinstance(card, Analog) else Analog(card)
+
+
+_SIZES = (
+    "in_features",
+    "out_features",
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "dilation",
+    "groups",
+    "input_size",
+    "hidden_size",
+    "num_layers",
+)
+_SWITCHES = ("bias", "batch_first", "bidirectional")
+
+
+@contextmanager
+def torch_arguments(
+    layer: nn.Module, names: Sequence[str], args: Sequence[object], kwargs: Mapping[str, object]
+) -> Iterator[None]:
+    """Around the constructor of torch's layer: what it refuses becomes one line that names the class.
+
+    Args:
+        layer: the analog layer that is made.
+        names: of the first arguments by position.
+        args: arguments by position.
+        kwargs: arguments by name.
+
+    Raises:
+        HpmlError: a size that is no whole number >= 1, a switch that is neither True nor False, a target by another
+            name than `card`, or what torch refuses.
+    """
+    kind = type(layer).__name__
+    for name in ("target", "config"):
+        if name in kwargs:
+            raise HpmlError(f"{kind}: {name}={shown(kwargs[name])}: give the card or the configuration as card=")
+    for name, value in (dict(zip(names, args, strict=False)) | dict(kwargs)).items():
+        if name in _SIZES:
+            for size in value if isinstance(value, (tuple, list)) else (value,):
+                check_whole(f"{kind}: {name}", size, low=1)
+        elif name in _SWITCHES:
+            check_switch(f"{kind}: {name}", value)
+    try:
+        yield
+    except HpmlError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError, AssertionError, ZeroDivisionError) as error:
+        said = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        raise HpmlError(f"{kind}: {said}; its arguments are those of torch's layer, and card=") from error
 
 
 def crossbars(model: nn.Module) -> dict[str, Crossbar]:

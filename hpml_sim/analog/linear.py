@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import EffectiveWeights
-from hpml_sim.analog.layers import as_analog, check_input
+from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
 from hpml_sim.targets import Analog
 
 
@@ -27,6 +27,7 @@ class AnalogLinear(nn.Linear):
         card: a crossbar card's name or path, or an `hs.Analog(...)` configuration.
         device: of weights and state, as of `nn.Linear`.
         dtype: of weights and state, as of `nn.Linear`.
+        others: none are allowed; the message says what was meant.
 
     Raises:
         UnknownNameError: no card has this name.
@@ -49,8 +50,11 @@ class AnalogLinear(nn.Linear):
         card: str | Analog = "pcm-hermes",
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
+        **others: Any,
     ):
-        super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
+        given: Any = {"in_features": in_features, "out_features": out_features, "bias": bias, **others}
+        with torch_arguments(self, (), (), given):
+            nn.Linear.__init__(self, **given, device=device, dtype=dtype)
         self._add_crossbar(as_analog(card))
 
     @classmethod

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hpml_sim.analog.layers import as_analog
+from hpml_sim.analog.layers import as_analog, torch_arguments
 from hpml_sim.analog.recurrent_cells import AnalogCell, AnalogGRUCell, AnalogLSTMCell, AnalogRNNCell, State
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
@@ -36,7 +36,9 @@ class AnalogRecurrent(nn.Module):
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
         super().__init__()
-        self._take(self.digital(*args, **kwargs), as_analog(card))
+        with torch_arguments(self, ("input_size", "hidden_size", "num_layers"), args, kwargs):
+            digital = self.digital(*args, **kwargs)
+        self._take(digital, as_analog(card))
 
     @classmethod
     def from_digital(cls, layer: nn.RNNBase, target: Analog) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from hpml_sim.conversion.layer_report import LayerReport
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.targets import PerLayer, Target
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class Converted(nn.Module):
         >>> print(analog.report)
         layer  was      became        tiles  utilization  why
         0      Flatten  digital                           no weight matrix
-        1      Linear   AnalogLinear      1      0.03125
+        1      Linear   AnalogLinear      1       3.12 %
         2      ReLU     digital                           no weight matrix
-        3      Linear   AnalogLinear      1     0.004883
+        3      Linear   AnalogLinear      1      0.488 %
     """
 
     def __init__(self, network: nn.Module, target: Target | PerLayer, layers: tuple[LayerReport, ...]):
@@ -58,13 +59,29 @@ class Converted(nn.Module):
 
         return Report([asdict(layer) for layer in self.layers])
 
+    def check_input(self, args: tuple[Any, ...]) -> None:
+        """Refuse a call with something that no network takes.
+
+        Args:
+            args: what the network was called with, by position.
+
+        Raises:
+            HpmlError: a single input that is a text, a number or None.
+        """
+        if len(args) == 1 and isinstance(args[0], (str, bytes, int, float, type(None))):
+            raise HpmlError(f"{type(self).__name__}: input={shown(args[0])}: must be a tensor (batch, ...)")
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Mostly (batch, ...) -> (batch, ...); whatever the network it was made from takes and gives.
 
         Args:
             args: what the network takes by position.
             kwargs: what the network takes by name.
+
+        Raises:
+            HpmlError: the only input is a text, a number or None.
         """
+        self.check_input(args)
         return self.network(*args, **kwargs)
 
     def _repr_html_(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +30,7 @@ def convert(
     *,
     only: LayerChoice = None,
     skip: LayerChoice = None,
+    **options: object,
 ) -> Converted:
     """Make a network ready for a target. The argument is never changed.
 
@@ -43,6 +45,7 @@ def convert(
             it), or a predicate (name, module) -> bool; None converts all.
         skip: leave these layers as they are: names (a name covers what lies below it), or a predicate (name, module) ->
             bool; None leaves none.
+        options: none are allowed: a target's options belong to the target, such as hs.Analog("pcm-hermes", adc_bits=4).
 
     Returns:
         A new model; its `.report` has a row for each layer.
@@ -50,7 +53,7 @@ def convert(
     Raises:
         UnknownNameError: a card or a layer name that does not exist.
         ConversionError: nothing could be converted, or the network is a TorchScript one.
-        HpmlError: no network or no target, or a network that cannot be copied.
+        HpmlError: no network or no target, an option, or a network that cannot be copied.
 
     Example:
         >>> import hpml_sim as hs
@@ -62,7 +65,9 @@ def convert(
         Traceback (most recent call last):
         hpml_sim.errors.UnknownNameError: unknown layer in skip= 'head'. Known: 0, 1, 2, 3.
     """
-    model = _written_in_python(check_network("convert: model", model))
+    model = _written_in_python(check_network("convert: model", model, other=target))
+    if options:
+        _refuse_options(target, options)
     if isinstance(model, Converted):
         raise ConversionError(f"model is already converted for {model.target!r}; convert the original network instead")
     config = _config(model, target)
@@ -75,6 +80,17 @@ def _config(model: nn.Module, target: Any) -> Any:
     if is_registered(target):
         return target
     return _per_layer(model, target) if isinstance(target, Mapping) else as_target(target)
+
+
+def _refuse_options(target: object, options: Mapping[str, object]) -> None:
+    """Say how the target is written with these options."""
+    given = ", ".join(f"{name}={shown(value)}" for name, value in options.items())
+    example = "hs.Analog('pcm-hermes', adc_bits=4)"
+    if isinstance(target, str):
+        kind = type(as_target(target))
+        if all(name in {field.name for field in fields(kind)} for name in options):
+            example = f"hs.{kind.__name__}({target!r}, {given})"
+    raise HpmlError(f"convert: {given}: options belong to the target: hs.convert(model, {example})")
 
 
 def _written_in_python(model: nn.Module) -> nn.Module:
@@ -92,10 +108,11 @@ def _written_in_python(model: nn.Module) -> nn.Module:
 
 def _per_layer(model: nn.Module, targets: Mapping[str, Any]) -> PerLayer:
     names = {name for name, _ in model.named_modules()}
+    with_weights = {name for name, module in model.named_modules() if name and any(True for _ in module.parameters())}
     layers = {}
     for name, given in targets.items():
         if name not in names:
-            raise UnknownNameError("layer in target=", name, names - {""})
+            raise UnknownNameError("layer in target=", name, with_weights)
         target = as_target(given)
         if not isinstance(target, Analog | InMemory):
             raise ConversionError(

@@ -50,12 +50,13 @@ def _fitting(model: nn.Module, inputs: Sequence[Tensor]) -> str:
     return "give inputs that it can take"
 
 
-def check_network(argument: str, model: object) -> nn.Module:
+def check_network(argument: str, model: object, *, other: object = None) -> nn.Module:
     """A network that a caller gave.
 
     Args:
         argument: its name, which begins the message, such as "fit: model".
         model: what was given.
+        other: the next argument of the same call: where that is a network, the two were given in the wrong order.
 
     Raises:
         HpmlError: no `nn.Module`; the message says how to get one from what it is.
@@ -67,6 +68,8 @@ def check_network(argument: str, model: object) -> nn.Module:
         advice = f"this is its class: call it, {model.__name__}(...)"
     elif type(model).__name__ == "Chips":  # its class lies above this file
         advice = "give the chips at a time, chips.at('1 day')"
-    elif isinstance(model, str):
+    elif isinstance(other, nn.Module):
+        advice = "are the arguments in the wrong order? The network comes first"
+    elif model in ("mlp", "cnn"):  # its list lies above this file
         advice = f"such as hs.models.build({model!r}, input_shape, classes)"
     raise HpmlError(f"{argument}={shown(model)}: must be a network (torch.nn.Module); {advice}")

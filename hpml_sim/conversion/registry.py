@@ -32,7 +32,7 @@ def register_target(config: type) -> Callable[[Converter], Converter]:
         A decorator for the converter.
 
     Raises:
-        HpmlError: `config` is no class, or the converter cannot be called.
+        HpmlError: `config` is no class or a built-in target, or the converter cannot be called.
 
     Example:
         >>> from dataclasses import dataclass
@@ -60,6 +60,11 @@ def register_target(config: type) -> Callable[[Converter], Converter]:
             raise HpmlError(
                 f"register_target({config.__name__}): converter={shown(converter)}: must be a function "
                 "(network, target, wanted) -> Converted"
+            )
+        if config.__module__.startswith("hpml_sim.") and not converter.__module__.startswith("hpml_sim."):
+            raise HpmlError(
+                f"register_target({config.__name__}): a built-in target keeps its converter; make a class of your own, "
+                "such as a frozen dataclass"
             )
         _CONVERTERS[config] = converter
         return converter

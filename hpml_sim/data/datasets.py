@@ -49,6 +49,8 @@ class Data:
     classes: int
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise HpmlError(f"Data: name={shown(self.name)}: must be text")
         for which, split in (("train", self.train), ("test", self.test)):
             if not _is_samples(split):
                 raise HpmlError(
@@ -150,6 +152,8 @@ def _refuse_bare_tensors(data: Any) -> None:
     parts = data if isinstance(data, (tuple, list)) else (data,)
     if len(parts) <= 2 and any(isinstance(part, (Tensor, np.ndarray)) for part in parts):
         shapes = ", ".join(f"{type(part).__name__}{list(getattr(part, 'shape', ''))}" for part in parts)
+        if len(parts) == 1:
+            raise HpmlError(f"data=({shapes}): inputs without labels; give torch.utils.data.TensorDataset(x, y)")
         raise HpmlError(
             f"data=({shapes}): a pair is (train, test), each a dataset of (input, label) items; make inputs and labels "
             "one: torch.utils.data.TensorDataset(x, y)"
@@ -169,7 +173,10 @@ def _of_pair(pair: Any, name: str) -> Data:
         if not _is_samples(split):
             raise HpmlError(f"data: the {which} set, {shown(split)}, must be a dataset of (input, label) items")
     labels = [label for split, which in zip(pair, ("training", "test"), strict=True) for label in _labels(split, which)]
-    return Data(name, pair[0], pair[1], tuple(pair[0][0][0].shape), max(labels) + 1)
+    train, test = (tuple(torch.as_tensor(split[0][0]).shape) for split in pair)
+    if train != test:
+        raise HpmlError(f"data: training inputs have shape {train}, test inputs {test}; both must have the same shape")
+    return Data(name, pair[0], pair[1], train, max(labels) + 1)
 
 
 def _labels(split: Any, which: str) -> Iterator[int]:

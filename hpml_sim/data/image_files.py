@@ -88,7 +88,8 @@ def download_data(name: str) -> Path:
 
     Raises:
         UnknownNameError: no set of images has this name.
-        HpmlError: pooch is not installed, the network did not give the files, or they are not the published ones; what
+        HpmlError: a set that needs no download, pooch is not installed, the network did not give the files, or they are not
+            the published ones; what
             was fetched whole before is kept.
 
     Example:
@@ -97,6 +98,8 @@ def download_data(name: str) -> Path:
         Traceback (most recent call last):
         hpml_sim.errors.UnknownNameError: unknown set of images 'mnits'. Did you mean 'mnist'?
     """
+    if name in ("digits", "moving-bars"):
+        raise HpmlError(f"download_data: {name!r} needs no download: hs.load_data({name!r})")
     if not isinstance(name, str) or name not in IMAGE_SETS:
         raise UnknownNameError("set of images", name, IMAGE_SETS)
     with needs(f"download_data({name!r})", "hpml_sim[data]"):

@@ -13,6 +13,8 @@ from torch import nn
 from hpml_sim.errors import HpmlError, UnknownNameError, check_memory, check_whole, shown
 from hpml_sim.networks.importing import called, check_not_a_file
 
+__all__ = ["BUILT_IN", "build", "cnn", "imported", "mlp"]
+
 
 def mlp(*sizes: int) -> nn.Sequential:
     """Fully connected ReLU network: (batch, ...) is flattened to (batch, sizes[0]) and becomes (batch, sizes[-1]).
@@ -38,7 +40,8 @@ def mlp(*sizes: int) -> nn.Sequential:
         for place, size in enumerate(sizes, 1)
     )
     weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
-    check_memory(f"mlp{sizes}: {weights:,} weights", 4.0 * weights, "take smaller layers")
+    if torch.get_default_device().type != "meta":  # there nothing is allocated
+        check_memory(f"mlp{sizes}: {weights:,} weights", 4.0 * weights, "take smaller layers")
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -91,6 +94,11 @@ def _image_shape(given: object) -> tuple[int, ...]:
     if sizes[1] % 4 or sizes[2] % 4:
         raise HpmlError(f"cnn: input_shape={sizes}: height and width must be multiples of 4, such as (1, 28, 28)")
     return sizes
+
+
+def __dir__() -> list[str]:
+    """The public names, and nothing that was imported on the way to them."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])
 
 
 BUILT_IN = ("mlp", "cnn")

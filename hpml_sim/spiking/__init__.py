@@ -104,3 +104,8 @@ __all__ = [
     "surrogate",
     "to_nir",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, and nothing that was imported on the way to them."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])

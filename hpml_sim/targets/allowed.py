@@ -66,7 +66,8 @@ def hint_at(kind: Any, path: Sequence[str]) -> tuple[Any, list[str]]:
             continue
         for owner in _classes_in(hint):
             if depth == 0 and part.isdigit():  # an argument by position
-                part = next((f.name for f in fields(owner)), part)
+                places = [f.name for f in fields(owner) if f.init and not f.kw_only]
+                part = places[int(part)] if int(part) < len(places) else part
             hints = get_type_hints(owner, include_extras=True)
             if part in hints:
                 hint = hints[part]

@@ -12,7 +12,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -128,7 +128,7 @@ def _readable(kind: Any, problem: Any) -> str:
     if what == "unexpected_positional_argument":
         given, first = shown(problem["input"]), fields(kind)[0]
         rule = "options are given by name" if first.kw_only else f"only {first.name} is given by position"
-        return f"{given}: {rule}; write option={given}"
+        return f"{given}: {rule}; write {_option_for(kind, problem['input'])}"
     if what == "multiple_argument_values":
         return f"{name}={shown(problem['input'])}: given twice, by position and by name; give it once"
     if what in ("missing", "missing_argument", "missing_keyword_only_argument"):
@@ -142,9 +142,33 @@ def _readable(kind: Any, problem: Any) -> str:
     return f"{name}={shown(problem['input'])}: {message}" if name else f"{shown(problem['input'])}: {message}"
 
 
+def _option_for(kind: Any, value: object) -> str:
+    """An option that would take a value that was given by position."""
+    hints = get_type_hints(kind, include_extras=True)
+    for option in fields(kind):
+        if option.init and option.kw_only:
+            try:
+                TypeAdapter(hints[option.name]).validate_python(value)
+            except (ValidationError, HpmlError):
+                continue
+            return f"{option.name}={shown(value)}"
+    return f"option={shown(value)}"
+
+
+_ALIASES: Mapping[str, str] = {
+    "poisson": "rate",
+    "bernoulli": "rate",
+    "ttfs": "latency",
+    "time-to-first-spike": "latency",
+}
+"""What the field calls some of our names."""
+
+
 def _guess(name: str, allowed: Iterable[str]) -> str:
     known = list(allowed)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
+    if (alias := _ALIASES.get(name.lower())) in known:
+        return f"did you mean {alias!r}?"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 

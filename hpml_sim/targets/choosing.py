@@ -50,6 +50,9 @@ def as_target(target: Target | str | Path) -> Target:
     """
     if isinstance(target, Target):
         return target
+    if isinstance(target, type):
+        example = f"call it: hs.{target.__name__}('pcm-hermes')" if target in (Analog, InMemory) else "call it"
+        raise HpmlError(f"target: {target.__name__} is a class; {example}")
     if not isinstance(target, (str, Path)):
         raise HpmlError(
             f"target={shown(target)}: give a card's name, such as 'pcm-hermes', or a target, such as "

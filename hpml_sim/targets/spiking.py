@@ -153,6 +153,8 @@ def _neuron(given: Any) -> Any:
     """A name as the neuron with its defaults; a table of a file must name its neuron."""
     if isinstance(given, tuple(NEURONS.values())):
         return given
+    if isinstance(given, type):
+        raise HpmlError(f"neuron: {given.__name__} is a class; call it: neuron={given.__name__}()")
     table = {"name": given} if isinstance(given, str) else given
     if not isinstance(table, Mapping):
         kinds = ", ".join(f"hs.spiking.{kind.__name__}(...)" for kind in NEURONS.values())

@@ -44,7 +44,7 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
         >>> hs.evaluate(chips.at("1 day"), "digits").n
         3
     """
-    check_network("evaluate: model", model)
+    check_network("evaluate: model", model, other=data)
     batch_size = check_whole("evaluate: batch_size", batch_size, low=1)
     samples = samples_of(data, "test")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

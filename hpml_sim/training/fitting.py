@@ -24,6 +24,9 @@ from hpml_sim.training.history import History
 from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.progress import progress
 
+_DISTILLATION = (4.0, 0.5)
+"""Temperature and weight of the teacher where none are given."""
+
 
 def fit(
     model: nn.Module,
@@ -97,13 +100,19 @@ def fit(
         Traceback (most recent call last):
         hpml_sim.errors.HpmlError: fit: epochs='3': must be a whole number >= 0
     """
-    check_network("fit: model", model)
+    check_network("fit: model", model, other=data)
     epochs = check_whole("fit: epochs", epochs, low=0)
     if batch_size is not None:
         batch_size = check_whole("fit: batch_size", batch_size, low=1, hint="None takes 64")
     seed = check_whole("fit: seed", seed, low=0, high=2**62)
     check_switch("fit: show_progress", show_progress)
+    if not isinstance(title, str):
+        raise HpmlError(f"fit: title={shown(title)}: must be text, such as 'training'")
+    if teacher is model:
+        raise HpmlError("fit: teacher= is the model itself; give another network, such as a trained copy of it")
     objective = DistillationLoss(teacher, temperature, alpha)
+    if teacher is None and (temperature, alpha) != _DISTILLATION:
+        raise HpmlError("fit: temperature= and alpha= belong to distillation; give teacher= as well, or leave them out")
     session = training_session(model) or GradientSession(model)
     lr = session.learning_rate(lr)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -138,10 +147,10 @@ def fit(
                 if not math.isfinite(loss):
                     raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
-                        f"Try a smaller learning rate, such as {lr / 10:g}, and check the inputs for NaN"
+                        f"Try a smaller learning rate, such as {min(lr / 10, 2e-3):g}, and check the inputs for NaN"
                     )
                 check_weights_finite(
-                    "fit", model, f"they are put back. Try a smaller learning rate, such as {lr / 10:g}"
+                    "fit", model, f"they are put back. Try a smaller learning rate, such as {min(lr / 10, 2e-3):g}"
                 )
                 session.end_epoch(epoch, epochs, loss, lr)
                 losses.append(loss)
@@ -150,8 +159,8 @@ def fit(
             group.broadcast_buffers(model)
             if last is not None and not _usable(model, last, group):
                 raise NotFiniteError(
-                    f"fit: after the last step the weights or the outputs are not finite at lr={lr}; the weights are as "
-                    f"before. Try a smaller learning rate, such as {lr / 10:g}"
+                    f"fit: after the last step weights or outputs are not finite at lr={lr}; the weights are as "
+                    f"before. Try a smaller learning rate, such as {min(lr / 10, 2e-3):g}"
                 )
         except Exception:
             session.restore(before)
@@ -200,7 +209,7 @@ def _epoch(
 
 
 def _usable(model: nn.Module, shard: Shard, group: ProcessGroup) -> bool:
-    """Whether the weights, and what the model makes of a batch with them, are finite: no loss has seen the last step."""
+    """Whether the weights, and the outputs of a batch with them, are finite: no loss has seen the last step."""
     with eval_mode(model):
         finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
         finite = finite and bool(torch.isfinite(model(shard.x)).all())

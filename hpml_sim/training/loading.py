@@ -10,7 +10,17 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from hpml_sim.conversion.inputs import check_finite, in_type_of_weights
-from hpml_sim.data.batches import Batch, Samples, batches_in, check_labels, first, has_items, in_order, items, resident_tensors
+from hpml_sim.data.batches import (
+    Batch,
+    Samples,
+    batches_in,
+    check_labels,
+    first,
+    has_items,
+    in_order,
+    items,
+    resident_tensors,
+)
 from hpml_sim.errors import HpmlError
 from hpml_sim.training.distillation import DistillationLoss
 from hpml_sim.training.distributed import ProcessGroup

@@ -21,7 +21,7 @@ def net():
         (lambda: hs.convert(nn.ReLU, "pcm"), r"this is its class: call it, ReLU\(\.\.\.\)"),
         (lambda: hs.convert(net(), 3), "target=3: give a card's name, such as 'pcm-hermes', or a target"),
         (lambda: hs.convert(net(), None), "target=None: give a card's name"),
-        (lambda: hs.convert(net(), hs.Analog), "target=<.*>: give a card's name"),
+        (lambda: hs.convert(net(), hs.Analog), "target: Analog is a class; call it"),
         (lambda: hs.convert(net(), "pcm-hermse"), "unknown card 'pcm-hermse'. Did you mean 'pcm-hermes'"),
         (lambda: hs.convert(net(), {}), "must name at least one layer"),
         (lambda: hs.convert(net(), {"1": 3}), "target=3: give a card's name"),
