@@ -88,9 +88,8 @@ def download_data(name: str) -> Path:
 
     Raises:
         UnknownNameError: no set of images has this name.
-        HpmlError: a set that needs no download, pooch is not installed, the network did not give the files, or they are not
-            the published ones; what
-            was fetched whole before is kept.
+        HpmlError: a set that needs no download, pooch is missing, the network did not give the files, or they are not
+            the published ones; what was fetched whole before is kept.
 
     Example:
         >>> import hpml_sim as hs
