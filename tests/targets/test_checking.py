@@ -262,7 +262,7 @@ def test_a_device_must_be_given():
 
 
 def test_options_are_given_by_name():
-    assert "only card is given by position; write option=8" in refusal(Analog, "pcm", 8)
+    assert "only card is given by position; write dac_bits=8" in refusal(Analog, "pcm", 8)
     assert "only card is given by position" in refusal(InMemory, "pcm", "ecram", device="ecram")
     assert "only card is given by position" in refusal(Spiking, "loihi", 10)
     assert "only card is given by position" in refusal(Digital, "h200", "bf16")
@@ -298,7 +298,7 @@ def test_what_only_gpus_have(option):
     [
         ("leeky", "unknown neuron 'leeky'. Did you mean 'leaky'?"),
         (3, "neuron=3: must be one of 'leaky', 'synaptic', 'adaptive', or hs.spiking.Leaky(...)"),
-        (Leaky, "must be one of 'leaky'"),
+        (Leaky, "neuron=Leaky()"),
         (None, "must be one of 'leaky'"),
         ({"beta": 0.9}, "give its name as well"),
         ({"name": "leaky", "beta": 9}, "neuron: beta=9: must be a finite number from 0 to 1"),
