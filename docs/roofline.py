@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hpml_sim.cards import load_card
+from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, load_card
 from hpml_sim.cost.roofline_points import Point, Roof, core_point, roof_of, tile_point
 from hpml_sim.report.plots import machine_roofline
 from hpml_sim.units.bands import Band
@@ -49,14 +49,16 @@ def roofs() -> list[Roof]:
     measured = [
         Roof(f"{GPU} {name}", Band(**ceilings["rates"][name]), bandwidth, measured=True) for name in ("fp32", "bf16")
     ]
-    return [*measured, roof_of(load_card("h200"))]
+    return [*measured, *(roof_of(card) for card in [load_card("h200")] if isinstance(card, DigitalCard))]
 
 
 def main() -> None:
     """Write the figure."""
     points = kernels()
-    points += [tile_point(load_card(name)) for name in ("pcm-hermes", "reram-neurram", "isaac")]
-    points += [core for name in ("loihi", "loihi-2", "speck") if (core := core_point(load_card(name))) is not None]
+    cards = [load_card(name) for name in ("pcm-hermes", "reram-neurram", "isaac", "loihi", "loihi-2", "speck")]
+    points += [tile_point(card) for card in cards if isinstance(card, CrossbarCard)]
+    cores = [core_point(card) for card in cards if isinstance(card, NeuromorphicCard)]
+    points += [core for core in cores if core is not None]
     title = "H200: ceilings and kernels as measured; one crossbar tile and one neuromorphic core each, from cards"
     figure = machine_roofline(roofs(), points, title=title)
     figure.savefig(HERE / "roofline_h200.png", dpi=130, metadata={"Software": None})

@@ -77,6 +77,7 @@ class AnalogModel(Converted):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The call of the network that it was made from, with the same arguments and results."""
+        self.check_input(args)
         if not self.training or torch.compiler.is_compiling():
             return self.network(*args, **kwargs)
         with one_calibration_step(crossbars(self).values()):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hpml_sim.conversion.layer_report import LayerReport
 from hpml_sim.units.display import WIDTH, html_table, text_table
+from hpml_sim.units.formatting import digits
 
 _COLUMNS = [field.name for field in fields(LayerReport)]
 _LEAST_FOR_WHY = 16
@@ -51,7 +52,11 @@ class Report(pd.DataFrame):
     def _shown_rows(self) -> tuple[list[list[object]], str]:
         """The cells to show, and what is left out."""
         most = pd.get_option("display.max_rows") or len(self)
-        values = [[_cell(value) for value in row] for row in self.itertuples(index=False, name=None)]
+        share = _COLUMNS.index("utilization")
+        values = [
+            [_share(value) if k == share else _cell(value) for k, value in enumerate(row)]
+            for row in self.itertuples(index=False, name=None)
+        ]
         if len(values) <= most:
             return values, ""
         half = max(1, most // 2)
@@ -84,6 +89,11 @@ def _with_reason(left: str, why: str, wide: int) -> list[str]:
         return [left, *textwrap.wrap(why, WIDTH, initial_indent="    ", subsequent_indent="    ")]
     first, *more = textwrap.wrap(why, room, break_on_hyphens=False) or [""]
     return [f"{left:<{wide}}  {first}".rstrip(), *(f"{'':<{wide}}  {line}" for line in more)]
+
+
+def _share(value: Any) -> object:
+    """A share in percent; None where there is none."""
+    return None if _cell(value) is None else f"{digits(100 * value)} %"
 
 
 def _cell(value: Any) -> object:

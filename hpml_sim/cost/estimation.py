@@ -17,7 +17,7 @@ from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
 from hpml_sim.cost.target_options import TargetOptions, target_options
 from hpml_sim.counting import Workload
-from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_whole, shown
+from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_switch, check_whole, shown
 from hpml_sim.targets import Engine, Target
 
 
@@ -52,8 +52,11 @@ def estimate(
         input_bits: crossbar cards, component mode: bits of an input, where not the card's.
         output_bits: crossbar cards: bits of a conversion, where not the card's (in preset mode the card must say what
             share of an MVM its converters take).
-        chips: crossbar and neuromorphic cards: how many chips are powered, at least 1, where the network needs no more;
-            a spiking network is spread over all their cores. None powers as few as hold the network.
+        chips: crossbar and neuromorphic cards: how many chips are powered, from what the network needs to 2^31 - 1;
+            None powers as few as hold the network. On crossbars, idle chips add their area and static power where the
+            card has them for a whole chip, and nothing where it has them for a tile in use; with `replicate`, layers
+            that others wait for are copied onto them, as far as a layer has input vectors. A spiking network is spread
+            over all cores of the chips.
 
     Returns:
         Energy, latency, throughput and area with low, nominal and high values, and what they leave out.
@@ -72,13 +75,22 @@ def estimate(
         >>> hs.estimate(counts, hs.Digital("h200", precision="bf16"), batch="best").batch
         65536
     """
-    _check(what, batch=batch, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
+    _check(
+        what,
+        batch=batch,
+        replicate=replicate,
+        engine=engine,
+        input_bits=input_bits,
+        output_bits=output_bits,
+        chips=chips,
+    )
+    layer_names = _layer_names(what, digital_layers)
     options = _options(target, precision=precision, engine=engine, input_bits=input_bits, output_bits=output_bits)
     given = {
         "precision": options.precision,
         "engine": options.engine,
         "mode": mode,
-        "digital_layers": digital_layers or None,
+        "digital_layers": layer_names or None,
         "input_bits": options.input_bits,
         "output_bits": options.output_bits,
         "chips": chips,
@@ -97,7 +109,7 @@ def estimate(
                 batch=batch,
                 mode=mode,
                 replicate=replicate,
-                digital_layers=_layer_names(what, digital_layers),
+                digital_layers=layer_names,
                 input_bits=options.input_bits,
                 output_bits=options.output_bits,
                 chips=chips,
@@ -107,6 +119,8 @@ def estimate(
     return replace(found, assumptions=(*found.assumptions, *options.remarks)) if options.remarks else found
 
 
+MAX_COUNT = 2**31 - 1
+"""The largest batch, number of bits or number of chips: far above any machine, and exact in floating point."""
 _OPTIONS = {
     "digital": {"precision", "engine"},
     "crossbar": {"mode", "digital_layers", "input_bits", "output_bits", "chips"},
@@ -114,7 +128,7 @@ _OPTIONS = {
 }
 
 
-def _check(what: Workload, *, batch: int | str, engine: Engine | None, **whole: int | None) -> None:
+def _check(what: Workload, *, batch: int | str, replicate: bool, engine: Engine | None, **whole: int | None) -> None:
     """Refuse what cannot be an argument, whatever the machine."""
     if not isinstance(what, Workload):
         raise HpmlError(
@@ -124,10 +138,11 @@ def _check(what: Workload, *, batch: int | str, engine: Engine | None, **whole: 
     if not what.layers:
         raise HpmlError("the workload has no layers: nothing to estimate; pass the workload of a network (hs.workload)")
     if batch != "best":
-        check_whole("estimate: batch", batch, low=1, hint="or batch='best'")
+        check_whole("estimate: batch", batch, low=1, high=MAX_COUNT, hint="or batch='best'")
     for name, value in whole.items():
         if value is not None:
-            check_whole(f"estimate: {name}", value, low=1, hint="or leave it out")
+            check_whole(f"estimate: {name}", value, low=1, high=MAX_COUNT, hint="or leave it out")
+    check_switch("estimate: replicate", replicate)
     if engine is not None:
         check_choice("estimate: engine", engine, get_args(Engine))
 
@@ -162,6 +177,11 @@ def _options(
 
 def _layer_names(what: Workload, names: Collection[str]) -> tuple[str, ...]:
     """The names as a tuple; each must be a layer of the workload."""
+    if not isinstance(names, Collection) or isinstance(names, bytes):
+        raise HpmlError(
+            f"estimate: digital_layers={shown(names)}: must be names of layers, such as ['3']; the workload's .table() "
+            "has them"
+        )
     names = (names,) if isinstance(names, str) else tuple(names)
     known = {layer.name for layer in what.layers}
     for name in names:

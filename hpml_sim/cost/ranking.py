@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 from hpml_sim.cost.result import Estimate
-from hpml_sim.errors import HpmlError, ScopeError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from hpml_sim.errors import HpmlError, ScopeError, shown
 
 
 def rank(estimates: Iterable[Estimate]) -> list[Estimate]:
@@ -31,8 +28,10 @@ def rank(estimates: Iterable[Estimate]) -> list[Estimate]:
         >>> [cost.card for cost in hs.rank(costs)]
         ['pcm-hermes-1phase', 'pcm-hermes']
     """
+    if isinstance(estimates, (Estimate, str, Mapping)) or not isinstance(estimates, Iterable):
+        raise HpmlError(f"rank: estimates={shown(estimates)}: must be a list of estimates, such as [hs.estimate(...)]")
     listed = list(estimates)
-    _check(listed)
+    _check({f"rank: estimates[{k}]": estimate for k, estimate in enumerate(listed)})
     return sorted(listed, key=lambda estimate: estimate.energy_j.nominal)
 
 
@@ -54,19 +53,17 @@ def energy_ratio(a: Estimate, b: Estimate) -> float:
         >>> round(hs.energy_ratio(four, one), 2)
         3.93
     """
-    _check([a, b])
+    _check({"energy_ratio: a": a, "energy_ratio: b": b})
     if b.energy_j.nominal == 0:
         raise HpmlError(f"energy_ratio: the energy of b, on card {b.card!r}, is 0; give an estimate above 0")
     return a.energy_j.nominal / b.energy_j.nominal
 
 
-def _check(estimates: Sequence[Estimate]) -> None:
+def _check(estimates: Mapping[str, object]) -> None:
     by_scope: dict[str, list[str]] = {}
-    for estimate in estimates:
+    for argument, estimate in estimates.items():
         if not isinstance(estimate, Estimate):
-            raise HpmlError(
-                f"got a {type(estimate).__name__} among the estimates; give what hs.estimate(workload, target) returns"
-            )
+            raise HpmlError(f"{argument}={shown(estimate)}: must be an estimate: hs.estimate(workload, target)")
         by_scope.setdefault(estimate.scope, []).append(estimate.card)
     if len(by_scope) > 1:
         listing = "; ".join(f"{scope}: {', '.join(dict.fromkeys(cards))}" for scope, cards in by_scope.items())

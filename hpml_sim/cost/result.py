@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.cards import Scope
-from hpml_sim.errors import HpmlError
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.units.bands import ZERO, Band
 from hpml_sim.units.display import html_table, plain_lines
-from hpml_sim.units.formatting import digits, si_band
+from hpml_sim.units.formatting import digits, si, si_band
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,9 @@ class Term:
     energy_j: Band
     sources: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Term({self.layer!r}, {self.component}, {si_band(self.energy_j, 'J')})"
+
 
 @dataclass(frozen=True)
 class LayerWork:
@@ -51,6 +54,9 @@ class LayerWork:
     time_s: float
     limit: str
 
+    def __repr__(self) -> str:
+        return f"LayerWork({self.layer!r}, {si(self.time_s, 's')}, limited by {self.limit})"
+
 
 @dataclass(frozen=True)
 class Roof:
@@ -67,6 +73,10 @@ class Roof:
     operations_hz: Band
     bandwidth: Band
     layers: tuple[LayerWork, ...]
+
+    def __repr__(self) -> str:
+        rates = f"{si(self.operations_hz.nominal, 'operations/s')}, {si(self.bandwidth.nominal, 'B/s')}"
+        return f"Roof({rates}, {len(self.layers)} layers)"
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,24 @@ class Estimate:
         """`estimated:<card>`, the mark that stands beside each figure."""
         return f"estimated:{self.card}"
 
+    def __post_init__(self) -> None:
+        bands = (self.energy_j, self.latency_s, self.throughput_hz)
+        if (
+            not isinstance(self.card, str)
+            or not all(isinstance(band, Band) for band in bands)
+            or not isinstance(self.terms, tuple)
+            or not all(isinstance(term, Term) for term in self.terms)
+        ):
+            raise HpmlError(
+                f"Estimate({shown(self.card)}, ...): its figures must be bands and its terms a tuple of them by layer; "
+                "an Estimate is what hs.estimate(workload, target) gives"
+            )
+
     def __repr__(self) -> str:
+        figures = f"{si_band(self.energy_j, 'J')}, {si_band(self.latency_s, 's')}"
+        return f"Estimate({self.card}, {self.scope} scope, batch {self.batch:,}: {figures})"
+
+    def __str__(self) -> str:
         return plain_lines(self._title(), self._lines())
 
     def _repr_html_(self) -> str:

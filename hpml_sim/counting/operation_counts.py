@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, UnknownNameError, shown
 from hpml_sim.units.display import html_table, text_table
 from hpml_sim.units.formatting import digits, si
 
@@ -114,6 +114,12 @@ class LayerCount:
     input_mean_square: float | None = None
     weight_mean_abs: float | None = None
 
+    def __repr__(self) -> str:
+        matrix = f", {self.rows} x {self.cols}" if self.rows else ""
+        amounts = ((self.macs, "MACs"), (self.weight_count, "weights"), (self.spikes, "spikes"))
+        parts = [f", {_amount(count)} {unit}" for count, unit in amounts if count]
+        return f"LayerCount({self.name!r}, {self.op}{matrix}{''.join(parts)})"
+
     @property
     def weights_read(self) -> float:
         """Weights that one inference touches, each once: of an embedding only the rows that are looked up."""
@@ -190,6 +196,13 @@ class Workload:
     kind: Literal["static", "spiking"] = "static"
     extra: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, tuple) or not all(isinstance(layer, LayerCount) for layer in self.layers):
+            raise HpmlError(
+                f"Workload: layers={shown(self.layers)}: must be a tuple of layer counts; a Workload is what "
+                "hs.workload(network, input_shape=...) gives"
+            )
+
     def __repr__(self) -> str:
         return self._heading()
 
@@ -206,8 +219,8 @@ class Workload:
         parameters = self.extra.get("parameters", self.total("weight_count"))
         parts = [
             f"Workload: {len(self.layers)} layers",
-            f"{_amount(self.total('macs'))} MACs",
-            f"{_amount(parameters)} parameters",
+            f"{_amount(self.total('macs')) or 0} MACs",
+            f"{_amount(parameters) or 0} parameters",
             f"{self.steps} time steps" if self.kind == "spiking" else "",
             f"{self.samples:,} samples" if self.samples else "shapes only",
         ]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hpml_sim.conversion.inputs import check_finite
 from hpml_sim.errors import HpmlError, check_real, check_switch, check_whole
+from hpml_sim.spiking.option_names import option_names_checked
 from hpml_sim.spiking.time_folding import TimeFolded
 
 _MAX_SEED = 2**63 - 1
@@ -35,7 +36,7 @@ class DirectEncoder(TimeFolded):
         Args:
             x: values, (chips x batch, ...).
         """
-        check_finite("direct encoder", x)
+        check_finite("direct encoder", self.check_input(x))
         by_chip = x.reshape(self.chips, 1, x.shape[0] // self.chips, *x.shape[1:])
         return by_chip.expand(-1, self.steps, *(-1,) * (by_chip.dim() - 2)).reshape(-1, *x.shape[1:])
 
@@ -63,6 +64,7 @@ class RateEncoder(TimeFolded):
         True
     """
 
+    @option_names_checked
     def __init__(self, steps: int = 1, chips: int = 1, *, seed: int = 0):
         super().__init__(steps, chips)
         self.seed = check_whole("RateEncoder: seed", seed, low=0, high=_MAX_SEED)
@@ -75,7 +77,7 @@ class RateEncoder(TimeFolded):
         """
         from hpml_sim.kernels.rate_encoding import rate_spikes
 
-        _check_probabilities("rate", x)
+        _check_probabilities("rate", self.check_input(x))
         if x.is_meta or x.numel() == 0:
             return x.new_zeros((x.shape[0] * self.steps, *x.shape[1:]))
         # 62 bits, which every generator of torch can draw
@@ -108,6 +110,7 @@ class LatencyEncoder(TimeFolded):
         [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
     """
 
+    @option_names_checked
     def __init__(self, steps: int = 1, chips: int = 1, *, smallest: float = 0.01):
         super().__init__(steps, chips)
         self.smallest = check_real("LatencyEncoder: smallest", smallest, above=0, high=1)
@@ -119,7 +122,7 @@ class LatencyEncoder(TimeFolded):
         Args:
             x: values, (chips x batch, ...), 0 to 1.
         """
-        _check_probabilities("latency", x)
+        _check_probabilities("latency", self.check_input(x))
         if x.is_meta or x.numel() == 0:
             return x.new_zeros((x.shape[0] * self.steps, *x.shape[1:]))
         by_chip = x.reshape(self.chips, 1, x.shape[0] // self.chips, *x.shape[1:])
@@ -154,7 +157,7 @@ class FramesEncoder(TimeFolded):
         Raises:
             HpmlError: another number of steps.
         """
-        if x.dim() < 2 or x.shape[1] != self.steps:
+        if self.check_input(x).dim() < 2 or x.shape[1] != self.steps:
             has = f" with {x.shape[1]} frames" if x.dim() >= 2 else ""
             raise HpmlError(
                 f"{type(self).__name__}: input of shape {tuple(x.shape)}{has}; expected (batch, steps, ...) with "
@@ -195,6 +198,7 @@ class DeltaEncoder(FramesEncoder):
         [0.0, 1.0, 0.0, -1.0]
     """
 
+    @option_names_checked
     def __init__(self, steps: int = 1, chips: int = 1, *, threshold: float = 0.1, falling: bool = True):
         super().__init__(steps, chips)
         self.threshold = check_real("DeltaEncoder: threshold", threshold, above=0)
@@ -246,6 +250,7 @@ class PopulationEncoder(TimeFolded):
         (torch.Size([100, 3]), 1)
     """
 
+    @option_names_checked
     def __init__(self, steps: int = 1, chips: int = 1, *, fields: int = 8, width: float | None = None, seed: int = 0):
         super().__init__(steps, chips)
         self.fields = check_whole("PopulationEncoder: fields", fields, low=2)
@@ -259,7 +264,7 @@ class PopulationEncoder(TimeFolded):
         Args:
             x: values, (chips x batch, channels, ...), 0 to 1.
         """
-        if x.dim() < 2:
+        if self.check_input(x).dim() < 2:
             raise HpmlError(f"PopulationEncoder: input of shape {tuple(x.shape)}; expected (batch, channels, ...)")
         shape = (x.shape[0], self.fields * x.shape[1], *x.shape[2:])
         _check_probabilities("population", x)

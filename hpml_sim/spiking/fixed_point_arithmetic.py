@@ -28,6 +28,7 @@ from hpml_sim.spiking.layer_kinds import WEIGHT_LAYERS
 from hpml_sim.spiking.model import SpikingModel
 from hpml_sim.spiking.module_replacement import replace_modules
 from hpml_sim.spiking.neurons.lif import LeakyNeurons, States
+from hpml_sim.spiking.option_names import option_names_checked
 
 _DECAY_BITS = 12
 _STATE = 1 << 23
@@ -56,6 +57,7 @@ class FixedPointNeurons(LeakyNeurons):
         [0.25, 0.25, 0.25]
     """
 
+    @option_names_checked
     def __init__(self, neurons: LeakyNeurons, resolution: int = 4096):
         resolution = check_whole("FixedPointNeurons: resolution", resolution, low=2, high=_STATE // 2)
         if type(neurons) is not LeakyNeurons or not neurons.reset_delay:

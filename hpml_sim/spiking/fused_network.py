@@ -13,6 +13,7 @@ from hpml_sim.conversion.modules import check_network
 from hpml_sim.conversion.torch_fast_path import one_attention_path, run_every_layer
 from hpml_sim.errors import ConversionError, HpmlError, check_switch, shown
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
+from hpml_sim.spiking.option_names import option_names_checked
 from hpml_sim.spiking.state import StatefulSpikingNetwork
 from hpml_sim.spiking.static_input import run_static_input
 from hpml_sim.spiking.time_fold_proof import FoldProof
@@ -41,6 +42,7 @@ class FusedNeurons(CalledOnce):
         ('FusedNeurons', False)
     """
 
+    @option_names_checked
     def __init__(self, neurons: LeakyNeurons, with_states: bool):
         super().__init__()
         if not isinstance(neurons, LeakyNeurons):

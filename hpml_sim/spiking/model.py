@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hpml_sim.conversion import Converted, LayerReport
 from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.conversion.modules import running
 from hpml_sim.conversion.torch_fast_path import one_attention_path
 from hpml_sim.errors import HpmlError, check_whole, shown
 from hpml_sim.spiking.encoders import DirectEncoder
@@ -124,7 +125,11 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
                 f"{self.chips} chip(s) in it"
             )
         x = in_type_of_weights(self, x)
-        with one_attention_path(self.network), integers_explained("SpikingModel", x):
+        with (
+            one_attention_path(self.network),
+            running("SpikingModel", self.network, [x]),
+            integers_explained("SpikingModel", x),
+        ):
             return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._currents(x))))
 
     def _currents(self, x: Tensor) -> Tensor:

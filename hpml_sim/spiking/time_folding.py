@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from hpml_sim.conversion.chips_in_batch import ChipsInBatch
-from hpml_sim.errors import HpmlError, check_whole
+from hpml_sim.errors import HpmlError, check_whole, shown
 from hpml_sim.spiking.layer_state import LayerState
+from hpml_sim.spiking.option_names import option_names_checked
 
 
 class TimeFolded(ChipsInBatch):
@@ -37,11 +38,31 @@ class TimeFolded(ChipsInBatch):
 
     layer_state: LayerState | None = None
 
+    @option_names_checked
     def __init__(self, steps: int = 1, chips: int = 1):
         super().__init__()
         who = type(self).__name__
         self.steps = check_whole(f"{who}: steps", steps, low=1)
         self.chips = check_whole(f"{who}: chips", chips, low=1)
+
+    def check_input(self, x: object) -> Tensor:
+        """The input, which must be a tensor with a dimension for the batch.
+
+        Args:
+            x: what the module was called with.
+
+        Raises:
+            HpmlError: no tensor, one without dimensions, or a batch that does not divide into the chips.
+        """
+        who = type(self).__name__
+        if not isinstance(x, Tensor):
+            raise HpmlError(f"{who}: input={shown(x)}: must be a tensor (batch, ...), such as torch.rand(4, 64)")
+        if x.dim() < 1 or x.shape[0] % self.chips:
+            raise HpmlError(
+                f"{who}: input of shape {tuple(x.shape)}; expected (batch, ...), the batch a multiple of the "
+                f"{self.chips} chip(s) in it"
+            )
+        return x
 
     def unfold(self, x: Tensor) -> Tensor:
         """The same values with a dimension for chips and one for steps.
@@ -55,7 +76,7 @@ class TimeFolded(ChipsInBatch):
         Raises:
             HpmlError: the first dimension does not hold so many steps.
         """
-        if x.dim() < 1 or x.shape[0] % (self.chips * self.steps):
+        if self.check_input(x).shape[0] % (self.chips * self.steps):
             raise HpmlError(
                 f"{type(self).__name__}: input of shape {tuple(x.shape)} does not hold {self.steps} steps of "
                 f"{self.chips} chip(s) in its first dimension; a layer before it must have changed the batch"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
-from hpml_sim.errors import HpmlError, shown
+from hpml_sim.errors import HpmlError, check_real, shown
 
 
 @dataclass(frozen=True)
@@ -18,17 +19,17 @@ class Band:
     Attributes:
         low: lower bound, at least 0.
         nominal: best guess.
-        high: upper bound; may be infinite.
+        high: upper bound; infinite where nothing bounds it, as in `Band(0, 1, 2).inverse()`.
 
     Raises:
-        HpmlError: a bound that is no number, or bounds out of order.
+        HpmlError: a bound that is no number, or bounds out of order; arithmetic with what is no band or number.
 
     Example:
         >>> import hpml_sim as hs
         >>> hs.Band(1.0, 2.0, 4.0) + hs.Band.within(10.0, 0.5)
-        Band(low=6.0, nominal=12.0, high=19.0)
+        Band(6, 12, 19)
         >>> hs.Band(1.0, 2.0, 4.0).inverse()
-        Band(low=0.25, nominal=0.5, high=1.0)
+        Band(0.25, 0.5, 1)
     """
 
     low: float
@@ -36,14 +37,12 @@ class Band:
     high: float
 
     def __post_init__(self) -> None:
-        try:
-            ordered = 0 <= self.low <= self.nominal <= self.high  # False for NaN as well
-        except TypeError:
+        if not all(map(_is_number, (self.low, self.nominal, self.high))):
             raise HpmlError(
                 f"Band({shown(self.low)}, {shown(self.nominal)}, {shown(self.high)}): bounds must be numbers, "
                 "0 <= low <= nominal <= high"
-            ) from None
-        if not ordered:
+            )
+        if not 0 <= self.low <= self.nominal <= self.high:  # NaN as well
             raise HpmlError(
                 f"band ({self.low!r}, {self.nominal!r}, {self.high!r}) must satisfy 0 <= low <= nominal <= high"
             )
@@ -77,18 +76,30 @@ class Band:
         """
         return cls(value / factor, value, value * factor)
 
+    def __repr__(self) -> str:
+        return f"Band({self.low:.3g}, {self.nominal:.3g}, {self.high:.3g})"
+
     def __add__(self, other: Band) -> Band:
+        if not isinstance(other, Band):
+            raise HpmlError(f"{self} + {shown(other)}: must be a band; of an exact number, hs.Band.exact(number)")
         return Band(self.low + other.low, self.nominal + other.nominal, self.high + other.high)
 
     def __mul__(self, other: Band | float) -> Band:
         if isinstance(other, Band):
             return Band(self.low * other.low, self.nominal * other.nominal, self.high * other.high)
+        check_real("Band * factor: factor", other, low=0)
         return Band(self.low * other, self.nominal * other, self.high * other)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: float) -> Band:
+        check_real("Band / divisor: divisor", other, above=0, hint="to divide by a band, multiply by its .inverse()")
         return Band(self.low / other, self.nominal / other, self.high / other)
+
+    def __lt__(self, other: object) -> bool:
+        raise HpmlError(f"{self} and {shown(other)}: bands have no order; compare .nominal, or .high with .low")
+
+    __le__ = __gt__ = __ge__ = __lt__
 
     def inverse(self) -> Band:
         """1 / self, with the bounds swapped; an infinite bound becomes 0 and the other way round."""
@@ -102,6 +113,10 @@ class Band:
             other: the other band.
         """
         return Band(max(self.low, other.low), max(self.nominal, other.nominal), max(self.high, other.high))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 ZERO = Band(0.0, 0.0, 0.0)

@@ -32,7 +32,7 @@ def test_a_registered_class_is_a_target():
 
     net = hs.models.mlp(4, 3, 2)
     made = hs.convert(net, Scaled(2.0), skip="3")
-    assert torch.equal(made.network[1].weight, 2 * net[1].weight)
+    assert torch.equal(made.network[1].weight, 2 * net.get_parameter("1.weight"))
     assert torch.equal(made.network[3].weight, net[3].weight)
     assert made.network[3].weight is not net[3].weight
 

@@ -47,7 +47,7 @@ def test_every_column_is_printed_within_80_characters(length, became, why):
     for name in names:  # whole, however long
         assert name in words(text)
     assert words(text).count(became) == 3
-    assert words(text).count("0.25") == words(text).count("4") == 3
+    assert text.count("25.0 %") == words(text).count("4") == 3
     for word in words(why):
         assert words(text).count(word) == 3 * words(why).count(word)
     assert "…" not in text
@@ -58,7 +58,7 @@ def test_whole_numbers_are_printed_as_such_and_empty_cells_are_empty():
     assert "nan" not in text.lower()
     assert "None" not in text
     assert "2.0" not in text
-    assert "AnalogLinear      2            1" in text
+    assert "AnalogLinear      2        100 %" in text
 
 
 def test_of_many_layers_the_first_and_last_are_printed():

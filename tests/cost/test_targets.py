@@ -81,9 +81,9 @@ def test_what_is_no_target_is_refused_on_one_line(target):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"batch": True}, "batch=True: must be a whole number >= 1"),
-        ({"batch": "3"}, "batch='3': must be a whole number >= 1"),
-        ({"chips": "3"}, "chips='3': must be a whole number >= 1"),
+        ({"batch": True}, "batch=True: must be a whole number from 1 to 2\\^31 - 1"),
+        ({"batch": "3"}, "batch='3': must be a whole number from 1 to 2\\^31 - 1"),
+        ({"chips": "3"}, "chips='3': must be a whole number from 1 to 2\\^31 - 1"),
         ({"chips": 0}, "chips=0"),
         ({"input_bits": 4.0}, r"input_bits=4\.0"),
         ({"output_bits": "six"}, "output_bits='six'"),

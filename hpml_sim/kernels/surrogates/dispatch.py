@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_real, shown
 from hpml_sim.kernels.surrogates.reference import ATAN, FAST_SIGMOID, OTHER, SURROGATES
 
 Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(u, gradient of the spikes, spikes) -> gradient of u; linear in the second."""
 
+_FUNCTION = "a function (u, gradient of the spikes, spikes) -> gradient of u"
 _COMPILED = {"atan": ATAN, "fast_sigmoid": FAST_SIGMOID}
 
 
@@ -40,6 +40,21 @@ class Surrogate:
     name: str
     parameters: tuple[float, ...] = ()
     function: Gradient | None = None
+
+    def __post_init__(self) -> None:
+        if callable(self.function):
+            return
+        if self.function is not None:
+            raise HpmlError(f"Surrogate: function={shown(self.function)}: must be {_FUNCTION}")
+        check_choice("Surrogate: name", self.name, SURROGATES, hint="or give function=")
+        names = SURROGATES[self.name][1]
+        if not isinstance(self.parameters, tuple) or len(self.parameters) != len(names):
+            raise HpmlError(
+                f"Surrogate: parameters={shown(self.parameters)}: {self.name!r} has {len(names)} "
+                f"({', '.join(names) or 'none'}); hs.spiking.surrogate({self.name!r}) fills in the defaults"
+            )
+        for name, value in zip(names, self.parameters, strict=True):
+            check_real(f"Surrogate {self.name!r}: {name}", value)
 
     def gradient(self, u: Tensor, grad: Tensor, spikes: Tensor) -> Tensor:
         """Gradient of the membrane potential for that of the spikes.
@@ -119,6 +134,11 @@ def surrogate(
     if isinstance(kind, Surrogate):
         return kind
     if not isinstance(kind, str):
+        if not callable(kind):
+            raise HpmlError(
+                f"surrogate: kind={shown(kind)}: must be a name in hs.spiking.SURROGATES, such as 'atan', a Surrogate, "
+                f"or {_FUNCTION}"
+            )
         return Surrogate("custom", function=kind)
     if kind not in SURROGATES:
         raise UnknownNameError("surrogate", kind, SURROGATES)
@@ -140,8 +160,5 @@ def surrogate(
     for name, value in given.items():
         if name not in values:
             raise UnknownNameError(f"parameter of surrogate {kind!r}", name, values)
-        values[name] = float(value)
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise HpmlError(f"surrogate {kind!r}: {name}={value!r} must be finite")
-    return Surrogate(kind, tuple(values.values()))
+        values[name] = value
+    return Surrogate(kind, tuple(check_real(f"surrogate {kind!r}: {name}", value) for name, value in values.items()))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import check_switch
 from hpml_sim.spiking.neurons.parameters import decay_of
+from hpml_sim.spiking.option_names import option_names_checked
 from hpml_sim.spiking.time_folding import TimeFolded
 
 
@@ -32,6 +33,7 @@ class LeakyIntegrators(TimeFolded):
 
     beta: Tensor
 
+    @option_names_checked
     def __init__(self, beta: float | Tensor = 0.95, *, steps: int = 1, chips: int = 1, learn_beta: bool = False):
         super().__init__(steps, chips)
         decay = decay_of("LeakyIntegrators", "beta", beta).detach().clone()

@@ -13,6 +13,7 @@ from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 from hpml_sim.spiking import snntorch_import
 from hpml_sim.spiking.neurons.parameters import decay_of, positive
+from hpml_sim.spiking.option_names import option_names_checked
 from hpml_sim.spiking.time_folding import TimeFolded
 
 States = tuple[Tensor, ...]
@@ -74,6 +75,7 @@ class LeakyNeurons(TimeFolded):
     beta: Tensor
     threshold: Tensor
 
+    @option_names_checked
     def __init__(
         self,
         beta: float | Tensor = 0.95,
@@ -139,6 +141,7 @@ class LeakyNeurons(TimeFolded):
             Spikes, 0 or 1, (chips x steps x batch, ...) of the type of x; with states, a tuple of the spikes and each
             state of that shape, in snnTorch's order.
         """
+        self.check_input(x)
         currents = x.reshape(self.chips, 1, -1, *x.shape[1:]) if static_input else self.unfold(x)
         start = None if self.layer_state is None else self.layer_state.initial(currents[:, 0])
         spikes, *states = self.run_steps(currents, start)

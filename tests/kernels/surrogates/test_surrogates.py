@@ -120,7 +120,7 @@ def test_one_object_names_it_and_survives_pickle():
         (("atn",), {}, "unknown surrogate 'atn'. Did you mean 'atan'"),
         (("SFS",), {"bound": 1.0}, "unknown parameter of surrogate 'SFS' 'bound'"),
         (("heaviside", 2.0), {}, "'heaviside' has no parameter"),
-        (("atan", float("nan")), {}, "alpha=nan must be finite"),
+        (("atan", float("nan")), {}, "alpha=nan: must be a finite number"),
         (("atan", 2.0), {"slope": 3.0}, "one parameter; give it once"),
         (("spike_rate_escape", 2.0), {"beta": 3.0}, "one parameter; give it once"),
     ],
