@@ -102,7 +102,8 @@ class ProgrammedModel(nn.Module):
             HpmlError: chips return tensors of different shapes.
         """
         if torch.compiler.is_compiling():  # vmap over compiled passes is no graph; the network inside stays as it is
-            return torch.compiler.disable(self._run)(None, args, kwargs)
+            outside: Any = torch.compiler.disable(self._run)
+            return outside(None, args, kwargs)
         return self._run(None, args, kwargs)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:

@@ -30,7 +30,8 @@ class VmapRules(TorchFunctionMode):
         self._length = length
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = _RULES.get(func, func)(*args, **(kwargs or {}))
+        rule: Any = _RULES.get(func, func)
+        found = rule(*args, **(kwargs or {}))
         if self._widen and func in _MAKERS and not is_mapped(found):
             return mapped_first(found.expand(self._length, *found.shape).contiguous(), self._level)
         return found
