@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from hpml_sim.errors import HpmlError, NotFiniteError
 
@@ -62,8 +63,11 @@ def check_finite(who: str, x: Tensor, *, numbers: Sequence[int] | Tensor | None 
     """
     if torch.compiler.is_compiling():  # values are not known while a network is recorded
         return
-    if x.is_meta or not (x.is_floating_point() or x.is_complex()) or bool(torch.isfinite(x).all()):
+    if x.is_meta or not (x.is_floating_point() or x.is_complex()):
         return
+    with _disable_current_modes():  # whoever counts the network's operations must not count this one
+        if bool(torch.isfinite(x).all()):
+            return
     first = torch.nonzero(~torch.isfinite(x.detach()))[0].tolist()
     row = first[0] if first else 0
     number = row if numbers is None else int(numbers[row])

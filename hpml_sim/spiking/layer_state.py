@@ -71,8 +71,12 @@ class LayerState:
 class StepState(LayerState):
     """The states of one layer in one step of a loop over the steps of a call.
 
+    Args:
+        name: of the layer in the network.
+        initial: the states to start from; None: rest.
+
     Attributes:
-        start: what the step starts from, as `LayerState` has it; empty: rest.
+        start: the states that the step starts from; no entries where it starts at rest.
     """
 
     def __init__(self, name: str, initial: State | None):
