@@ -1,4 +1,8 @@
-"""`hs.calibrate`: the input ranges of all analog layers from data, without training. How: `input_ranges.py`."""
+"""`hs.calibrate`: range calibration, the input ranges of all analog layers from data, without training.
+
+How a layer learns its range: `input_ranges.py`. The scaling of a spiking network's weights on data is another thing:
+`spiking/relu_conversion/calibration.py`.
+"""
 
 from __future__ import annotations
 

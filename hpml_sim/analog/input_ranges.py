@@ -1,7 +1,7 @@
 """Range calibration: the input range of a crossbar, and how it is learned from what passes through.
 
-Ranges are learned in training, batch by batch, and by `hs.calibrate` without training. Until a range is known, each
-input vector is scaled by its own largest value.
+Ranges are learned in training, batch by batch, and by `hs.calibrate` (`calibration.py`) without training. Until a
+range is known, each input vector is scaled by its own largest value.
 """
 
 from __future__ import annotations

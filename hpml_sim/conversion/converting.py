@@ -1,4 +1,4 @@
-"""`convert(model, target)`: one verb, a configuration as its argument, a new network as its result."""
+"""`convert(model, target)`: one function, a configuration as its argument, a new network as its result."""
 
 from __future__ import annotations
 

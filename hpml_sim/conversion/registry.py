@@ -1,4 +1,4 @@
-"""Which converter makes a network ready for which target.
+"""Which conversion function makes a network ready for which target.
 
 A new kind of hardware is one configuration class and one function registered here with `register_target`; nothing else
 needs to change.
@@ -20,19 +20,19 @@ _CONVERTERS: dict[type, Converter] = {}
 
 
 def register_target(config: type) -> Callable[[Converter], Converter]:
-    """Bind a converter to a configuration class, so that `hs.convert` takes its instances.
+    """Bind a conversion function to a configuration class, so that `hs.convert` takes its instances.
 
-    The converter gets a private copy of the network, the configuration, and a predicate (name, module) -> bool that
+    The function gets a private copy of the network, the configuration, and a predicate (name, module) -> bool that
     says whether the caller wants this layer converted. It returns a `Converted`.
 
     Args:
         config: the class of the configurations, usually a frozen dataclass.
 
     Returns:
-        A decorator for the converter.
+        A decorator for the conversion function.
 
     Raises:
-        HpmlError: `config` is no class or a built-in target, or the converter cannot be called.
+        HpmlError: `config` is no class or a built-in target, or the function cannot be called.
 
     Example:
         >>> from dataclasses import dataclass
@@ -58,13 +58,13 @@ def register_target(config: type) -> Callable[[Converter], Converter]:
     def bind(converter: Converter) -> Converter:
         if not callable(converter):
             raise HpmlError(
-                f"register_target({config.__name__}): converter={shown(converter)}: must be a function "
+                f"register_target({config.__name__}): conversion function={shown(converter)}: must be a function "
                 "(network, target, wanted) -> Converted"
             )
         if config.__module__.startswith("hpml_sim.") and not converter.__module__.startswith("hpml_sim."):
             raise HpmlError(
-                f"register_target({config.__name__}): a built-in target keeps its converter; make a class of your own, "
-                "such as a frozen dataclass"
+                f"register_target({config.__name__}): a built-in target keeps its conversion function; "
+                "make a class of your own, such as a frozen dataclass"
             )
         _CONVERTERS[config] = converter
         return converter
@@ -73,7 +73,7 @@ def register_target(config: type) -> Callable[[Converter], Converter]:
 
 
 def is_registered(config: object) -> bool:
-    """Whether a converter is bound to the class of a configuration.
+    """Whether a conversion function is bound to the class of a configuration.
 
     Args:
         config: an instance of any class.
@@ -82,17 +82,17 @@ def is_registered(config: object) -> bool:
 
 
 def converter_of(config: object) -> Converter:
-    """The converter of a configuration.
+    """The conversion function of a configuration.
 
     Args:
         config: an instance of a configuration class.
 
     Raises:
-        ConversionError: no converter is bound to its class.
+        ConversionError: no conversion function is bound to its class.
     """
     if not is_registered(config):
         raise ConversionError(
-            f"target={shown(config)}: nothing converts for a {type(config).__name__}; bind a converter to it with "
-            "hs.register_target"
+            f"target={shown(config)}: nothing converts for a {type(config).__name__}; bind a conversion "
+            "function to it with hs.register_target"
         )
     return _CONVERTERS[type(config)]

@@ -44,7 +44,7 @@ def test_only_a_class_can_be_registered(config, given):
 
 
 def test_a_converter_can_be_called():
-    with pytest.raises(HpmlError, match="converter=3: must be a function"):
+    with pytest.raises(HpmlError, match="conversion function=3: must be a function"):
         hs.register_target(int)(3)
     assert int not in registry._CONVERTERS
 

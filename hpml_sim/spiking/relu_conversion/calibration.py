@@ -1,4 +1,7 @@
-"""A ReLU network as a spiking one without training: its firing rates follow the activations, scaled on data."""
+"""A ReLU network as a spiking one without training: its firing rates follow the activations, scaled on data.
+
+It scales weights; the input ranges of analog layers are calibrated in `analog/calibration.py`.
+"""
 
 from __future__ import annotations
 
