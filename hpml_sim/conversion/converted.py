@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from hpml_sim.conversion.layer_report import LayerReport
+from hpml_sim.conversion.seen_input import SeenInput
 from hpml_sim.targets import PerLayer, Target
 
 if TYPE_CHECKING:
+    from hpml_sim.conversion.mapping import Mapping
     from hpml_sim.conversion.report import Report
 
 
@@ -23,11 +26,14 @@ class Converted(nn.Module):
         network: the new network.
         target: the configuration that it was made for.
         layers: what became of each layer.
+        mapping: where its products lie on crossbars; None for a target without crossbars.
 
     Attributes:
         network: the new network.
         target: the configuration that it was made for.
         layers: what became of each layer.
+        mapping: where its products lie on crossbars; None for a target without crossbars.
+        last_input: the shapes of what the last call was given; None before the first one. A copy keeps it.
 
     Example:
         >>> import torch, hpml_sim as hs
@@ -42,11 +48,19 @@ class Converted(nn.Module):
         3      Linear   AnalogLinear      1     0.004883
     """
 
-    def __init__(self, network: nn.Module, target: Target | PerLayer, layers: tuple[LayerReport, ...]):
+    def __init__(
+        self,
+        network: nn.Module,
+        target: Target | PerLayer,
+        layers: tuple[LayerReport, ...],
+        mapping: Mapping | None = None,
+    ):
         super().__init__()
         self.network = network
         self.target = target
         self.layers: tuple[LayerReport, ...] = layers
+        self.mapping = mapping
+        self.last_input: SeenInput | None = None
 
     @property
     def report(self) -> Report:
@@ -65,7 +79,19 @@ class Converted(nn.Module):
             args: what the network takes by position.
             kwargs: what the network takes by name.
         """
+        self.note_input(args, kwargs)
         return self.network(*args, **kwargs)
+
+    def note_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the shapes of an input: `hs.estimate(model)` without a shape of its own takes them.
+
+        Args:
+            args: what a call was given by position.
+            kwargs: what a call was given by name.
+        """
+        # a compiled graph must not depend on what the last call was given
+        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            self.last_input = SeenInput.of(args, kwargs)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

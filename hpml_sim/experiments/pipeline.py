@@ -20,7 +20,7 @@ from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.conversion import Converted, convert
-from hpml_sim.cost import Estimate, digital_layers, estimate, followed_bits
+from hpml_sim.cost import Estimate, estimate, followed_bits
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
@@ -255,8 +255,7 @@ def estimate_target(target: Target, model: Converted, task: Data) -> tuple[list[
 def _estimated(target: Target, model: Converted, counts: Workload) -> list[Estimate]:
     if isinstance(target, Digital):
         return [estimate(counts, target, batch=batch) for batch in (1, "best")]
-    digital = () if analog_part(target) is None else digital_layers(model, counts)
-    return [estimate(counts, target, digital_layers=digital)]
+    return [estimate(counts, target)]
 
 
 def _mode_notes(target: Target) -> list[str]:
