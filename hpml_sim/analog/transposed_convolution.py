@@ -105,7 +105,7 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
                 x,
                 list(output_size),
                 list(self.stride),
-                list(self.padding),
+                [int(p) for p in self.padding],
                 list(self.kernel_size),
                 n,
                 list(self.dilation),
@@ -122,7 +122,7 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
             extra: output padding.
         """
         kernel, places = tuple(self.kernel_size), values.shape[2:]
-        geometry = list(zip(kernel, self.stride, self.dilation, self.padding, extra, places, strict=True))
+        geometry = list(zip(kernel, self.stride, self.dilation, map(int, self.padding), extra, places, strict=True))
         whole = [(n - 1) * s + d * (k - 1) + 1 + e for k, s, d, _, e, n in geometry]
         values = values.unflatten(1, (self.out_channels, *kernel))
         y = values.new_zeros(len(values), self.out_channels, *whole)

@@ -90,7 +90,7 @@ class Converted(nn.Module):
             kwargs: what a call was given by name.
         """
         # a compiled graph must not depend on what the last call was given
-        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():  # type: ignore[attr-defined]
             self.last_input = SeenInput.of(args, kwargs)
 
     def _repr_html_(self) -> str:
