@@ -134,17 +134,16 @@ class Mapping:
 
     Example:
         >>> import hpml_sim as hs
-        >>> analog = hs.convert(hs.models.mlp(64, 32, 10), hs.Analog("pcm-hermes", adc_bits=6), skip="3")
+        >>> analog = hs.convert(hs.models.mlp(64, 32, 10), hs.Analog("pcm-hermes", adc_bits=6))
         >>> analog.mapping.tiles
-        1
+        2
         >>> print(analog.mapping)
-        1 tile for 1 product
-        layer    matrix  tiles  slices  cells  DAC  ADC  on          why
-        0                                                digital     no weight matrix
-        1      64 x 32   1 x 1       1      1    8    6  pcm-hermes
-        2                                                digital     no weight matrix
-        3                                                digital     left out by only= or
-                                                                     skip=
+        2 tiles for 2 products
+        layer  matrix   tiles  slices  cells  DAC  ADC  on          why
+        0                                               digital     no weight matrix
+        1      64 x 32  1 x 1       1      1    8    6  pcm-hermes
+        2                                               digital     no weight matrix
+        3      32 x 10  1 x 1       1      1    8    6  pcm-hermes
     """
 
     layers: tuple[MappedLayer, ...]
