@@ -52,7 +52,7 @@ def test_a_mapping_says_everything_of_a_product():
     assert tuple(analog.layers) == analog.mapping.reports()
     table = analog.mapping.table()
     assert list(table["layer"]) == ["0", "1", "2", "3"]
-    assert table["tiles"].sum() == analog.mapping.tiles == analog.report["tiles"].sum()
+    assert int(table["tiles"].sum()) == analog.mapping.tiles == int(analog.report["tiles"].sum())
 
 
 def test_layers_inside_of_layers_are_products_of_their_own():

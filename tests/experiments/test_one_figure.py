@@ -204,3 +204,52 @@ def test_the_command_line_gives_compare_s_figure(tmp_path, monkeypatch, capsys):
     analog = hs.convert(models.imported("net.py:make", seed=0), "pcm-hermes")
     assert figures(found) == figures(hs.estimate(analog, input_shape=(8, 8)))
     assert found.mapping["tiles"] == analog.mapping.tiles
+
+
+BY_LAYER = {"1": {"card": "pcm-hermes", "adc_bits": 6}, "3": "pcm-hermes"}
+
+
+@pytest.mark.parametrize(
+    "target", [BY_LAYER, {"1": "pcm-hermes", "3": hs.Analog("reram-neurram")}, {"1": hs.Analog("pcm-hermes")}]
+)
+def test_compare_takes_targets_by_layer(target, tmp_path):
+    torch.manual_seed(0)
+    net, x = mlp(), torch.rand(8, 1, 8, 8)
+    data = TensorDataset(x, torch.randint(0, 10, (8,)))
+    result = hs.compare(
+        net, (data, data), {"mixed": target, "cpu": "cpu"}, chips=2, epochs=0, times=["1 s"], out=tmp_path
+    )
+    row = result.rows[0]
+    own = {name: hs.Analog(**value) if isinstance(value, dict) else value for name, value in target.items()}
+    assert figures(row.estimates[0]) == figures(hs.estimate(net, own, data=x))
+    assert row.accuracy.n == 2
+    assert row.config["target"] == "PerLayer"
+    assert [layer["tiles"] for layer in row.layers] == [layer.tiles for layer in hs.convert(net, own).layers]
+    again = hs.load_results(tmp_path)
+    assert figures(again.rows[0].estimates[0]) == figures(row.estimates[0])
+    assert row.card.name == row.estimates[0].card
+    assert "mixed" in str(result)
+    result.report(tmp_path / "page.html")
+
+
+def test_a_run_file_keeps_targets_by_layer(tmp_path):
+    from hpml_sim.experiments.target_list import as_tables, labeled_targets
+
+    targets = labeled_targets({"mixed": BY_LAYER, "cpu": "cpu"})
+    assert labeled_targets(as_tables(targets)) == targets
+    assert list(labeled_targets([targets["mixed"]])) == ["pcm-hermes by layer"]
+    assert list(labeled_targets([{"a": "pcm", "b.c": "pcm-hermes"}])) == ["pcm+pcm-hermes by layer"]
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ({"9": "pcm-hermes"}, "unknown layer in target= '9'"),
+        ({"adc_bits": 6}, "has no card; add it"),
+        ({"engine": "fused"}, "has no card; add it"),
+    ],
+)
+def test_targets_by_layer_that_cannot_be(target, said):
+    data = TensorDataset(torch.rand(8, 1, 8, 8), torch.randint(0, 10, (8,)))
+    with pytest.raises(hs.HpmlError, match=said):
+        hs.compare(mlp(), (data, data), {"mixed": target}, chips=1, epochs=0)
