@@ -85,13 +85,13 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
             raise HpmlError(
                 f"analog transposed convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}"
             )
-        n_chips = check_input(self.crossbar, input, self.in_channels, 1)
+        check_input(input, self.in_channels, 1)
         extra = self._extra(input, output_size)
-        batch, places = len(input) // n_chips, input.shape[2:]
-        x = input.reshape(n_chips, batch, self.groups, self.in_channels // self.groups, -1)
-        y = self.crossbar(x.permute(0, 2, 1, 4, 3).flatten(2, 3), self.matrix())
-        # (chips, groups, batch * places, out / groups * kernel) -> (chips * batch, out * kernel, *places)
-        y = y.unflatten(2, (batch, -1)).permute(0, 2, 1, 4, 3).reshape(len(input), -1, *places)
+        batch, places = len(input), input.shape[2:]
+        x = input.reshape(batch, self.groups, self.in_channels // self.groups, -1)
+        y = self.crossbar(x.permute(1, 0, 3, 2).flatten(1, 2), self.matrix())
+        # (groups, batch * places, out / groups * kernel) -> (batch, out * kernel, *places)
+        y = y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, -1, *places)
         y = self._spread(y, extra)
         return y if self.bias is None else y + self.bias.view(-1, *[1] * n)
 
