@@ -57,6 +57,7 @@ class DigitalNetwork(Converted):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network: (batch, ...) -> (batch, ...)."""
+        self.note_input((x,), {})
         if self.target.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         stored = _STORED.get(self.target.precision)

@@ -11,8 +11,24 @@ Example:
 from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.linear import AnalogLinear
 from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
+from hpml_sim.analog.transposed_convolution import (
+    AnalogConvTranspose1d,
+    AnalogConvTranspose2d,
+    AnalogConvTranspose3d,
+)
 
-__all__ = ["AnalogConv1d", "AnalogConv2d", "AnalogConv3d", "AnalogGRU", "AnalogLSTM", "AnalogLinear", "AnalogRNN"]
+__all__ = [
+    "AnalogConv1d",
+    "AnalogConv2d",
+    "AnalogConv3d",
+    "AnalogConvTranspose1d",
+    "AnalogConvTranspose2d",
+    "AnalogConvTranspose3d",
+    "AnalogGRU",
+    "AnalogLSTM",
+    "AnalogLinear",
+    "AnalogRNN",
+]
 
 
 def __dir__() -> list[str]:

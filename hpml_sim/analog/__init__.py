@@ -1,11 +1,12 @@
 """Analog crossbars: layers, the physics of their devices, and the life of a chip.
 
-- `linear.py`, `convolution.py`, `recurrent.py`, `attention.py`: layers on crossbars, in place of torch's
+- `linear.py`, `convolution.py`, `transposed_convolution.py`, `recurrent.py`, `attention.py`: layers on crossbars, in
+  place of torch's
 - `recurrent_cells.py`: one step of an RNN, a GRU and an LSTM
 - `layers.py`: what these layers share
 - `conversion.py`: which layers of a network go onto crossbars, and why the others stay digital
+- `activation_products.py`: finds products of two activations, which stay digital
 - `crossbar.py`: one weight matrix on tiles, and its product with vectors
-- `tiling.py`: the mapping to tiles: how a matrix is cut up
 - `converters.py`: DAC and ADC, and the equations of the product
 - `array_physics.py`: IR drop along the columns, and read noise
 - `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
@@ -55,3 +56,6 @@ from hpml_sim.analog.pulsed.training import in_memory_optimizer as in_memory_opt
 from hpml_sim.analog.recurrent import AnalogGRU as AnalogGRU
 from hpml_sim.analog.recurrent import AnalogLSTM as AnalogLSTM
 from hpml_sim.analog.recurrent import AnalogRNN as AnalogRNN
+from hpml_sim.analog.transposed_convolution import AnalogConvTranspose1d as AnalogConvTranspose1d
+from hpml_sim.analog.transposed_convolution import AnalogConvTranspose2d as AnalogConvTranspose2d
+from hpml_sim.analog.transposed_convolution import AnalogConvTranspose3d as AnalogConvTranspose3d

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from hpml_sim.analog.activation_products import activation_product
 from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.crossbar import Crossbar
@@ -18,7 +19,13 @@ from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
 from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
 from hpml_sim.analog.recurrent_cells import AnalogGRUCell, AnalogLSTMCell, AnalogRNNCell
-from hpml_sim.conversion import Converted, LayerReport, register_target
+from hpml_sim.analog.transposed_convolution import (
+    AnalogConvTranspose1d,
+    AnalogConvTranspose2d,
+    AnalogConvTranspose3d,
+)
+from hpml_sim.conversion import Converted, register_target
+from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT, MappedLayer, MappedProduct, Mapping
 from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog, InMemory, PerLayer
@@ -30,6 +37,9 @@ _ANALOG: dict[type[nn.Module], Any] = {
     nn.Conv1d: AnalogConv1d,
     nn.Conv2d: AnalogConv2d,
     nn.Conv3d: AnalogConv3d,
+    nn.ConvTranspose1d: AnalogConvTranspose1d,
+    nn.ConvTranspose2d: AnalogConvTranspose2d,
+    nn.ConvTranspose3d: AnalogConvTranspose3d,
     nn.MultiheadAttention: AnalogMultiheadAttention,
     nn.RNN: AnalogRNN,
     nn.LSTM: AnalogLSTM,
@@ -39,7 +49,6 @@ _ANALOG: dict[type[nn.Module], Any] = {
     nn.GRUCell: AnalogGRUCell,
 }
 _NOT_MAPPED = {
-    nn.modules.conv._ConvTransposeNd: "transposed convolution is not mapped",
     nn.Bilinear: "a product of two inputs is not a matrix-vector product",
     nn.Embedding: "a table look-up is not a matrix-vector product",
     nn.EmbeddingBag: "a table look-up is not a matrix-vector product",
@@ -65,8 +74,8 @@ def convert_analog(model: nn.Module, target: Analog | InMemory | PerLayer, chose
     Raises:
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
     """
-    network, layers = replace_layers(model, target, chosen)
-    return AnalogModel(network, target, layers)
+    network, mapping = replace_layers(model, target, chosen)
+    return AnalogModel(network, target, mapping.reports(), mapping)
 
 
 class AnalogModel(Converted):
@@ -78,15 +87,14 @@ class AnalogModel(Converted):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The call of the network that it was made from, with the same arguments and results."""
         self.check_input(args)
+        self.note_input(args, kwargs)
         if not self.training or torch.compiler.is_compiling():
             return self.network(*args, **kwargs)
         with one_calibration_step(crossbars(self).values()):
             return self.network(*args, **kwargs)
 
 
-def replace_layers(
-    model: nn.Module, target: Analog | InMemory | PerLayer, chosen: Chosen
-) -> tuple[nn.Module, tuple[LayerReport, ...]]:
+def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chosen: Chosen) -> tuple[nn.Module, Mapping]:
     """Replace layers of `model` in place; nothing is changed if it raises.
 
     Args:
@@ -95,7 +103,7 @@ def replace_layers(
         chosen: (name, module) -> whether the caller wants this layer on crossbars.
 
     Returns:
-        The model (another object if it was itself a layer), and a row for each layer.
+        The model (another object if it was itself a layer), and its mapping with a row for each layer.
 
     Raises:
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
@@ -105,19 +113,21 @@ def replace_layers(
     plan.visit(model, "")
     if not plan.replaced:
         reasons = "; ".join(
-            f"{row.layer or 'model'} ({row.was}): {row.why}" for row in plan.rows if row.why != _NO_MATRIX
+            f"{row.layer or 'model'} ({row.was}): {row.why}"
+            for row in plan.rows
+            if row.why not in (_NO_MATRIX, ACTIVATION_PRODUCT)
         )
         raise ConversionError(
             f"no layer can be put onto crossbars. {reasons or 'The model has no layers with weights.'}"
         )
     if model in plan.replaced:
-        return plan.replaced[model], tuple(plan.rows)
+        return plan.replaced[model], Mapping(tuple(plan.rows))
     run_every_layer(model)
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if child in plan.replaced:
                 module._modules[name] = plan.replaced[child]
-    return model, tuple(plan.rows)
+    return model, Mapping(tuple(plan.rows))
 
 
 _NO_MATRIX = "no weight matrix"
@@ -137,7 +147,7 @@ class _Plan:
         self._target = target
         self._chosen = chosen
         self.replaced: dict[nn.Module, nn.Module] = {}
-        self.rows: list[LayerReport] = []
+        self.rows: list[MappedLayer] = []
 
     def visit(self, module: nn.Module, name: str) -> None:
         """Decide about a module and what lies below it."""
@@ -169,34 +179,52 @@ class _Plan:
             self._keep(module, name, "no rule for this kind of layer" if has_parameters else _NO_MATRIX)
         else:
             self.rows.extend(_own_matrices(module, name))
+            if what := activation_product(module):
+                self._keep_activation_product(name, what)
         for child_name, child in children:
             self.visit(child, f"{name}.{child_name}" if name else child_name)
 
     def _keep(self, module: nn.Module, name: str, reason: str) -> None:
-        self.rows.append(LayerReport(name, type(module).__name__, "digital", why=reason))
+        self.rows.append(MappedLayer(name, type(module).__name__, "digital", reason))
+
+    def _keep_activation_product(self, name: str, what: str) -> None:
+        place = f"{name}.forward" if name else "forward"
+        self.rows.append(MappedLayer(place, what, "digital", ACTIVATION_PRODUCT))
 
     def _replace(self, module: nn.Module, name: str, base: type[nn.Module], target: Analog | InMemory) -> None:
         if isinstance(target, InMemory):
-            new, tiles, used, note = pulsed_layer(module, target, len(self.replaced))
+            new, note = pulsed_layer(module, target, len(self.replaced))
             became = f"aihwkit.{type(new).__name__}"
+            cols, rows = _pulsed_matrix(module)
+            products: tuple[MappedProduct, ...] = (MappedProduct.on(target, name, rows, cols),)
         else:
             new = _ANALOG.get(base, AnalogConv1D).from_digital(module, target)
             became = type(new).__name__
-            tilings = [crossbar.tiling for crossbar in crossbars(new).values()]
-            tiles = sum(tiling.tiles for tiling in tilings)
-            used = sum(tiling.utilization * tiling.tiles for tiling in tilings) / tiles
-            pieces = max(tiling.row_tiles for tiling in tilings)
+            products = tuple(
+                MappedProduct.on(target, f"{name}.{part}".strip("."), t.rows, t.cols, t.groups)
+                for part, t in ((part, crossbar.tiling) for part, crossbar in crossbars(new).items())
+            )
+            pieces = max(product.tiling.row_tiles for product in products)
             note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
         # the user's hooks stay with the layer
         new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})
         self.replaced[module] = new
-        self.rows.append(LayerReport(name, type(module).__name__, became, tiles, used, note))
+        self.rows.append(MappedLayer(name, type(module).__name__, became, note, products))
+        if isinstance(module, nn.MultiheadAttention):
+            self._keep_activation_product(name, "attention")
 
 
-def _own_matrices(module: nn.Module, name: str) -> list[LayerReport]:
+def _pulsed_matrix(layer: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of the matrix of a layer without groups."""
+    weight: Any = layer.weight
+    first, second = weight.shape[0], weight[0].numel()
+    return (first, second) if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) else (second, first)
+
+
+def _own_matrices(module: nn.Module, name: str) -> list[MappedLayer]:
     """Parameters that a forward() may multiply with by itself, beside the layers that it calls."""
     return [
-        LayerReport(
+        MappedLayer(
             f"{name}.{own}" if name else own,
             type(value).__name__,
             "digital",

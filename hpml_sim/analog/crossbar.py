@@ -24,9 +24,9 @@ from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
 from hpml_sim.analog.programmed_tiles import ProgrammedTiles
-from hpml_sim.analog.tiling import Tiling
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
 from hpml_sim.cards import CrossbarCard
+from hpml_sim.conversion.mapping import cells_per_weight, tiling_on
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 from hpml_sim.targets.cards import card_named
@@ -75,13 +75,13 @@ class Crossbar(InputRange):
         card = card_named(target.card, CrossbarCard)
         array = card.array
         self.target = target
-        cells = max(1, int(array.cells_per_weight)) * target.slices
+        cells = cells_per_weight(card, target.slices)
         if target.slices > 1 and cells > int(array.cols):
             raise HpmlError(
                 f"slices={target.slices}: one weight takes {cells} columns, a tile of card {target.card!r} has "
                 f"{int(array.cols)}; take fewer slices with more levels"
             )
-        self.tiling = Tiling(groups, rows, cols, int(array.rows), max(1, int(array.cols) // cells))
+        self.tiling = tiling_on(card, rows, cols, groups, target.slices)
         self.dac_qmax = largest_code(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits)
         self.adc_qmax = largest_code(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits)
         self.noise = card.noise
@@ -205,6 +205,8 @@ class Crossbar(InputRange):
         Raises:
             HpmlError: several chips are programmed, and the layer was called by itself.
         """
+        if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
+            return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
             return product_on_chips(x, self._on_chips, self.programmed.n_chips)
         x = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
-from hpml_sim.cards import DigitalCard, NeuromorphicCard, Precision, load_card
+from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
 from hpml_sim.cli.networks import named_network
 from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
@@ -62,20 +62,25 @@ def estimates(
         raise HpmlError("targets: give at least one machine, such as cpu, h200 or pcm-hermes (`hpml-sim cards`)")
     cards = [load_card(name) for name in targets]
     network: nn.Module | None = None
+    samples: dict[str, Any]
     if model in ARCHITECTURES:
         if data is not None or input_shape is not None:
             raise HpmlError(f"{model}: comes with its own input and no weights; leave out --data and --input-shape")
         module, example = shape(model, sequence=sequence, phase=phase, context=context)
-        counts = workload(module, data=example)
+        counts, samples = workload(module, data=example), {"data": example}
     else:
         if sequence is not None or context is not None or phase != "prefill":
             raise HpmlError(f"{model}: --phase, --sequence and --context are for networks that generate text")
-        network, counts = _counted(model, data, input_shape)
+        network, samples = _network(model, data, input_shape)
+        module, counts = network, workload(network, **samples)
     found = []
-    for card in cards:
+    for name, card in zip(targets, cards, strict=True):
         counted = counts
         if isinstance(card, NeuromorphicCard):
-            counted = _spiking_counts(model, network, card.name, data)
+            counted = _spiking_counts(model, network, name, data)
+        elif isinstance(card, CrossbarCard):
+            # the layers that chips would hold, cut as chips hold them: the figure of hs.compare
+            counted = workload(convert(module, name), **samples)
         arithmetic = (precision or _stored(model, card)) if isinstance(card, DigitalCard) else None
         runs_on = engine if isinstance(card, DigitalCard) else None
         found.append(estimate(counted, card, batch=batch, precision=arithmetic, engine=runs_on))
@@ -89,12 +94,13 @@ def _stored(model: str, card: DigitalCard) -> Precision:
     return "fp32"
 
 
-def _counted(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, Workload]:
+def _network(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, dict[str, Any]]:
+    """A network, and what to count it on."""
     hint = "Or give package.module:callable or file.py:callable with --input-shape."
     network, input_shape = named_network(model, data, input_shape, others=ARCHITECTURES, hint=hint)
     if data is not None:
-        return network, workload(network, data=first(load_data(data).test, SAMPLES)[0])
-    return network, workload(network, input_shape=input_shape)
+        return network, {"data": first(load_data(data).test, SAMPLES)[0]}
+    return network, {"input_shape": input_shape}
 
 
 def _spiking_counts(model: str, network: nn.Module | None, card: str, data: str | None) -> Workload:

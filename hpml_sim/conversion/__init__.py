@@ -3,6 +3,9 @@
 converting.py         convert, and which layers it takes
 registry.py           register_target: the converter of each class of targets
 converted.py          Converted: the network that convert gives
+mapping.py            the mapping: where each product lies, on which tiles, or why it stays digital
+tiling.py             how one matrix is cut into tiles
+seen_input.py         the shapes of the last input
 layer_report.py       what became of one layer
 report.py             the report on all layers, a table that shows all of its columns
 cloning.py            private copies of networks
@@ -19,4 +22,7 @@ training_sessions.py  how weights that are no ordinary parameters are trained
 from hpml_sim.conversion.converted import Converted as Converted
 from hpml_sim.conversion.converting import convert as convert
 from hpml_sim.conversion.layer_report import LayerReport as LayerReport
+from hpml_sim.conversion.mapping import MappedLayer as MappedLayer
+from hpml_sim.conversion.mapping import MappedProduct as MappedProduct
+from hpml_sim.conversion.mapping import Mapping as Mapping
 from hpml_sim.conversion.registry import register_target as register_target

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from hpml_sim.conversion.layer_report import LayerReport
+from hpml_sim.conversion.seen_input import SeenInput
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.targets import PerLayer, Target
 
 if TYPE_CHECKING:
+    from hpml_sim.conversion.mapping import Mapping
     from hpml_sim.conversion.report import Report
 
 
@@ -24,11 +27,14 @@ class Converted(nn.Module):
         network: the new network.
         target: the configuration that it was made for.
         layers: what became of each layer.
+        mapping: where its products lie on crossbars; None for a target without crossbars.
 
     Attributes:
         network: the new network.
         target: the configuration that it was made for.
         layers: what became of each layer.
+        mapping: where its products lie on crossbars; None for a target without crossbars.
+        last_input: the shapes of what the last call was given; None before the first one. A copy keeps it.
 
     Example:
         >>> import torch, hpml_sim as hs
@@ -43,11 +49,19 @@ class Converted(nn.Module):
         3      Linear   AnalogLinear      1      0.488 %
     """
 
-    def __init__(self, network: nn.Module, target: Target | PerLayer, layers: tuple[LayerReport, ...]):
+    def __init__(
+        self,
+        network: nn.Module,
+        target: Target | PerLayer,
+        layers: tuple[LayerReport, ...],
+        mapping: Mapping | None = None,
+    ):
         super().__init__()
         self.network = network
         self.target = target
         self.layers: tuple[LayerReport, ...] = layers
+        self.mapping = mapping
+        self.last_input: SeenInput | None = None
 
     @property
     def report(self) -> Report:
@@ -82,7 +96,19 @@ class Converted(nn.Module):
             HpmlError: the only input is a text, a number or None.
         """
         self.check_input(args)
+        self.note_input(args, kwargs)
         return self.network(*args, **kwargs)
+
+    def note_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the shapes of an input: `hs.estimate(model)` without a shape of its own takes them.
+
+        Args:
+            args: what a call was given by position.
+            kwargs: what a call was given by name.
+        """
+        # a compiled graph must not depend on what the last call was given
+        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():  # type: ignore[attr-defined]
+            self.last_input = SeenInput.of(args, kwargs)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

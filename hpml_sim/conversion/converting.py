@@ -26,7 +26,7 @@ LayerChoice = Iterable[str] | Callable[[str, nn.Module], bool] | None
 
 def convert(
     model: nn.Module,
-    target: Target | str | Path | Mapping[str, Analog | InMemory | str | Path],
+    target: Target | PerLayer | str | Path | Mapping[str, Analog | InMemory | str | Path],
     *,
     only: LayerChoice = None,
     skip: LayerChoice = None,
@@ -77,6 +77,8 @@ def convert(
 
 def _config(model: nn.Module, target: Any) -> Any:
     """The configuration that a target stands for."""
+    if isinstance(target, PerLayer):  # its names were not held against any network yet
+        return _per_layer(model, target.layers)
     if is_registered(target):
         return target
     return _per_layer(model, target) if isinstance(target, Mapping) else as_target(target)

@@ -8,4 +8,3 @@ from hpml_sim.cost.result import Estimate as Estimate
 from hpml_sim.cost.result import LayerWork as LayerWork
 from hpml_sim.cost.result import Roof as Roof
 from hpml_sim.cost.result import Term as Term
-from hpml_sim.cost.target_options import digital_layers as digital_layers

@@ -5,26 +5,33 @@ The equations, where they come from and what they leave out: docs/equations.md.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from torch import nn
+
 from hpml_sim.cards import BaseCard, Card, CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
-from hpml_sim.cost.crossbar import Mode, estimate_crossbar
+from hpml_sim.conversion.mapping import Mapping as LayerMapping
+from hpml_sim.cost.counted import AnyTarget, Subject, no_target, subject
+from hpml_sim.cost.crossbar import Layout, Mode, as_counted, as_mapped, estimate_crossbar
 from hpml_sim.cost.digital import estimate_digital
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
 from hpml_sim.cost.target_options import TargetOptions, target_options
 from hpml_sim.counting import Workload
+from hpml_sim.counting.count_network import Inputs
 from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_switch, check_whole, shown
-from hpml_sim.targets import Engine, Target
+from hpml_sim.targets import Analog, Engine, InMemory, PerLayer, Target, analog_part
 
 
 def estimate(
-    what: Workload,
-    target: Target | Card | str | Path,
+    what: nn.Module | Workload,
+    target: Target | PerLayer | Card | str | Path | Mapping[str, Analog | InMemory | str | Path] | None = None,
     *,
+    input_shape: Sequence[int] | None = None,
+    data: Inputs | None = None,
     batch: int | Literal["best"] = 1,
     precision: Precision | None = None,
     engine: Engine | None = None,
@@ -37,10 +44,18 @@ def estimate(
 ) -> Estimate:
     """What one inference costs on a machine.
 
+    A network is converted for the target and counted; what `hs.convert` gave brings its target and its mapping, so
+    that energy is of the tiles that its accuracy is of: layers that stay digital, slices, converters and packed groups.
+
     Args:
-        what: the workload of a network (`hs.workload`).
+        what: a converted network (`hs.convert`), a network, or a workload (`hs.workload`).
         target: a target (`hs.Digital`, `hs.Analog`, `hs.InMemory`, `hs.Spiking`), which brings its card, precision,
-            engine, converter bits and slices; or a card, or the name or path of one.
+            engine, converter bits and slices; or a card, or the name or path of one; for a network also targets by the
+            names of layers, as `hs.convert` takes them. None takes that of a converted network.
+        input_shape: of a network: shape of one sample, without the batch.
+        data: of a network: a batch of samples, over which spikes and zeros are averaged. Without `input_shape` and
+            `data` a converted network is estimated on the shape of its last call, in `fit`, say; `assumptions` names
+            it.
         batch: samples handed over together, at least 1. "best" takes the smallest batch that reaches 95 % of the best
             throughput within the machine's memory.
         precision: digital cards: arithmetic and storage of weights and activations; None is "fp32".
@@ -48,7 +63,8 @@ def estimate(
         mode: crossbar cards: "preset" (a measured total for each MVM) or "component" (sum of converters, array, ...);
             None takes the preset where the card has one. The two are never mixed in one estimate.
         replicate: crossbar cards: copy slow layers onto tiles that would stay empty.
-        digital_layers: crossbar cards: names of layers that stay digital although they have weights.
+        digital_layers: crossbar cards: names of layers that stay digital although they have weights; of a network that
+            was not converted.
         input_bits: crossbar cards, component mode: bits of an input, where not the card's.
         output_bits: crossbar cards: bits of a conversion, where not the card's (in preset mode the card must say what
             share of an MVM its converters take).
@@ -62,8 +78,9 @@ def estimate(
         Energy, latency, throughput and area with low, nominal and high values, and what they leave out.
 
     Raises:
-        HpmlError: an argument does not fit the card's kind, the target says it already, or the network cannot run on
-            the machine.
+        HpmlError: an argument does not fit the card's kind, the target or the mapping says it already, the network
+            cannot run on the machine, or there is no input to count it on.
+        ConversionError: the network cannot be converted for the target.
         UnknownNameError: no card, engine or layer has this name.
         CardError: the card's file is not there, or breaks a rule.
 
@@ -74,18 +91,17 @@ def estimate(
         1.21e-07 J
         >>> hs.estimate(counts, hs.Digital("h200", precision="bf16"), batch="best").batch
         65536
+        >>> analog = hs.convert(hs.models.mlp(784, 128, 10), hs.Analog("pcm-hermes"), skip="3")
+        >>> hs.estimate(analog, input_shape=(1, 28, 28)).mapping["tiles"] == analog.mapping.tiles
+        True
     """
-    _check(
-        what,
-        batch=batch,
-        replicate=replicate,
-        engine=engine,
-        input_bits=input_bits,
-        output_bits=output_bits,
-        chips=chips,
-    )
-    layer_names = _layer_names(what, digital_layers)
-    options = _options(target, precision=precision, engine=engine, input_bits=input_bits, output_bits=output_bits)
+    _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
+    of = subject(what, target, input_shape=input_shape, data=data)
+    counts = of.workload
+    if not counts.layers:
+        raise HpmlError("the workload has no layers: nothing to estimate; pass the workload of a network (hs.workload)")
+    options = _options(of, precision=precision, engine=engine, input_bits=input_bits, output_bits=output_bits)
+    layer_names = _layer_names(counts, digital_layers)
     given = {
         "precision": options.precision,
         "engine": options.engine,
@@ -100,23 +116,50 @@ def estimate(
     match card:
         case DigitalCard():
             found = estimate_digital(
-                what, card, batch=batch, precision=options.precision or "fp32", engine=options.engine or "torch"
+                counts, card, batch=batch, precision=options.precision or "fp32", engine=options.engine or "torch"
             )
         case CrossbarCard():
-            found = estimate_crossbar(
-                what,
-                card,
-                batch=batch,
-                mode=mode,
-                replicate=replicate,
-                digital_layers=layer_names,
-                input_bits=options.input_bits,
-                output_bits=options.output_bits,
-                chips=chips,
-            )
+            layout = _layout(of, card, options, layer_names)
+            found = estimate_crossbar(counts, layout, card, batch=batch, mode=mode, replicate=replicate, chips=chips)
         case NeuromorphicCard():
-            found = estimate_neuromorphic(what, card, batch=batch, chips=chips)
-    return replace(found, assumptions=(*found.assumptions, *options.remarks)) if options.remarks else found
+            found = estimate_neuromorphic(counts, card, batch=batch, chips=chips)
+    remarks = (*options.remarks, *of.remarks)
+    return replace(found, assumptions=(*found.assumptions, *remarks)) if remarks else found
+
+
+def _layout(of: Subject, card: CrossbarCard, options: TargetOptions, digital_layers: Collection[str]) -> Layout:
+    """Which product lies on which tiles: by the mapping of a converted network, else by what was counted."""
+    counts = of.workload
+    if counts.mapping is None:
+        return as_counted(
+            counts,
+            card,
+            digital_layers=digital_layers,
+            slices=options.slices,
+            input_bits=options.input_bits,
+            output_bits=options.output_bits,
+        )
+    own = tuple(product.target for product in counts.mapping.products.values())
+    if isinstance(of.target, Target):
+        agrees = all(target == analog_part(of.target) for target in own)
+    else:
+        agrees = isinstance(of.target, PerLayer) or all(load_card(target.card) == card for target in own)
+    names = ", ".join(dict.fromkeys(map(repr, own)))
+    if not agrees:
+        raise HpmlError(
+            f"estimate: target={_short(of.target)}: the workload is of a network that was converted for {names}; leave "
+            "target= out, or count the network that it was made from (hs.workload)"
+        )
+    said = {"digital_layers": digital_layers or None}
+    if not isinstance(of.target, Target):
+        said |= {"input_bits": options.input_bits, "output_bits": options.output_bits}
+    for name, value in said.items():
+        if value is not None:
+            raise HpmlError(
+                f"{name}={shown(value)}: the network was converted for {names}, which decides it; convert it anew "
+                "(hs.convert: target=, skip=), or give the workload of the network that it was made from"
+            )
+    return as_mapped(counts, counts.mapping)
 
 
 MAX_COUNT = 2**31 - 1
@@ -128,15 +171,8 @@ _OPTIONS = {
 }
 
 
-def _check(what: Workload, *, batch: int | str, replicate: bool, engine: Engine | None, **whole: int | None) -> None:
+def _check(*, batch: int | str, replicate: bool, engine: Engine | None, **whole: int | None) -> None:
     """Refuse what cannot be an argument, whatever the machine."""
-    if not isinstance(what, Workload):
-        raise HpmlError(
-            f"estimate takes a workload, not {type(what).__name__}: hs.estimate(hs.workload(network, data=samples), "
-            "target), or input_shape= in place of data="
-        )
-    if not what.layers:
-        raise HpmlError("the workload has no layers: nothing to estimate; pass the workload of a network (hs.workload)")
     if batch != "best":
         check_whole("estimate: batch", batch, low=1, high=MAX_COUNT, hint="or batch='best'")
     for name, value in whole.items():
@@ -148,7 +184,7 @@ def _check(what: Workload, *, batch: int | str, replicate: bool, engine: Engine 
 
 
 def _options(
-    target: Target | Card | str | Path,
+    of: Subject,
     *,
     precision: Precision | None,
     engine: Engine | None,
@@ -156,23 +192,40 @@ def _options(
     output_bits: int | None,
 ) -> TargetOptions:
     """The card and its options, from a target or from a card and what was given beside it."""
+    target = of.target
     if isinstance(target, (str, Path)):
-        return TargetOptions(load_card(target), precision, engine, input_bits, output_bits)
+        target = load_card(target)
     if isinstance(target, BaseCard):
-        return TargetOptions(target, precision, engine, input_bits, output_bits)
-    if not isinstance(target, Target):
-        raise HpmlError(
-            f"estimate: target={shown(target)}: must be a card's name, such as 'pcm-hermes', a card, or a target, "
-            "such as hs.Analog('pcm-hermes')"
-        )
+        options = TargetOptions(target, precision, engine, input_bits, output_bits)
+        mapping = of.workload.mapping if isinstance(target, CrossbarCard) else None
+        # what the converters of the network's own target leave unsaid stays said when its card is named alone
+        return options if mapping is None else replace(options, remarks=_mapped_options(mapping).remarks)
+    if not isinstance(target, (Target, PerLayer)):
+        raise no_target(target)
     twice = {"precision": precision, "engine": engine, "input_bits": input_bits, "output_bits": output_bits}
     for name, value in twice.items():
         if value is not None:
             raise HpmlError(
-                f"{name}={value!r}: the target {type(target).__name__}({target.card!r}, ...) decides it; change the "
-                "target, or give the card's name in its place"
+                f"{name}={value!r}: the target {_short(target)} decides it; change the target, or give the card's name "
+                "in its place"
             )
+    if isinstance(target, PerLayer):
+        if of.workload.mapping is None:
+            raise no_target(target)
+        return _mapped_options(of.workload.mapping)
     return target_options(target)
+
+
+def _short(target: AnyTarget) -> str:
+    """A target as an error shows it."""
+    return f"{type(target).__name__}({target.card!r}, ...)" if isinstance(target, Target) else shown(target)
+
+
+def _mapped_options(mapping: LayerMapping) -> TargetOptions:
+    """The card of the first product, and what its and all other targets ask for that no figure follows."""
+    found = [target_options(target) for target in dict.fromkeys(p.target for p in mapping.products.values())]
+    remarks = tuple(dict.fromkeys(remark for options in found for remark in options.remarks))
+    return TargetOptions(found[0].card, remarks=remarks)
 
 
 def _layer_names(what: Workload, names: Collection[str]) -> tuple[str, ...]:

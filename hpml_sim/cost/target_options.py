@@ -12,8 +12,6 @@ from hpml_sim.targets.cards import card_named
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Precision
-    from hpml_sim.conversion import Converted
-    from hpml_sim.counting import Workload
     from hpml_sim.targets import Engine
 
 
@@ -22,11 +20,12 @@ class TargetOptions:
     """The card of a target and the options of `estimate` that the target decides.
 
     Attributes:
-        card: the machine; of a target with bit slices, with that many times the columns for a weight.
+        card: the machine.
         precision: of a digital target.
         engine: of a digital target.
         input_bits: of a target on crossbars: what the card's figures follow of its `dac_bits`; None: the card's own.
         output_bits: of a target on crossbars: what the card's figures follow of its `adc_bits`; None: the card's own.
+        slices: of a target on crossbars: digits of a weight, each with a column of its own.
         remarks: one sentence for each resolution that no figure of the card follows.
     """
 
@@ -35,6 +34,7 @@ class TargetOptions:
     engine: Engine | None = None
     input_bits: int | None = None
     output_bits: int | None = None
+    slices: int = 1
     remarks: tuple[str, ...] = ()
 
 
@@ -62,30 +62,4 @@ def target_options(target: Target) -> TargetOptions:
         if bits is not None and bits != int(own) and followed is None
     )
     slices = analog.slices if isinstance(analog, Analog) else 1
-    return TargetOptions(_with_slices(card, slices), input_bits=into, output_bits=out, remarks=remarks)
-
-
-def digital_layers(model: Converted, workload: Workload) -> list[str]:
-    """Layers with weights that lie on no crossbar, by their names in the workload.
-
-    Args:
-        model: a converted network; what became of each layer is in its report.
-        workload: its operation counts.
-    """
-    left = [f"network.{layer.layer}" for layer in model.layers if layer.tiles is None]
-    return [
-        counted.name
-        for counted in workload.layers
-        # a parameter "weight" of forward()'s own is counted under the name of its module
-        if counted.rows
-        and any(counted.name == name.removesuffix(".weight") or counted.name.startswith(f"{name}.") for name in left)
-    ]
-
-
-def _with_slices(card: CrossbarCard, slices: int) -> CrossbarCard:
-    """The card with that many times the columns for a weight, so that tiles, energy and area count every slice."""
-    if slices == 1:
-        return card
-    cells = card.array.cells_per_weight
-    array = card.array.model_copy(update={"cells_per_weight": cells.model_copy(update={"value": cells.value * slices})})
-    return card.model_copy(update={"array": array})
+    return TargetOptions(card, input_bits=into, output_bits=out, slices=slices, remarks=remarks)

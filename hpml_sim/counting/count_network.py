@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.converted import Converted
 from hpml_sim.conversion.input_layout import batch_dimension
+from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.counting.operation_counts import Workload
@@ -73,28 +75,59 @@ def workload(
         batch_size = check_whole("workload: batch_size", batch_size, low=1, hint="or leave it out")
     seed = check_whole("workload: seed", seed)
     own_figures = _figures(extra)
-    for name, parameter in model.named_parameters():
-        if torch.nn.parameter.is_lazy(parameter):
-            raise HpmlError(
-                f"workload: layer {name.rpartition('.')[0]!r} has no sizes yet (lazy); run the model once, then count"
-            )
+    _check_sizes(model)
     args, kwargs = _arguments(data if input_shape is None else _sample(model, input_shape, dtype, batch_dim))
     tensors = list(tensors_in((args, kwargs)))
-    samples = _samples(tensors, batch_dim)
     measured = input_shape is None and not any(t.is_meta for t in tensors)
+    return _counted(model, args, kwargs, measured, batch_dim, batch_size, forward, seed, own_figures)
+
+
+def workload_of_shapes(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Workload:
+    """Count what a network does for one inference on arguments whose values say nothing: by their shapes alone.
+
+    Args:
+        model: any module.
+        args: what it takes by position, the batch first; of a network over time steps, the steps.
+        kwargs: what it takes by name.
+
+    Raises:
+        HpmlError: no sample in the arguments, lazy layers without sizes, or the network fails on them.
+    """
+    _check_sizes(check_network("workload: model", model))
+    return _counted(model, args, dict(kwargs), False, batch_dimension(model), None, None, 0, {})
+
+
+def _counted(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    measured: bool,
+    batch_dim: int,
+    batch_size: int | None,
+    forward: Callable[..., Any] | None,
+    seed: int,
+    extra: Mapping[str, float],
+) -> Workload:
+    tensors = list(tensors_in((args, kwargs)))
+    samples = _samples(tensors, batch_dim)
     recorder = Recorder(model)
+    seen = [(module, module.last_input) for module in model.modules() if isinstance(module, Converted)]
     output, count = None, samples
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
-    with (
-        running("workload", model, tensors),
-        torch.inference_mode(False),
-        eval_mode(model),
-        torch.random.fork_rng(devices=devices),
-    ):
-        torch.manual_seed(seed)
-        for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
-            with recorder.watching(count):
-                output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
+    try:
+        with (
+            running("workload", model, tensors),
+            torch.inference_mode(False),
+            eval_mode(model),
+            torch.random.fork_rng(devices=devices),
+        ):
+            torch.manual_seed(seed)
+            for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
+                with recorder.watching(count):
+                    output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
+    finally:
+        for module, last_input in seen:
+            module.last_input = last_input
     rows = recorder.tallies.rows(measured=measured)
     figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
     caches = [row for row in rows if row.op == "kv_cache"]
@@ -109,8 +142,25 @@ def workload(
         input_elements=sum(t.numel() for t in tensors) / samples,
         output_elements=float(last),
         kind="spiking" if any(row.op == "neuron" for row in rows) else "static",
-        extra=figures | own_figures,
+        extra=figures | dict(extra),
+        mapping=_mapping(model),
     )
+
+
+def _mapping(model: nn.Module) -> LayerMapping | None:
+    """Where the matrices lie on crossbars: that of the converted network, or of the first one inside."""
+    for name, module in model.named_modules():
+        if isinstance(module, Converted) and module.mapping is not None:
+            return module.mapping.below(f"{name}.network" if name else "network")
+    return None
+
+
+def _check_sizes(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise HpmlError(
+                f"workload: layer {name.rpartition('.')[0]!r} has no sizes yet (lazy); run the model once, then count"
+            )
 
 
 def _check(

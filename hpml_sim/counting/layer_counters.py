@@ -132,6 +132,38 @@ def _count_cell(module: nn.RNNCellBase, inputs: tuple[Any, ...], output: Any) ->
     ]
 
 
+def _count_analog_recurrent(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """RNN, LSTM, GRU on crossbars: the layers inside each cell, at every step; as the layer that it replaces."""
+    x = inputs[0].reshape(1, -1, module.input_size)
+    ways = 1 + module.bidirectional
+    counts = []
+    for number, cell in enumerate(module.cells):
+        source = x if number < ways else _unmeasured(x, 1, x.shape[1], cell.input.in_features)
+        counts += _cell_products(cell, source, None, f"cells.{number}.")
+    return counts
+
+
+def _count_analog_cell(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """One step of a cell on crossbars; a state that was not given is zero."""
+    x = inputs[0].reshape(1, -1, module.input_size)
+    state = inputs[1] if len(inputs) > 1 else None
+    state = state[0] if isinstance(state, tuple) else state
+    width = module.hidden.in_features
+    return _cell_products(module, x, x.new_zeros(1, x.shape[1], width) if state is None else state[None], "")
+
+
+def _cell_products(cell: Any, source: Tensor, state: Tensor | None, place: str) -> list[LayerCount]:
+    """The products of a cell's layers with the inputs and, at every one of them, with the state."""
+    vectors = source.shape[1]
+    counts = []
+    for name, values in (("input", source), ("hidden", state), ("projection", None)):
+        layer = getattr(cell, name)
+        if layer is not None:
+            x = _unmeasured(source, 1, vectors, layer.in_features) if values is None else values
+            counts.append(product(x, layer.out_features, layer.matrix().t()[None], op="recurrent", name=place + name))
+    return counts
+
+
 def _count_attention(module: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """Projections of query, key and value, scaled dot-product attention, and the output projection."""
     query, key, value = inputs[:3]
@@ -257,6 +289,9 @@ TORCH_LAYERS: dict[type | str, Rule] = {
 ANALOG_LAYERS: dict[type | str, Rule] = {
     "hpml_sim.analog.linear.AnalogLinear": Rule(count_linear),
     "hpml_sim.analog.convolution._AnalogConv": Rule(count_conv),
+    "hpml_sim.analog.transposed_convolution._AnalogConvTranspose": Rule(count_conv),
+    "hpml_sim.analog.recurrent.AnalogRecurrent": Rule(_count_analog_recurrent),
+    "hpml_sim.analog.recurrent_cells.AnalogCell": Rule(_count_analog_cell),
     "aihwkit.nn.modules.linear": Rule(_in_tiles(count_linear)),
     "aihwkit.nn.modules.linear_mapped": Rule(_in_tiles(count_linear)),
     "aihwkit.nn.modules.conv": Rule(_in_tiles(count_conv)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from hpml_sim.conversion.mapping import Mapping
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
 from hpml_sim.units.display import html_table, text_table
 from hpml_sim.units.formatting import digits, si
@@ -171,6 +172,8 @@ class Workload:
         input_elements: values in one sample.
         output_elements: values in one output.
         kind: "spiking" where there are spiking neurons, else "static".
+        mapping: where the matrices lie on crossbars, by the names that the layers have here; None for a network that
+            was not converted for crossbars.
         extra: `parameters` of the whole network, used or not; `kv_cache_elements` and `kv_cache_bytes` where there is a
             cache; whatever the caller adds.
 
@@ -195,6 +198,7 @@ class Workload:
     output_elements: float = 0.0
     kind: Literal["static", "spiking"] = "static"
     extra: dict[str, float] = field(default_factory=dict)
+    mapping: Mapping | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, tuple) or not all(isinstance(layer, LayerCount) for layer in self.layers):
@@ -334,8 +338,10 @@ class Workload:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, for JSON; `Workload.from_dict` reads it."""
-        plain = asdict(self)
-        return {**plain, "layers": [dict(row) for row in plain["layers"]], "not_counted": list(self.not_counted)}
+        plain = asdict(replace(self, mapping=None))
+        mapping = None if self.mapping is None else self.mapping.to_dict()
+        layers = [dict(row) for row in plain["layers"]]
+        return {**plain, "layers": layers, "not_counted": list(self.not_counted), "mapping": mapping}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Workload:
@@ -349,7 +355,8 @@ class Workload:
         """
         try:
             layers = tuple(LayerCount(**row) for row in plain["layers"])
-            return cls(**{**plain, "layers": layers, "not_counted": tuple(plain["not_counted"])})
+            mapping = None if plain.get("mapping") is None else Mapping.from_dict(plain["mapping"])
+            return cls(**{**plain, "layers": layers, "not_counted": tuple(plain["not_counted"]), "mapping": mapping})
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise HpmlError(
                 f"workload: not what Workload.to_dict writes: {type(error).__name__}: {' '.join(str(error).split())}"

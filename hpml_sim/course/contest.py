@@ -23,7 +23,7 @@ import torch
 
 from hpml_sim.analog import program
 from hpml_sim.conversion import Converted
-from hpml_sim.cost import digital_layers, estimate
+from hpml_sim.cost import estimate
 from hpml_sim.counting import workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
@@ -89,8 +89,9 @@ def score(
         raise HpmlError(f"contest: budget_j={budget_j!r} must be > 0")
     task, target = load_data(data), model.target
     counts = workload(model, data=first(task.test, WORKLOAD_SAMPLES)[0])
-    digital = digital_layers(model, counts)
-    cost = estimate(counts, target.card, digital_layers=digital)
+    cost = estimate(counts, target)
+    on_tiles = set() if counts.mapping is None else set(counts.mapping.products)
+    digital = [layer.name for layer in counts.layers if layer.rows and layer.name not in on_tiles]
     broken = []
     if cost.energy_j.nominal > budget_j:
         broken.append(f"over the budget of {1e9 * budget_j:g} nJ")

@@ -21,7 +21,8 @@ from hpml_sim.errors import HpmlError, needs
 from hpml_sim.experiments.config import Objective, SearchConfig
 from hpml_sim.experiments.pipeline import crossbar_card, estimate_target
 from hpml_sim.experiments.plan import Point, given_network, network_name
-from hpml_sim.targets import Analog, Target, analog_part
+from hpml_sim.experiments.target_list import AnyTarget
+from hpml_sim.targets import Analog, crossbar_targets
 
 COLUMNS: Mapping[Objective, str] = {"accuracy": "accuracy_mean", "energy": "energy_j", "latency": "latency_s"}
 """Objective -> the column of its figures; the estimated ones are attributes of an `Estimate`, too."""
@@ -82,13 +83,12 @@ def check_conversions(model: str | nn.Module, task: Data, points: Sequence[Point
             raise HpmlError(f"{point.label}: {error}") from error
 
 
-def _check_programming(converted: Converted, target: Target, task: Data) -> None:
+def _check_programming(converted: Converted, target: AnyTarget, task: Data) -> None:
     """Ask now what programming asks after the training: for the device model, and what aihwkit's tiles can hold."""
-    analog = analog_part(target)
-    if not isinstance(analog, Analog):
-        return
-    DeviceModel(crossbar_card(analog).noise)
-    if analog.engine == "aihwkit" and has_analog_layers(converted):
+    programmed = [own for own in crossbar_targets(target) if isinstance(own, Analog)]
+    for analog in programmed:
+        DeviceModel(crossbar_card(analog).noise)
+    if any(analog.engine == "aihwkit" for analog in programmed) and has_analog_layers(converted):
         calibrate(converted, first(task.test, 2)[0])
         program(converted, chips=1, seed=0)
 

@@ -20,16 +20,17 @@ from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.conversion import Converted, convert
-from hpml_sim.cost import Estimate, digital_layers, estimate, followed_bits
+from hpml_sim.cost import Estimate, estimate, followed_bits
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
 from hpml_sim.experiments.plan import Plan, Point, configuration, own_network
+from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement import Measurement, measure_in_own_process
 from hpml_sim.measurement.machine import machine, versions
 from hpml_sim.results import CardInfo, Row, first_fault
-from hpml_sim.targets import Analog, Digital, InMemory, Spiking, Target, analog_part, in_memory
+from hpml_sim.targets import Analog, Digital, InMemory, Spiking, cards_of, crossbar_targets, in_memory
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 from hpml_sim.training.score import Score
@@ -128,7 +129,7 @@ def rows(
     if isinstance(trained, str):
         yield from (_row(work, point, seed, time_s, notes=[f"no accuracy: {trained}"]) for time_s in times)
         return
-    _log.info("%s: %s", point.label, load_card(target.card).title)
+    _log.info("%s: %s", point.label, _card_info(target).title)
     model = convert(work.trained_network(point.network, seed, trained), target)
     layers = [asdict(layer) for layer in model.layers]
     wrote: list[str] = []
@@ -168,7 +169,7 @@ def _row(
     layers: Sequence[dict[str, Any]] = (),
     notes: Sequence[str] = (),
 ) -> Row:
-    plan, card = work.plan, load_card(point.target.card)
+    plan = work.plan
     try:
         return Row(
             run=plan.hash,
@@ -177,7 +178,7 @@ def _row(
             target=point.label,
             config=configuration(point.target),
             options=dict(point.options),
-            card=CardInfo(name=card.name, title=card.title, kind=card.kind, version=card.version, scope=card.scope),
+            card=_card_info(point.target),
             seed=seed,
             time_s=time_s,
             accuracy=accuracy,
@@ -195,6 +196,18 @@ def _row(
             f"{first_fault(error)}; the rows before it are safe. Leave this machine out, or report it with what "
             "`hpml-sim doctor` prints"
         ) from error
+
+
+def _card_info(target: AnyTarget) -> CardInfo:
+    """The card of a target, or those of its layers."""
+    cards = [load_card(name) for name in cards_of(target)]
+    return CardInfo(
+        name="+".join(card.name for card in cards),
+        title="; ".join(card.title for card in cards),
+        kind=cards[0].kind,
+        version=max(card.version for card in cards),
+        scope=cards[0].scope,
+    )
 
 
 def _accuracies(
@@ -216,24 +229,25 @@ def _accuracies(
         yield time_s, found, notes
 
 
-def _simulated(target: Target) -> str:
+def _simulated(target: AnyTarget) -> str:
     """What stands behind the accuracy, with its source."""
     words = []
     if isinstance(target, Digital):
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
     if isinstance(target, Spiking):
         words.append(f"{target.neuron.name} spiking neurons in floating point, with the equations of hpml_sim/kernels")
-    if isinstance(analog := analog_part(target), InMemory):
-        words.append(f"{analog.device} devices trained in memory by aihwkit's model of them; {IN_MEMORY_NOTE}")
-    elif analog is not None:
-        card = crossbar_card(analog)
-        noise = card.noise
-        source = f"{noise.where}; {card.sources[noise.source].reference}"
-        words.append(f"device noise and drift by aihwkit's model {noise.model!r} with the settings of {source}")
-    return "; ".join(words)
+    for crossbars in crossbar_targets(target):
+        if isinstance(crossbars, InMemory):
+            words.append(f"{crossbars.device} devices trained in memory by aihwkit's model of them; {IN_MEMORY_NOTE}")
+        else:
+            card = crossbar_card(crossbars)
+            noise = card.noise
+            source = f"{noise.where}; {card.sources[noise.source].reference}"
+            words.append(f"device noise and drift by aihwkit's model {noise.model!r} with the settings of {source}")
+    return "; ".join(dict.fromkeys(words))
 
 
-def estimate_target(target: Target, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
+def estimate_target(target: AnyTarget, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
     """Second pass: what the card's equations give, from counts on real samples.
 
     Args:
@@ -252,18 +266,18 @@ def estimate_target(target: Target, model: Converted, task: Data) -> tuple[list[
         return [], [f"no estimate: {error}"]
 
 
-def _estimated(target: Target, model: Converted, counts: Workload) -> list[Estimate]:
+def _estimated(target: AnyTarget, model: Converted, counts: Workload) -> list[Estimate]:
     if isinstance(target, Digital):
         return [estimate(counts, target, batch=batch) for batch in (1, "best")]
-    digital = () if analog_part(target) is None else digital_layers(model, counts)
-    return [estimate(counts, target, digital_layers=digital)]
+    return [estimate(counts, target)]
 
 
-def _mode_notes(target: Target) -> list[str]:
+def _mode_notes(target: AnyTarget) -> list[str]:
     """Where the target has other converters than its card: energy scaled to them, or not of one mode with accuracy."""
-    analog = analog_part(target)
-    if analog is None:
-        return []
+    return list(dict.fromkeys(note for own in crossbar_targets(target) for note in _converter_notes(own)))
+
+
+def _converter_notes(analog: Analog | InMemory) -> list[str]:
     card = crossbar_card(analog)
     if card.preset is None and card.component is None:  # no figures at all
         return []
@@ -281,10 +295,10 @@ def _mode_notes(target: Target) -> list[str]:
     ]
 
 
-def _measurements(target: Target, model: Converted, task: Data) -> tuple[list[Measurement], list[str]]:
+def _measurements(target: AnyTarget, model: Converted, task: Data) -> tuple[list[Measurement], list[str]]:
     """Third pass: the clock, in a process of its own, where the card's device is the machine at hand; or why not."""
-    device = _device_at_hand(load_card(target.card))
-    if not isinstance(target, Digital) or device is None:
+    device = _device_at_hand(load_card(target.card)) if isinstance(target, Digital) else None
+    if device is None:
         return [], []
     samples, _ = first(task.test, MEASURED_BATCH)
     try:

@@ -15,11 +15,12 @@ from hpml_sim.conversion.cloning import clone
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.config import ExperimentConfig
+from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement.machine import versions
 from hpml_sim.networks import models
 from hpml_sim.networks.importing import names_code
 from hpml_sim.results import config_hash
-from hpml_sim.targets import Target, analog_part, in_memory
+from hpml_sim.targets import cards_of, crossbar_targets, in_memory
 from hpml_sim.units.times import parse_time
 
 NETWORK = "model."
@@ -37,7 +38,7 @@ class Point:
     """
 
     label: str
-    target: Target
+    target: AnyTarget
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,7 +52,7 @@ class Point:
         Args:
             plan: the run.
         """
-        drifts = analog_part(self.target) is not None and not in_memory(self.target)
+        drifts = bool(crossbar_targets(self.target)) and not in_memory(self.target)
         return plan.times_s if drifts else (None,)
 
 
@@ -151,7 +152,7 @@ def make_plan(
     )
 
 
-def configuration(target: Target) -> dict[str, Any]:
+def configuration(target: AnyTarget) -> dict[str, Any]:
     """A target as plain values, its class among them.
 
     Args:
@@ -160,10 +161,13 @@ def configuration(target: Target) -> dict[str, Any]:
     return {"target": type(target).__name__, **asdict(target)}
 
 
-def _cards_of(targets: Iterable[Target]) -> set[str]:
+def _cards_of(targets: Iterable[AnyTarget]) -> set[str]:
     """Every card that the rows rest on: of the targets, and of the crossbars that hold their weights."""
-    used = {part.card for target in targets for part in (target, analog_part(target)) if part is not None}
-    return {str(card) for card in used}
+    return {
+        card
+        for target in targets
+        for card in (*cards_of(target), *(crossbars.card for crossbars in crossbar_targets(target)))
+    }
 
 
 def network_name(model: str | nn.Module) -> str:

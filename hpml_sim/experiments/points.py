@@ -16,12 +16,13 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.experiments.config import SweepConfig
 from hpml_sim.experiments.plan import NETWORK, Point
 from hpml_sim.experiments.search_space import DEFAULT, Choices, Range
+from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.networks.importing import imported, names_code
-from hpml_sim.targets import Target, as_target
+from hpml_sim.targets import PerLayer
 from hpml_sim.targets.checking import checked
 
 
-def sweep_points(config: SweepConfig, targets: Mapping[str, Target], model: str | nn.Module) -> list[Point]:
+def sweep_points(config: SweepConfig, targets: Mapping[str, AnyTarget], model: str | nn.Module) -> list[Point]:
     """Every point of a sweep, target by target.
 
     Args:
@@ -46,7 +47,7 @@ def sweep_points(config: SweepConfig, targets: Mapping[str, Target], model: str 
     return list(found.values())
 
 
-def _applicable(search_space: Mapping[str, Choices], target: Target) -> dict[str, Choices]:
+def _applicable(search_space: Mapping[str, Choices], target: AnyTarget) -> dict[str, Choices]:
     """Those options to vary that this target, or the network, has."""
     own = options_of(target)
     return {name: choices for name, choices in search_space.items() if name in own or name.startswith(NETWORK)}
@@ -80,7 +81,7 @@ def _draw(choices: Choices, random: np.random.Generator) -> Any:
 # -------------------------------------------------------------------------------------------------- options of a target
 
 
-def with_options(label: str, target: Target, options: Mapping[str, Any]) -> Point:
+def with_options(label: str, target: AnyTarget, options: Mapping[str, Any]) -> Point:
     """The point of a target with some of its options, or of its network's, set; its label names them.
 
     Args:
@@ -93,14 +94,14 @@ def with_options(label: str, target: Target, options: Mapping[str, Any]) -> Poin
         HpmlError: a value that the target refuses.
     """
     given = {name: value for name, value in options.items() if value != DEFAULT}
-    changed = target
+    changed: AnyTarget = target
     for option, value in given.items():
         if not option.startswith(NETWORK):
             part = option.rpartition(".")[0]
             where = f"{label}, {part}" if part else label
             changed = _replaced(changed, option.split("."), value, where=where)
     named = (f"{option}={f'{value:.6g}' if isinstance(value, float) else value}" for option, value in given.items())
-    return Point(" ".join([label, *named]), as_target(changed), given)
+    return Point(" ".join([label, *named]), changed, given)
 
 
 def _replaced(target: Any, path: list[str], value: Any, *, where: str) -> Any:
@@ -113,18 +114,22 @@ def _shallow(target: Any) -> dict[str, Any]:
     return {f.name: getattr(target, f.name) for f in fields(target)}
 
 
-def options_of(target: Target) -> set[str]:
+def options_of(target: AnyTarget) -> set[str]:
     """Names of all options of a target, with those of its parts, such as "synapses.adc_bits" and "neuron.beta".
 
     Args:
         target: any target.
     """
+    if isinstance(target, PerLayer):  # each of its layers has options of its own
+        return set()
     own = _shallow(target)
     below = {f"{name}.{inner}" for name, part in own.items() if is_dataclass(part) for inner in _shallow(part)}
     return set(own) | below
 
 
-def check_search_space(search_space: Mapping[str, Choices], targets: Iterable[Target], model: str | nn.Module) -> None:
+def check_search_space(
+    search_space: Mapping[str, Choices], targets: Iterable[AnyTarget], model: str | nn.Module
+) -> None:
     """Refuse options that no target and no network has.
 
     Args:

@@ -18,7 +18,7 @@ from hpml_sim.data import Data
 from hpml_sim.data.batches import first
 from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES
 from hpml_sim.experiments.plan import Plan, Point, given_network, own_network
-from hpml_sim.targets import Digital, in_memory
+from hpml_sim.targets import Digital, cards_of, in_memory
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 from hpml_sim.training.progress import progress, quiet
@@ -168,7 +168,7 @@ class _Probes:
         total += _seconds(lambda: workload(model, data=x))
         share = len(self.task.test) / self.test_samples  # type: ignore[arg-type]
         if not has_analog_layers(model):
-            clock = CLOCK_S if self.plan.timed and point.target.card == "cpu" else 0.0
+            clock = CLOCK_S if self.plan.timed and cards_of(point.target) == ("cpu",) else 0.0
             return total + clock + share * _seconds(lambda: evaluate(model, self.small))
         programmed: list[Any] = []
         total += self.plan.chips / CHIPS * _seconds(lambda: programmed.append(program(model, chips=CHIPS, seed=0)))

@@ -33,10 +33,10 @@ class CardInfo(_Model):
     """The card, and its version, that a row rests on.
 
     Attributes:
-        name: of the card, as `load_card` takes it.
+        name: of the card, as `load_card` takes it; where layers lie on several, their names joined by "+".
         title: what it describes.
         kind: "digital", "crossbar" or "neuromorphic".
-        version: of the card's figures.
+        version: of the card's figures; of several cards the largest.
         scope: what its figures include.
     """
 

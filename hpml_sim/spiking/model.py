@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion import Converted, LayerReport
 from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integers_explained
+from hpml_sim.conversion.mapping import Mapping
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import running
 from hpml_sim.conversion.torch_fast_path import one_attention_path
@@ -45,6 +46,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         layers: what became of each layer.
         encoder: gives the network its input at every step.
         output: the neurons behind the network, whose spikes are counted.
+        mapping: where the synapses lie on crossbars; None for a target without them.
 
     Attributes:
         network: the network, its rectifiers replaced by neurons.
@@ -74,8 +76,9 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         layers: tuple[LayerReport, ...],
         encoder: TimeFolded,
         output: LeakyNeurons,
+        mapping: Mapping | None = None,
     ):
-        super().__init__(network, target, layers)
+        super().__init__(network, target, layers, mapping)
         self.encoder = encoder
         self.output = output
         self.population = target.population
@@ -169,6 +172,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         Args:
             x: inputs (chips x batch, ...).
         """
+        self.note_input((x,), {})
         counts = self.spikes(x).sum(dim=1)
         if self.population > 1:
             if counts.shape[-1] % self.population:

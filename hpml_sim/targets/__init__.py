@@ -17,6 +17,8 @@ from hpml_sim.targets.checking import checked as checked
 from hpml_sim.targets.choosing import Target as Target
 from hpml_sim.targets.choosing import analog_part as analog_part
 from hpml_sim.targets.choosing import as_target as as_target
+from hpml_sim.targets.choosing import cards_of as cards_of
+from hpml_sim.targets.choosing import crossbar_targets as crossbar_targets
 from hpml_sim.targets.choosing import in_memory as in_memory
 from hpml_sim.targets.digital import Digital as Digital
 from hpml_sim.targets.digital import Engine as Engine

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, load_card
 from hpml_sim.errors import HpmlError, shown
-from hpml_sim.targets.analog import Analog, InMemory
+from hpml_sim.targets.analog import Analog, InMemory, PerLayer
 from hpml_sim.targets.digital import Digital
 from hpml_sim.targets.spiking import Spiking
 
@@ -28,13 +28,36 @@ def analog_part(target: Target) -> Analog | InMemory | None:
     return None if isinstance(target, Digital) else target
 
 
-def in_memory(target: Target) -> bool:
+def crossbar_targets(target: Target | PerLayer) -> tuple[Analog | InMemory, ...]:
+    """All crossbars that hold weights, each once; none where no weight lies on a crossbar.
+
+    Args:
+        target: any target, also one for each layer.
+    """
+    if isinstance(target, PerLayer):
+        return tuple(dict.fromkeys(target.layers.values()))
+    analog = analog_part(target)
+    return () if analog is None else (analog,)
+
+
+def cards_of(target: Target | PerLayer) -> tuple[str, ...]:
+    """The cards that a target names: its own, or those of its layers, each once.
+
+    Args:
+        target: any target, also one for each layer.
+    """
+    if isinstance(target, PerLayer):
+        return tuple(dict.fromkeys(own.card for own in target.layers.values()))
+    return (target.card,)
+
+
+def in_memory(target: Target | PerLayer) -> bool:
     """Whether the weights are devices that are trained in place: no chip is programmed, and no time counts from it.
 
     Args:
         target: any target.
     """
-    return isinstance(analog_part(target), InMemory)
+    return any(isinstance(own, InMemory) for own in crossbar_targets(target))
 
 
 def as_target(target: Target | str | Path) -> Target:

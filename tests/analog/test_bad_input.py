@@ -118,7 +118,6 @@ class Odd(nn.Linear):
         (Odd(4, 4), "overrides Linear.forward"),
         (parametrizations.weight_norm(nn.Linear(4, 4)), "computed from other parameters"),
         (nn.Bilinear(4, 4, 4), "product of two inputs"),
-        (nn.ConvTranspose1d(2, 2, 3), "transposed convolution is not mapped"),
         (nn.Linear(4, 4, dtype=torch.complex64), "must be real numbers"),
         (nn.LazyLinear(4), "has no size yet"),
     ],

@@ -46,7 +46,6 @@ def test_subclasses_are_mapped_unless_they_compute_something_else():
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (nn.ConvTranspose2d(2, 2, 2), "transposed convolution"),
         (nn.Embedding(5, 4), "look-up"),
         (parametrizations.weight_norm(nn.GRUCell(4, 4), "weight_hh"), "computed from other parameters"),
         (nn.MultiheadAttention(4, 2, add_bias_kv=True), "add_bias_kv"),

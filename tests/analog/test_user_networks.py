@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from hpml_sim.analog import calibrate, convolution, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
-from hpml_sim.cost import digital_layers
+from hpml_sim.cost import estimate
 from hpml_sim.counting import workload
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Analog
@@ -122,8 +122,10 @@ def test_matrices_of_forwards_own_are_reported_and_count_as_digital():
     assert [(r.layer, r.became) for r in model.layers] == [("weight", "digital"), ("out", "AnalogLinear")]
     assert "forward() of ByHand itself" in row(model, "weight").why
     counts = workload(model, data=torch.rand(2, 4))
-    assert digital_layers(model, counts) == ["network"]  # the workload takes "weight" for the module's
     assert [counted.name for counted in counts.layers if counted.rows] == ["network", "network.out"]
+    assert counts.mapping is not None
+    assert list(counts.mapping.products) == ["network.out"]
+    assert estimate(counts).mapping["digital_macs"] == 4 * 5  # of "weight", which the workload takes for the module's
 
 
 class Mirrored(nn.Module):

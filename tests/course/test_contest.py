@@ -46,9 +46,10 @@ def test_an_entry_within_the_budget_counts_and_its_score_repeats(trained):
 def test_each_rule_is_named_when_it_is_broken(trained):
     assert "over the budget of 5 nJ" in score(on(trained, "pcm-hermes")).broken[0]
     assert any("scope 'chip'" in rule for rule in score(on(trained, "isaac-8bit")).broken)
-    assert (
-        "adc_bits, output_noise differ" in score(on(trained, "reram-neurram", adc_bits=12, output_noise=0.0)).broken[0]
-    )
+    # the energy is that of the entry's own converters, so that 12 bits break the budget as well
+    budget, changed = score(on(trained, "reram-neurram", adc_bits=12, output_noise=0.0)).broken
+    assert "over the budget" in budget
+    assert "adc_bits, output_noise differ" in changed
     first = next(name for name, module in trained.named_modules() if isinstance(module, torch.nn.Linear))
     assert any("stayed digital" in rule for rule in score(on(trained, "reram-neurram", skip=[first])).broken)
 

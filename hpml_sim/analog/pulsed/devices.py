@@ -62,7 +62,7 @@ _UNIFORM = 1.8
 
 def why_not_pulsed(layer: nn.Module) -> str | None:
     """Why a layer of a kind that crossbars can hold has no equal among aihwkit's pulsed layers; None if it has."""
-    if isinstance(layer, nn.modules.conv._ConvNd):
+    if isinstance(layer, nn.modules.conv._ConvNd) and not layer.transposed:
         if layer.groups > 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             return (
                 f"aihwkit has no convolution with groups={layer.groups}, padding={layer.padding!r}, "
@@ -74,7 +74,7 @@ def why_not_pulsed(layer: nn.Module) -> str | None:
     return f"aihwkit has no layer for {type(layer).__name__} that is made from a digital one"
 
 
-def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, int, float, str]:
+def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, str]:
     """A layer with the same weights on pulsed devices.
 
     The scaling between weights and devices is chosen for each layer. Trained weights: of the shares of the devices'
@@ -87,7 +87,7 @@ def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, i
         index: number of the layer in the network; each layer gets devices of its own.
 
     Returns:
-        The aihwkit layer, its tiles, the share of their cells in use, and how well the weights were carried over.
+        The aihwkit layer, and how well the weights were carried over.
 
     Raises:
         ImportError: aihwkit's compiled tiles are missing or broken.
@@ -132,9 +132,7 @@ def pulsed_layer(layer: Any, target: InMemory, index: int) -> tuple[nn.Module, i
         f"{target.device} devices, {target.rule}: trained in place; weights carried over within "
         f"{100 * _relative_error(made_layer, weight):.2g} % (rms), the largest at {chosen:g} of the range"
     )
-    tiles = list(made_layer.analog_tiles())
-    rows, cols = _tile_size(card_named(target.card, CrossbarCard))
-    return made_layer, len(tiles), weight.numel() / (len(tiles) * rows * cols), carried
+    return made_layer, carried
 
 
 def _relative_error(layer: Any, weight: torch.Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Where the matrices of a network lie: cut into tiles, small groups packed together, slow layers stored twice."""
+"""What an estimate charges for a mapping: the tiles of each matrix, and copies of slow layers on tiles left empty."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import heapq
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from hpml_sim.conversion.tiling import Tiling
 
 if TYPE_CHECKING:
     from hpml_sim.counting import LayerCount
@@ -35,12 +37,23 @@ class Placement:
         blocks: the tiles of one copy.
         row_blocks: tiles whose outputs are added up for one output.
         copies: how often the whole matrix is stored, to work on several input vectors at once.
+        cells_per_weight: columns that one weight takes, slices included.
+        input_bits: resolution of the inputs; None takes the card's.
+        output_bits: resolution of a conversion; None takes the card's.
     """
 
     layer: LayerCount
     blocks: tuple[Block, ...]
     row_blocks: int
     copies: int = 1
+    cells_per_weight: int = 1
+    input_bits: int | None = None
+    output_bits: int | None = None
+
+    @property
+    def bits(self) -> tuple[int | None, int | None]:
+        """Resolution of inputs and conversions."""
+        return self.input_bits, self.output_bits
 
     @property
     def tiles(self) -> int:
@@ -60,31 +73,31 @@ class Placement:
 def place(layer: LayerCount, rows: int, cols: int, cells_per_weight: int) -> Placement:
     """Cut a layer's matrix into tiles of `rows` x `cols` cells; small groups share a tile block-diagonally.
 
-    tiles = groups ceil(R / rows) ceil(C S / cols), or ceil(groups / g) where g >= 2 whole groups fit on one diagonal.
+    tiles = groups ceil(R / rows) ceil(C / floor(cols / S)), or ceil(groups / g) where g >= 2 whole groups fit on one
+    diagonal.
 
     Args:
         layer: counts of a layer with a matrix.
         rows: of a tile.
         cols: physical columns of a tile.
-        cells_per_weight: columns that one weight takes.
+        cells_per_weight: columns that one weight takes; they lie on one tile.
 
     Source: docs/equations.md, section 2 (mapping).
     """
-    height, width = layer.rows, layer.cols * cells_per_weight
-    together = min(rows // height, cols // width) if height <= rows and width <= cols else 1
-    if together > 1 and layer.groups > 1:
-        full, rest = divmod(layer.groups, together)
-        blocks = [Block(full, height * together, width * together), Block(min(rest, 1), height * rest, width * rest)]
-        return Placement(layer, tuple(block for block in blocks if block.count), 1)
-    down, across = _cuts(height, rows), _cuts(width, cols)
-    blocks = [Block(layer.groups * n * m, r, c) for n, r in down for m, c in across]
-    return Placement(layer, tuple(blocks), sum(n for n, _ in down))
+    width = max(1, cols // cells_per_weight)
+    return place_tiling(layer, Tiling(layer.groups, layer.rows, layer.cols, rows, width), cells_per_weight)
 
 
-def _cuts(length: int, tile: int) -> list[tuple[int, int]]:
-    """`length` in pieces of `tile` and what is left: (how many, how long)."""
-    full, rest = divmod(length, tile)
-    return [(count, size) for count, size in ((full, tile), (min(rest, 1), rest)) if count]
+def place_tiling(layer: LayerCount, tiling: Tiling, cells_per_weight: int) -> Placement:
+    """The tiles of a matrix, as the simulation cuts it.
+
+    Args:
+        layer: its counts.
+        tiling: how it lies on tiles.
+        cells_per_weight: columns that one weight takes, slices included.
+    """
+    blocks = tuple(Block(piece.count, piece.rows, piece.cols * cells_per_weight) for piece in tiling.pieces)
+    return Placement(layer, blocks, tiling.row_tiles, cells_per_weight=cells_per_weight)
 
 
 def replicate_greedily(placements: list[Placement], free_tiles: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpml_sim.cost.breakdown import OTHER_WORKLOAD, SAME_CLASS, CostBreakdown
@@ -32,7 +33,8 @@ def digital_operations(layer: LayerCount, row_blocks: int = 0) -> float:
     Source: docs/equations.md, section 2 (digital operations); the counts for an element are ours.
     """
     if row_blocks:
-        return layer.output_elements * row_blocks
+        # of a transposed convolution the columns give more than there are outputs: what overlaps is added up
+        return max(layer.output_elements, layer.vectors * layer.cols * layer.groups) * row_blocks
     if layer.macs:
         return 2 * layer.macs
     if layer.op == "pool":
@@ -58,19 +60,19 @@ class Periphery:
         self._component = card.component if mode == "component" else None
         self._preset = card.preset if mode == "preset" else None
 
-    def surroundings(self, placements: list[Placement], digital: list[LayerCount], input_bits: int | None) -> Band:
+    def surroundings(self, placements: Sequence[Placement], digital: Sequence[LayerCount]) -> Band:
         """Charge digital operations, buffers and links.
 
         Args:
             placements: layers on tiles, in order of execution.
             digital: the other layers.
-            input_bits: of a value that is moved; None takes the card's.
 
         Returns:
             Seconds of the digital operations.
         """
         breakdown, around = self._breakdown, self._card.digital
-        bits = input_bits or int(self._card.io.dac_bits)
+        own = int(self._card.io.dac_bits)
+        bits = [p.input_bits or own for p in placements]
         work = [(p.layer, digital_operations(p.layer, p.row_blocks)) for p in placements]
         work += [(layer, digital_operations(layer)) for layer in digital]
         operations = sum(n for _, n in work)
@@ -89,18 +91,21 @@ class Periphery:
             )
         dynamic, every = sum(y.macs for y in digital), sum(y.macs for y, _ in work)
         if dynamic and around.energy_per_op is None:
+            names = ", ".join(y.name for y in digital if y.macs)
             breakdown.exclude(
-                f"{dynamic / every:.1%} of the MACs, of layers that lie on no crossbar (attention, digital layers)"
+                f"{dynamic / every:.1%} of the MACs, of layers that lie on no crossbar (attention, digital layers): "
+                f"{names}"
             )
-        moved = [(p.layer, p.layer.input_elements * (1 if p.layer.binary_input else bits) / 8) for p in placements]
-        moved += [(p.layer, p.layer.output_elements * bits / 8) for p in placements]
+        each = list(zip(placements, bits, strict=True))
+        moved = [(p.layer, p.layer.input_elements * (1 if p.layer.binary_input else b) / 8) for p, b in each]
+        moved += [(p.layer, p.layer.output_elements * b / 8) for p, b in each]
         if around.energy_per_byte_buffer is not None:
             self._charge("buffer", moved, around.energy_per_byte_buffer)
         elif not parts:
             breakdown.exclude(
                 f"buffers for {sum(n for _, n in moved):.3g} bytes an inference: the card has no energy for them"
             )
-        sent = [(p.layer, p.layer.output_elements * bits * p.row_blocks) for p in placements]
+        sent = [(p.layer, p.layer.output_elements * b * p.row_blocks) for p, b in each]
         if around.energy_per_bit_link is not None:
             self._charge("link", sent, around.energy_per_bit_link)
         elif sent and not parts:
@@ -167,18 +172,17 @@ class Periphery:
             return breakdown.use(self._preset.area_per_tile) * (count * 1e6)
         return None
 
-    def programming(self, placements: list[Placement], per_weight: int) -> Band | None:
+    def programming(self, placements: Sequence[Placement]) -> Band | None:
         """Joules of writing all weights once.
 
         Args:
             placements: the layers on tiles, with their copies.
-            per_weight: cells that hold one weight.
 
         Returns:
             None where the card has no figures for it.
         """
         write = self._card.programming
-        cells = sum(p.layer.rows * p.layer.cols * p.layer.groups * p.copies for p in placements) * per_weight
+        cells = sum(p.layer.rows * p.layer.cols * p.layer.groups * p.copies * p.cells_per_weight for p in placements)
         if write.iterations is None or write.energy_per_pulse is None:
             self._breakdown.exclude(
                 "programming the weights: the card lacks the energy of a pulse or the number of iterations"
@@ -193,12 +197,12 @@ class Periphery:
             self._breakdown.add(layer.name, component, energy, quantity)
 
 
-def _crossing_bits(placements: list[Placement], per_chip: int, bits: int) -> float:
+def _crossing_bits(placements: Sequence[Placement], per_chip: int, bits: Sequence[int]) -> float:
     """Output bits of the layers at or across the border of two chips, layers laid one after the other."""
     total, first = 0.0, 0
-    for p, following in zip(placements, [*placements[1:], None], strict=True):
+    for p, following, own in zip(placements, [*placements[1:], None], bits, strict=True):
         last = first + p.tiles  # the first tile of the next layer
         if first // per_chip != (last - (following is None)) // per_chip:
-            total += p.layer.output_elements * bits
+            total += p.layer.output_elements * own
         first = last
     return total

@@ -11,6 +11,7 @@ from torch import nn
 import hpml_sim.analog  # noqa: F401 - registers the converter for crossbars
 from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.conversion import LayerReport, convert, register_target
+from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT
 from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
 from hpml_sim.spiking.encoders import ENCODERS
@@ -59,9 +60,11 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
         if chosen(name, module):
             _check_no_memory(name, module)
     on_crossbars: dict[str, LayerReport] = {}
+    mapping = None
     if target.synapses is not None:
         converted = convert(model, target.synapses, only=chosen)
-        model, on_crossbars = converted.network, {row.layer: row for row in converted.layers}
+        model, mapping = converted.network, converted.mapping
+        on_crossbars = {row.layer: row for row in converted.layers}
     replaced, rows, rectifiers = _counterparts(model, target, chosen, on_crossbars)
     if not rectifiers:
         _refuse_without_rectifier(model)
@@ -70,9 +73,11 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
     card = load_card(target.card)
     assert isinstance(card, NeuromorphicCard)  # its target checked it
     kind = target.encoder or card.encoder
+    if mapping is not None:  # products of two activations belong to no module
+        rows += [row for row in mapping.reports() if row.why == ACTIVATION_PRODUCT]
     rows = [_with_scale(row, scales.get(row.layer, 1.0)) for row in rows]
     rows.append(LayerReport("(output)", "-", "LeakyNeurons", why="added: a chip gives spikes; logits are their counts"))
-    return SpikingModel(model, target, tuple(rows), ENCODERS[kind](target.steps), _neurons(target))
+    return SpikingModel(model, target, tuple(rows), ENCODERS[kind](target.steps), _neurons(target), mapping)
 
 
 def _counterparts(

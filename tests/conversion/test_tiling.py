@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hpml_sim.analog.tiling import Tiling
+from hpml_sim.conversion.tiling import Tiling
 
 
 @pytest.mark.parametrize(
