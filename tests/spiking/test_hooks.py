@@ -43,7 +43,7 @@ def test_a_hook_that_changes_spikes_does_so_in_one_pass_and_in_a_loop():
 
     for mixes in (False, True):
         net = Net(mixes)
-        net.act.register_forward_hook(lambda _module, _inputs, spikes: 3 * spikes)
+        net.act.register_forward_hook(lambda _module, _inputs, spikes: torch.mul(spikes, 3))
         net.act.register_forward_pre_hook(lambda _module, args: (2 * args[0],))
         x = torch.rand(7, 4, 6)
         assert torch.equal(fuse(net)(x), torch.stack([net(step) for step in x]))

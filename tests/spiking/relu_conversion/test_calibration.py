@@ -208,7 +208,8 @@ def test_biases_are_scaled_with_the_rates_that_come_in(threshold):
     """The neurons integrate without a leak, so that rates are homogeneous: rate / bias stays what it was."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
-    for layer in net[::2]:
+    for layer in (net[0], net[2], net[4]):
+        assert isinstance(layer, nn.Linear)
         layer.weight.data.abs_().mul_(4)
         layer.bias.data.abs_().mul_(4)
     x = 0.3 * torch.rand(10, 4)  # no neuron saturates
