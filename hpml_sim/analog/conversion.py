@@ -19,6 +19,7 @@ from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
 from hpml_sim.analog.recurrent_cells import AnalogGRUCell, AnalogLSTMCell, AnalogRNNCell
 from hpml_sim.conversion import Converted, LayerReport, register_target
+from hpml_sim.conversion.references import replace_references
 from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog, InMemory, PerLayer
@@ -113,10 +114,7 @@ def replace_layers(
     if model in plan.replaced:
         return plan.replaced[model], tuple(plan.rows)
     run_every_layer(model)
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            if child in plan.replaced:
-                module._modules[name] = plan.replaced[child]
+    replace_references(model, {id(layer): new for layer, new in plan.replaced.items()})
     return model, tuple(plan.rows)
 
 

@@ -6,6 +6,7 @@ converted.py          Converted: the network that convert gives
 layer_report.py       what became of one layer
 report.py             the report on all layers, a table that shows all of its columns
 cloning.py            private copies of networks
+references.py         other objects in place of some, wherever a network keeps them
 modes.py              looking at a network without changing it
 chips_in_batch.py     modules that must know how many chips lie in their batch
 exporting.py          what cannot leave Python says so
