@@ -30,6 +30,8 @@
 - `chip_files.py`: `save_chips`, `load_chips`
 - `seeds.py`: one seed for every draw
 - `unmapped_matmul.py`: finds products that pass the crossbars by
+- `weight_products.py`: puts products with the weights of layers onto the layers' crossbars
+- `carrying_over.py`: what a user put onto a layer stays with it
 - `aihwkit_import.py`: whether the installed aihwkit works
 - `interop/`: networks to aihwkit, and from aihwkit-lightning
 - `pulsed/`: devices that are trained in place

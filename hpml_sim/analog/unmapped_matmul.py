@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.counting.torch_operations import storage_of
 
-_PRODUCTS = frozenset(
+PRODUCTS = frozenset(
     {
         *(torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.mm, Tensor.mm),
         *(torch.bmm, Tensor.bmm, torch.mv, Tensor.mv, torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm),
@@ -22,6 +22,7 @@ _PRODUCTS = frozenset(
         *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
     }
 )
+"""Operations of torch that multiply matrices."""
 _DIGITAL = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
 """Layers that compute products; where they stayed digital, the report says so."""
 
@@ -29,8 +30,7 @@ _DIGITAL = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.M
 class UnmappedMatmulGuard(TorchFunctionMode):
     """Notes products inside with weights that lie on crossbars or in tables of embeddings; `warn` says what it noted.
 
-    For a forward pass of programmed chips: they hold conductances and never touch the weights, so whoever multiplies
-    with these does it in digital.
+    Crossbars hold conductances and never touch the weights, so whoever multiplies with these does it in digital.
 
     Args:
         network: the network that runs inside.
@@ -52,7 +52,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _PRODUCTS:
+        if func in PRODUCTS:
             # by storage: a transposed or sliced view of a weight is still that weight
             factors = (storage_of(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
             self._found |= {self._names[factor] for factor in factors if factor in self._names}

@@ -44,7 +44,8 @@ class _Replacement:
         self._memo = memo
         self._copied = {id(value) for value in (memo or {}).values()}
         self._kept: list[Any] = []  # made here: an id counts only as long as its object lives
-        self._done: dict[int, Any] = {}
+        # what the copy shares with the original on purpose stays as it is
+        self._done: dict[int, Any] = {key: value for key, value in (memo or {}).items() if key == id(value)}
         self._waiting: list[Any] = []
         self._seen: set[int] = set()
         self._refers: dict[int, bool] = {}
@@ -88,7 +89,7 @@ class _Replacement:
             self._later(vars(container))
 
     def _keep_watchers(self, module: nn.Module) -> None:
-        """Leave hooks alone that know the network only through an object of the user's, which collects what they see."""
+        """Leave hooks alone that know the network only through an object of the user's: it collects what they see."""
         for name in _HOOKS:
             for hook in vars(module).get(name, {}).values():
                 if isinstance(hook, types.FunctionType) and not self._reaches(hook, through_objects=False):
@@ -171,7 +172,7 @@ class _Replacement:
         if self._memo is not None and not private and not isinstance(value, (tuple, weakref.ref)):
             try:
                 value = copy.deepcopy(value, self._memo)
-            except Exception:  # noqa: BLE001 - whatever an object of the user's raises: it stays the user's own
+            except Exception:  # whatever an object of the user's raises: it stays the user's own
                 return value
             self._copied = {id(copied) for copied in self._memo.values()}
         return self._of(value)

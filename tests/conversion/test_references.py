@@ -2,6 +2,7 @@
 
 import functools
 import types
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ class Helper:
 
 
 def _in_a_default(first):
-    def call(x, layer=first, *, then=torch.relu):
+    def call(x, layer: Any = first, *, then=torch.relu):
         return then(layer(x))
 
     return call
@@ -43,7 +44,7 @@ WAYS = {
     "dict in a closure": lambda net: (lambda layers: lambda x: layers["b"](layers["a"](x)))({"a": net.a, "b": net.b}),
     "default": lambda net: (lambda first: lambda x: net.b(first(x)))(_in_a_default(net.a)),
     "function that holds itself": lambda net: (lambda first: lambda x: net.b(first(x)))(_itself(net.a)),
-    "partial": lambda net: functools.partial(lambda a, x, b=None: b(a(x)), net.a, b=net.b),
+    "partial": lambda net: functools.partial(lambda a, x, b: b(a(x)), net.a, b=net.b),
     "bound method of a plain object": lambda net: Helper([net.a, net.b]).run,
     "bound method of a layer": lambda net: (lambda a, b: lambda x: b(a(x)))(net.a.forward, net.b.forward),
     "method of the network": lambda net: types.MethodType(lambda self, x: self.b(self.a(x)), net),
@@ -89,11 +90,20 @@ def test_crossbars_are_at_work_wherever_a_layer_is_kept(way):
     assert (first - second).norm() > 0.03 * net(x).norm()
 
 
+def test_genuine_chips_are_at_work_wherever_a_layer_is_kept():
+    torch.manual_seed(0)
+    net, x = Net("lambda"), torch.randn(64, 8)
+    model = convert(net, Analog("pcm", engine="aihwkit"))
+    calibrate(model, x)
+    first, second = program(model, chips=2).at("1 day")(x)
+    assert (first - second).norm() > 0.01 * net(x).norm()
+
+
 def test_layers_in_plain_lists_tuples_dicts_sets_and_objects_are_replaced():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     net.kept = {"list": [net[0]], "tuple": (net[0], (net[1],)), "object": Helper([net[1]]), net[0]: {net[1]}}
     model = convert(net, Analog("pcm-hermes"))
-    a, b = model.network
+    a, b = model.network.children()
     kept = model.network.kept
     assert kept["list"] == [a]
     assert kept["tuple"] == (a, (b,))
