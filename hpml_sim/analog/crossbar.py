@@ -27,12 +27,13 @@ from hpml_sim.analog.programmed_tiles import ProgrammedTiles
 from hpml_sim.analog.tiling import Tiling
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
 from hpml_sim.cards import CrossbarCard
+from hpml_sim.conversion.idle_layers import Multiplier, Work
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 from hpml_sim.targets.cards import card_named
 
 
-class Crossbar(InputRange):
+class Crossbar(InputRange, Multiplier):
     """The analog part of a layer: tiles, converters and calibration. The layer keeps the weights.
 
     Args:
@@ -74,6 +75,7 @@ class Crossbar(InputRange):
         )
         card = card_named(target.card, CrossbarCard)
         array = card.array
+        self.work = Work()
         self.target = target
         cells = max(1, int(array.cells_per_weight)) * target.slices
         if target.slices > 1 and cells > int(array.cols):
@@ -205,6 +207,7 @@ class Crossbar(InputRange):
         Raises:
             HpmlError: several chips are programmed, and the layer was called by itself.
         """
+        self.work.multiplied = True
         if self.programmed is not None:
             return product_on_chips(x, self._on_chips, self.programmed.n_chips)
         x = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)

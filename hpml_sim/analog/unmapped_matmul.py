@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.layers import crossbars
+from hpml_sim.conversion.idle_layers import work_of
 from hpml_sim.counting.torch_operations import storage_of
 
 PRODUCTS = frozenset(
@@ -38,6 +39,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     def __init__(self, network: nn.Module):
         super().__init__()
+        self._network = network
         analog = {id(network.get_submodule(name)) for name in crossbars(network)}
         names: dict[int, str] = {}
         reported: set[int] = set()
@@ -60,6 +62,9 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     def warn(self) -> None:
         """Warn of the products that were noted, if there were any."""
+        for name, work in work_of(self._network).items():
+            # named here, with the reason
+            work.named_idle |= any(name == found or name.startswith(f"{found}.") for found in self._found)
         if self._found:
             warnings.warn(
                 f"forward() multiplies with the weights of {', '.join(map(repr, sorted(self._found)))} outside of the "

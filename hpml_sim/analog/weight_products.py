@@ -186,8 +186,7 @@ class WeightProducts(UnmappedMatmulGuard):
 def _computed(layer: Any, call: LayerCall) -> Tensor:
     """The product, by the layer."""
     # a second object with the parts of the layer: the call has a bias and settings of its own
-    kind: type = type(layer)
-    view = kind.__new__(kind)
+    view: Any = object.__new__(type(layer))
     view.__dict__.update(layer.__dict__)
     view.__dict__.update(call.settings)
     view.__dict__.pop("forward", None)  # a forward of the instance's own is what calls this

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.input_layout import batch_dimension
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network, running
@@ -82,7 +83,7 @@ def workload(
     tensors = list(tensors_in((args, kwargs)))
     samples = _samples(tensors, batch_dim)
     measured = input_shape is None and not any(t.is_meta for t in tensors)
-    recorder = Recorder(model)
+    recorder, idle = Recorder(model), IdleLayers(model, "workload")
     output, count = None, samples
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
     with (
@@ -95,6 +96,7 @@ def workload(
         for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
             with recorder.watching(count):
                 output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
+    idle.warn()
     rows = recorder.tallies.rows(measured=measured)
     figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
     caches = [row for row in rows if row.op == "kv_cache"]
