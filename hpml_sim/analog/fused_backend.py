@@ -166,5 +166,10 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
 
 def _copy_sharing_tensors(network: nn.Module) -> nn.Module:
-    """A copy of the modules whose parameters and buffers are the same tensors: each time needs crossbars of its own."""
-    return clone(network, {id(t): t for t in (*network.parameters(), *network.buffers())})
+    """A copy whose parameters lie in the same memory, for each time needs crossbars of its own.
+
+    Its parameters are objects of their own, so that `.to(...)` and its like change this copy alone, and so are its
+    buffers, which a forward() may write to.
+    """
+    shared = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in network.parameters() if type(p) is nn.Parameter}
+    return clone(network, dict(shared))
