@@ -9,6 +9,7 @@
 - `converters.py`: DAC and ADC, and the equations of the product
 - `array_physics.py`: IR drop along the columns, and read noise
 - `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
+- `weight_limits.py`: how large a mapped weight may be
 - `training_passes.py`: the compiled passes of a training step
 - `input_ranges.py`: range calibration: how an input range is learned
 - `calibration.py`: `calibrate`: ranges from data, without training

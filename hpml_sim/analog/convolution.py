@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
+from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -58,6 +59,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             device=self.weight.device,
             dtype=self.weight.dtype,
         )
+        self.register_load_state_dict_pre_hook(forget_limit_of_loaded)
 
     @classmethod
     def from_digital(cls, layer: Any, target: Analog) -> Any:
