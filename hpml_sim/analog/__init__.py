@@ -20,6 +20,7 @@
 - `faults.py`: devices that are stuck
 - `drift_compensation.py`: digital factors against drift
 - `programmed_tiles.py`: the tiles of one layer as programmed chips hold them
+- `programming_defaults.py`: chips are made on the CPU in float32
 - `chips.py`: `program`, and `Chips`
 - `fused_backend.py`: chips of our own layers
 - `programmed_model.py`: the network that `chips.at(time)` gives

@@ -87,10 +87,11 @@ class AnalogModel(Converted):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The call of the network that it was made from, with the same arguments and results."""
         self.check_input(args)
-        if torch.compiler.is_compiling():
-            return self.network(*args, **kwargs)
         training = self.training
         step = one_calibration_step(crossbars(self).values()) if training else nullcontext()
+        if torch.compiler.is_compiling():  # what is compiled cannot be watched
+            with step:
+                return self.network(*args, **kwargs)
         first = training not in self._uses_weights
         # to watch every operation takes time: after the first call only where there was something to find
         products = WeightProducts(self) if first or self._uses_weights[training] else None

@@ -97,7 +97,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             return self.forward(input.unsqueeze(0)).squeeze(0)
         if input.dim() != n + 2:
             raise HpmlError(f"analog convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}")
-        check_input(input, self.in_channels, 1)
+        check_input(self.crossbar, input, self.in_channels, 1)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         padding = self._reversed_padding_repeated_twice
         x = nn.functional.pad(input, padding, mode=mode) if any(padding) else input
@@ -118,11 +118,12 @@ class _AnalogConv(nn.modules.conv._ConvNd):
     def _products(self, x: Tensor) -> Tensor:
         """The convolution of padded inputs, without bias."""
         patches, sizes = _patches(x, self.kernel_size, self.stride, self.dilation)  # (batch, channels * kernel, places)
-        batch, groups = len(x), self.groups
-        patches = patches.reshape(batch, groups, -1, patches.shape[-1])
+        batch, groups, places = len(x), self.groups, _product(sizes)
+        # all sizes in numbers: torch cannot infer one of a batch without samples
+        patches = patches.reshape(batch, groups, patches.shape[1] // groups, places)
         vectors = patches.permute(1, 0, 3, 2).flatten(1, 2)
         y = self.crossbar(vectors, self.matrix())  # (groups, batch * places, out / groups)
-        return y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
+        return y.unflatten(1, (batch, places)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
 
 
 def _patches(

@@ -109,7 +109,7 @@ class AnalogLinear(nn.Linear):
         Returns:
             shape (batch, ..., out_features).
         """
-        check_input(input, self.in_features, -1)
+        check_input(self.crossbar, input, self.in_features, -1)
         y = self.crossbar(input.reshape(1, -1, self.in_features), self.matrix(), effective_weights)
         y = y.reshape(*input.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
