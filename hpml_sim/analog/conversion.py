@@ -78,6 +78,11 @@ class AnalogModel(Converted):
 
     In training, all uses of a layer in one call are one observation to its calibration. Where the network multiplies
     with the weight of a layer by itself, as in `F.linear(x, self.a.weight)`, the layer's crossbar computes it.
+
+    Args:
+        network: the new network.
+        target: the configuration that it was made for.
+        layers: what became of each layer.
     """
 
     def __init__(self, network: nn.Module, target: Analog | InMemory | PerLayer, layers: tuple[LayerReport, ...]):
