@@ -10,6 +10,7 @@
 - `converters.py`: DAC and ADC, and the equations of the product
 - `array_physics.py`: IR drop along the columns, and read noise
 - `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
+- `weight_limits.py`: how large a mapped weight may be
 - `training_passes.py`: the compiled passes of a training step
 - `input_ranges.py`: range calibration: how an input range is learned
 - `calibration.py`: `calibrate`: ranges from data, without training
@@ -20,6 +21,7 @@
 - `faults.py`: devices that are stuck
 - `drift_compensation.py`: digital factors against drift
 - `programmed_tiles.py`: the tiles of one layer as programmed chips hold them
+- `programming_defaults.py`: chips are made on the CPU in float32
 - `chips.py`: `program`, and `Chips`
 - `fused_backend.py`: chips of our own layers
 - `programmed_model.py`: the network that `chips.at(time)` gives
@@ -31,6 +33,8 @@
 - `chip_files.py`: `save_chips`, `load_chips`
 - `seeds.py`: one seed for every draw
 - `unmapped_matmul.py`: finds products that pass the crossbars by
+- `weight_products.py`: puts products with the weights of layers onto the layers' crossbars
+- `carrying_over.py`: what a user put onto a layer stays with it
 - `aihwkit_import.py`: whether the installed aihwkit works
 - `interop/`: networks to aihwkit, and from aihwkit-lightning
 - `pulsed/`: devices that are trained in place

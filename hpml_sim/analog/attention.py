@@ -84,14 +84,19 @@ class AnalogMultiheadAttention(nn.Module):
             attn_mask: shape (length, source length) or (batch * heads, length, source length): True, or what is added
                 to the scores, where a query must not see a key.
             average_attn_weights: whether the weights returned are a mean over the heads.
-            is_causal: a hint of torch's; the mask itself counts.
+            is_causal: a hint of torch's, only beside `attn_mask`, which counts.
 
         Returns:
             The output, shaped as `query`, and the weights (batch, length, source length) or None.
 
         Raises:
-            HpmlError: inputs without a batch dimension.
+            HpmlError: inputs without a batch dimension, or `is_causal` without a mask.
         """
+        if is_causal and attn_mask is None:
+            raise HpmlError(
+                "analog attention: is_causal=True: is a hint that attn_mask= is causal, and needs it; give "
+                f"attn_mask=nn.Transformer.generate_square_subsequent_mask({query.shape[1 if self.batch_first else 0]})"
+            )
         if query.dim() != 3:
             raise HpmlError(f"analog attention: query must have a batch dimension (3 in all), got {tuple(query.shape)}")
         if not self.batch_first:

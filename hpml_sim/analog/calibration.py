@@ -17,6 +17,7 @@ from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
+from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.data import Data, load_data
@@ -64,7 +65,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     for crossbar in layers.values():
         crossbar.reset_calibration()
         crossbar.calibrating = True
-    any_batch = False
+    any_batch, idle = False, IdleLayers(model, "calibrate")
     try:
         with eval_mode(model):
             for batch in batches:
@@ -87,6 +88,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     finally:
         for crossbar in layers.values():
             crossbar.calibrating = False
+    idle.warn()
     return {name: float(crossbar.dac_range().detach()) for name, crossbar in layers.items()}
 
 

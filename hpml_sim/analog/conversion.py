@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from hpml_sim.analog.activation_products import activation_product
 from hpml_sim.analog.attention import AnalogMultiheadAttention
+from hpml_sim.analog.carrying_over import carry_over
 from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.input_ranges import one_calibration_step
@@ -24,8 +26,10 @@ from hpml_sim.analog.transposed_convolution import (
     AnalogConvTranspose2d,
     AnalogConvTranspose3d,
 )
+from hpml_sim.analog.weight_products import WeightProducts, own_forward_multiplies
 from hpml_sim.conversion import Converted, register_target
 from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT, MappedLayer, MappedProduct, Mapping
+from hpml_sim.conversion.references import replace_references
 from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog, InMemory, PerLayer
@@ -75,23 +79,44 @@ def convert_analog(model: nn.Module, target: Analog | InMemory | PerLayer, chose
         ConversionError: weights that are not finite or not there yet, or no layer that can be mapped.
     """
     network, mapping = replace_layers(model, target, chosen)
-    return AnalogModel(network, target, mapping.reports(), mapping)
+    return AnalogModel(network, target, mapping)
 
 
 class AnalogModel(Converted):
     """A network on crossbars.
 
-    In training, all uses of a layer in one call are one observation to its calibration.
+    In training, all uses of a layer in one call are one observation to its calibration. Where the network multiplies
+    with the weight of a layer by itself, as in `F.linear(x, self.a.weight)`, the layer's crossbar computes it.
+
+    Args:
+        network: the new network.
+        target: the configuration that it was made for.
+        mapping: where each product lies.
     """
+
+    def __init__(self, network: nn.Module, target: Analog | InMemory | PerLayer, mapping: Mapping):
+        super().__init__(network, target, mapping.reports(), mapping)
+        self._uses_weights: dict[bool, bool] = {}  # by mode; seen in the first call in it
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The call of the network that it was made from, with the same arguments and results."""
         self.check_input(args)
         self.note_input(args, kwargs)
-        if not self.training or torch.compiler.is_compiling():
-            return self.network(*args, **kwargs)
-        with one_calibration_step(crossbars(self).values()):
-            return self.network(*args, **kwargs)
+        training = self.training
+        step = one_calibration_step(crossbars(self).values()) if training else nullcontext()
+        if torch.compiler.is_compiling():  # what is compiled cannot be watched
+            with step:
+                return self.network(*args, **kwargs)
+        first = training not in self._uses_weights
+        # to watch every operation takes time: after the first call only where there was something to find
+        products = WeightProducts(self) if first or self._uses_weights[training] else None
+        with step, products or nullcontext():
+            y = self.network(*args, **kwargs)
+        if first and products is not None:
+            self._uses_weights[training] = products.redirected > 0
+            if all(crossbar.programmed is None for crossbar in crossbars(self).values()):
+                products.warn()  # programmed chips do so themselves
+        return y
 
 
 def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chosen: Chosen) -> tuple[nn.Module, Mapping]:
@@ -120,19 +145,16 @@ def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chose
         raise ConversionError(
             f"no layer can be put onto crossbars. {reasons or 'The model has no layers with weights.'}"
         )
+    others = {id(layer): new for layer, new in plan.replaced.items()}
     if model in plan.replaced:
+        replace_references(plan.replaced[model], others)  # in what the user put onto the layer
         return plan.replaced[model], Mapping(tuple(plan.rows))
     run_every_layer(model)
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            if child in plan.replaced:
-                module._modules[name] = plan.replaced[child]
+    replace_references(model, others)
     return model, Mapping(tuple(plan.rows))
 
 
 _NO_MATRIX = "no weight matrix"
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook")
-"""Where a module keeps hooks of the user, and how to call them: they stay with the layer."""
 
 
 class _Plan:
@@ -206,8 +228,7 @@ class _Plan:
             )
             pieces = max(product.tiling.row_tiles for product in products)
             note = f"{pieces} row tiles, each with an ADC pass; their sums are added in digital" if pieces > 1 else ""
-        # the user's hooks stay with the layer
-        new.__dict__.update({key: value for key, value in vars(module).items() if key.startswith(_HOOKS)})
+        carry_over(module, new)
         self.replaced[module] = new
         self.rows.append(MappedLayer(name, type(module).__name__, became, note, products))
         if isinstance(module, nn.MultiheadAttention):
@@ -249,6 +270,9 @@ def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen
         return "left out by only= or skip="
     if isinstance(module, tuple(_ANALOG.values())):
         return "is on crossbars already"
+    own_forward = "forward" in vars(module)  # as adapters and offloading hooks of training libraries set it
+    if own_forward and not isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and base in _ANALOG:
+        return "its forward is replaced on the instance"
     if isinstance(module, nn.MultiheadAttention):
         if module.bias_k is not None or module.add_zero_attn:
             return "add_bias_kv and add_zero_attn are not mapped"
@@ -266,6 +290,8 @@ def _why_not(module: nn.Module, base: type[nn.Module], name: str, chosen: Chosen
         return "its weight is computed from other parameters; remove the parametrization to map it"
     if type(module).forward is not base.forward:
         return f"overrides {base.__name__}.forward"
+    if own_forward and not own_forward_multiplies(module):
+        return "its forward is replaced on the instance"
     return None
 
 

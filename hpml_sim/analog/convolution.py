@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
+from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -58,6 +59,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             device=self.weight.device,
             dtype=self.weight.dtype,
         )
+        self.register_load_state_dict_pre_hook(forget_limit_of_loaded)
 
     @classmethod
     def from_digital(cls, layer: Any, target: Analog) -> Any:
@@ -95,7 +97,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             return self.forward(input.unsqueeze(0)).squeeze(0)
         if input.dim() != n + 2:
             raise HpmlError(f"analog convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}")
-        check_input(input, self.in_channels, 1)
+        check_input(self.crossbar, input, self.in_channels, 1)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         padding = self._reversed_padding_repeated_twice
         x = nn.functional.pad(input, padding, mode=mode) if any(padding) else input
@@ -116,11 +118,12 @@ class _AnalogConv(nn.modules.conv._ConvNd):
     def _products(self, x: Tensor) -> Tensor:
         """The convolution of padded inputs, without bias."""
         patches, sizes = _patches(x, self.kernel_size, self.stride, self.dilation)  # (batch, channels * kernel, places)
-        batch, groups = len(x), self.groups
-        patches = patches.reshape(batch, groups, -1, patches.shape[-1])
+        batch, groups, places = len(x), self.groups, _product(sizes)
+        # all sizes in numbers: torch cannot infer one of a batch without samples
+        patches = patches.reshape(batch, groups, patches.shape[1] // groups, places)
         vectors = patches.permute(1, 0, 3, 2).flatten(1, 2)
         y = self.crossbar(vectors, self.matrix())  # (groups, batch * places, out / groups)
-        return y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
+        return y.unflatten(1, (batch, places)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
 
 
 def _patches(

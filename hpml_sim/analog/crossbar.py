@@ -9,7 +9,6 @@ The product runs in one of three ways that compute the same (up to a code where 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -25,14 +24,16 @@ from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, fu
 from hpml_sim.analog.input_ranges import InputRange
 from hpml_sim.analog.programmed_tiles import ProgrammedTiles
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
+from hpml_sim.analog.weight_limits import WeightLimit
 from hpml_sim.cards import CrossbarCard
+from hpml_sim.conversion.idle_layers import Multiplier, Work
 from hpml_sim.conversion.mapping import cells_per_weight, tiling_on
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 from hpml_sim.targets.cards import card_named
 
 
-class Crossbar(InputRange):
+class Crossbar(InputRange, WeightLimit, Multiplier):
     """The analog part of a layer: tiles, converters and calibration. The layer keeps the weights.
 
     Args:
@@ -57,8 +58,6 @@ class Crossbar(InputRange):
         CardError: a broken card.
     """
 
-    weight_limit: Tensor
-
     def __init__(
         self,
         rows: int,
@@ -74,6 +73,7 @@ class Crossbar(InputRange):
         )
         card = card_named(target.card, CrossbarCard)
         array = card.array
+        self.work = Work()
         self.target = target
         cells = cells_per_weight(card, target.slices)
         if target.slices > 1 and cells > int(array.cols):
@@ -86,7 +86,7 @@ class Crossbar(InputRange):
         self.adc_qmax = largest_code(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits)
         self.noise = card.noise
         self.programmed: ProgrammedTiles | None = None
-        self.register_buffer("weight_limit", torch.tensor(math.inf, device=device, dtype=dtype))
+        self._add_limit(device, dtype)
         self._wire_drop = WIRE_OHM * 1e-6 * self.device_model().g_max_us if target.ir_drop > 0 else 0.0
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Crossbar:
@@ -124,6 +124,9 @@ class Crossbar(InputRange):
                 flat = weight.detach().flatten()
                 variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
                 self.weight_limit.copy_(self.target.weight_clip * variance.clamp(min=0).sqrt())
+            self._limit_is_of(weight)
+        elif not self.training:
+            self._check_limit(weight)
         return clip_weights(weight, self.weight_limit)
 
     def cells(self, weight: Tensor) -> Tensor:
@@ -167,6 +170,7 @@ class Crossbar(InputRange):
                 from hpml_sim.kernels.crossbar_product.training import spread
 
                 self.weight_limit.fill_(target.weight_clip * spread(weight))
+                self._limit_is_of(weight)
             shape = (tiling.groups, tiling.row_tiles, tiling.cols, tiling.height)
             matrix, scale = noisy_tiles(weight, float(self.weight_limit), target.training_noise, shape)
             scale = scale.unsqueeze(0).unsqueeze(-2)
@@ -205,6 +209,7 @@ class Crossbar(InputRange):
         Raises:
             HpmlError: several chips are programmed, and the layer was called by itself.
         """
+        self.work.multiplied = True
         if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:

@@ -19,6 +19,7 @@ from hpml_sim.analog.faults import apply_stuck_faults
 from hpml_sim.analog.layers import crossbars, weight_matrix
 from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_tiles import ProgrammedTiles
+from hpml_sim.analog.programming_defaults import cpu_float32
 from hpml_sim.analog.programming_noise import ProgrammedDevices
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.conversion.cloning import clone
@@ -69,10 +70,11 @@ class FusedBackend:
             n_chips: how many chips, >= 1.
             seed: what all randomness comes from.
         """
-        layers = {
-            name: _program_layer(crossbar, weight_matrix(network, name), n_chips, seed, index)
-            for index, (name, crossbar) in enumerate(crossbars(network).items())
-        }
+        with cpu_float32():
+            layers = {
+                name: _program_layer(crossbar, weight_matrix(network, name), n_chips, seed, index)
+                for index, (name, crossbar) in enumerate(crossbars(network).items())
+            }
         return cls(network, layers, n_chips, seed)
 
     @property
@@ -93,7 +95,8 @@ class FusedBackend:
         """
         network = _copy_sharing_tensors(self.network)
         for index, (name, crossbar) in enumerate(crossbars(network).items()):
-            crossbar.programmed = self._tiles_at(crossbar, self.layers[name], index, time_s)
+            with cpu_float32():
+                crossbar.programmed = self._tiles_at(crossbar, self.layers[name], index, time_s)
         return network
 
     def _tiles_at(self, crossbar: Crossbar, layer: ProgrammedLayer, index: int, time_s: float) -> ProgrammedTiles:
@@ -166,5 +169,10 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
 
 def _copy_sharing_tensors(network: nn.Module) -> nn.Module:
-    """A copy of the modules whose parameters and buffers are the same tensors: each time needs crossbars of its own."""
-    return clone(network, {id(t): t for t in (*network.parameters(), *network.buffers())})
+    """A copy whose parameters lie in the same memory, for each time needs crossbars of its own.
+
+    Its parameters are objects of their own, so that `.to(...)` and its like change this copy alone, and so are its
+    buffers, which a forward() may write to.
+    """
+    shared = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in network.parameters() if type(p) is nn.Parameter}
+    return clone(network, dict(shared))

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils._pytree import tree_leaves
 
+from hpml_sim.conversion.idle_layers import work_of
+
 _SKIP = frozenset(vars(nn.Module())) | {"programmed"}
 """Attributes that every module has, and the conductances of a crossbar."""
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -312,5 +314,6 @@ def sharing(network: nn.Module, chosen: Mapping[int, Any]) -> dict[int, Any]:
             memo.update({id(hook): hook for hook in getattr(module, kind).values()})
         if (tiles := vars(module).get("programmed")) is not None:
             memo[id(tiles)] = tiles
+    memo.update({id(work): work for work in work_of(network).values()})
     memo.update(chosen)
     return memo

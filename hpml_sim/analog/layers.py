@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
@@ -107,19 +108,24 @@ def weight_matrix(model: nn.Module, name: str) -> Tensor:
     return layer.matrix()
 
 
-def check_input(x: Tensor, channels: int, dim: int) -> None:
+def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> None:
     """Check the input of a layer.
 
     Args:
+        crossbar: of the layer.
         x: the input.
         channels: values that `x` must have in a dimension.
         dim: that dimension.
 
     Raises:
-        HpmlError: `x` has another number of channels; or an exporter is recording.
+        HpmlError: `x` is of another type than the layer, or has another number of channels; or an exporter is
+            recording.
     """
     check_not_exporting("a layer on crossbars", "Export the digital network that it was made from")
     if not isinstance(x, Tensor) or x.dim() == 0:
         raise HpmlError(f"analog layer: input {shown(x)}: must be a tensor with {channels} values in dimension {dim}")
+    # under autocast, layers of several types meet
+    if x.dtype != (dtype := crossbar.input_range.dtype) and not torch.is_autocast_enabled(x.device.type):
+        raise HpmlError(f"analog layer: input of {x.dtype}: must be of {dtype}, as the layer is; give x.to({dtype})")
     if x.shape[dim] != channels:
         raise HpmlError(f"analog layer: input of shape {tuple(x.shape)} must have {channels} values in dimension {dim}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
+from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.targets import Analog
 
 
@@ -77,6 +78,7 @@ class AnalogLinear(nn.Linear):
         self.crossbar = Crossbar(
             self.in_features, self.out_features, 1, target, device=weight.device, dtype=weight.dtype
         )
+        self.register_load_state_dict_pre_hook(forget_limit_of_loaded)
 
     def matrix(self) -> Tensor:
         """The weights as the crossbar takes them, (out_features, in_features)."""
@@ -107,7 +109,7 @@ class AnalogLinear(nn.Linear):
         Returns:
             shape (batch, ..., out_features).
         """
-        check_input(input, self.in_features, -1)
+        check_input(self.crossbar, input, self.in_features, -1)
         y = self.crossbar(input.reshape(1, -1, self.in_features), self.matrix(), effective_weights)
         y = y.reshape(*input.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias

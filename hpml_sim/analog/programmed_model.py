@@ -15,6 +15,7 @@ from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import copied_tensors, stack_chips
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
+from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import format_time
@@ -159,9 +160,11 @@ class ProgrammedModel(nn.Module):
             # once is enough: the second call does the same products, and the guard looks at every operation
             guard = UnmappedMatmulGuard(self.network) if self._calls == 0 else None
             self._axis.network = self.network  # an attribute that a user may set
+            idle = None if guard is None else IdleLayers(self.network, "programmed chips")
             y = self._axis.run(seeded, guard or nullcontext())
-            if guard is not None:
+            if guard is not None and idle is not None:
                 guard.warn()
+                idle.warn()
         self._calls += 1
         return y
 

@@ -85,7 +85,7 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
             raise HpmlError(
                 f"analog transposed convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}"
             )
-        check_input(input, self.in_channels, 1)
+        check_input(self.crossbar, input, self.in_channels, 1)
         extra = self._extra(input, output_size)
         batch, places = len(input), input.shape[2:]
         x = input.reshape(batch, self.groups, self.in_channels // self.groups, -1)

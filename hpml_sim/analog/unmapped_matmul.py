@@ -12,9 +12,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.layers import crossbars
+from hpml_sim.conversion.idle_layers import work_of
 from hpml_sim.counting.torch_operations import storage_of
 
-_PRODUCTS = frozenset(
+PRODUCTS = frozenset(
     {
         *(torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.mm, Tensor.mm),
         *(torch.bmm, Tensor.bmm, torch.mv, Tensor.mv, torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm),
@@ -22,6 +23,7 @@ _PRODUCTS = frozenset(
         *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
     }
 )
+"""Operations of torch that multiply matrices."""
 _DIGITAL = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention, nn.Bilinear)
 """Layers that compute products; where they stayed digital, the report says so."""
 
@@ -29,8 +31,7 @@ _DIGITAL = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase, nn.M
 class UnmappedMatmulGuard(TorchFunctionMode):
     """Notes products inside with weights that lie on crossbars or in tables of embeddings; `warn` says what it noted.
 
-    For a forward pass of programmed chips: they hold conductances and never touch the weights, so whoever multiplies
-    with these does it in digital.
+    Crossbars hold conductances and never touch the weights, so whoever multiplies with these does it in digital.
 
     Args:
         network: the network that runs inside.
@@ -38,6 +39,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     def __init__(self, network: nn.Module):
         super().__init__()
+        self._network = network
         analog = {id(network.get_submodule(name)) for name in crossbars(network)}
         names: dict[int, str] = {}
         reported: set[int] = set()
@@ -52,7 +54,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _PRODUCTS:
+        if func in PRODUCTS:
             # by storage: a transposed or sliced view of a weight is still that weight
             factors = (storage_of(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
             self._found |= {self._names[factor] for factor in factors if factor in self._names}
@@ -60,6 +62,9 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     def warn(self) -> None:
         """Warn of the products that were noted, if there were any."""
+        for name, work in work_of(self._network).items():
+            # named here, with the reason
+            work.named_idle |= any(name == found or name.startswith(f"{found}.") for found in self._found)
         if self._found:
             warnings.warn(
                 f"forward() multiplies with the weights of {', '.join(map(repr, sorted(self._found)))} outside of the "

@@ -9,7 +9,9 @@ seen_input.py         the shapes of the last input
 layer_report.py       what became of one layer
 report.py             the report on all layers, a table that shows all of its columns
 cloning.py            private copies of networks
+references.py         other objects in place of some, wherever a network keeps them
 modes.py              looking at a network without changing it
+idle_layers.py        layers that are said to run on some hardware and never do
 chips_in_batch.py     modules that must know how many chips lie in their batch
 exporting.py          what cannot leave Python says so
 input_layout.py       where the samples lie in an input, where the network knows it

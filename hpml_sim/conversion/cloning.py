@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from hpml_sim.conversion.references import replace_references
 from hpml_sim.errors import HpmlError
 
 
@@ -15,7 +16,8 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy of a network.
 
     What a module computed and kept with its graph (a pruned or normalized weight, the state of a spiking neuron) is
-    copied as a value, which `copy.deepcopy` alone refuses.
+    copied as a value, which `copy.deepcopy` alone refuses. Functions that it keeps, such as a lambda over its layers,
+    are made anew over the layers of the copy; `copy.deepcopy` alone leaves them with the layers of the original.
 
     Args:
         model: any network; not changed.
@@ -30,7 +32,10 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo.setdefault(id(value), value.detach().clone())
     try:
-        return copy.deepcopy(model, memo)
+        copied = copy.deepcopy(model, memo)
+        originals = (*model.modules(), *model.parameters(), *model.buffers())
+        replace_references(copied, {id(own): memo.get(id(own), own) for own in originals}, memo)
+        return copied
     except Exception as error:  # whatever an attribute of a user's module raises
         raise HpmlError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); leave out what cannot, such "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.converted import Converted
+from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.input_layout import batch_dimension
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.conversion.modes import eval_mode
@@ -110,7 +111,7 @@ def _counted(
 ) -> Workload:
     tensors = list(tensors_in((args, kwargs)))
     samples = _samples(tensors, batch_dim)
-    recorder = Recorder(model)
+    recorder, idle = Recorder(model), IdleLayers(model, "workload")
     seen = [(module, module.last_input) for module in model.modules() if isinstance(module, Converted)]
     output, count = None, samples
     devices = sorted({t.device.index or 0 for t in tensors if t.device.type == "cuda"})
@@ -128,6 +129,7 @@ def _counted(
     finally:
         for module, last_input in seen:
             module.last_input = last_input
+    idle.warn()
     rows = recorder.tallies.rows(measured=measured)
     figures = {"parameters": float(sum(row.weight_count for row in rows) + recorder.origins.unclaimed())}
     caches = [row for row in rows if row.op == "kv_cache"]

@@ -151,7 +151,7 @@ def check_search_space(
             raise UnknownNameError("option in search_space", name, known, hint=hint)
 
 
-def check_values(search_space: Mapping[str, Choices], targets: Mapping[str, Target]) -> None:
+def check_values(search_space: Mapping[str, Choices], targets: Mapping[str, AnyTarget]) -> None:
     """Build each target with every value of its options, and at both ends of each range: a trial may draw any.
 
     Args:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained
 from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
@@ -143,7 +144,10 @@ def fit(
         try:
             model.train()
             for epoch in range(epochs):
-                loss, accuracy, last = _epoch(called, batches.epoch(order), objective, stepper, schedule, group, device)
+                shards = batches.epoch(order)
+                if epoch == 0:
+                    shards = IdleLayers(model, "fit").over(shards)
+                loss, accuracy, last = _epoch(called, shards, objective, stepper, schedule, group, device)
                 if not math.isfinite(loss):
                     raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "

@@ -21,6 +21,8 @@ from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.recurrent import AnalogRecurrent
 from hpml_sim.analog.recurrent_cells import AnalogCell
 from hpml_sim.analog.seeds import Purpose, derive
+from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.references import replace_references
 from hpml_sim.errors import ConversionError
 from hpml_sim.targets import Analog
 
@@ -55,16 +57,13 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
             )
     for name, crossbar in programmable_crossbars(model, "to_aihwkit").items():
         _check(name, model.get_submodule(name), crossbar)
-    network = copy.deepcopy(model).eval()
+    network = clone(model).eval()
     with torch.random.fork_rng(devices=[]):  # aihwkit draws initial weights, which are then overwritten
         layers = {network.get_submodule(name): crossbar for name, crossbar in crossbars(network).items()}
         plan = {layer: _aihwkit_layer(layer, crossbar) for layer, crossbar in layers.items()}
     if network in plan:
         return plan[network]
-    for module in list(network.modules()):
-        for key, child in module._modules.items():
-            if child in plan:
-                module._modules[key] = plan[child]
+    replace_references(network, {id(layer): new for layer, new in plan.items()})
     return network.eval()
 
 
@@ -174,7 +173,7 @@ class AihwkitBackend:
         network = to_aihwkit(model)
         self._networks: list[nn.Module] = []
         for chip in range(n_chips):
-            one = copy.deepcopy(network)
+            one = clone(network)
             with torch.random.fork_rng(devices=[]):
                 for index, layer in enumerate(aihwkit_layers(one)):
                     torch.default_generator.manual_seed(derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip))
@@ -199,7 +198,7 @@ class AihwkitBackend:
             time_s: seconds since the end of programming, >= 0.
         """
         # aihwkit ages a layer in place, from the state that it was last aged to: each time starts from a copy
-        aged = copy.deepcopy(self._networks)
+        aged = [clone(network) for network in self._networks]
         with torch.random.fork_rng(devices=[]):
             for chip, network in enumerate(aged):
                 for index, layer in enumerate(aihwkit_layers(network)):

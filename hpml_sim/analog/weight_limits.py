@@ -1,0 +1,90 @@
+"""How large a mapped weight may be. The limit belongs to the weights that it was computed from, and to no others.
+
+Training clips weights at a multiple of their standard deviation, and what is mapped afterwards is clipped alike.
+Weights that were loaded, or changed in another way, such as by folding a batch norm into them, were never trained to be
+clipped.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_SIDE = 16
+"""A sample has about this many rows and columns."""
+_ONE_STEP, _EQUAL = 0.3, 0.02
+"""How far a sample may move, relative to itself: by an optimizer's last step; by a change of the number format."""
+
+
+class WeightLimit(nn.Module):
+    """The largest weight of one crossbar.
+
+    Args:
+        device: of the limit.
+        dtype: of the limit.
+
+    Attributes:
+        weight_limit: largest weight, a buffer; infinite where nothing is clipped.
+    """
+
+    weight_limit: Tensor
+
+    def _add_limit(self, device: torch.device | None, dtype: torch.dtype | None) -> None:
+        self.register_buffer("weight_limit", torch.tensor(math.inf, device=device, dtype=dtype))
+        # some of the weights that the limit is of; whether they are exactly these, or an optimizer's step older
+        self._limit_sample: Tensor | None = None
+        self._limit_exact = False
+        self.register_load_state_dict_pre_hook(_believe_loaded)
+
+    def _limit_is_of(self, weight: Tensor) -> None:
+        """Note, in training, which weights the limit was computed from."""
+        if not torch.compiler.is_compiling():
+            self._limit_sample, self._limit_exact = _sample(weight).clone(), False
+
+    def _check_limit(self, weight: Tensor) -> None:
+        """Clip nothing where the weights are others than those of the limit; outside of training."""
+        if torch.compiler.is_compiling() or weight.is_meta or not bool(torch.isfinite(self.weight_limit)):
+            return
+        now = _sample(weight)
+        before = self._limit_sample
+        if before is not None:  # None: the limit was loaded together with the weights
+            before = before.to(now)
+            moved = (now - before).norm() if before.shape == now.shape else math.inf
+            if moved > (_EQUAL if self._limit_exact else _ONE_STEP) * before.norm():
+                self.forget_limit()
+                return
+        if not self._limit_exact:
+            self._limit_sample, self._limit_exact = now.clone(), True
+
+    @torch.no_grad()
+    def forget_limit(self) -> None:
+        """Clip nothing until training computes a limit again."""
+        self.weight_limit.fill_(math.inf)
+        self._limit_sample = None
+
+
+def forget_limit_of_loaded(layer: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Forget the limit of a layer whose weights are loaded without one; a hook that runs before `load_state_dict`.
+
+    Args:
+        layer: owns the weight and the crossbar.
+        state_dict: what is loaded.
+        prefix: of the layer's own names in it.
+    """
+    if f"{prefix}weight" in state_dict and f"{prefix}crossbar.weight_limit" not in state_dict:
+        layer.crossbar.forget_limit()
+
+
+def _believe_loaded(limit: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A limit that is loaded belongs to the weights that are loaded with it."""
+    if f"{prefix}weight_limit" in state_dict:
+        limit._limit_sample, limit._limit_exact = None, False
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """Some of the weights, in float32. weight: (rows, columns)."""
+    rows, columns = (max(1, size // _SIDE) for size in weight.shape)
+    return weight.detach()[::rows, ::columns].float()
