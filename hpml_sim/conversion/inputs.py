@@ -90,5 +90,7 @@ def check_weights_finite(who: str, model: nn.Module, hint: str) -> None:
         NotFiniteError: a parameter holds NaN; it is named.
     """
     for name, parameter in model.named_parameters():
+        if type(parameter) is not nn.Parameter:  # such as aihwkit's place-holders, which hold no numbers
+            continue
         if parameter.is_floating_point() and not parameter.is_meta and bool(torch.isnan(parameter.detach()).any()):
             raise NotFiniteError(f"{who}: the weights {name!r} hold NaN; {hint}")
