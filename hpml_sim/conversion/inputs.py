@@ -78,6 +78,19 @@ def check_finite(who: str, x: Tensor, *, numbers: Sequence[int] | Tensor | None 
     )
 
 
+def numeric_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that hold floating-point numbers, by name; aihwkit's place-holders and meta tensors hold none.
+
+    Args:
+        model: any network.
+    """
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if type(parameter) is nn.Parameter and parameter.is_floating_point() and not parameter.is_meta
+    }
+
+
 def check_weights_finite(who: str, model: nn.Module, hint: str) -> None:
     """Refuse weights that hold NaN: neurons that never fire again would hide them.
 
@@ -89,8 +102,6 @@ def check_weights_finite(who: str, model: nn.Module, hint: str) -> None:
     Raises:
         NotFiniteError: a parameter holds NaN; it is named.
     """
-    for name, parameter in model.named_parameters():
-        if type(parameter) is not nn.Parameter:  # such as aihwkit's place-holders, which hold no numbers
-            continue
-        if parameter.is_floating_point() and not parameter.is_meta and bool(torch.isnan(parameter.detach()).any()):
+    for name, parameter in numeric_parameters(model).items():
+        if bool(torch.isnan(parameter.detach()).any()):
             raise NotFiniteError(f"{who}: the weights {name!r} hold NaN; {hint}")

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, shown
 
+_TORCH_RAISES = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError)
+"""What torch and layers raise on an input that does not fit; other errors are a user's own, and are passed on."""
+
 
 @contextmanager
 def running(where: str, model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
@@ -28,7 +31,7 @@ def running(where: str, model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[
         yield
     except (HpmlError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever torch or the user's own code raises
+    except _TORCH_RAISES as error:
         shapes = ", ".join(f"{tuple(x.shape)} ({str(x.dtype).removeprefix('torch.')})" for x in inputs)
         raise HpmlError(
             f"{where}: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: "

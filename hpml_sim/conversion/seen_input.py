@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hpml_sim.errors import HpmlError
@@ -63,7 +64,11 @@ class SeenInput:
                 return TensorShape(tuple(value.shape), value.dtype)
             return value if value is None or isinstance(value, (bool, int, float, str)) else OtherArgument(_name(value))
 
-        return cls(tree_map(shape, args), tree_map(shape, kwargs))
+        def whole(value: Any) -> bool:
+            # looks like a tuple of tensors, but cannot be made of shapes
+            return isinstance(value, PackedSequence)
+
+        return cls(tree_map(shape, args, is_leaf=whole), tree_map(shape, kwargs, is_leaf=whole))
 
     def zeros(self, device: torch.device) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments of these shapes that hold zeros.

@@ -129,8 +129,6 @@ def make_plan(
     if not config.times:
         raise HpmlError("times: give at least one time, such as '1 day'")
     seeds, times = _seeds(config.seeds), {parse_time(time) for time in config.times}
-    if len(times) != len(config.times):
-        raise HpmlError(f"times={list(config.times)!r} must name each time once")
     default = max(5, min(40, 60_000 // len(task.train)))  # type: ignore[arg-type]
     finetune = config.epochs or -(-default // 2)
     return Plan(

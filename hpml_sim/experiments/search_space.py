@@ -100,10 +100,10 @@ def from_python(given: Any) -> Any:
         return given
     found: dict[str, Any] = {}
     for name, values in given.items():
-        listed = isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping))
-        if not (isinstance(values, Range) or listed):
+        is_range = isinstance(values, (Range, Mapping))  # a mapping as a file writes it: {"low": 1, "high": 2}
+        if not is_range and (not isinstance(values, Iterable) or isinstance(values, (str, bytes))):
             raise HpmlError(f"search_space: {name}={shown(values)}: must be a list of values, or hs.Range(low, high)")
-        found[str(name)] = values if isinstance(values, Range) else tuple(values)
+        found[str(name)] = values if is_range else tuple(values)
     return found
 
 

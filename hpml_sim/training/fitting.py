@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.idle_layers import IdleLayers
-from hpml_sim.conversion.inputs import check_weights_finite, integers_explained
+from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
 from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.training_sessions import Optimizer, training_session
@@ -215,7 +215,7 @@ def _epoch(
 def _usable(model: nn.Module, shard: Shard, group: ProcessGroup) -> bool:
     """Whether the weights, and the outputs of a batch with them, are finite: no loss has seen the last step."""
     with eval_mode(model):
-        finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
+        finite = all(bool(torch.isfinite(p).all()) for p in numeric_parameters(model).values())
         finite = finite and bool(torch.isfinite(model(shard.x)).all())
     failed = torch.tensor(float(not finite), device=shard.x.device)
     return float(group.all_reduce(failed)) == 0  # all processes decide alike

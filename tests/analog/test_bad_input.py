@@ -172,7 +172,7 @@ SLIPS = {
     "calibrate(chips)": (lambda model, chips: hs.calibrate(chips, torch.ones(1, 6)), "calibrate: these are programmed"),
     "inputs=5": (lambda model, chips: hs.calibrate(model, 5), "inputs=5: must be a tensor"),
     "inputs=[1]": (lambda model, chips: hs.calibrate(model, [1]), "inputs= holds a batch 1: must be a tensor"),
-    "inputs=[]": (lambda model, chips: hs.calibrate(model, []), "held no batch"),
+    "inputs=[]": (lambda model, chips: hs.calibrate(model, []), "held no samples"),
     "inputs=nan": (lambda model, chips: hs.calibrate(model, torch.full((2, 6), float("nan"))), "NaN or infinite"),
     "save(model)": (
         lambda model, chips: hs.save_chips(chips.at(0), "chips.pt"),

@@ -98,7 +98,7 @@ def test_inputs_that_do_not_fit_cost_no_calibration():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(HpmlError, match="must have 4 values"):
         calibrate(model, [torch.rand(8, 4), torch.rand(8, 5)])
-    with pytest.raises(HpmlError, match="held no batch"):
+    with pytest.raises(HpmlError, match="held no samples"):
         calibrate(model, iter([]))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 

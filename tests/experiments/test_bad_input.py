@@ -20,7 +20,6 @@ from hpml_sim.experiments.search_space import from_python, parse_search_space
         ({"out": "  "}, "give a folder, or None"),
         ({"resume": True}, "resume needs out="),
         ({"force": True}, "force needs out="),
-        ({"times": ["1 day", "86400 s"]}, "name each time once"),
         ({"times": []}, "give at least one time"),
     ],
 )
@@ -51,7 +50,7 @@ def test_both_ends_of_a_range_are_built(card, space, said):
         check_values(space, {card: hs.Analog(card) if card == "pcm-hermes" else hs.Spiking(card)})
 
 
-@pytest.mark.parametrize("values", [4, "4,5", {"low": 4, "high": 5}])
+@pytest.mark.parametrize("values", [4, "4,5", b"4"])
 def test_values_are_a_list_or_a_range(values):
     with pytest.raises(HpmlError, match=r"must be a list of values, or hs\.Range"):
         from_python({"adc_bits": values})

@@ -103,7 +103,7 @@ def test_each_seed_draws_its_own_weights_but_a_given_network_keeps_its_own():
         ({"lr": float("inf")}, "lr=inf"),
         ({"times": "1 s"}, "must be a list"),
         ({"seeds": [1, 1]}, "twice"),
-        ({"times": []}, "list of at least one time"),
+        ({"times": []}, "give at least one time"),
     ],
 )
 def test_what_cannot_be_run_is_named(changes, said):

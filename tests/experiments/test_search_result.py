@@ -26,18 +26,18 @@ def found(trials: int = 40) -> SearchResult:
 
 def test_a_terminal_shows_the_best_of_the_front():
     text = repr(found())
-    assert text.splitlines()[0] == "Search of 40 trials for accuracy, energy"
+    assert text.splitlines()[0] == "Search for accuracy, energy: 40 trials, and the configuration as given"
     assert len(text.splitlines()) == 13
     assert max(map(len, text.splitlines())) <= 80
     assert "front of 41" in text
-    assert "0.939" in text.splitlines()[2]  # the first objective decides the order
+    assert "93.9" in text.splitlines()[2]  # the first objective decides the order
 
 
 def test_a_notebook_shows_the_whole_front_as_text_and_the_plot_as_a_picture():
     html = found()._repr_html_()
     assert html.count("<tr>") == 42
     assert "<b>" not in html
-    assert "energy_j (J)" in html
+    assert "1.00 uJ" in html
     assert found().plot()._repr_png_().startswith(b"\x89PNG")  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -45,4 +45,4 @@ def test_one_objective_is_drawn_over_the_trials():
     result = found(5)
     one = SearchResult(result.trials.drop(columns="energy_j"), ("accuracy",), result.comparison)
     assert one.plot().axes[0].get_xlabel() == "trial"
-    assert repr(one).startswith("Search of 5 trials for accuracy")
+    assert repr(one).startswith("Search for accuracy: 5 trials, and the configuration as given")
