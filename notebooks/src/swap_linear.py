@@ -101,14 +101,14 @@ print(f"{len(on_tiles)} layers on {int(on_tiles.tiles.sum())} tiles of 256 x 256
 assert set(on_tiles.layer) == {"stem", "block.depthwise", "block.pointwise", "attention", "head"}
 
 # %% [markdown]
-# A depthwise convolution is one matrix of nine rows and one column for each channel, and each takes a tile: nearly all of
-# it stays empty. That is the first thing to change in a network that is meant for crossbars, and a reason to leave such
-# a layer digital (`skip=["block.depthwise"]`).
+# A depthwise convolution is one matrix of nine rows and one column for each channel. The sixteen lie corner to corner on
+# one tile, since no two of them may share a row or a column: nearly all of it stays empty. That is the first thing to change
+# in a network that is meant for crossbars, and a reason to leave such a layer digital (`skip=["block.depthwise"]`).
 
 # %%
 depthwise = on_tiles[on_tiles.layer == "block.depthwise"].utilization.item()
-print(f"the depthwise convolution uses {100 * depthwise:.3f} % of the cells of its tiles")
-assert on_tiles[on_tiles.layer == "block.depthwise"].tiles.item() == 16
+print(f"the depthwise convolution uses {100 * depthwise:.3f} % of the cells of its tile")
+assert on_tiles[on_tiles.layer == "block.depthwise"].tiles.item() == 1
 
 # %% [markdown]
 # ## What it loses, and what training wins back
