@@ -11,9 +11,22 @@ from typing import Any
 from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
-from hpml_sim.analog.layers import as_analog, check_input
+from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
+
+_CONV_ARGUMENTS = (  # torch's order, which is not that of its other convolutions
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "output_padding",
+    "groups",
+    "bias",
+    "dilation",
+    "padding_mode",
+)
 
 _SETTINGS = (
     "in_channels",
@@ -165,7 +178,8 @@ class AnalogConvTranspose1d(_AnalogConvTranspose, nn.ConvTranspose1d):
     """
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
-        nn.ConvTranspose1d.__init__(self, *args, **kwargs)
+        with torch_arguments(self, _CONV_ARGUMENTS, args, kwargs):
+            nn.ConvTranspose1d.__init__(self, *args, **kwargs)
         self._add_crossbar(as_analog(card))
 
 
@@ -190,7 +204,8 @@ class AnalogConvTranspose2d(_AnalogConvTranspose, nn.ConvTranspose2d):
     """
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
-        nn.ConvTranspose2d.__init__(self, *args, **kwargs)
+        with torch_arguments(self, _CONV_ARGUMENTS, args, kwargs):
+            nn.ConvTranspose2d.__init__(self, *args, **kwargs)
         self._add_crossbar(as_analog(card))
 
 
@@ -215,5 +230,6 @@ class AnalogConvTranspose3d(_AnalogConvTranspose, nn.ConvTranspose3d):
     """
 
     def __init__(self, *args: Any, card: str | Analog = "pcm-hermes", **kwargs: Any):
-        nn.ConvTranspose3d.__init__(self, *args, **kwargs)
+        with torch_arguments(self, _CONV_ARGUMENTS, args, kwargs):
+            nn.ConvTranspose3d.__init__(self, *args, **kwargs)
         self._add_crossbar(as_analog(card))
