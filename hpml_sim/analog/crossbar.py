@@ -213,7 +213,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
-            return product_on_chips(x, self._on_chips, self.programmed.n_chips)
+            return product_on_chips(x, self.on_chips, self.programmed.n_chips)
         x = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
@@ -232,7 +232,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return y.sum(2).squeeze(0)
         return self._convert(x, effective_weights).squeeze(0)
 
-    def _on_chips(self, x: Tensor, chips: Sequence[int]) -> Tensor:
+    def on_chips(self, x: Tensor, chips: Sequence[int]) -> Tensor:
         """Products of programmed chips.
 
         Args:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from hpml_sim.conversion.idle_layers import Multiplier
 from hpml_sim.counting.torch_operations import storage_of
 
 
@@ -34,6 +35,12 @@ class Origins:
         self._model = model
         self._held = {storage_of(t): Constant(name, t, False) for name, t in model.named_buffers()}
         self._held |= {storage_of(t): Constant(name, t, True) for name, t in model.named_parameters()}
+        self._on_tiles = {
+            storage_of(weight)
+            for module in model.modules()
+            if any(isinstance(part, Multiplier) for part in module.children())
+            for weight in module.parameters(recurse=False)
+        }
         self._claimed: set[int] = set()
         self.used: set[int] = set()
         """Storages that counted work has read."""
@@ -42,6 +49,7 @@ class Origins:
     def forget(self) -> None:
         """Forget all but what the model holds: tensors of a pass end with it."""
         self._constants = dict(self._held)
+        self._gathered: dict[int, Constant] = {}
         self._made: set[int] = set()
         # a weak reference keeps the identity of a storage (not its memory) from being given to another
         self._references: dict[int, StorageWeakRef] = {}
@@ -49,6 +57,34 @@ class Origins:
     def constant(self, x: Tensor) -> Constant | None:
         """What a tensor was made of; None if it depends on the input."""
         return self._constants.get(storage_of(x))
+
+    def gathered(self, x: Tensor) -> Constant | None:
+        """What a tensor was taken out of that holds parts of a weight, chosen by the input; None for any other.
+
+        Args:
+            x: any tensor.
+        """
+        return self._gathered.get(storage_of(x))
+
+    def on_tiles(self, x: Tensor) -> bool:
+        """Whether what a tensor was gathered from lies on hardware that multiplies where it lies.
+
+        Args:
+            x: any tensor.
+        """
+        origin = self.gathered(x)
+        return origin is not None and origin.root is not None and storage_of(origin.root) in self._on_tiles
+
+    def gather(self, source: Tensor, output: Tensor) -> None:
+        """An operation took, or copied, parts of a weight.
+
+        Args:
+            source: the weight, or what was gathered from it.
+            output: what it gave.
+        """
+        origin = self._gathered.get(storage_of(source)) or self.constant(source)
+        if origin is not None and origin.weight and origin.root is not None and origin.root.dim() > 2:
+            self._gathered[self._remember(output)] = origin
 
     def is_weight(self, x: Tensor) -> bool:
         """Whether a tensor was made of parameters alone."""
