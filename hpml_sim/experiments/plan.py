@@ -18,7 +18,7 @@ from hpml_sim.experiments.config import ExperimentConfig
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement.machine import versions
 from hpml_sim.networks import models
-from hpml_sim.networks.importing import names_code
+from hpml_sim.networks.importing import check_not_a_file, names_code
 from hpml_sim.networks.loading import load_network
 from hpml_sim.results import config_hash
 from hpml_sim.targets import cards_of, crossbar_targets, in_memory
@@ -200,6 +200,7 @@ def given_network(model: str | nn.Module, task: Data, options: Mapping[str, Any]
         return model
     if names_code(model):
         return models.imported(model, seed=seed, **options)
+    check_not_a_file("model", model)
     if model not in models.BUILT_IN:
         return load_network(model, **options)
     return models.build(model, task.input_shape, task.classes, seed=seed, **options)
