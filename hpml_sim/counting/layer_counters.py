@@ -234,7 +234,7 @@ def dot_product_attention(
     )
 
 
-def _count_embedding(module: nn.Embedding, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_embedding(module: nn.Embedding | nn.EmbeddingBag, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """One row of the table for each index."""
     bits = {"weight_bits": module.weight.element_size() * 8, "activation_bits": output.element_size() * 8}
     return [
@@ -282,6 +282,7 @@ TORCH_LAYERS: dict[type | str, Rule] = {
     nn.RNNCellBase: Rule(_count_cell),
     nn.MultiheadAttention: Rule(_count_attention),
     nn.Embedding: Rule(_count_embedding),
+    nn.EmbeddingBag: Rule(_count_embedding),
     nn.Softmax: Rule(count_values("softmax")),
     nn.Softmax2d: Rule(count_values("softmax")),
     nn.Softmin: Rule(count_values("softmax")),

@@ -14,8 +14,9 @@ from hpml_sim.counting.layer_counters import dot_product_attention, of_experts
 from hpml_sim.counting.operation_counts import LayerCount
 from hpml_sim.counting.tally import Tallies
 from hpml_sim.counting.tensor_origins import Constant, Origins
-from hpml_sim.counting.tensors import tensors_in
+from hpml_sim.counting.tensors import first_tensor, tensors_in
 from hpml_sim.counting.torch_operations import (
+    DISTANCES,
     FACTORS,
     GROUPED,
     NO_PRODUCTS,
@@ -71,13 +72,15 @@ class OperationCounter:
         scale = self._origins.share(inputs, outputs, samples)
         if name == GROUPED:
             self._grouped(module, args, kwargs, scale)
+        elif name == DISTANCES:
+            self._distances(module, args, scale)
         elif name in FACTORS:
             self._factors(module, name, args, scale)
         elif name == "convolution":
             self._convolution(module, args, out, scale)
         elif name.startswith(SCALED_DOT_PRODUCT):
             self.attention(module, *args[:3])
-        elif name == "embedding":
+        elif name in ("embedding", "_embedding_bag", "_embedding_bag_forward_only"):
             self._embedding(module, args, out, inputs, scale)
         elif func.namespace in ("aten", "prim", "prims") and self._harmless(func, name, inputs, outputs):
             self._elementwise(module, name, inputs, outputs, scale)
@@ -105,15 +108,15 @@ class OperationCounter:
         )
         self._tallies.add(replace(count, name=module), 0, 1.0, leading_sizes([query]))
 
-    def _embedding(self, module: str, args: tuple[Any, ...], out: Tensor, inputs: list[Tensor], scale: float) -> None:
+    def _embedding(self, module: str, args: tuple[Any, ...], out: Any, inputs: list[Tensor], scale: float) -> None:
         table = self._origins.constant(args[0])
         count = LayerCount(
             _layer_of(table.name) if table else module,
             "embedding",
             input_elements=float(args[1].numel()),
-            output_elements=float(out.numel()),
+            output_elements=float(first_tensor(out).numel()),
             weight_bits=args[0].element_size() * 8,
-            activation_bits=out.element_size() * 8,
+            activation_bits=first_tensor(out).element_size() * 8,
         )
         self._tallies.add(count, self._origins.claim(inputs), scale, leading_sizes(inputs[1:]))
 
@@ -177,6 +180,14 @@ class OperationCounter:
     def _weight(self, x: Tensor) -> Constant | None:
         """What a factor was made of that does not depend on the input, but perhaps for which part it is."""
         return self._origins.constant(x) or self._origins.gathered(x)
+
+    def _distances(self, module: str, args: tuple[Any, ...], scale: float) -> None:
+        """Distances of all pairs of vectors: a multiplication and an addition a pair and dimension."""
+        left, right = args[:2]
+        moved = float(distinct(left) + distinct(right))
+        macs = macs_of(DISTANCES, args, None)
+        count = LayerCount(module, "matmul", macs=macs, input_elements=moved, activation_bits=left.element_size() * 8)
+        self._tallies.add(count, self._origins.claim([left, right]), scale, leading_sizes([left]))
 
     def _grouped(self, module: str, args: tuple[Any, ...], kwargs: dict[str, Any], scale: float) -> None:
         """Rows times the matrix of the group in which they lie."""

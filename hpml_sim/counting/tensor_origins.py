@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -133,8 +134,12 @@ class Origins:
         sources = [self.constant(t) for t in inputs]
         if not sources or any(source is None for source in sources):
             return 1.0
+        # a weight that was expanded over the batch is worked on once for each sample
+        if any(size == samples and step == 0 for t in inputs for size, step in zip(t.shape, _strides(t), strict=True)):
+            return 1.0
         if not all(source is not None and source.weight for source in sources):
-            sizes = [size for t in outputs for size in t.shape[:2]]
+            # values lie in the last dimension, but of what has no other
+            sizes = [size for t in outputs for size in (t.shape[:-1] or t.shape)[:2]]
             if any(size % samples == 0 for size in sizes):
                 return 1.0
         return float(samples)
@@ -171,3 +176,8 @@ class Origins:
         if key not in self._references and key != id(x):
             self._references[key] = StorageWeakRef(x.untyped_storage())
         return key
+
+
+def _strides(x: Tensor) -> Sequence[int]:
+    """Steps in memory; those of a sparse tensor are not known."""
+    return x.stride() if x.layout is torch.strided else [1] * x.dim()
