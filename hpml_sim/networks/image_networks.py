@@ -11,9 +11,9 @@ from hpml_sim.networks.convolutional import Residual
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of each position of (batch, channels, height, width)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(batch, channels, height, width)."""
-        normed = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
+        normed = F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
         return normed.permute(0, 3, 1, 2)
 
 
