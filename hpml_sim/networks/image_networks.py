@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hpml_sim.networks.convolutional import Residual
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each position of (batch, channels, height, width)."""
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position of (batch, channels, height, width).
 
-    def forward(self, input: Tensor) -> Tensor:
+    Args:
+        width: channels.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width)."""
-        normed = F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return normed.permute(0, 3, 1, 2)
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _conv_norm(ins: int, outs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -171,11 +177,11 @@ def convnext(depths: tuple[int, ...], widths: tuple[int, ...], *, classes: int =
 
     Source: Z. Liu et al., "A ConvNet for the 2020s", CVPR 2022, section 3 and Figure 4.
     """
-    layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 4), ChannelNorm(widths[0], eps=1e-6)]
+    layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 4), ChannelNorm(widths[0])]
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         if stage:
             before = widths[stage - 1]
-            layers += [ChannelNorm(before, eps=1e-6), nn.Conv2d(before, width, 2, 2)]
+            layers += [ChannelNorm(before), nn.Conv2d(before, width, 2, 2)]
         layers += [ConvNextBlock(width) for _ in range(depth)]
     norm = nn.LayerNorm(widths[-1], eps=1e-6)
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm, nn.Linear(widths[-1], classes))
