@@ -8,19 +8,22 @@ Every time is computed from the programmed state, so times can come in any order
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpml_sim.analog.calibration import programmable_crossbars
+from hpml_sim.analog.chip_contents import Conductances, conductances_of, named_layer, weights_of
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.fused_backend import TOGETHER_BYTES, FusedBackend, frozen_copy
 from hpml_sim.analog.interop.aihwkit import AihwkitBackend
 from hpml_sim.analog.layers import weight_matrix
 from hpml_sim.analog.noise_models import NoiseModel
+from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_model import ProgrammedModel
 from hpml_sim.analog.seeds import checked_seed
 from hpml_sim.errors import HpmlError, check_memory, check_whole, shown
@@ -110,6 +113,78 @@ class Chips:
             noise_model.check_time(time_s)
         return self._at(time_s, self._numbers(only))
 
+    def conductances(
+        self, layer: str, time: str | float | None = None, *, only: int | Sequence[int] | None = None
+    ) -> Conductances:
+        """The conductance of every device of one layer, in siemens.
+
+        Args:
+            layer: name of an analog layer, as in the report of the network.
+            time: seconds >= 0 since the end of programming, or text like "1 day"; None: right after programming, before
+                anything is read.
+            only: number of a chip, from 0, or several of them; None: all.
+
+        Returns:
+            G+ and G- of each weight, (chips, slices, outputs, inputs).
+
+        Raises:
+            UnknownNameError: no analog layer has this name.
+            UnsupportedTimeError: the card's noise model has no data for the time.
+            HpmlError: not a time, a chip that does not exist, not enough memory, or chips of engine="aihwkit".
+
+        Example:
+            >>> import torch, hpml_sim as hs
+            >>> analog = hs.convert(torch.nn.Sequential(torch.nn.Linear(8, 4)), "pcm-hermes")
+            >>> chips = hs.program(analog, chips=3, seed=0)
+            >>> found = chips.conductances("0", "1 day")
+            >>> found.positive_s.shape, bool((found.positive_s < 30e-6).all())
+            (torch.Size([3, 1, 4, 8]), True)
+        """
+        name, own, numbers, time_s = self._looked_at("chips.conductances", layer, time, only, bytes_each=32.0)
+        return conductances_of(name, own, numbers, time_s)
+
+    def weights(self, layer: str, time: str | float, *, only: int | Sequence[int] | None = None) -> Tensor:
+        """The weights that chips multiply with in one layer, slices added up, drift compensation included.
+
+        Args:
+            layer: name of an analog layer, as in the report of the network.
+            time: seconds >= 0 since the end of programming, or text like "1 day".
+            only: number of a chip, from 0, or several of them; None: all.
+
+        Returns:
+            shape (chips, *weight of the layer), float32.
+
+        Raises:
+            UnknownNameError: no analog layer has this name.
+            UnsupportedTimeError: the card's noise model has no data for the time.
+            HpmlError: not a time, a chip that does not exist, not enough memory, or chips of engine="aihwkit".
+
+        Example:
+            >>> import torch, hpml_sim as hs
+            >>> analog = hs.convert(torch.nn.Sequential(torch.nn.Linear(8, 4)), "pcm-hermes")
+            >>> hs.program(analog, chips=3, seed=0).weights("0", "1 day").shape
+            torch.Size([3, 4, 8])
+        """
+        _, own, numbers, time_s = self._looked_at("chips.weights", layer, time, only, bytes_each=4.0)
+        if time_s is None:
+            raise HpmlError(f"chips.weights: time={time!r}: chips drift, so their weights have a time; give '1 day'")
+        return weights_of(own, numbers, time_s)
+
+    def _looked_at(
+        self, where: str, layer: object, time: str | float | None, only: Any, *, bytes_each: float
+    ) -> tuple[str, ProgrammedLayer, tuple[int, ...], float | None]:
+        """What a reading of one layer is about, checked."""
+        if not isinstance(self.backend, FusedBackend):
+            raise HpmlError(f"{where}: chips of engine='aihwkit' keep their conductances; program with engine='fused'")
+        name, own = named_layer(self.backend.layers, where, layer)
+        time_s = None if time is None else parse_time(time)
+        if time_s is not None:
+            own.device_model.noise_model.check_time(time_s)
+        numbers = self._numbers(only, where)
+        needed = bytes_each * math.prod(own.shape) * len(numbers)
+        check_memory(f"{where}: layer {name!r} on {len(numbers)} chips", needed, "look at fewer chips with only=")
+        return name, own, numbers, time_s
+
     def _at(self, time_s: float, numbers: tuple[int, ...]) -> ProgrammedModel:
         size = self.backend.chip_bytes
         together = len(numbers) == 1 or size * len(numbers) <= TOGETHER_BYTES
@@ -132,15 +207,15 @@ class Chips:
             parts=[partial(self._at, time_s, part) for part in parts],
         )
 
-    def _numbers(self, only: int | Sequence[int] | None) -> tuple[int, ...]:
+    def _numbers(self, only: int | Sequence[int] | None, where: str = "chips.at") -> tuple[int, ...]:
         if only is None:
             return tuple(range(self.n_chips))
         given = list(only) if isinstance(only, (list, tuple, range)) else [only]
         if not given:
-            raise HpmlError("chips.at: only=[]: must name at least one chip, such as only=0")
-        numbers = [check_whole("chips.at: only", chip, low=0, high=self.n_chips - 1) for chip in given]
+            raise HpmlError(f"{where}: only=[]: must name at least one chip, such as only=0")
+        numbers = [check_whole(f"{where}: only", chip, low=0, high=self.n_chips - 1) for chip in given]
         if len(set(numbers)) < len(numbers):
-            raise HpmlError(f"chips.at: only={shown(only)}: names a chip twice; each must stand there once")
+            raise HpmlError(f"{where}: only={shown(only)}: names a chip twice; each must stand there once")
         return tuple(numbers)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:

@@ -181,6 +181,22 @@ class ProgrammedLayer:
         return derive(self.seed, purpose, layer=self.index, chip=chip, time_s=time_s)
 
 
+def weights_of_cells(crossbar: Crossbar, cells: Tensor, scale: Tensor) -> Tensor:
+    """The matrix that cells amount to.
+
+    Args:
+        crossbar: of the layer.
+        cells: shape (groups, row tiles, slices * cols, height).
+        scale: what each column counts, shape (groups, row tiles, slices * cols).
+
+    Returns:
+        shape (groups * cols, rows).
+    """
+    tiling = crossbar.tiling
+    weights = (cells * scale.unsqueeze(-1)).unflatten(2, (-1, tiling.cols)).sum(2)
+    return weights.transpose(1, 2).flatten(2)[..., : tiling.rows].flatten(0, 1).contiguous()
+
+
 def _on_cpu(matrix: Tensor) -> Tensor:
     """A matrix as the compiled passes take it; the weights themselves where they are so already."""
     return matrix.detach().to("cpu", torch.float32).contiguous()
