@@ -131,7 +131,7 @@ def test_layers_put_in_by_hand_become_torchs():
     torch.manual_seed(0)
     net = nn.Sequential(hs.nn.AnalogConv2d(2, 3, 3), nn.Flatten(), hs.nn.AnalogLinear(12, 4))
     back = hs.to_digital(net)
-    assert [type(m) for m in back] == [nn.Conv2d, nn.Flatten, nn.Linear]
+    assert [type(m) for m in back.children()] == [nn.Conv2d, nn.Flatten, nn.Linear]
     x = torch.rand(2, 2, 4, 4)
     weights = [p.detach() for p in (net[0].weight, net[0].bias, net[2].weight, net[2].bias)]
     want = nn.functional.linear(nn.functional.conv2d(x, *weights[:2]).flatten(1), *weights[2:])
