@@ -29,7 +29,7 @@ class ProgrammedLayer:
         device_model: the kind of devices, which reads them as weights.
         full_scale: largest weight of each column of each piece, shape (groups, row tiles, cols). Fixed when the layer
             is programmed, and the same at every time: drift must show in the weights.
-        limit: weights beyond it are clipped to it; inf: none is.
+        limit: weights beyond it are clipped to it; an infinite one clips nothing.
         baseline: what drift compensation reads right after programming, shape (chips, groups, row tiles, cells).
     """
 

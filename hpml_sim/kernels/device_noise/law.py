@@ -54,7 +54,7 @@ class Aging:
         low_us: a conductance that is read is not smaller, microsiemens; may be -inf.
         high_us: a conductance that is read is not larger, microsiemens; may be inf.
         redrawn_us: standard deviation around the targets, as a table like the law's, where a model has data about that
-            alone: then each time draws the programming noise anew from it. None: the devices keep what they drew.
+            alone; each time then draws the programming noise anew from it. None: the devices keep what they drew.
     """
 
     log_time: float

@@ -25,7 +25,7 @@ class Cells:
     Attributes:
         matrix: weights, float32, contiguous, on the CPU, shape (groups * cols, rows).
         full_scale: of each column of each piece, float32, contiguous, shape (groups, row tiles, cols).
-        limit: weights beyond it are clipped to it, > 0; inf: none is.
+        limit: weights beyond it are clipped to it, > 0; an infinite one clips nothing.
         height: rows of a piece.
         levels: conductances that a cell can be programmed to, >= 2; None: any.
         slices: cells that hold one weight as digits to the base `levels`, >= 1.
