@@ -16,7 +16,7 @@ from hpml_sim.analog.carrying_over import carry_over
 from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.expert_reading import expert_stacks
-from hpml_sim.analog.experts import AnalogExperts
+from hpml_sim.analog.experts import BESIDE, AnalogExperts
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
@@ -168,8 +168,6 @@ def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chose
 
 
 _NO_MATRIX = "no weight matrix"
-_BESIDE = "_on_tiles"
-"""Ends the name of what stands beside a parameter and computes the products with it."""
 
 
 class _Plan:
@@ -241,9 +239,9 @@ class _Plan:
                 continue
             _check_weights(module, name)
             new = AnalogExperts(weight, inputs_first, target).train(module.training)
-            self.added.append((module, f"{own}{_BESIDE}", new))
+            self.added.append((module, f"{own}{BESIDE}", new))
             t = new.crossbar.tiling
-            product = MappedProduct.on(target, f"{place}{_BESIDE}", t.rows, t.cols, t.groups)
+            product = MappedProduct.on(target, f"{place}{BESIDE}", t.rows, t.cols, t.groups)
             self.rows.append(MappedLayer(place, f"{len(weight)} experts", "AnalogExperts", "", (product,)))
         return set(stacks)
 

@@ -46,6 +46,15 @@ class AnalogExperts(nn.Module):
         """The weights as the crossbar takes them, (experts * outputs, inputs)."""
         return (self.weight.mT if self.inputs_first else self.weight).flatten(0, 1)
 
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """Weights as the parameter holds them, from a matrix as the crossbar takes it.
+
+        Args:
+            matrix: shape (experts * outputs, inputs).
+        """
+        weight = matrix.unflatten(0, (len(self.weight), -1))
+        return weight.mT.contiguous() if self.inputs_first else weight
+
     def forward(self, input: Tensor, experts: Tensor) -> Tensor:  # noqa: A002 - as of torch's layers
         """The product of each vector with the matrix of its expert.
 
@@ -86,6 +95,23 @@ class AnalogExperts(nn.Module):
             y = self.crossbar.on_chips(routes.sort(x[min(k, len(x) - 1), 0]).unsqueeze(0), [chip])
             found.append(routes.back(y.squeeze(0)))
         return torch.stack(found).unsqueeze(1)
+
+
+BESIDE = "_on_tiles"
+"""Ends the name of a layer of experts, which begins with that of its parameter."""
+
+
+def without_experts(network: nn.Module) -> None:
+    """Take the layers of experts out of a network again, and leave their weights to the parameters.
+
+    Args:
+        network: changed in place.
+    """
+    for owner in list(network.modules()):
+        for name, layer in list(owner.named_children()):
+            if isinstance(layer, AnalogExperts):
+                owner._parameters[name.removesuffix(BESIDE)] = layer.weight
+                del owner._modules[name]
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,18 @@ def test_a_checkpoint_of_the_network_fits() -> None:
         assert_near(analog(x), other(x))
 
 
+def test_the_way_back_to_digital() -> None:
+    net, x = made(GatheredFlat)
+    analog = hs.convert(net, PRECISE).eval()
+    back = hs.to_digital(analog)
+    assert list(back.state_dict()) == list(net.state_dict())
+    assert torch.equal(back(x), net(x))
+    chips = hs.program(analog, chips=2, seed=0)
+    twin = hs.to_digital(chips.at("1 day", only=1))
+    with torch.no_grad():
+        assert_near(twin(x), chips.at("1 day", only=1)(x)[0])
+
+
 class Handed(Experts):
     """Hands its weights to functions."""
 

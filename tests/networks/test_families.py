@@ -29,6 +29,8 @@ def prepared(name: str) -> tuple[nn.Module, tuple[Any, ...], Any]:
     analog: Any = hs.convert(net, "pcm-hermes").eval()
     if name != "a vmap of its own":  # calibration looks at values, which a vmap hides
         hs.calibrate(analog, [named(net, args)])
+        for key, buffer in net.named_buffers():  # a queue has moved on
+            analog.network.get_buffer(key).copy_(buffer)
     return net, args, analog
 
 
