@@ -194,6 +194,6 @@ def _heard(sound: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
 
 
 def _spectra(sounds: Tensor) -> Tensor:
-    """(batch, 8000) -> logarithm of the mean amplitude in 32 bands and 40 steps, (batch, 1, 32, 40), about in [-1, 1]."""
+    """(batch, 8000) -> logarithm of mean amplitudes, about in [-1, 1], of 32 bands in 40 steps: (batch, 1, 32, 40)."""
     bins = torch.stft(sounds, 256, 200, window=torch.hann_window(256), return_complex=True).abs()[:, 1:, :40]
     return ((bins.unflatten(1, (32, 4)).mean(2) + 1e-3).log()[:, None] + 2) / 4
