@@ -72,8 +72,6 @@ def to_digital(model: nn.Module) -> nn.Module:
         layer: Any = network.get_submodule(name)
         # others that use a tied weight do not clip it; experts share theirs with the module that owns it
         if uses[id(layer.weight)] == 1 + isinstance(layer, AnalogExperts):
-            layer, AnalogExperts
-        ):  # others that use a tied weight do not clip it
             _clip(layer, crossbar)
     return _replaced(network)
 
