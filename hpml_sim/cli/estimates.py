@@ -16,7 +16,7 @@ from hpml_sim.counting import Workload, workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.networks.architectures import ARCHITECTURES, shape
+from hpml_sim.networks.architectures import ARCHITECTURES, find, shape
 from hpml_sim.targets import Engine
 from hpml_sim.units.formatting import DASH, digits, si, span
 
@@ -63,7 +63,7 @@ def estimates(
     cards = [load_card(name) for name in targets]
     network: nn.Module | None = None
     samples: dict[str, Any]
-    if model in ARCHITECTURES:
+    if find(model) is not None:
         if data is not None or input_shape is not None:
             raise HpmlError(f"{model}: comes with its own input and no weights; leave out --data and --input-shape")
         module, example = shape(model, sequence=sequence, phase=phase, context=context)
@@ -89,8 +89,10 @@ def estimates(
 
 def _stored(model: str, card: DigitalCard) -> Precision:
     """The precision that the published network is stored in, where the card computes in it; otherwise fp32."""
-    if model in ARCHITECTURES and ARCHITECTURES[model].dtype is torch.bfloat16 and "bf16" in card.peak:
-        return "bf16"
+    known = find(model)
+    if known is not None and known.dtype is not torch.float32:
+        stored: Precision = "bf16" if known.dtype is torch.bfloat16 else "fp16"
+        return next((p for p in (stored, "bf16", "fp16") if p in card.peak), "fp32")
     return "fp32"
 
 
@@ -124,9 +126,10 @@ def one_inference(
         sequence: tokens of the prompt; None takes as many as is usual.
         context: tokens in the key-value cache when decoding; None takes as many as is usual.
     """
-    if model not in ARCHITECTURES or not ARCHITECTURES[model].sequence:
+    known = find(model)
+    if known is None or not known.sequence:
         return {}
-    usual = ARCHITECTURES[model].sequence
+    usual = known.sequence
     if phase == "decode":
         return {"phase": phase, "sequence": 1, "context": usual if context is None else context}
     return {"phase": phase, "sequence": usual if sequence is None else sequence}
