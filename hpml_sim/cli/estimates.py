@@ -91,8 +91,8 @@ def _stored(model: str, card: DigitalCard) -> Precision:
     """The precision that the published network is stored in, where the card computes in it; otherwise fp32."""
     known = find(model)
     if known is not None and known.dtype is not torch.float32:
-        stored: Precision = "bf16" if known.dtype is torch.bfloat16 else "fp16"
-        return next((p for p in (stored, "bf16", "fp16") if p in card.peak), "fp32")
+        order: tuple[Precision, ...] = ("bf16", "fp16") if known.dtype is torch.bfloat16 else ("fp16", "bf16")
+        return next((p for p in order if p in card.peak), "fp32")
     return "fp32"
 
 

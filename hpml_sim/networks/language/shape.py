@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from hpml_sim.errors import HpmlError, check_whole
 
@@ -79,7 +79,8 @@ class Latent:
     query_rank: int = 0
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True)
+class Layer:
     """Layers of one kind.
 
     Attributes:
