@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.calibration import settle_ranges
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
 from hpml_sim.conversion.modes import eval_mode, stateless
@@ -160,6 +161,9 @@ def fit(
                 losses.append(loss)
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
+            if last is not None:
+                batch = last.x
+                settle_ranges(model, lambda: model(batch))
             group.broadcast_buffers(model)
             if last is not None and not _usable(model, last, group):
                 raise NotFiniteError(

@@ -74,7 +74,7 @@ def from_lightning(model: nn.Module, card: str = "pcm", **options: Any) -> Conve
     for name, crossbar in crossbars(converted).items():
         known = ranges[name.removeprefix("network").removeprefix(".")]
         if known is not None:
-            crossbar.set_input_range(known)
+            crossbar.set_ranges(known)
     return converted.train(model.training)
 
 
