@@ -24,6 +24,7 @@ from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.training_sessions import register_after_training
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import in_order
 from hpml_sim.errors import HpmlError, shown
@@ -79,11 +80,11 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
                 last = batch
                 with one_calibration_step(layers.values()):
                     exact = _repeatable(partial(_call, model, batch))
-        if last is None:
-            raise HpmlError(
-                "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
-            )
-        collection.choose()
+            if last is None:
+                raise HpmlError(
+                    "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
+                )
+            collection.choose()
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():
             crossbar.put_back(before[name])
@@ -91,7 +92,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         raise
     idle.warn()
     with eval_mode(model):
-        note_cost(model, exact, _repeatable(partial(_call, model, last)), "calibrate")
+        note_cost(model, exact, partial(_repeatable, partial(_call, model, last)), "calibrate")
     return {
         name: "dynamic" if crossbar.scales_vectors else float(crossbar.dac_range().detach())
         for name, crossbar in layers.items()
@@ -137,6 +138,7 @@ def collecting(model: nn.Module) -> Iterator[Collection]:
             crossbar.calibrating = None
 
 
+@register_after_training
 def settle_ranges(model: nn.Module, call: Callable[[], Any]) -> None:
     """Choose the ranges of all layers on one more batch, after training has moved weights and inputs.
 
@@ -150,13 +152,14 @@ def settle_ranges(model: nn.Module, call: Callable[[], Any]) -> None:
     if not any(crossbar.programmed is None for crossbar in crossbars(model).values()):
         return
     before = {name: crossbar.ranges_now() for name, crossbar in crossbars(model).items()}
-    with collecting(model) as collection, one_calibration_step(crossbars(model).values()):
-        exact = _repeatable(call)
-    for name, crossbar in crossbars(model).items():
-        crossbar.put_back(before[name])  # the batch was seen in training
-    collection.choose()
+    with collecting(model) as collection:
+        with one_calibration_step(crossbars(model).values()):
+            exact = _repeatable(call)
+        for name, crossbar in crossbars(model).items():
+            crossbar.put_back(before[name])  # the batch was seen in training
+        collection.choose()
     with eval_mode(model):
-        note_cost(model, exact, _repeatable(call), "fit")
+        note_cost(model, exact, partial(_repeatable, call), "fit")
 
 
 def _repeatable(call: Callable[[], Any]) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from hpml_sim.analog.calibration import programmable_crossbars
+from hpml_sim.analog.conversion_cost import warn_of_cost
 from hpml_sim.analog.fused_backend import FusedBackend, frozen_copy
 from hpml_sim.analog.interop.aihwkit import AihwkitBackend
 from hpml_sim.analog.layers import weight_matrix
@@ -159,6 +160,7 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
         raise HpmlError(
             "layers of engine='fused' and of engine='aihwkit' cannot be programmed together; take one engine"
         )
+    warn_of_cost(model, "program")
     network = frozen_copy(model)
     if engines == {"aihwkit"}:
         return Chips(AihwkitBackend(network, n_chips, seed), n_chips, seed)

@@ -28,7 +28,7 @@ from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit
 from hpml_sim.cards import CrossbarCard
-from hpml_sim.conversion.idle_layers import Multiplier, Work
+from hpml_sim.conversion.idle_layers import ConverterState, Multiplier, Work
 from hpml_sim.conversion.mapping import cells_per_weight, tiling_on
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
@@ -108,6 +108,11 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
     def n_chips(self) -> int:
         """How many chips are programmed; 1 where none is, and the layer's own weights count."""
         return 1 if self.programmed is None else self.programmed.n_chips
+
+    def converter_state(self) -> ConverterState:
+        """How the converters are set."""
+        db = None if self.error is None else self.error.signal_to_error_db
+        return ConverterState(self.range_name(), bool(self.dynamic), db)
 
     def device_model(self) -> DeviceModel:
         """The devices of the card."""
@@ -328,7 +333,8 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
 
     def _trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
-        return self.training and self._plain_converters and takes_compiled_pass(x)
+        # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
+        return self.training and int(self.observations) > 1 and self._plain_converters and takes_compiled_pass(x)
 
     def _trained(self, x: Tensor, effective_weights: EffectiveWeights, learns: bool, shift: Tensor | None) -> Tensor:
         """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""

@@ -291,8 +291,8 @@ class InputRange(nn.Module):
             return
         if self._adc_bound is None:
             largest = y.detach().abs().amax() / self.dac_range().detach()
-            if largest > 0:
-                self._learn("output_bound", largest + self._margin)
+            largest = torch.where(largest > 0, largest, torch.ones_like(largest))  # weights that are all zero
+            self._learn("output_bound", largest + self._margin)
             return
         share = self.rule.share if isinstance(self.rule, rules.Percentile) else _ADC_SHARE
         seen = _percentile(y, share)

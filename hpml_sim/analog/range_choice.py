@@ -2,8 +2,8 @@
 
 The loss of a choice is that of the layer's outputs against the exact ones, the larger of two: of all outputs together,
 sum |e|^2 / sum |y|^2, and the mean over the vectors of min(1, |e|^2 / |y|^2). The first one sees a vector that is
-clipped, however rare it is; the second one sees all others lose their resolution to it. Where a choice is made, the
-output noise that chips will have counts as well, since a wider range makes more of it.
+clipped, however rare it is; the second one sees all others lose their resolution to it. No noise is in it: it is what
+conversion alone costs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hpml_sim.analog.crossbar import Crossbar
     from hpml_sim.analog.range_samples import VectorSamples
 
+_COLUMNS = 512
+"""So many columns of a layer stand for all."""
 _OCTAVES = 16
 """Static ranges are tried down to the largest input over 2 to this power."""
 _BOUNDS = (1.0, 0.71, 0.5, 0.35, 0.25)
@@ -57,22 +59,15 @@ class Loss:
     Attributes:
         total: of all outputs together.
         by_vector: mean over the vectors.
-        noise: what the output noise adds to `total`.
     """
 
     total: float
     by_vector: float
-    noise: float
 
     @property
-    def converters(self) -> float:
-        """Of the converters alone."""
+    def larger(self) -> float:
+        """The larger of the two."""
         return max(self.total, self.by_vector, _FLOOR)
-
-    @property
-    def chosen_by(self) -> float:
-        """Of converters and output noise together."""
-        return max(self.total, self.by_vector) + self.noise
 
 
 class Trial:
@@ -88,14 +83,14 @@ class Trial:
         self._crossbar = crossbar
         x, self._peaks, self._weights = samples.chosen()
         tiling = crossbar.tiling
-        tiles = tiling.cut_weights(crossbar.clipped(weight).float())
+        columns = crossbar.clipped(weight).view(tiling.groups, tiling.cols, tiling.rows)
+        columns = columns[:, :: -(-tiling.cols // _COLUMNS)].float()
+        tiles = tiling.cut_inputs(columns).transpose(1, 2)  # (groups, row tiles, columns, height)
         scale = full_scale(tiles)
         self._x = tiling.cut_inputs(x).transpose(1, 2)  # (groups, row tiles, n, height)
         self._exact = (self._x @ tiles.mT).sum(1)
         self._matrix = crossbar.cells(tiles / scale.unsqueeze(-1))
         self._scale = crossbar.cell_scale(scale).unsqueeze(-2)
-        # of each output, what one unit of output noise on all of its tiles and slices amounts to, squared
-        self._noise = self._added(self._scale.square())
         self._power = self._exact.square().sum((0, 2))  # of each vector
         self._codes: dict[tuple[bool, float], tuple[Tensor, Tensor]] = {}
 
@@ -123,20 +118,14 @@ class Trial:
         lsb = ranges.bound / (adc or ranges.bound)
         read = crossbar.read(products, products.new_tensor(1 / lsb), None) * (self._scale * lsb * unit)
         error = (self._added(read) - self._exact).square().sum((0, 2))
-        sigma = crossbar.target.output_noise
-        scaled = unit.square().squeeze(1) if ranges.dynamic else unit.square()
-        noise = sigma**2 * (self._noise * scaled).expand_as(self._exact).sum((0, 2))
         weights, power = self._weights, self._power
         seen = power > 0
         all_power = float((weights * power).sum())
         if not all_power > 0:
-            return Loss(0.0, 0.0, 0.0)
+            return Loss(0.0, 0.0)
         shares = (error[seen] / power[seen]).clamp(max=1)
-        return Loss(
-            float((weights * error).sum()) / all_power,
-            float((weights[seen] * shares).sum() / weights[seen].sum()),
-            float((weights * noise).sum()) / all_power,
-        )
+        by_vector = float((weights[seen] * shares).sum() / weights[seen].sum())
+        return Loss(float((weights * error).sum()) / all_power, by_vector)
 
 
 @torch.no_grad()
@@ -161,16 +150,19 @@ def choose_ranges(crossbar: Crossbar, weight: Tensor, samples: VectorSamples) ->
             best = static
     assert best is not None
     _, ranges, loss = best
-    bound = ranges.bound if crossbar.target.adc_bound is None else None
-    crossbar.set_ranges(ranges.input_range, dynamic=ranges.dynamic, output_bound=bound)
-    crossbar.error = ConverterError(-10 * math.log10(loss.converters))
+    bound = ranges.bound if crossbar.target.adc_bound is None else 0.0
+    if ranges.dynamic or crossbar.rule is None or by_squares:
+        crossbar.set_ranges(ranges.input_range, dynamic=ranges.dynamic, output_bound=bound)
+    else:
+        crossbar.output_bound.fill_(bound)  # the input range is that which the rule found
+    crossbar.error = ConverterError(-10 * math.log10(loss.larger))
 
 
 def _best(trial: Trial, choices: Iterator[Ranges] | Sequence[Ranges], by_squares: bool) -> tuple[float, Ranges, Loss]:
     found = []
     for ranges in choices:
         loss = trial.loss(ranges)
-        found.append((loss.total + loss.noise if by_squares else loss.chosen_by, ranges, loss))
+        found.append((loss.total if by_squares else loss.larger, ranges, loss))
     return min(found, key=lambda each: each[0])
 
 

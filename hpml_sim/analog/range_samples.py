@@ -54,7 +54,8 @@ class VectorSamples:
         x, peaks = x.detach(), peaks.detach()
         self.vectors += vectors
         self.largest_input = max(self.largest_input, float(x.abs().amax()))
-        by_vector = products.detach().abs().amax((1, 3)).unsqueeze(-1)  # (groups, vectors, 1)
+        products = products.detach()
+        by_vector = torch.maximum(products.amax((1, 3)), -products.amin((1, 3))).unsqueeze(-1)  # (groups, vectors, 1)
         self.largest_product = max(self.largest_product, float(by_vector.amax()))
         self.largest_scaled_product = max(self.largest_scaled_product, float((by_vector / peaks).amax()))
         step = max(1, vectors // _EVEN)

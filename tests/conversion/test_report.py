@@ -40,7 +40,7 @@ def test_the_report_is_a_dataframe_for_everything_but_printing():
 @pytest.mark.parametrize("why", ["", "short", LONG])
 def test_every_column_is_printed_within_80_characters(length, became, why):
     names = [f"{'x' * length}{place}" for place in range(3)]
-    report = report_of(*(LayerReport(name, "MultiheadAttention", became, 4, 0.25, why) for name in names))
+    report = report_of(*(LayerReport(name, "MultiheadAttention", became, 4, 0.25, why=why) for name in names))
     text = str(report)
     assert max(map(len, text.splitlines())) <= 80
     assert [word for word in words(text) if word in COLUMNS] == COLUMNS
