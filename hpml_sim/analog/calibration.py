@@ -1,7 +1,7 @@
 """`hs.calibrate`: range calibration, the ranges of all analog layers' converters from data, without training.
 
-How a layer follows its inputs in training: `input_ranges.py`; how ranges are chosen: `range_choice.py`. The scaling of a spiking network's weights on data is another thing:
-`spiking/relu_conversion/calibration.py`.
+How a layer follows its inputs in training: `input_ranges.py`; how ranges are chosen: `range_choice.py`. The scaling of
+a spiking network's weights on data is another thing: `spiking/relu_conversion/calibration.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.conversion_cost import note_cost
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.input_ranges import one_calibration_step
-from hpml_sim.analog.conversion_cost import note_cost
 from hpml_sim.analog.layers import crossbars, weight_matrix
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.range_choice import choose_ranges
@@ -41,7 +41,8 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     """Set the ranges of every analog layer's converters from data; training does the same by itself.
 
     The model runs on the data with ideal converters, and each layer keeps some of its input vectors: some that stand
-    for all, and the largest. On these it tries ranges, and takes those that lose least of what its `input_range` allows.
+    for all, and the largest. On these it tries ranges, and of those that its `input_range` allows takes what loses
+    least.
     "percentile" and "sigma" find their range on all data: the mean over the batches, and of the uses of a layer in one
     batch (such as the steps of an LSTM) the largest. `model.report` then says of each layer what its converters lose.
 

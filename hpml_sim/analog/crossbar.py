@@ -248,10 +248,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         return y if peaks is None else y * peaks.squeeze(0)
 
     def _scaled(self, x: Tensor, places: int) -> tuple[Tensor, Tensor | None]:
-        """Inputs in the unit of the DAC's range, and what multiplies the products again; None: nothing does.
-
-        x: (chips or 1, groups, vectors, rows).
-        """
+        """Inputs (chips or 1, groups, vectors, rows) in the DAC's unit, and what multiplies the products."""
         if not self.scales_vectors:
             return x, None
         peaks = self.peaks(x, places)
@@ -270,16 +267,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         return y.sum(2).squeeze(0)
 
     def _on_chips(self, x: Tensor, chips: Sequence[int], places: int) -> Tensor:
-        """Products of programmed chips.
-
-        Args:
-            x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
-            chips: their numbers, one after another.
-            places: vectors of one sample that share a dynamic range.
-
-        Returns:
-            shape (chips, groups, vectors, cols).
-        """
+        """Products of some chips, (chips, groups, vectors, cols). x: (chips or 1, groups, vectors, rows)."""
         programmed = self.programmed
         assert programmed is not None
         x, peaks = self._scaled(x, places)
@@ -304,9 +292,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
-        return (
-            self._plain_converters and takes_compiled_pass(x) and not (torch.is_grad_enabled() and x.requires_grad)
-        )
+        return self._plain_converters and takes_compiled_pass(x) and not (torch.is_grad_enabled() and x.requires_grad)
 
     def _fused(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int]) -> Tensor:
         """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""

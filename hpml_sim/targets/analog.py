@@ -55,11 +55,11 @@ class Analog:
             never clips.
         input_range: how the full scale of a layer's DAC is found. "dynamic": each input vector by its own largest
             magnitude, of a convolution each sample's feature map. One range for all inputs of the layer: "percentile"
-            (covers a share of them), "sigma" (a multiple of their standard deviation), "mse" (the least squared error of
-            the outputs) and "learned" ("sigma" first, then trained by the gradient). A table gives it options of its
-            own, such as `{"name": "percentile", "share": 0.999}`. None takes, of those that the card's hardware can do,
-            what loses least on the data of `calibrate` or `fit`, layer by layer: the report says which. Until a layer
-            has seen data, each vector is scaled by its own largest magnitude.
+            (covers a share of them), "sigma" (a multiple of their standard deviation), "mse" (the least squared error
+            of the outputs) and "learned" ("sigma" first, then trained by the gradient). A table gives it options of
+            its own, such as `{"name": "percentile", "share": 0.999}`. None takes, of those that the card's hardware
+            can do, what loses least on the data of `calibrate` or `fit`, layer by layer: the report says which. Until
+            a layer has seen data, each vector is scaled by its own largest magnitude.
         adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`), for converters
             whose range is fixed. None: the range is set for each layer, to what loses least.
         read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance, 0 to 1. The
@@ -133,9 +133,10 @@ class Analog:
         card = card_named(self.card, CrossbarCard)
         if self.input_range is not None and not card.io.can_range(self.input_range.name):
             known = card.io.input_ranges
+            kinds = "" if known is None else " and ".join(known.kinds)
             raise HpmlError(
-                f"input_range={self.input_range.name!r}: card {self.card!r} has {' and '.join(known.kinds)} ranges only "
-                f"({known.where or known.note}); take None, which chooses among them"
+                f"input_range={self.input_range.name!r}: card {self.card!r} has {kinds} ranges only; take None, which "
+                "chooses among them, or change io.input_ranges of a card of your own"
             )
         return self
 

@@ -65,7 +65,9 @@ def test_settings_and_state_are_carried_over_layer_by_layer():
 
     torch.manual_seed(0)
     targets = {
-        "conv": Analog("pcm", dac_bits=6, adc_bits=7, output_noise=0.03, adc_bound=9.0, input_range="sigma", compensation="column"),
+        "conv": Analog(
+            "pcm", dac_bits=6, adc_bits=7, output_noise=0.03, adc_bound=9.0, input_range="sigma", compensation="column"
+        ),
         "other": Analog("pcm", input_range="percentile", compensation="none"),
         "head": Analog("pcm-hermes"),
     }

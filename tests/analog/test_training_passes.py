@@ -232,7 +232,10 @@ def test_a_wrong_range_is_mended_by_training(card_file, wrong):
 
 def test_ranges_are_learned_in_fit_and_kept_by_chips():
     torch.manual_seed(0)
-    model = convert(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), Analog("pcm", input_range={"name": "learned", "batches": 20}, dac_bits=4))
+    model = convert(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        Analog("pcm", input_range={"name": "learned", "batches": 20}, dac_bits=4),
+    )
     fit(model, "digits", epochs=4, lr=5e-3, show_progress=False)
     one = next(iter(crossbars(model).values()))
     assert float(one.range_shift.detach()) != 0.0

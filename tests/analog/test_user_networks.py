@@ -194,7 +194,9 @@ class Steps(nn.Module):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_range_of_a_sequence_is_that_of_its_widest_step(kind, training):
     """Eleven steps: ten with a state that is not zero, as many as lie between two observations of the schedule."""
-    target = Analog("pcm", training_noise=0.0, weight_clip=None, input_range={"name": "percentile", "share": 1.0}, output_noise=0.0)
+    target = Analog(
+        "pcm", training_noise=0.0, weight_clip=None, input_range={"name": "percentile", "share": 1.0}, output_noise=0.0
+    )
     model = convert(Steps(kind), target)
     x = torch.ones(3, 11, 1)
     if training:

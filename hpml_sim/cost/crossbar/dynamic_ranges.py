@@ -1,4 +1,4 @@
-"""The digital work of dynamic input ranges: each vector's largest value, and scaling by it before and after the array."""
+"""The digital work of dynamic input ranges: each vector's largest value, and scaling before and after the array."""
 
 from __future__ import annotations
 
