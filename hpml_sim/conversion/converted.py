@@ -42,11 +42,11 @@ class Converted(nn.Module):
         >>> analog(torch.rand(5, 64)).shape
         torch.Size([5, 10])
         >>> print(analog.report)
-        layer  was      became        tiles  utilization  why
-        0      Flatten  digital                           no weight matrix
-        1      Linear   AnalogLinear      1       3.12 %
-        2      ReLU     digital                           no weight matrix
-        3      Linear   AnalogLinear      1      0.488 %
+        layer  was      became        tiles  utilization  input_range  why
+        0      Flatten  digital                                        no weight matrix
+        1      Linear   AnalogLinear      1       3.12 %  dynamic
+        2      ReLU     digital                                        no weight matrix
+        3      Linear   AnalogLinear      1      0.488 %  dynamic
     """
 
     def __init__(
