@@ -14,13 +14,13 @@ import importlib.metadata as _metadata
 import logging as _logging
 
 from hpml_sim import baselines, nn, spiking
-from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips
+from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
 from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, list_data, load_data
-from hpml_sim.data.image_files import download_data
+from hpml_sim.data.entries import download_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.comparison import compare
 from hpml_sim.experiments.result import Comparison, load_results
@@ -85,6 +85,7 @@ __all__ = [
     "search",
     "spiking",
     "sweep",
+    "to_digital",
     "workload",
 ]
 
