@@ -25,7 +25,7 @@ class Collectives:
 
     Example:
         >>> from hpml_sim.cards import load_card
-        >>> link = load_card("h100").links["nvlink"]
+        >>> link = load_card("h100").links["dgx"]
         >>> print(f"{1e6 * Collectives(link).time_s('all-reduce', 64e6, 8):.0f} us")
         365 us
     """

@@ -164,7 +164,7 @@ def estimate_language(
         >>> found = estimate_language(
         ...     language_model("llama-3-70b"), load_card("h200"), Request("decode", context=2048), devices=2)
         >>> print(f"{found.throughput_hz.nominal:.0f} tokens a second")
-        55 tokens a second
+        45 tokens a second
     """
     request = request.checked(shape)
     arithmetic = _arithmetic(shape, card, precision, weights)
