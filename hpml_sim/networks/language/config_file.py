@@ -66,7 +66,7 @@ def read_config(path: str | Path) -> TransformerShape:
         >>> _ = where.write_text(json.dumps({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2,
         ...     "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 256}))
         >>> read_config(where).parameters
-        94784
+        95040
     """
     path = Path(path)
     path = path / "config.json" if path.is_dir() else path
