@@ -116,8 +116,8 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
         input_shape: of one sample.
         classes: number of outputs, >= 1.
         seed: of the first weights, >= 0; the caller's random state is left alone.
-        options: `width` (>= 1): hidden neurons of the mlp (128), channels of the first convolution (16), or numbers of a
-            step (64).
+        options: `width` (>= 1): hidden neurons of the mlp (128), channels of the first convolution (16), or numbers
+            of a step (64).
 
     Raises:
         UnknownNameError: no built-in network has this name, or it has no such option.
