@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import hpml_sim as hs
 from hpml_sim.analog.chip_pass import ChipPass, running
-from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import take_apart
 
 from .families import relations, sequences, vision
@@ -51,10 +50,8 @@ def assert_equal(got: Tensor, want: Tensor, outliers: float = 0.0) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_ideal_crossbars_are_the_digital_network(name: str) -> None:
-    net, args, analog = prepared(name)
-    ideal = copy.deepcopy(analog)
-    for crossbar in crossbars(ideal).values():
-        crossbar.dac_qmax = crossbar.adc_qmax = None
+    net, args = CASES[name].made()
+    ideal = hs.convert(net, hs.Analog("pcm-hermes", dac_bits="ideal", adc_bits="ideal")).eval()
     for got, want in zip(tensors_of(ideal, args), tensors_of(copy.deepcopy(net), args), strict=True):
         assert_equal(got, want)
 
