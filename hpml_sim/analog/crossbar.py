@@ -203,8 +203,6 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return matrix
         return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
-    # ------------------------------------------------------------------------------------------------------- product
-
     def forward(
         self, x: Tensor, weight: Tensor, effective_weights: EffectiveWeights | None = None, places: int = 1
     ) -> Tensor:
@@ -266,15 +264,12 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         return y.sum(2).squeeze(0)
 
     def on_chips(self, x: Tensor, chips: Sequence[int], places: int = 1) -> Tensor:
-        """Products of some programmed chips.
+        """Products of programmed chips, shape (chips, groups, vectors, cols).
 
         Args:
             x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
             chips: their numbers, one after another.
             places: vectors of one sample that share a dynamic range.
-
-        Returns:
-            shape (chips, groups, vectors, cols).
         """
         programmed = self.programmed
         assert programmed is not None
