@@ -38,8 +38,6 @@ class Architecture(NamedTuple):
     example: tuple[Tensor, ...]
 
 
-USUAL_TOKENS = {"gpt2": 512}
-"""Tokens of one input where none are given; other decoders: 2048, encoders: 128."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -74,11 +72,10 @@ class Known:
         Args:
             sizes: of the network.
         """
-        usual = USUAL_TOKENS.get(sizes.name, 2048 if sizes.decodes else 128)
         return cls(
             partial(build, sizes),
             sizes.source,
-            sequence=min(usual, sizes.longest),
+            sequence=sizes.usual_tokens,
             longest=sizes.longest,
             decodes=sizes.decodes,
             dtype=_DTYPES.get(sizes.stored, torch.bfloat16),
