@@ -23,7 +23,7 @@ from hpml_sim.cli.arguments import (
 )
 from hpml_sim.cli.output import say, show
 from hpml_sim.errors import needs
-from hpml_sim.targets import Engine
+from hpml_sim.targets import EstimatedEngine as Engine
 
 PRECISIONS = "{" + ",".join(get_args(Precision)) + "}"
 ENGINES = "{" + ",".join(get_args(Engine)) + "}"

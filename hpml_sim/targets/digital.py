@@ -14,6 +14,8 @@ from hpml_sim.targets.checking import Switch, config_class
 
 Engine = Literal["torch", "torch-compile", "cuda-graph", "numba-cuda"]
 """What runs a digital network."""
+EstimatedEngine = Literal["torch", "torch-compile", "cuda-graph", "numba-cuda", "fused"]
+"""What an estimate can be of: also "fused", an inference runtime such as TensorRT, which does not run here."""
 
 
 @config_class

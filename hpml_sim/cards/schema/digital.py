@@ -19,7 +19,7 @@ from hpml_sim.units.quantities import (
     Time,
 )
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4"]
 
 
 class DigitalCard(BaseCard):
