@@ -46,6 +46,7 @@ class Roofline:
         call_s: seconds that a forward call takes besides its operators.
         kernel_s: the shortest kernel, in seconds.
         ahead: whether the host starts operators while the GPU works on earlier ones.
+        serial: whether the machine starts an operator itself, and works on it afterwards: a CPU.
         slowdown: how many times as long an operation of a convolution takes as one of a matrix product.
         cache_bandwidth: bytes a second of whatever a layer touches, from DRAM or not.
     """
@@ -61,6 +62,7 @@ class Roofline:
     call_s: float
     kernel_s: float = 0.0
     ahead: bool = False
+    serial: bool = False
     slowdown: float = 1.0
     cache_bandwidth: float = math.inf
 
@@ -99,6 +101,7 @@ class Roofline:
             start_s=at(started(card, engine), corner),
             kernel_s=at(card.replay_time, corner),
             ahead=card.dispatch_time is not None and not copies,
+            serial=card.device == "cpu",
             call_s=at(card.call_time, corner) + copies * dispatch_s,
             cache_bandwidth=math.inf if card.cache_bandwidth is None else at(card.cache_bandwidth, fast),
             slowdown=at(card.compute_efficiency, fast)
@@ -152,7 +155,8 @@ class Roofline:
     def time_s(self, work_s: np.ndarray, launches: np.ndarray) -> np.ndarray:
         """Seconds from the end of the layer before to its own end.
 
-        Started one after the other: the longer of the start and the work. With the host ahead, layer k ends at
+        Started one after the other: the longer of the start and the work; on a CPU, which starts its own threads and
+        waits for all of them, both. With the host ahead, layer k ends at
         f_k = max(h_k, f_(k-1)) + g_k, where h_k is when the host has started it and g_k its work on the device;
         unrolled, f_k = G_k + max over j <= k of (h_j - G_(j-1)) with G the running sum of g.
 
@@ -161,6 +165,8 @@ class Roofline:
             launches: operators that it starts.
         """
         starts = self.start_s * launches
+        if self.serial:
+            return work_s + starts
         if not self.ahead:
             return np.maximum(work_s, starts)
         work = np.maximum(work_s, self.kernel_s * launches)

@@ -48,6 +48,7 @@ def estimate_digital(
     engine: Engine = "torch",
     weights: Weights | None = None,
     channels_last: bool = False,
+    fused_attention: bool = True,
 ) -> Estimate:
     """Energy and time of a network on a CPU or GPU.
 
@@ -66,6 +67,7 @@ def estimate_digital(
         engine: what runs the network. "numba-cuda" is estimated as "torch", which is said.
         weights: how weights are stored where not in `precision`; they are multiplied in `precision` all the same.
         channels_last: whether images of an eager network have the channel innermost.
+        fused_attention: whether attention is one kernel, as in PyTorch from 2.0 on.
 
     Raises:
         HpmlError: the card has no peak for `precision`, an engine that its device does not have, or weights that are
@@ -83,7 +85,7 @@ def estimate_digital(
             f"weights={weights!r}: precision={precision!r} stores its weights in as few bytes; leave weights out, or "
             "take precision='fp16' or 'bf16'"
         )
-    work = Work.of(workload, BYTES[precision], engine, stored)
+    work = Work.of(workload, BYTES[precision], engine, stored, fused_attention)
     cache = 0.0 if card.cache is None else card.cache.si
     gpu = None if card.kernels is None else Gpu.of(card, precision, engine, channels_last, stored)
     run = _Run.of(card, work, precision, engine, batch, cache, gpu)
@@ -169,6 +171,8 @@ class _Run:
             fewest = math.ceil(work.needed(1) / room)
             batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room, gpu)
         operations, traffic, touched = batch * work.operations, work.traffic(batch, cache), work.touched(batch)
+        if gpu is not None:
+            traffic = traffic - work.kept(batch, cache)
         corners = [Roofline.of(card, precision, corner, engine) for corner in CORNERS]
         paced = [roof.paced(operations, work.convolves) for roof in corners]
         pairs = list(zip(corners, paced, strict=True))
@@ -178,7 +182,7 @@ class _Run:
         if gpu is None:
             spent = [roof.work_s(p, traffic, touched) for roof, p in pairs]
         else:
-            band = NETWORK if _fitted(card) else LENT
+            band = NETWORK if fitted(card) else LENT
             nominal = np.maximum(gpu.time_s(work, batch, traffic), floor)
             spent = [np.maximum(nominal * factor, floor) for factor in (1 / band, 1.0, band)]
         times = np.stack([roof.time_s(s, work.launches) for roof, s in zip(corners, spent, strict=True)])
@@ -248,8 +252,12 @@ def _charge_work(
         breakdown.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
 
 
-def _fitted(card: DigitalCard) -> bool:
-    """Whether the constants of the card's kernels come from measurements of this very machine."""
+def fitted(card: DigitalCard) -> bool:
+    """Whether the constants of the card's kernels come from measurements of this very machine.
+
+    Args:
+        card: the machine.
+    """
     return card.kernels is not None and card.kernels.tile_efficiency.status == "measured"
 
 
@@ -282,7 +290,7 @@ def _best_batch(roof: Roofline, work: Work, cache: float, room: float, gpu: Gpu 
         if gpu is None:
             spent = roof.work_s(roof.paced(batch * work.operations, work.convolves), traffic, work.touched(batch))
         else:
-            spent = gpu.time_s(work, batch, traffic)
+            spent = gpu.time_s(work, batch, traffic - work.kept(batch, cache))
         times = roof.time_s(spent, work.launches)
         rates[batch] = batch / (roof.call_s + float(times.sum()))
         batch *= 2

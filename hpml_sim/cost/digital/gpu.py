@@ -32,12 +32,14 @@ class Gpu:
         convolution: speed of a convolution over that of the product of its shape.
         narrow_rate: operations a second of convolutions of single channels.
         attention_rate: operations a second of fused attention.
+        cache: bytes of the last-level cache.
     """
 
     products: Products
     convolution: float
     narrow_rate: float
     attention_rate: float
+    cache: float
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class Gpu:
             else share(kernels.channels_first, CHANNELS_FIRST),
             narrow_rate=card.peak.get("fp32", card.peak[precision]).si * share(kernels.depthwise, DEPTHWISE),
             attention_rate=rate * ATTENTION,
+            cache=0.0 if card.cache is None else card.cache.si,
         )
 
     def time_s(self, work: Work, batch: int, traffic: np.ndarray) -> np.ndarray:
@@ -83,7 +86,7 @@ class Gpu:
         chosen = work.products
         if chosen.any():
             vectors, rows, cols, groups = work.shape[:, chosen]
-            moved = batch * work.passed_bytes[chosen]
+            moved = (batch * work.passed_bytes - work.kept(batch, self.cache))[chosen]
             convolves = work.convolves[chosen]
             whole = self.products.time_s(batch * vectors, rows, cols, groups, moved)
             unsplit = self.products.time_s(batch * vectors, rows, cols, groups, moved, splits=(1,)) / self.convolution

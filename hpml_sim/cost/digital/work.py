@@ -17,6 +17,12 @@ NARROW = 16
 """A grouped convolution with fewer outputs a group has no matrix product that fills a tensor core."""
 EAGER_NORM = 2.0
 """Passes of a layer norm that nothing is fused with: over its input for the moments, and over it again to scale it."""
+HEAD_WIDTH = 64
+"""Channels of an attention head, which the counts do not say: that of ViT, BERT and GPT-2."""
+SCORE_PASSES = 8
+"""Times that scores are read or written without a fused kernel: product, scale, softmax in fp32, cast, product."""
+KEPT = 0.5
+"""Share of the last-level cache that still holds what the layer before wrote: it also read, and no cache is perfect."""
 _POINTWISE = {"norm", "activation", "elementwise", "pool", "softmax"}
 _PRODUCTS = {"conv", "linear", "recurrent"}
 _LAYER_NORMS = {"LayerNorm", "RMSNorm", "GroupNorm"}
@@ -37,6 +43,7 @@ class Work:
         weight_bytes: of the weights that a call touches; of an embedding, the rows looked up.
         moved_bytes: of inputs and outputs, whatever is fused: what has to lie in memory.
         passed_bytes: of inputs and outputs that pass the memory with this engine.
+        handed_bytes: of inputs that the layer before has just written.
         launches: kernels that start.
         state_bytes: kept between calls.
     """
@@ -51,11 +58,19 @@ class Work:
     weight_bytes: np.ndarray
     moved_bytes: np.ndarray
     passed_bytes: np.ndarray
+    handed_bytes: np.ndarray
     launches: np.ndarray
     state_bytes: float
 
     @classmethod
-    def of(cls, workload: Workload, width: float, engine: Engine = "torch", weight_width: float | None = None) -> Work:
+    def of(
+        cls,
+        workload: Workload,
+        width: float,
+        engine: Engine = "torch",
+        weight_width: float | None = None,
+        fused_attention: bool = True,
+    ) -> Work:
         """The arrays of a workload.
 
         Args:
@@ -63,12 +78,16 @@ class Work:
             width: bytes of an activation.
             engine: what runs it: "torch-compile" fuses what is elementwise, "fused" puts it into the products.
             weight_width: bytes of a weight; None: as of an activation.
+            fused_attention: whether attention is one kernel; else its scores pass the memory.
         """
         layers = workload.layers
         stored = width if weight_width is None else weight_width
         narrow = [y.op == "conv" and y.groups > 1 and y.cols < NARROW for y in layers]
         moved = np.array([(y.input_elements + y.output_elements) * width for y in layers], float)
         passed, launches = _fused(layers, width, engine)
+        if not fused_attention:
+            scores = np.array([y.macs / (2 * HEAD_WIDTH) if y.op == "attention" else 0.0 for y in layers], float)
+            passed = passed + SCORE_PASSES * width * scores
         return cls(
             operations=np.array(
                 [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
@@ -84,6 +103,7 @@ class Work:
             weight_bytes=np.array([y.weights_read * stored for y in layers], float),
             moved_bytes=moved,
             passed_bytes=passed,
+            handed_bytes=_handed(layers, width, launches),
             launches=launches,
             state_bytes=width * workload.extra.get("kv_cache_elements", 0.0),
         )
@@ -97,9 +117,32 @@ class Work:
         return self.weight_bytes + batch * self.passed_bytes
 
     def traffic(self, batch: int, cache: float) -> np.ndarray:
-        """Bytes to and from DRAM for a batch; weights that stay in the cache between calls cost none."""
+        """Bytes to and from DRAM for a batch; weights that stay in the cache between calls cost none.
+
+        Args:
+            batch: samples.
+            cache: bytes of the last-level cache.
+        """
         weights = 0.0 if self.needed(batch) <= cache else self.weight_bytes
         return weights + batch * self.passed_bytes
+
+    def kept(self, batch: int, cache: float) -> np.ndarray:
+        """Bytes that each layer still finds in a GPU's cache, because the layer before has just written them.
+
+        Args:
+            batch: samples.
+            cache: bytes of the last-level cache.
+        """
+        return np.minimum(batch * self.handed_bytes, KEPT * cache)
+
+
+def _handed(layers: tuple[LayerCount, ...], width: float, launches: np.ndarray) -> np.ndarray:
+    """Bytes of a sample that each layer reads and the layer before wrote; none where both are one kernel."""
+    found = np.zeros(len(layers))
+    for k in range(1, len(layers)):
+        if launches[k] > 0:
+            found[k] = min(layers[k - 1].output_elements, layers[k].input_elements) * width
+    return found
 
 
 def _fused(layers: tuple[LayerCount, ...], width: float, engine: Engine) -> tuple[np.ndarray, np.ndarray]:
