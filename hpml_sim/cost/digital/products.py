@@ -62,7 +62,7 @@ class Products:
         >>> from hpml_sim.cards import load_card
         >>> product = Products.of(load_card("a100"), "fp16")
         >>> print(f"{1e6 * float(product.time_s(512, 4096, 4096)):.0f} us")
-        83 us
+        90 us
     """
 
     rate: float
