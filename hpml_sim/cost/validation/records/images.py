@@ -83,7 +83,7 @@ def counts(model: str, size: int) -> Workload:
     return workload(network, data=example)
 
 
-def images(path: Path) -> Iterator[Record | Skipped]:
+def read_images(path: Path) -> Iterator[Record | Skipped]:
     """The time of one image, in each setting.
 
     Args:

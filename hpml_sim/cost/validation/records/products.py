@@ -20,7 +20,7 @@ COLUMNS = ("gpu", "model", "layer", "tensor_parallel", "m_tokens", "k", "n", "me
 GROUPS = ((16, "to 16 tokens"), (128, "to 128"), (1024, "to 1,024"), (float("inf"), "above 1,024"))
 
 
-def products(path: Path) -> Iterator[Record | Skipped]:
+def read_products(path: Path) -> Iterator[Record | Skipped]:
     """The time of each product, in fp16.
 
     Args:

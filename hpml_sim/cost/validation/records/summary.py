@@ -10,14 +10,14 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from hpml_sim.cost.validation.records.images import images
-from hpml_sim.cost.validation.records.products import products
+from hpml_sim.cost.validation.records.images import read_images
+from hpml_sim.cost.validation.records.products import read_products
 from hpml_sim.cost.validation.records.record import Quantity, Record, Skipped
 from hpml_sim.errors import HpmlError, shown
 
 READERS: dict[str, Callable[[Path], Iterator[Record | Skipped]]] = {
-    "gpu_products.csv": products,
-    "image_networks.csv": images,
+    "gpu_products.csv": read_products,
+    "image_networks.csv": read_images,
 }
 """Name of a file -> what reads it and estimates its rows."""
 NEAR = 0.2
