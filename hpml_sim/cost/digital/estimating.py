@@ -78,7 +78,8 @@ def estimate_digital(
     if precision not in card.peak:
         raise HpmlError(f"precision={precision!r}: card {card.name!r} has a peak for {', '.join(card.peak)} only")
     if engine in ("cuda-graph", "numba-cuda", "fused") and card.device != "cuda":
-        raise HpmlError(f"engine={engine!r}: card {card.name!r} is a CPU; take 'torch' or 'torch-compile'")
+        what = "is a CPU" if card.device == "cpu" else "has no CUDA"
+        raise HpmlError(f"engine={engine!r}: card {card.name!r} {what}; take 'torch' or 'torch-compile'")
     stored = None if weights is None else WEIGHT_BYTES[weights]
     if stored is not None and stored >= BYTES[precision]:
         raise HpmlError(

@@ -18,7 +18,7 @@ def products(name: str = "a100") -> Products:
 
 
 IDEAL = replace(
-    products(), tile_efficiency=1.0, tile_half=0.0, start_s=0.0, wave_share=1.0, fill_depth=0.0, overlap=64.0,
+    products(), tile_efficiency=1.0, tile_half=0.0, start_s=0.0, wave_share=1.0, fill_depth=0.0, overlap=16.0,
     product_bandwidth=1.0, split_traffic=1e6,
 )  # fmt: skip
 NO_MEMORY = replace(IDEAL, bandwidth=1e21, split_traffic=1e12)
