@@ -24,7 +24,7 @@ from hpml_sim.cost.digital.products import BYTES
 from hpml_sim.cost.digital.work import Work
 from hpml_sim.cost.validation.records.images import COLUMNS, Setting, counts
 from hpml_sim.cost.validation.records.machines import machine
-from hpml_sim.cost.validation.records.record import rows
+from hpml_sim.cost.validation.records.reading import rows
 
 FITTED = (
     "tile_efficiency", "tile_half", "product_bandwidth", "memory_efficiency", "channels_last", "channels_first",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hpml_sim.cost.validation import Point
-    from hpml_sim.cost.validation.records import Summary
+    from hpml_sim.cost.validation.records.summary import Summary
 
 
 def validation_table(points: Sequence[Point]) -> Table:

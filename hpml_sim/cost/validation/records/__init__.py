@@ -1,14 +1,11 @@
-"""Measured records in files of known names and columns, each row held against the estimate of it.
+"""Measured records of other people's machines, read from CSV files of known columns, beside our estimates.
 
-record.py     a row and its estimate; reading of the files
-machines.py   which card a name stands for
-products.py   gpu_products.csv
-images.py     image_networks.csv
-summary.py    what is left over: ratios, errors and shares within the bands, for each file and machine
+record.py        a measured figure and ours; a row that was skipped
+reading.py       rows and figures of a file, checked
+machines.py      which card a name stands for
+products.py      gpu_products.csv
+images.py        image_networks.csv
+serving.py       llm_serving.csv
+collectives.py   gpu_collectives.csv
+summary.py       what is left over: ratios, errors and shares within the bands, for each file and machine
 """
-
-from hpml_sim.cost.validation.records.record import Record as Record
-from hpml_sim.cost.validation.records.record import Skipped as Skipped
-from hpml_sim.cost.validation.records.summary import READERS as READERS
-from hpml_sim.cost.validation.records.summary import Summary as Summary
-from hpml_sim.cost.validation.records.summary import held_against as held_against

@@ -11,7 +11,8 @@ from pathlib import Path
 from hpml_sim.cards import DigitalCard, Precision
 from hpml_sim.cost.digital import estimate_digital
 from hpml_sim.cost.validation.records.machines import machine
-from hpml_sim.cost.validation.records.record import Record, Skipped, number, rows
+from hpml_sim.cost.validation.records.reading import number, rows
+from hpml_sim.cost.validation.records.record import Record, Skipped
 from hpml_sim.counting import Workload, workload
 from hpml_sim.errors import HpmlError
 from hpml_sim.networks.architectures import ARCHITECTURES, shape
@@ -95,7 +96,7 @@ def read_images(path: Path) -> Iterator[Record | Skipped]:
         card = machine(setting.machine)
         size, batch = (round(number(path, row, column)) for column in ("image_size", "batch"))
         if why := _missing(card, setting, model):
-            yield Skipped(name, why)
+            yield Skipped(path.name, name, why)
             continue
         assert card is not None
         found = estimate_digital(
@@ -108,7 +109,15 @@ def read_images(path: Path) -> Iterator[Record | Skipped]:
             fused_attention=setting.fused_attention,
         )
         seconds = found.latency_s / batch
-        yield Record(name, f"{model} {size}", "time", 1 / number(path, row, "images_per_s"), seconds)
+        yield Record(
+            gpu=name,
+            name=f"{model} {size}",
+            measured=1 / number(path, row, "images_per_s"),
+            estimate=seconds.nominal,
+            low=seconds.low,
+            high=seconds.high,
+            quantity="time",
+        )
 
 
 def _missing(card: DigitalCard | None, setting: Setting, model: str) -> str:

@@ -13,7 +13,8 @@ from hpml_sim.cost.digital.bands import PRODUCT, PRODUCT_LENT, around
 from hpml_sim.cost.digital.estimating import fitted
 from hpml_sim.cost.digital.products import Products
 from hpml_sim.cost.validation.records.machines import machine
-from hpml_sim.cost.validation.records.record import Record, Skipped, number, rows
+from hpml_sim.cost.validation.records.reading import number, rows
+from hpml_sim.cost.validation.records.record import Record, Skipped
 from hpml_sim.units.bands import Band
 
 COLUMNS = ("gpu", "model", "layer", "tensor_parallel", "m_tokens", "k", "n", "median_ms_fp16")
@@ -33,7 +34,7 @@ def read_products(path: Path) -> Iterator[Record | Skipped]:
         card = machine(gpu)
         if not isinstance(card, DigitalCard) or card.kernels is None or "fp16" not in card.peak:
             why = f"no card of {gpu}" if card is None else f"card {card.name} has no table [kernels] or no fp16"
-            yield from (Skipped(gpu, why) for _ in found)
+            yield from (Skipped(path.name, gpu, why) for _ in found)
             continue
         model = Products.of(card, "fp16")
         m, k, n = (np.array([number(path, row, name) for row in found]) for name in ("m_tokens", "k", "n"))
@@ -41,11 +42,14 @@ def read_products(path: Path) -> Iterator[Record | Skipped]:
         factor = PRODUCT if fitted(card) else PRODUCT_LENT
         for row, seconds, floor in zip(found, model.time_s(m, k, n), floors, strict=True):
             tokens = number(path, row, "m_tokens")
+            band = around(Band.exact(float(seconds)), factor, float(floor))
             yield Record(
-                gpu,
-                f"{row['model']} {row['layer']} / {row['tensor_parallel']}, {tokens:.0f} tokens",
-                "time",
-                1e-3 * number(path, row, "median_ms_fp16"),
-                around(Band.exact(float(seconds)), factor, float(floor)),
-                next(name for most, name in GROUPS if tokens <= most),
+                gpu=gpu,
+                name=f"{row['model']} {row['layer']} / {row['tensor_parallel']}, {tokens:.0f} tokens",
+                measured=1e-3 * number(path, row, "median_ms_fp16"),
+                estimate=band.nominal,
+                low=band.low,
+                high=band.high,
+                quantity="time",
+                group=next(name for most, name in GROUPS if tokens <= most),
             )

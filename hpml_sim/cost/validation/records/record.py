@@ -1,15 +1,9 @@
-"""`Record`: one measured figure of a file of records, and the estimate of it."""
+"""`Record`: one measured figure and ours; `Skipped`: a row that could not be estimated, and why."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-from hpml_sim.errors import HpmlError
-from hpml_sim.units.bands import Band
+from typing import Literal, NamedTuple
 
 Quantity = Literal["time", "energy", "power"]
 
@@ -19,82 +13,45 @@ class Record:
     """One measured figure and ours.
 
     Attributes:
-        gpu: the machine, as the file names it.
+        gpu: the card.
         name: what was measured.
+        measured: in SI units.
+        estimate: ours, nominal.
+        low: lower bound of ours.
+        high: upper bound of ours.
         quantity: what kind of figure it is.
-        measured: seconds, joules or watts.
-        estimate: the same by the card.
-        group: part of the file that is reported by itself as well ("" for none).
+        group: rows that are summed up together.
     """
 
     gpu: str
     name: str
-    quantity: Quantity
     measured: float
-    estimate: Band
+    estimate: float
+    low: float
+    high: float
+    quantity: Quantity
     group: str = ""
 
     @property
     def ratio(self) -> float:
         """Estimate over measured."""
-        return self.estimate.nominal / self.measured
+        return self.estimate / self.measured
 
     @property
     def inside(self) -> bool:
         """Whether the measured figure lies within the band."""
-        return self.estimate.low <= self.measured <= self.estimate.high
+        return self.low <= self.measured <= self.high
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A row that no estimate could be made of.
+class Skipped(NamedTuple):
+    """A row that could not be estimated.
 
     Attributes:
-        gpu: the machine, as the file names it.
-        why: what is missing, by name.
+        where: file and line.
+        gpu: as the file has it.
+        why: one line.
     """
 
+    where: str
     gpu: str
     why: str
-
-
-def rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file, in order.
-
-    Args:
-        path: of the file.
-        columns: that must be there.
-
-    Raises:
-        HpmlError: the file cannot be read, or has other columns.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if missing := sorted(set(columns) - set(reader.fieldnames or ())):
-                raise HpmlError(
-                    f"{path}: has no column {', '.join(missing)}; a file of this name has {', '.join(columns)}"
-                )
-            yield from reader
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HpmlError(f"{path}: cannot be read as CSV: {' '.join(str(error).split())}") from None
-
-
-def number(path: Path, row: dict[str, str], column: str) -> float:
-    """A positive figure of a row.
-
-    Args:
-        path: of the file, for the message.
-        row: of the file.
-        column: where it stands.
-
-    Raises:
-        HpmlError: it is no positive number.
-    """
-    try:
-        value = float(row[column])
-    except (TypeError, ValueError):
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise HpmlError(f"{path}: {column}={row[column]!r}: must be a number above 0")
-    return value

@@ -10,6 +10,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
+from hpml_sim.cost.validation.records import collectives, serving
 from hpml_sim.cost.validation.records.images import read_images
 from hpml_sim.cost.validation.records.products import read_products
 from hpml_sim.cost.validation.records.record import Quantity, Record, Skipped
@@ -18,6 +19,8 @@ from hpml_sim.errors import HpmlError, shown
 READERS: dict[str, Callable[[Path], Iterator[Record | Skipped]]] = {
     "gpu_products.csv": read_products,
     "image_networks.csv": read_images,
+    collectives.FILE: collectives.rows,
+    serving.FILE: serving.rows,
 }
 """Name of a file -> what reads it and estimates its rows."""
 NEAR = 0.2
@@ -86,7 +89,7 @@ class Summary:
             mape=statistics.fmean(abs(ratio - 1) for ratio in ratios),
             within_20=statistics.fmean(abs(ratio - 1) <= NEAR for ratio in ratios),
             inside=statistics.fmean(record.inside for record in records),
-            band=statistics.median(record.estimate.high / record.estimate.low for record in records),
+            band=statistics.median(record.high / record.low for record in records),
         )
 
     def to_dict(self) -> dict[str, Any]:

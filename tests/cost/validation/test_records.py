@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hpml_sim.cli import main
-from hpml_sim.cost.validation.records import held_against
 from hpml_sim.cost.validation.records.images import Setting
 from hpml_sim.cost.validation.records.machines import machine
+from hpml_sim.cost.validation.records.summary import held_against
 from hpml_sim.errors import HpmlError
 
 PRODUCTS = ("gpu", "model", "layer", "tensor_parallel", "m_tokens", "k", "n", "median_ms_fp16")
