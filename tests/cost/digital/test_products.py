@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpml_sim.cards import DigitalCard, load_card
-from hpml_sim.cost.digital.products import Products
+from hpml_sim.cost.digital.products import SMALL_TILE, Products
 
 
 def products(name: str = "a100") -> Products:
@@ -31,8 +31,8 @@ def test_full_waves_of_an_ideal_machine_run_at_the_peak():
 
 def test_one_tile_more_than_a_wave_takes_two():
     one, more = (float(NO_MEMORY.time_s(128, 8192, 256 * tiles)) for tiles in (108, 109))
-    # in tiles of 16 x 128: 1,744 of them, in 17 waves instead of 16
-    assert more == pytest.approx(17 / 16 * one)
+    # tiles of a quarter of the size: 436 of them in five waves instead of four
+    assert more == pytest.approx(1.25 * one)
 
 
 def test_few_rows_are_bound_by_the_weights():
@@ -43,13 +43,13 @@ def test_few_rows_are_bound_by_the_weights():
 def test_a_sum_is_split_where_there_are_few_tiles():
     machine = replace(NO_MEMORY, split_traffic=0.0)
     alone = float(machine.time_s(128, 65536, 128))
-    # eight tiles of 16 x 128, each with its sum on eight multiprocessors: 64 of 108
-    assert alone == pytest.approx(2 * 16 * 128 * 65536 / 8 / (312e12 / 108), rel=0.02)
+    # two tiles of 64 x 128, each with its sum on eight multiprocessors: 16 of 108
+    assert alone == pytest.approx(2 * 64 * 128 * 65536 / 8 / (312e12 / 108), rel=0.02)
 
 
 def test_groups_fill_the_machine_together():
     one, many = (float(NO_MEMORY.time_s(128, 4096, 128, groups)) for groups in (1, 54))
-    assert many == pytest.approx(4 * one)  # 8 tiles of 16 x 128 in one wave, 432 in four
+    assert many == pytest.approx(one)  # 2 tiles of 64 x 128 or 108, in one wave
 
 
 def test_weights_of_fewer_bytes_speed_up_decoding_alone():
@@ -68,6 +68,16 @@ def test_never_faster_than_the_data_sheet(m: int, k: int, n: int, name: str):
     moved = 2 * (m * k + k * n + m * n)
     roof = max(2 * m * k * n / machine.rate, moved / machine.bandwidth)
     assert float(machine.time_s(m, k, n)) >= roof
+
+
+def test_ordinary_arithmetic_has_a_small_tile_for_few_rows():
+    wide = replace(NO_MEMORY, split_traffic=1e12)
+    small = replace(wide, tiles=(*wide.tiles, SMALL_TILE))
+    assert float(small.time_s(1, 4096, 128 * 108)) == pytest.approx(float(wide.time_s(1, 4096, 128 * 108)) / 4)
+    card = load_card("h200")
+    assert isinstance(card, DigitalCard)
+    assert SMALL_TILE in Products.of(card, "fp32").tiles
+    assert SMALL_TILE not in Products.of(card, "bf16").tiles
 
 
 def test_shapes_broadcast():
