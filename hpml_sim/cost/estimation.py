@@ -26,6 +26,7 @@ from hpml_sim.cost.named import (
     refuse_tokens,
     side_by_side,
     sizes_for,
+    stored_precision,
 )
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
@@ -162,6 +163,8 @@ def estimate(
                 engine=options.engine,
                 weights=weights,
             )
+        if isinstance(options.card, DigitalCard) and isinstance(target, (str, Path, BaseCard)):
+            precision = precision or stored_precision(str(what), options.card)
         what = counted(str(what), asked)
     else:
         refuse_tokens(asked)
