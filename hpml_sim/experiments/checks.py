@@ -25,7 +25,7 @@ from hpml_sim.experiments.config import Objective, SearchConfig
 from hpml_sim.experiments.pipeline import crossbar_card, estimate_target
 from hpml_sim.experiments.plan import Point, given_network, network_name
 from hpml_sim.experiments.target_list import AnyTarget
-from hpml_sim.networks.importing import names_code
+from hpml_sim.networks import models
 from hpml_sim.targets import Analog, crossbar_targets
 from hpml_sim.tasks.choosing import TRIED, Sample, choose_task
 from hpml_sim.tasks.task import Task
@@ -146,7 +146,7 @@ def comes_trained(model: str | nn.Module, data: Data, task: Task) -> bool:
         data: the data; some of the training samples are looked at.
         task: its loss is taken.
     """
-    if isinstance(model, str) and not names_code(model):
+    if isinstance(model, str) and model in models.BUILT_IN:
         return False
     network = given_network(model, data, {})
     large = sum(parameter.numel() for parameter in network.parameters()) > _LARGE
