@@ -210,8 +210,10 @@ def with_fair_rows(points: Sequence[Point], finetune_epochs: int) -> list[Point]
     """
     if finetune_epochs == 0 or not any(point.finetuned for point in points):
         return list(points)
-    found, precisions = list(points), set()
+    found: list[Point] = []
+    precisions: set[str] = set()
     for point in points:
+        found.append(point)
         if isinstance(point.target, Digital) and point.target.precision not in precisions:
             precisions.add(point.target.precision)
             found.append(replace(point, label=f"{point.label}, fine-tuned", digital_finetuned=True))
