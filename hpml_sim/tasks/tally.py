@@ -153,7 +153,9 @@ class Tally:
         if groups < 2:
             return value, value
         found = np.array([float(state.compute()) for state in self._without[:groups]])
-        half = t.ppf(0.975, groups - 1) * math.sqrt((groups - 1) / groups * float(((found - found.mean()) ** 2).sum()))
+        half = float(t.ppf(0.975, groups - 1)) * math.sqrt(
+            (groups - 1) / groups * float(((found - found.mean()) ** 2).sum())
+        )
         return value - half, value + half
 
 

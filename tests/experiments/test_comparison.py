@@ -30,7 +30,7 @@ def test_a_row_for_each_target_seed_and_time(run):
     year = 365 * 86400.0
     times = (1.0, 3600.0, 86400.0, year)
     drifting = {(card, 0, t) for card in ("pcm-hermes", "reram-neurram") for t in times}
-    assert set(by_key(run.rows)) == drifting | {(card, 0, None) for card in ("cpu", "h200", "loihi")}
+    assert set(by_key(run.rows)) == drifting | {(card, 0, None) for card in ("cpu", "cpu, fine-tuned", "h200", "loihi")}
 
 
 def test_three_passes_are_kept_apart_and_say_how(run):
