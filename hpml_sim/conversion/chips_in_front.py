@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 
 
@@ -13,3 +15,7 @@ class ChipsInFront(nn.Module):
     """
 
     n_chips: int
+
+    def parts(self) -> Iterator[ChipsInFront]:
+        """Networks of as many of the chips as fit into the memory together, one after another: here all of them."""
+        yield self

@@ -55,7 +55,7 @@ class ExperimentConfig:
         task: what is learned and measured: classification, regression, language_model and the like, or file.py:callable
             that gives an hs.Task; unset, that of the data, or the only one that labels and outputs allow.
         seeds: repetitions of the whole run, or which seeds, as a list.
-        chips: programmed chips of each analog machine.
+        chips: programmed chips of each analog machine; unset, 25, or 3 of a network of more than 50 million weights.
         times: times since programming, such as "1 s", "1 h", "1 day", "1 year".
         epochs: passes over the training data before conversion; unset, by the size of the data, or 0 for a network that
             has learned the task already.
@@ -71,7 +71,7 @@ class ExperimentConfig:
     data: str = "digits"
     task: str | None = None
     seeds: _Count | tuple[_NotNegative, ...] = 1
-    chips: _Count = 25
+    chips: _Count | None = None
     times: tuple[str | Real, ...] = TIMES
     epochs: _NotNegative | None = None
     finetune_epochs: _NotNegative | None = None

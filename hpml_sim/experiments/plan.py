@@ -147,16 +147,17 @@ def make_plan(
     """
     seeds, times = check_times(config)
     epochs, finetune_epochs = epochs_of(config, data, came_trained=came_trained)
+    network = given_network(model, data, {})
     return Plan(
         version=versions()["hpml_sim"],
         model=network_name(model),
-        fingerprint=_fingerprint(given_network(model, data, {}), data),
+        fingerprint=_fingerprint(network, data),
         data=data.name,
         task=task.settings(),
         targets={point.label: configuration(point.target) for point in points},
         options={point.label: dict(point.options) for point in points if point.options},
         seeds=seeds,
-        chips=config.chips,
+        chips=_chips(network) if config.chips is None else config.chips,
         times_s=tuple(sorted(times)),
         epochs=epochs,
         finetune_epochs=finetune_epochs,
@@ -218,6 +219,12 @@ def with_fair_rows(points: Sequence[Point], finetune_epochs: int) -> list[Point]
             precisions.add(point.target.precision)
             found.append(replace(point, label=f"{point.label}, fine-tuned", digital_finetuned=True))
     return found
+
+
+def _chips(network: nn.Module) -> int:
+    """How many chips stand for all, where nobody said: few of a large network, whose chips differ less."""
+    weights = sum(p.numel() for p in network.parameters() if not nn.parameter.is_lazy(p))
+    return 3 if weights > 50_000_000 else 25
 
 
 def configuration(target: AnyTarget) -> dict[str, Any]:

@@ -106,25 +106,12 @@ class Tally:
         assert found is not None  # no data set is empty
         return [float(value) for value in self.metric.of_sums(found).reshape(-1)]
 
-    def score(self, *, chips: bool = False) -> Score:
-        """The score, with its interval.
+    def interval(self, values: Sequence[float]) -> tuple[float, float] | None:
+        """The interval over samples of a single value; None for several, and where Wilson's holds.
 
         Args:
-            chips: whether the values are of programmed chips.
-
-        Raises:
-            NotFiniteError: the metric has no value on these data, such as R2 of labels that are all the same.
+            values: of its chips.
         """
-        values = self.values()
-        if not all(map(math.isfinite, values)):
-            raise NotFiniteError(
-                f"{self.metric.name} has no finite value on these {self.samples} samples: it is {values[0]:g}; the "
-                "outputs are out of all bounds, or the labels lack what it needs (R2 needs labels that differ, F1 some "
-                "of every class)"
-            )
-        return score_of(self.metric, values, self.samples, chips=chips, interval=self._interval(values))
-
-    def _interval(self, values: Sequence[float]) -> tuple[float, float] | None:
         if len(values) > 1 or self.metric.right_or_wrong:
             return None
         if self._states is not None:
@@ -159,19 +146,24 @@ class Tally:
         return value - half, value + half
 
 
-def score_of(
-    metric: Metric, values: Sequence[float], samples: int, *, chips: bool, interval: tuple[float, float] | None = None
-) -> Score:
-    """The score of some values of a metric.
+def score_of(parts: Sequence[Tally], *, chips: bool = False) -> Score:
+    """The score of a metric, of all chips.
 
     Args:
-        metric: what was measured.
-        values: one a chip, or a single one.
-        samples: size of the test set.
+        parts: what some chips each came to, on the same samples; one for a network that is no chips.
         chips: whether the values are of programmed chips.
-        interval: of a single value, over the samples.
+
+    Raises:
+        NotFiniteError: the metric has no value on these data, such as R2 of labels that are all the same.
     """
+    metric, samples = parts[0].metric, parts[0].samples
+    values = [value for part in parts for value in part.values()]
+    if not all(map(math.isfinite, values)):
+        raise NotFiniteError(
+            f"{metric.name} has no finite value on these {samples} samples: it is {values[0]:g}; the outputs are out "
+            "of all bounds, or the labels lack what it needs (R2 needs labels that differ, F1 some of every class)"
+        )
     return Score.of(
         values, samples, metric=metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better,
-        bounds=metric.limits, interval=interval, chips=chips or len(values) > 1,
+        bounds=metric.limits, interval=parts[0].interval(values), chips=chips or len(values) > 1,
     )  # fmt: skip

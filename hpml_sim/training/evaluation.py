@@ -19,7 +19,7 @@ from hpml_sim.errors import HpmlError, NotFiniteError, check_whole
 from hpml_sim.tasks.choosing import TRIED, Sample, choose_task
 from hpml_sim.tasks.metric import Metric
 from hpml_sim.tasks.score import Score
-from hpml_sim.tasks.tally import Tally
+from hpml_sim.tasks.tally import Tally, score_of
 from hpml_sim.tasks.task import Task
 
 _BATCH = 500
@@ -106,7 +106,29 @@ def scores(
         HpmlError: see `evaluate`.
         NotFiniteError: see `evaluate`.
     """
+    # chips of a large network are drawn one after another: one goes through all data before the next is made
     of_chips = isinstance(model, ChipsInFront)
+    alone = not of_chips or model.n_chips == 1
+    parts = [
+        _tallies(part, samples, task, metrics, batch_size, spread=alone)
+        for part in (model.parts() if isinstance(model, ChipsInFront) else [model])
+    ]
+    check_weights_finite(
+        "evaluate", model, f"the {metrics[0].name} would mean nothing: train anew, with a smaller learning rate"
+    )
+    return list(_found(list(zip(*parts, strict=True)), of_chips, notes))
+
+
+def _tallies(
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    metrics: Sequence[Metric],
+    batch_size: int | None,
+    *,
+    spread: bool,
+) -> list[Tally]:
+    """Each metric of a network, or of some of its chips, over all samples."""
     tallies: list[Tally] = []
     count = 0
     pieces = _Pieces(samples, task, batch_size)
@@ -115,14 +137,11 @@ def scores(
             each = _outputs(model, task, x, y, count)
             pieces.sample_bytes = sum(one.nbytes for one in each) / len(each[0])
             labels = task.labels("evaluate", on_device(y, each[0].device), samples_in(x), each[0])
-            tallies = tallies or [Tally(metric, len(each)) for metric in metrics]
+            tallies = tallies or [Tally(metric, len(each), spread=spread) for metric in metrics]
             for tally in tallies:
                 tally.add(each, labels)
             count += samples_in(x)
-    check_weights_finite(
-        "evaluate", model, f"the {metrics[0].name} would mean nothing: train anew, with a smaller learning rate"
-    )
-    return list(_found(tallies, of_chips, notes))
+    return tallies
 
 
 class _Pieces:
@@ -184,10 +203,10 @@ def _chips_in_front(model: nn.Module, task: Task, outputs: Tensor, labels: Any, 
     return len(outputs) != inputs
 
 
-def _found(tallies: Sequence[Tally], of_chips: bool, notes: list[str] | None) -> Iterator[Score]:
-    for number, tally in enumerate(tallies):
+def _found(tallies: Sequence[Sequence[Tally]], of_chips: bool, notes: list[str] | None) -> Iterator[Score]:
+    for number, parts in enumerate(tallies):
         try:
-            yield tally.score(chips=of_chips)
+            yield score_of(parts, chips=of_chips)
         except NotFiniteError as error:
             if notes is None or number == 0:
                 raise
