@@ -12,7 +12,10 @@
 - `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
 - `weight_limits.py`: how large a mapped weight may be
 - `training_passes.py`: the compiled passes of a training step
-- `input_ranges.py`: range calibration: how an input range is learned
+- `input_ranges.py`: the ranges of a layer's converters, and how they follow what passes through
+- `range_samples.py`: input vectors that calibration collects
+- `range_choice.py`: which ranges lose least, tried on these vectors
+- `converter_error.py`, `conversion_cost.py`: what converters lose of a layer and of a network, and the warning
 - `calibration.py`: `calibrate`: ranges from data, without training
 - `devices.py`: weights as conductances, and back
 - `noise_models.py`: the noise models that a card can name

@@ -115,7 +115,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
 
     def _pieces(self, x: Tensor) -> int:
         """In how many pieces of the batch to go, so that the input vectors, each value many times, fit the memory."""
-        if self.training or self.crossbar.calibrating or torch.is_grad_enabled() or x.is_meta:
+        if self.training or self.crossbar.calibrating is not None or torch.is_grad_enabled() or x.is_meta:
             return 1
         vectors = _product(_places(x, self.kernel_size, self.stride, self.dilation))
         # chips that run one by one go in the same pieces as together, so that their noise is drawn in the same order
@@ -130,7 +130,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         # all sizes in numbers: torch cannot infer one of a batch without samples
         patches = patches.reshape(batch, groups, patches.shape[1] // groups, places)
         vectors = patches.permute(1, 0, 3, 2).flatten(1, 2)
-        y = self.crossbar(vectors, self.matrix())  # (groups, batch * places, out / groups)
+        y = self.crossbar(vectors, self.matrix(), places=places)  # (groups, batch * places, out / groups)
         return y.unflatten(1, (batch, places)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
 
 

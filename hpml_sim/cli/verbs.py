@@ -22,7 +22,7 @@ from hpml_sim.cli.arguments import (
     option,
 )
 from hpml_sim.cli.output import say, show
-from hpml_sim.errors import needs
+from hpml_sim.errors import check_choice, needs
 from hpml_sim.targets import Engine
 
 PRECISIONS = "{" + ",".join(get_args(Precision)) + "}"
@@ -173,6 +173,30 @@ def data(json_output: Json = False) -> int:
     return 0
 
 
+def data_get(
+    names: tyro.conf.Positional[Annotated[tuple[str, ...], option("NAME [NAME ...]")]],
+    json_output: Json = False,
+) -> int:
+    """Fetch the files of data sets: their authors' files, or packages, which are unpacked, checked and not run.
+
+    Args:
+        names: of data sets (`hpml-sim data` lists them).
+        json_output: print where the files are as JSON.
+    """
+    from hpml_sim.data.entries import NAMED, download_data
+
+    for name in names:
+        check_choice("data get", name, NAMED)
+    folders = {}
+    for name in names:
+        folders[name] = str(download_data(name))
+        if not json_output:
+            say(f"{name}: {folders[name]}")
+    if json_output:
+        print(json.dumps(folders, indent=2))
+    return 0
+
+
 def estimate(
     model: tyro.conf.Positional[Model],
     targets: Cards,
@@ -263,6 +287,7 @@ VERBS: dict[str, Any] = {
     "networks": networks,
     "networks get": networks_get,
     "data": data,
+    "data get": data_get,
     "estimate": estimate,
     "validate": validate,
     "profile": measured.profile,

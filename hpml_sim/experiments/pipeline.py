@@ -152,6 +152,7 @@ def rows(
         notes = [f"no {work.task.metric.name}: {_reason(error)}"]
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
         return
+    layers = [asdict(layer) for layer in model.layers_now()]  # with the ranges that training has found
     estimates, missing = estimate_target(target, model, data)
     measurements, unmeasured = _measurements(point, model, data) if plan.timed else ([], [])
     for time_s, scores, notes in _scores(work, model, seed, times):

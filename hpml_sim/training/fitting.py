@@ -16,7 +16,7 @@ from hpml_sim.conversion.inputs import check_weights_finite, integers_explained,
 from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.network_call import call_network, samples_in, tensors_in
-from hpml_sim.conversion.training_sessions import Optimizer, training_session
+from hpml_sim.conversion.training_sessions import Optimizer, after_training, training_session
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Batch, Samples
 from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole, shown
@@ -173,6 +173,9 @@ def fit(
                 losses.append(loss)
                 scores.append(score)
                 step(note=f"loss {loss:.3f}, {metric.name} {score_text(score, metric.unit)}")
+            if last is not None:
+                batch = last.x
+                after_training(model, lambda: call_network(model, batch))
             group.broadcast_buffers(model)
             if last is not None and not _usable(model, last, chosen, group):
                 raise NotFiniteError(

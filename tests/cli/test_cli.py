@@ -149,7 +149,7 @@ def test_networks_and_data_are_listed(hpml):
     assert not networks["llama-3-70b"]
     data = {entry["name"]: entry for entry in json.loads(hpml("data", "--json").stdout)}
     assert data["digits"]["here"]
-    assert data["mnist"]["here"] or "download_data('mnist')" in data["mnist"]["get"]
+    assert data["mnist"]["here"] or "hpml-sim data get mnist" in data["mnist"]["get"]
     assert "llama-3-70b" in hpml("networks").stdout
     assert "digits" in hpml("data").stdout
     assert set(data) == set(list_data())

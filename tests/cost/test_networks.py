@@ -37,7 +37,7 @@ def test_without_a_shape_it_takes_the_last_call_s_and_names_it():
         call(fresh)
         found = hs.estimate(fresh)
         assert "(1, 8, 8)" in named(found)
-        assert found.energy_j == hs.estimate(model, input_shape=(1, 8, 8)).energy_j
+        assert found.energy_j == hs.estimate(fresh, input_shape=(1, 8, 8)).energy_j
         assert "(1, 8, 8)" in named(hs.estimate(copy.deepcopy(fresh)))
 
 

@@ -76,8 +76,8 @@ check(drifted, 2.0, 3600.0, 0.1, t0_s=1.0).is_close(2.0 * 3600**-0.1, "uS")
 # %%
 card = hs.load_card("pcm")
 model = DeviceModel(card.noise)
-devices = model.program(torch.full((10_000,), model.g_max_us / 2), seeds=[0])
-g0_us, nu = devices.programmed(chip=0), devices.exponents(chip=0)
+devices = model.program(torch.full((1, 10_000), model.g_max_us / 2), seeds=[0])
+g0_us, nu = devices.programmed(chip=0)[0], devices.exponents(chip=0)[0]
 print(f"g_max {model.g_max_us:.0f} uS; drift exponent {nu.mean():.3f}, standard deviation {nu.std():.3f}")
 assert abs(nu.mean() - 0.049) < 0.0005
 assert abs(nu.std() - 0.008) < 0.0002
