@@ -77,6 +77,7 @@ def evaluate(
     check_network("evaluate: model", model, other=data)
     if batch_size is not None:
         batch_size = check_whole("evaluate: batch_size", batch_size, low=1)
+    data = load_data(data) if isinstance(data, str) else data
     samples = samples_of(data, "test")
     chosen = task_of("evaluate", model, data, samples, task)
     return scores(model, samples, chosen, [chosen.metric_named(metric)], batch_size=batch_size)[0]
@@ -108,15 +109,15 @@ def scores(
     """
     # chips of a large network are drawn one after another: one goes through all data before the next is made
     of_chips = isinstance(model, ChipsInFront)
-    alone = not of_chips or model.n_chips == 1
-    parts = [
-        _tallies(part, samples, task, metrics, batch_size, spread=alone)
-        for part in (model.parts() if isinstance(model, ChipsInFront) else [model])
-    ]
+    alone = not isinstance(model, ChipsInFront) or model.n_chips == 1
+    found: list[list[Tally]] = []
+    for part in model.parts() if isinstance(model, ChipsInFront) else (model,):
+        found.append(_tallies(part, samples, task, metrics, batch_size, spread=alone))
+        del part  # before the next one is drawn
     check_weights_finite(
         "evaluate", model, f"the {metrics[0].name} would mean nothing: train anew, with a smaller learning rate"
     )
-    return list(_found(list(zip(*parts, strict=True)), of_chips, notes))
+    return list(_found(list(zip(*found, strict=True)), of_chips, notes))
 
 
 def _tallies(
@@ -226,7 +227,7 @@ def task_of(where: str, model: nn.Module, data: Any, samples: Samples, given: st
     Raises:
         HpmlError: no task has this name, or data and outputs leave a doubt.
     """
-    named = load_data(data).task if isinstance(data, (str, Data)) else None
+    named = data.task if isinstance(data, Data) else None
 
     def sample() -> Sample:
         inputs, labels = first(samples, _LOOKED_AT)

@@ -17,7 +17,7 @@ from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.network_call import call_network, samples_in, tensors_in
 from hpml_sim.conversion.training_sessions import Optimizer, after_training, training_session
-from hpml_sim.data import Data, samples_of
+from hpml_sim.data import Data, load_data, samples_of
 from hpml_sim.data.batches import Batch, Samples
 from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole, shown
 from hpml_sim.tasks.tally import Tally
@@ -129,6 +129,7 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise HpmlError("fit: the model has no trainable parameters (requires_grad is false for all of them)")
+    data = load_data(data) if isinstance(data, str) else data
     samples = samples_of(data, "train")
     chosen = task_of("fit", model, data, samples, task)
     objective = DistillationLoss(chosen, teacher, temperature, alpha)
