@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -35,7 +36,8 @@ class Metric:
         name: in tables, such as "accuracy".
         measure: how a batch is measured: a function (outputs, labels) -> (batch,), one figure a sample, whose mean is
             the metric; or -> (batch, parts), which are added up over all samples and go to `of_sums`; or a metric of
-            torchmetrics, an object or a function without arguments that makes one.
+            torchmetrics: an object, its class, or the name of the class, such as "regression.SpearmanCorrCoef", which is
+            imported when it is asked for.
         of_sums: the metric from the sums, (..., parts) -> (...). Read where `measure` gives parts.
         unit: "share" for a number in [0, 1] and "ratio" for one >= 0, which people read in percent; otherwise as it is
             written, such as "dB", and "" where there is none.
@@ -64,7 +66,7 @@ class Metric:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise HpmlError(f"Metric: name={shown(self.name)}: must be text, such as 'accuracy'")
-        if not callable(self.measure):
+        if not (callable(self.measure) or isinstance(self.measure, str)):
             raise HpmlError(
                 f"Metric {self.name!r}: measure={shown(self.measure)}: must be a function (outputs, labels) -> "
                 "(batch,) or a metric of torchmetrics"
@@ -92,11 +94,15 @@ class Metric:
     @property
     def from_torchmetrics(self) -> bool:
         """Whether torchmetrics measures it."""
-        return _made_by_torchmetrics(self.measure)
+        return isinstance(self.measure, str) or _made_by_torchmetrics(self.measure)
 
     def accumulator(self) -> Any:
         """A metric of torchmetrics of its own, on the CPU, that has seen nothing."""
-        made = self.measure() if isinstance(self.measure, type) else self.measure.clone()
+        measure = self.measure
+        if isinstance(measure, str):
+            module, _, name = measure.rpartition(".")
+            measure = getattr(importlib.import_module(f"torchmetrics.{module}"), name)
+        made = measure() if isinstance(measure, type) else measure.clone()
         made.reset()
         return made.cpu()
 

@@ -106,7 +106,7 @@ def fit(
         >>> net = hs.models.mlp(64, 10)
         >>> history = hs.fit(net, "digits", epochs=3, lr=1e-2)
         >>> history.metric, history.scores[-1] > 0.9
-        True
+        ('accuracy', True)
         >>> hs.fit(net, "digits", epochs="3")
         Traceback (most recent call last):
         hpml_sim.errors.HpmlError: fit: epochs='3': must be a whole number >= 0
