@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _NETWORKS = {
     "mlp": "fully connected, one hidden layer of 128; model.width sets it",
     "cnn": "two convolutions of 16 and 32 channels and a hidden layer; model.width sets the first",
+    "resnet": "residual blocks of convolutions, three stages; model.width sets the channels of the first (16)",
+    "depthwise": "three depthwise separable convolutions; model.width sets the channels of the first (16)",
+    "transformer": "two blocks of attention over rows, steps or token ids; model.width sets a step's (64)",
+    "gru": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",
+    "lstm": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",
 }
 
 

@@ -83,9 +83,9 @@ def test_help_shows_examples_and_nothing_of_the_inside(hpml, verb):
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("\n".join(f"  {example}" for example in EXAMPLES[verb]))
     for inside in ("asked", "config.", "STR", "{None}", "INT", "PATH", "FLOAT", "None", "_", "Arguments"):
-        assert inside not in done.stdout.replace("HPML_SIM", "").replace("adc_bits", "").replace("output_noise", ""), (
-            inside
-        )
+        assert inside not in done.stdout.replace("HPML_SIM", "").replace("config.json", "").replace(
+            "adc_bits", ""
+        ).replace("output_noise", ""), inside
     assert all(line == line.rstrip() and len(line) <= 120 for line in done.stdout.splitlines())
 
 
