@@ -36,8 +36,8 @@ class Metric:
         name: in tables, such as "accuracy".
         measure: how a batch is measured: a function (outputs, labels) -> (batch,), one figure a sample, whose mean is
             the metric; or -> (batch, parts), which are added up over all samples and go to `of_sums`; or a metric of
-            torchmetrics: an object, its class, or the name of the class, such as "regression.SpearmanCorrCoef", which
-            is imported when it is asked for.
+            torchmetrics, as an object, its class, or the name of the class, such as "regression.SpearmanCorrCoef",
+            which is imported when it is asked for.
         of_sums: the metric from the sums, (..., parts) -> (...). Read where `measure` gives parts.
         unit: "share" for a number in [0, 1] and "ratio" for one >= 0, which people read in percent; otherwise as it is
             written, such as "dB", and "" where there is none.
