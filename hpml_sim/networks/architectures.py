@@ -137,7 +137,7 @@ def shape(
         raise UnknownNameError("phase", phase, ("prefill", "decode"))
     decode = phase == "decode"
     if decode and not known.decodes:
-        raise HpmlError(f"{name}: phase='decode' needs a network that generates text: {', '.join(generating())}")
+        raise HpmlError(f"{name}: phase='decode' needs a network that generates text, such as gpt2 or llama-3-8b")
     if sequence is not None and (decode or not known.sequence):
         why = "reads one token at a time (give context=)" if known.decodes else "takes no sequence of tokens"
         raise HpmlError(f"{name}: sequence={sequence!r}: in phase {phase!r} it {why}")
@@ -201,8 +201,3 @@ ARCHITECTURES |= {
     if name not in ARCHITECTURES
 }
 """Name -> network. Parameters and MACs are tested against the published figures."""
-
-
-def generating() -> list[str]:
-    """Names of the networks that generate token by token."""
-    return [name for name, known in ARCHITECTURES.items() if known.decodes]
