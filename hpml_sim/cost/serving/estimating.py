@@ -416,7 +416,7 @@ class _Run:
         needed = next(
             (
                 n
-                for n in (2, 4, 8, 16, 32, 64, 128)
+                for n in ((2, 4, 8, 16, 32, 64, 128) if self.card.links else ())
                 for s in possible(self.shape, n)
                 if s.data == 1 and self.fits(s) >= 1
             ),
