@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import torch
+
 from hpml_sim.cards import Card, DigitalCard
 from hpml_sim.cost.serving.estimating import Phase, Request, estimate_language
 from hpml_sim.cost.serving.splits import check_devices
@@ -19,10 +21,11 @@ from hpml_sim.networks.architectures import ARCHITECTURES, find, shape
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Precision
+    from hpml_sim.cost.digital import Weights
     from hpml_sim.cost.result import Estimate
     from hpml_sim.networks.architectures import Architecture
     from hpml_sim.networks.language import TransformerShape
-    from hpml_sim.targets import Engine
+    from hpml_sim.targets import EstimatedEngine
 
 Parallel = Mapping[str, int] | Literal["best"] | None
 
@@ -76,7 +79,8 @@ def estimate_sizes(
     *,
     batch: int | Literal["best"],
     precision: Precision | None,
-    engine: Engine | None,
+    engine: EstimatedEngine | None,
+    weights: Weights | None = None,
 ) -> Estimate:
     """The estimate of a language model from its sizes.
 
@@ -86,7 +90,8 @@ def estimate_sizes(
         asked: of the network.
         batch: sequences at a time.
         precision: of the arithmetic; None takes what the weights are stored in.
-        engine: what starts the kernels; None takes a recorded graph.
+        engine: what starts the kernels; None takes a recorded graph, and so has an inference runtime ("fused").
+        weights: what the weights are stored in where that is less than `precision`.
     """
     request = Request(
         asked.phase or "prefill",
@@ -103,10 +108,28 @@ def estimate_sizes(
         card,
         request,
         precision=precision,
-        engine=engine,
+        engine="cuda-graph" if engine == "fused" else engine,
+        weights=weights,
         devices=asked.devices,
         parallel=asked.parallel,
     )
+
+
+def stored_precision(name: str, card: DigitalCard) -> Precision:
+    """The precision that a published network is stored in, where the card computes in it; otherwise fp32.
+
+    Args:
+        name: of a network.
+        card: of the machine.
+    """
+    known = find(name)
+    if known is None or known.dtype is torch.float32:
+        return "fp32"
+    order: tuple[Precision, ...] = ("bf16", "fp16") if known.dtype is torch.bfloat16 else ("fp16", "bf16")
+    for precision in order:
+        if precision in card.peak:
+            return precision
+    return "fp32"
 
 
 def built(name: str, asked: Asked) -> Architecture:

@@ -118,6 +118,13 @@ def test_an_eager_framework_waits_for_its_host() -> None:
     assert hs.estimate("llama-3-8b", "h100", phase="decode").latency_s == graph.latency_s
 
 
+def test_a_cpu_computes_in_what_the_network_is_stored_in() -> None:
+    """A card without a model of its kernels counts the network: weights of 16 bits where the card computes in them."""
+    card = load_card("h100").model_copy(update={"kernels": None})
+    wide, stored = (hs.estimate("llama-3.2-1b", card, phase="decode", context=9, precision=p) for p in ("fp32", None))
+    assert stored.mapping["weights_bytes"] == wide.mapping["weights_bytes"] / 2
+
+
 def test_as_few_gpus_as_hold_it() -> None:
     found = {n: hs.estimate(n, "h100", phase="decode").mapping["devices"] for n in ("llama-3-8b", "llama-3-70b")}
     assert found == {"llama-3-8b": 1, "llama-3-70b": 2}
@@ -161,7 +168,8 @@ def test_what_cannot_be_is_refused_in_one_line(options: dict[str, Any], message:
     ("what", "target", "options", "message"),
     [
         ("llama-3-70b", "h100", {"phase": "decode", "devices": 1}, "weights of 141.1 GB.*devices=2 holds it"),
-        ("llama-3.1-405b", "rtx-4090", {"phase": "decode", "devices": 2, "batch": 3}, "take a multiple of 2"),
+        ("llama-3.1-405b", "rtx-4090", {"phase": "decode", "devices": 2}, "says nothing of links between GPUs"),
+        ("llama-3-70b", "rtx-4090", {"phase": "decode"}, "weights of 141.1 GB.*take a card with more memory"),
         ("bert-large", "h100", {"phase": "decode"}, "needs a network that generates text"),
         ("llama-9", "h100", {}, "unknown network 'llama-9'"),
         ("resnet50", "h200", {"devices": 2, "batch": 3}, "take a multiple of 2"),
