@@ -201,7 +201,10 @@ def check_conversions(model: str | nn.Module, data: Data, points: Sequence[Point
         except NotFiniteError:
             pass  # a row says so, and the others have their figures
         except HpmlError as error:
-            raise type(error)(f"{error}; {point.label} cannot run this network on these data: leave it out") from error
+            said = str(error).removeprefix(f"{point.label}: ")
+            raise HpmlError(
+                f"{point.label}: it cannot run this network on these data: {said}; leave it out, or change its options"
+            ) from error
 
 
 def _check_programming(converted: Converted, target: AnyTarget, data: Data) -> None:
