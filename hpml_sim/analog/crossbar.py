@@ -203,8 +203,6 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return matrix
         return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
-    # ------------------------------------------------------------------------------------------------------- product
-
     def forward(
         self, x: Tensor, weight: Tensor, effective_weights: EffectiveWeights | None = None, places: int = 1
     ) -> Tensor:
@@ -227,7 +225,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
-            return product_on_chips(x, partial(self._on_chips, places=places), self.programmed.n_chips)
+            return product_on_chips(x, partial(self.on_chips, places=places), self.programmed.n_chips)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
         if self.calibrating is not None:
@@ -265,8 +263,14 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         samples.add(x, self.peaks(x, places), seen.squeeze(0))
         return y.sum(2).squeeze(0)
 
-    def _on_chips(self, x: Tensor, chips: Sequence[int], places: int) -> Tensor:
-        """Products of some chips, (chips, groups, vectors, cols). x: (chips or 1, groups, vectors, rows)."""
+    def on_chips(self, x: Tensor, chips: Sequence[int], places: int = 1) -> Tensor:
+        """Products of programmed chips, shape (chips, groups, vectors, cols).
+
+        Args:
+            x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
+            chips: their numbers, one after another.
+            places: vectors of one sample that share a dynamic range.
+        """
         programmed = self.programmed
         assert programmed is not None
         x, peaks = self._scaled(x, places)
