@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from hpml_sim.cards import CrossbarCard
 from hpml_sim.conversion.idle_layers import Multiplier, Work
 from hpml_sim.conversion.mapping import cells_per_weight, tiling_on
 from hpml_sim.errors import HpmlError
+from hpml_sim.kernels.common.noise_keys import NoiseKeys
 from hpml_sim.targets import Analog
 from hpml_sim.targets.cards import card_named
 
@@ -94,7 +96,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         super()._apply(fn, recurse)
         if (tiles := self.programmed) is not None:
             # a new object: the tiles may be shared with a copy of the network, which is not moved
-            self.programmed = replace(tiles, weight=fn(tiles.weight), scale=fn(tiles.scale), generators={})
+            self.programmed = replace(tiles, weight=fn(tiles.weight), scale=fn(tiles.scale), used={})
         return self
 
     @property
@@ -107,7 +109,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         return DeviceModel(self.noise)
 
     @property
-    def _array_disturbs(self) -> bool:
+    def array_disturbs(self) -> bool:
         """Whether the array adds more than its weights: such products run operator by operator."""
         return self.target.ir_drop > 0 or self.target.read_noise > 0
 
@@ -194,7 +196,15 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
 
     # ------------------------------------------------------------------------------------------------------- product
 
-    def forward(self, x: Tensor, weight: Tensor, effective_weights: EffectiveWeights | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        effective_weights: EffectiveWeights | None = None,
+        *,
+        row: int = 0,
+        rows: int | None = None,
+    ) -> Tensor:
         """Multiply vectors with the matrix.
 
         Args:
@@ -202,6 +212,8 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
             effective_weights: what the method of this name gave, for several products with the same devices; None: the
                 devices of this product alone. Not used where chips are programmed.
+            row: number of the first vector, where the vectors of a product come in pieces.
+            rows: vectors of all pieces; None: these are all.
 
         Returns:
             shape (groups, vectors, cols), without bias.
@@ -213,11 +225,11 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
-            return product_on_chips(x, self._on_chips, self.programmed.n_chips)
+            return product_on_chips(x, partial(self._on_chips, row=row, rows=rows), self.programmed.n_chips)
         x = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
-        if self._trains_in_one_pass(x):
+        if self.trains_in_one_pass(x):
             learns = self.learns()
             if learns:
                 self.observe_input(x.transpose(2, 3))
@@ -232,36 +244,45 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return y.sum(2).squeeze(0)
         return self._convert(x, effective_weights).squeeze(0)
 
-    def _on_chips(self, x: Tensor, chips: Sequence[int]) -> Tensor:
+    def _on_chips(self, x: Tensor, chips: Sequence[int], row: int = 0, rows: int | None = None) -> Tensor:
         """Products of programmed chips.
 
         Args:
             x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
             chips: their numbers, one after another.
+            row: number of the first vector.
+            rows: vectors of all pieces; None: these are all.
 
         Returns:
             shape (chips, groups, vectors, cols).
         """
         programmed = self.programmed
         assert programmed is not None
+        vectors = x[0]
+
+        def noise(chip: int) -> NoiseKeys:
+            return programmed.noise_keys(chip, vectors, row, rows)
+
         x = self.tiling.cut_inputs(x)  # (chips or 1, groups, vectors, row tiles, height)
         effective_weights = programmed.effective_weights(chips)
-        if self._fuses(x):
-            return self._fused(x, effective_weights, chips)
-        return self._convert(x.transpose(2, 3), effective_weights, chips)
+        if self.fuses(x):
+            return self._fused(x, effective_weights, chips, noise)
+        return self._convert(x.transpose(2, 3), effective_weights, chips, noise)
 
-    def _fuses(self, x: Tensor) -> bool:
+    def fuses(self, x: Tensor) -> bool:
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
         return (
             self.calibrated
             and self.dac_qmax is not None
             and self.adc_qmax is not None
-            and not self._array_disturbs
+            and not self.array_disturbs
             and takes_compiled_pass(x)
             and not (torch.is_grad_enabled() and x.requires_grad)
         )
 
-    def _fused(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int]) -> Tensor:
+    def _fused(
+        self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int], noise: Callable[[int], NoiseKeys]
+    ) -> Tensor:
         """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""
         from hpml_sim.kernels.crossbar_product import crossbar_product
 
@@ -280,18 +301,18 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             adc_gain=1 / (dac_qmax * lsb),
             adc_qmax=adc_qmax,
             sigma=self.target.output_noise / lsb,
-            normal=lambda chip, buffer: programmed.fill(chips[chip], buffer),
+            normal=lambda chip, buffer: programmed.fill(buffer, noise(chips[chip])),
             slices=self.target.slices,
         )
 
-    def _trains_in_one_pass(self, x: Tensor) -> bool:
+    def trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
         return (
             self.training
             and not self.calibrating
             and self.dac_qmax is not None
             and self.adc_qmax is not None
-            and not self._array_disturbs
+            and not self.array_disturbs
             and takes_compiled_pass(x)
         )
 
@@ -329,13 +350,20 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         with torch.no_grad():
             return x @ self.cells(effective_weights.matrix / effective_weights.scale.mT).mT
 
-    def _convert(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int] | None = None) -> Tensor:
+    def _convert(
+        self,
+        x: Tensor,
+        effective_weights: EffectiveWeights,
+        chips: Sequence[int] | None = None,
+        keys: Callable[[int], NoiseKeys] | None = None,
+    ) -> Tensor:
         """DAC, product, noise, ADC, and the digital sum over slices and row tiles; the equations: `converters.py`.
 
         Args:
             x: shape (chips or 1, groups, row tiles, vectors, height).
             effective_weights: of this pass.
             chips: numbers of the programmed chips; None: the layer's own weights.
+            keys: of their noise, by chip.
 
         Returns:
             shape (chips, groups, vectors, cols); chips is 1 where none are programmed.
@@ -374,7 +402,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             halvings = torch.exp2(torch.log2(over.clamp(min=1)).ceil())
             gain, dac_range = gain / halvings, dac_range * halvings
         sigma: Tensor | float = target.output_noise
-        if self._array_disturbs:
+        if self.array_disturbs:
             drive = codes / (halvings * (dac_qmax or 1))  # in full-scale inputs
             y = y - ir_drop(
                 codes,
@@ -388,19 +416,21 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             sigma = noise_sigma(drive, matrix, unit, read_noise=target.read_noise, output_noise=target.output_noise)
         noise = None
         # evaluation without chips stands for the mean chip: its converters round, but nothing is drawn
-        if (self._array_disturbs or target.output_noise > 0) and (self.training or programmed):
-            noise = self._normal(y, chips).mul_(sigma / lsb)
+        if (self.array_disturbs or target.output_noise > 0) and (self.training or programmed):
+            noise = self._normal(y, chips, keys).mul_(sigma / lsb)
         read = quantize(y, gain, adc_qmax, noise)
         read = read * (scale * (dac_range * lsb)) if calibrated else read * (dac_range * lsb) * scale
         if programmed and target.slices > 1:
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)  # `scale` holds what each slice counts
         return read.sum(2) if self.tiling.row_tiles > 1 else read.squeeze(2)
 
-    def _normal(self, like: Tensor, chips: Sequence[int] | None) -> Tensor:
+    def _normal(
+        self, like: Tensor, chips: Sequence[int] | None, keys: Callable[[int], NoiseKeys] | None
+    ) -> Tensor:
         # training draws from the global generator, as dropout does; chips each from a seed of their own
-        if chips is None or self.programmed is None:
+        if chips is None or keys is None or self.programmed is None:
             return torch.randn_like(like)
-        return self.programmed.normal(like, chips)
+        return self.programmed.normal(like, chips, keys)
 
     def extra_repr(self) -> str:
         """For `print(model)`."""

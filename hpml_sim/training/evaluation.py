@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.programmed_model import noise_by_sample
 from hpml_sim.conversion.inputs import check_finite, check_weights_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network, running
@@ -22,8 +23,8 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
             classes). It runs in evaluation mode, each batch from rest, and is left as it was found.
         data: a name, a `Data`, a (train, test) pair, or the test samples themselves: a dataset of (input, label) items,
             a `DataLoader` or another iterable of (inputs, labels) batches. One batch is held at a time.
-        batch_size: samples evaluated at a time, >= 1. A loader keeps its own size. The result does not depend on it,
-            except that chips with noise at their outputs draw other noise.
+        batch_size: samples evaluated at a time, >= 1. A loader keeps its own size. The result does not depend on it:
+            chips draw the noise at their outputs by sample. Where a network mixes samples, this is logged.
 
     Returns:
         Mean, spread and 95 % interval: over the chips, or over the test samples for a single model.
@@ -48,12 +49,17 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
     batch_size = check_whole("evaluate: batch_size", batch_size, low=1)
     samples = samples_of(data, "test")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    noise = noise_by_sample(model)
     right, count = torch.zeros((), dtype=torch.int64, device=device), 0
     with eval_mode(model):
         for x, y in in_order(samples, batch_size):
             check_finite("evaluate", x, numbers=range(count, count + len(x)))
             x = in_type_of_weights(model, x.to(device))
-            with running("evaluate", model, [x]), integers_explained("evaluate", x):
+            with (
+                running("evaluate", model, [x]),
+                integers_explained("evaluate", x),
+                noise.batch(count, len(x), lambda numbers, x=x: model(x[numbers.to(x.device)])),
+            ):
                 logits = model(x)
             right = right + _correct(logits, y, len(x))
             count += len(y)
