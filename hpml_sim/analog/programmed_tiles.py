@@ -114,16 +114,18 @@ class ProgrammedTiles:
             noise: is overwritten; shape (groups, row tiles, rows, columns).
             keys: of the product.
         """
-        if noise.device.type == "cpu":
+        if keys.quiet:
+            noise.zero_()
+        elif noise.device.type == "cpu":
             from hpml_sim.kernels.crossbar_product.noise import fill_noise
 
             drawn = noise if noise.dtype in (torch.float32, torch.float64) else torch.empty(noise.shape)
             fill_noise(drawn, keys)
             if drawn is not noise:
                 noise.copy_(drawn)
-            return
-        from hpml_sim.kernels.random.splitmix import mix_exactly
+        else:
+            from hpml_sim.kernels.random.splitmix import mix_exactly
 
-        # on other devices by call
-        seed = mix_exactly((keys.base + keys.first) % 2**64) >> 1
-        noise.normal_(generator=torch.Generator(noise.device).manual_seed(seed))
+            # on other devices by call
+            seed = mix_exactly((keys.base + keys.first) % 2**64) >> 1
+            noise.normal_(generator=torch.Generator(noise.device).manual_seed(seed))

@@ -52,6 +52,7 @@ class Outputs(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model, self.found = model, []
+        self.eval()
 
     def forward(self, x):
         y = self.model(x)

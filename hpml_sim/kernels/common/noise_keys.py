@@ -20,6 +20,7 @@ class NoiseKeys:
         samples: how many samples lie in the rows; 0: each row is one of its own.
         inner: rows of a sample that lie one behind the other, >= 1.
         row: number of the first row, where a product goes in pieces.
+        quiet: whether all numbers are 0 instead.
     """
 
     base: int
@@ -27,6 +28,7 @@ class NoiseKeys:
     samples: int = 0
     inner: int = 1
     row: int = 0
+    quiet: bool = False
 
     def array(self, streams: int) -> np.ndarray:
         """The numbers for the kernels, uint64: base, first, samples, inner, streams, row.

@@ -171,7 +171,7 @@ def adc(
         keys.array(tiles),
         tile,
         real(sigma),
-        sigma > 0,
+        sigma > 0 and not keys.quiet,
         real(qmax),
         adds,
         inside is not None,

@@ -107,6 +107,9 @@ def fill_noise(buffer: Tensor, keys: NoiseKeys) -> None:
         buffer: contiguous, float32 or float64, on the CPU, shape (groups, tiles, rows, width).
         keys: of the product.
     """
+    if keys.quiet:
+        buffer.zero_()
+        return
     array = keys.array(buffer.shape[0] * buffer.shape[1])
     threads = allow_threads(buffer.numel())
     if threads > 1:
