@@ -31,6 +31,8 @@ from hpml_sim.experiments.sweeping import sweep
 from hpml_sim.measurement import Measurement, measure
 from hpml_sim.measurement.diagnosis import doctor
 from hpml_sim.networks import models
+from hpml_sim.networks.loading import list_networks, load_network
+from hpml_sim.networks.pretrained.entries import download_network
 from hpml_sim.targets import Analog, Digital, InMemory, Spiking
 from hpml_sim.training import evaluate, fit
 from hpml_sim.training.score import Score
@@ -58,6 +60,7 @@ __all__ = [
     "convert",
     "doctor",
     "download_data",
+    "download_network",
     "dry_run",
     "energy_ratio",
     "estimate",
@@ -65,9 +68,11 @@ __all__ = [
     "fit",
     "list_cards",
     "list_data",
+    "list_networks",
     "load_card",
     "load_chips",
     "load_data",
+    "load_network",
     "load_results",
     "measure",
     "models",

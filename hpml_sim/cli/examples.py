@@ -31,6 +31,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "cards show": ("hpml-sim cards show pcm-hermes",),
     "cards check": ("hpml-sim cards check my-chip.toml",),
     "networks": ("hpml-sim networks",),
+    "networks get": ("hpml-sim networks get smollm2-135m", "hpml-sim networks get all"),
     "data": ("hpml-sim data",),
     "estimate": (
         "hpml-sim estimate resnet50 --targets h200 pcm-hermes --batch 8",

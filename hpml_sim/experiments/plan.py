@@ -18,7 +18,8 @@ from hpml_sim.experiments.config import ExperimentConfig
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement.machine import versions
 from hpml_sim.networks import models
-from hpml_sim.networks.importing import names_code
+from hpml_sim.networks.importing import check_not_a_file, names_code
+from hpml_sim.networks.loading import load_network
 from hpml_sim.results import config_hash
 from hpml_sim.targets import cards_of, crossbar_targets, in_memory
 from hpml_sim.units.times import parse_time
@@ -181,13 +182,13 @@ def given_network(model: str | nn.Module, task: Data, options: Mapping[str, Any]
     """The network to look at and to convert; a module that was given is returned itself and must not be changed.
 
     Args:
-        model: a built-in name, code by name ("file.py:callable"), or a module.
+        model: a name that `load_network` knows, code by name ("file.py:callable"), or a module.
         task: gives built-in networks their sizes.
         options: arguments of the network, where it is made here.
         seed: of the first weights, where they are drawn here.
 
     Raises:
-        UnknownNameError: no built-in network has this name or option.
+        UnknownNameError: no network has this name, or a built-in one no such option.
         HpmlError: the code cannot be imported, fails, or gives no `nn.Module`; options for a module that is there.
     """
     if isinstance(model, nn.Module):
@@ -199,6 +200,9 @@ def given_network(model: str | nn.Module, task: Data, options: Mapping[str, Any]
         return model
     if names_code(model):
         return models.imported(model, seed=seed, **options)
+    check_not_a_file("model", model)
+    if model not in models.BUILT_IN:
+        return load_network(model, **options)
     return models.build(model, task.input_shape, task.classes, seed=seed, **options)
 
 

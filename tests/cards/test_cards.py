@@ -39,7 +39,8 @@ UNITS = {
 FIELDS = {
     "count": "rows cols cells_per_weight tiles_per_chip tiles iterations neurons fan_in axons cores_per_chip "
     "barrier_chips columns_per_adc mean_input compute_efficiency memory_efficiency static_fraction scale repeats "
-    "convolution_efficiency adc_share conversions",
+    "convolution_efficiency adc_share conversions multiprocessors tile_efficiency tile_half overlap wave_share "
+    "fill_depth split_traffic product_bandwidth channels_last channels_first depthwise",
     "bits": "dac_bits adc_bits input_bits output_bits bits bits_per_cycle bits_per_phase synapse_bits",
     "bytes": "memory cache synapse_memory",
     "energy": "energy_per_mvm energy_per_pulse row_energy cell_energy column_energy wordline_energy sample_energy "
@@ -49,11 +50,11 @@ FIELDS = {
     "energy/bit": "energy_per_bit_link energy_per_bit_off_chip",
     "energy/op": "energy_per_op",
     "power": "power power_max power_idle power_active power_static power_core power_host",
-    "time": "launch_time dispatch_time replay_time adc_step_time "
+    "time": "launch_time start_time dispatch_time replay_time adc_step_time "
     "call_time time_per_mvm cycle_time conversion_time step_time phase_time sop_time update_time "
     "spike_time barrier_time barrier_time_chips tick_time recalibration_time time_per_pulse",
     "rate": "rate",
-    "op/s": "fp32 tf32 bf16 fp16 fp8 int8 ops_rate",
+    "op/s": "fp32 tf32 bf16 fp16 fp8 fp4 int8 ops_rate",
     "bytes/s": "memory_bandwidth link_rate",
     "area": "area area_per_tile",
     "length": "node",

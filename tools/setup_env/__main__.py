@@ -15,6 +15,7 @@ from .aihwkit import install_aihwkit
 from .environment import ROOT, Environment, SetupError
 from .interpreter import make_venv
 from .packages import install_packages
+from .real_networks import fetch_networks
 from .screen import Screen, short_path, short_time
 from .torch import install_torch
 
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked_to_work = options.check or options.tiles or options.torch
     if not asked_to_work and stamp.is_ready(venv):
         return 0
-    screen = Screen(steps=4)
+    screen = Screen(steps=5)
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: compilers in sessions of their own must end with us
         signal.signal(number, signal.default_int_handler)
     try:
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _set_up(environment: Environment, *, torch: str | None, rebuild_tiles: bool) -> None:
-    """The four steps, each of which first looks whether it is done already."""
+    """The five steps, each of which first looks whether it is done already."""
     venv, screen = environment.folder, environment.screen
     first = "" if venv.exists() else " (the first time takes 5 to 10 minutes)"
     screen.note(f"Setting up {short_path(venv)}{first}")
@@ -66,6 +67,7 @@ def _set_up(environment: Environment, *, torch: str | None, rebuild_tiles: bool)
     version = install_torch(environment, torch)
     install_packages(environment)
     tiles = install_aihwkit(environment, version, rebuild=rebuild_tiles)
+    fetch_networks(environment)
     stamp.write(venv, version, tiles)
     if "note" in tiles:
         screen.note(stamp.advice(tiles["note"]))

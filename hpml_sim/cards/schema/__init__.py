@@ -2,6 +2,7 @@
 
 base.py           what all cards hold: name, scope, sources
 digital.py        CPUs and GPUs
+kernels.py        how a GPU runs matrix products
 crossbar.py       analog in-memory machines
 noise.py          the noise and drift model of a crossbar card
 neuromorphic.py   spiking machines
@@ -24,6 +25,7 @@ from hpml_sim.cards.schema.crossbar import Preset as Preset
 from hpml_sim.cards.schema.crossbar import Programming as Programming
 from hpml_sim.cards.schema.digital import DigitalCard as DigitalCard
 from hpml_sim.cards.schema.digital import Precision as Precision
+from hpml_sim.cards.schema.kernels import Kernels as Kernels
 from hpml_sim.cards.schema.neuromorphic import Core as Core
 from hpml_sim.cards.schema.neuromorphic import Events as Events
 from hpml_sim.cards.schema.neuromorphic import NeuromorphicCard as NeuromorphicCard

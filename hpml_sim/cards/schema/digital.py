@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hpml_sim.cards.schema.base import BaseCard
+from hpml_sim.cards.schema.kernels import Kernels
 from hpml_sim.units.quantities import (
     Area,
     ByteRate,
@@ -49,6 +50,9 @@ class DigitalCard(BaseCard):
     )
     call_time: Time = Field(description="framework overhead of one forward call besides its operators")
     area: Area | None = None
+    kernels: Kernels | None = Field(
+        default=None, description="model of matrix products on a GPU; default: the roofline alone"
+    )
 
     def _highlights(self) -> list[tuple[str, str]]:
         return [

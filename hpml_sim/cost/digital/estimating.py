@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hpml_sim.cost.breakdown import PROCESSOR, CostBreakdown, at_least
-from hpml_sim.cost.digital_ceilings import CORNERS, Roofline, started
+from hpml_sim.cost.digital.ceilings import CORNERS, Roofline, started
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
