@@ -119,9 +119,7 @@ class _Convolution(torch.autograd.Function):
         for part in pieces:
             some = total[: part.stop - part.start]
             for t in range(len(tiles)):
-                y = as_channels_last(
-                    library_convolution(as_images(codes[t][part], x.shape[2:]), kernels[t], geometry)
-                )
+                y = as_channels_last(library_convolution(as_images(codes[t][part], x.shape[2:]), kernels[t], geometry))
                 if watch is not None:
                     seen[t].append(some_vectors(y, images))
                 kernel.adc(
@@ -137,7 +135,8 @@ class _Convolution(torch.autograd.Function):
                     adds=t > 0,
                     inside=inside[t][part],
                 )
-            kernel.channels_first(some, rows_of(peaks, part), None if bias is None else bias.detach(), z[part].flatten(2))
+            added = None if bias is None else bias.detach()
+            kernel.channels_first(some, rows_of(peaks, part), added, z[part].flatten(2))
         if watch is not None:
             watch([torch.cat(parts) for parts in seen])
         kept = z if log2_range is not None else None

@@ -424,9 +424,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)  # `scale` holds what each slice counts
         return read.sum(2) if self.tiling.row_tiles > 1 else read.squeeze(2)
 
-    def _normal(
-        self, like: Tensor, chips: Sequence[int] | None, keys: Callable[[int], NoiseKeys] | None
-    ) -> Tensor:
+    def _normal(self, like: Tensor, chips: Sequence[int] | None, keys: Callable[[int], NoiseKeys] | None) -> Tensor:
         # training draws from the global generator, as dropout does; chips each from a seed of their own
         if chips is None or keys is None or self.programmed is None:
             return torch.randn_like(like)

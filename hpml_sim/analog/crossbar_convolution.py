@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hpml_sim.analog.chip_pass import product_on_chips
-from hpml_sim.analog.convolution_passes import Converters, convolution_in_training, dac_gains, some_vectors
 from hpml_sim.analog.converters import quantize
+from hpml_sim.analog.convolution_passes import Converters, convolution_in_training, dac_gains, some_vectors
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.row_tiles import (

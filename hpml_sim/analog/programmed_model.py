@@ -42,8 +42,8 @@ class ProgrammedModel(nn.Module):
     run so, because what it does depends on values, runs chip by chip; this is logged once.
 
     For evaluation only. The noise of the k-th call depends on seed, time and the calls before it alone: evaluating
-    twice draws twice, and a new `chips.at(time)` repeats it all. `hs.evaluate` is one call, whatever its batches. What the network itself draws is the same for all
-    chips, so that they differ by their devices alone.
+    twice draws twice, and a new `chips.at(time)` repeats it all. `hs.evaluate` is one call, whatever its batches. What
+    the network itself draws is the same for all chips, so that they differ by their devices alone.
 
     Args:
         said: what was logged for these chips at other times, which is not logged again; None: nothing.

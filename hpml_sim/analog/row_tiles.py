@@ -1,9 +1,9 @@
 """Which channels each row tile of a convolution sees, and the convolution of the library that multiplies them.
 
 Every place of the kernel is an input vector, and its rows are (channel, place in the kernel). Whole channels of a row
-tile are a slice of the channels; where a row tile begins or ends inside a channel, the kernel of its convolution is zero
-at the places that belong to the tile beside it: zeros neither conduct nor are driven. So the products are those of the
-tiles that `conversion/tiling.py` cuts, and nothing is unfolded.
+tile are a slice of the channels; where a row tile begins or ends inside a channel, the kernel of its convolution is
+zero at the places that belong to the tile beside it: zeros neither conduct nor are driven. So the products are those of
+the tiles that `conversion/tiling.py` cuts, and nothing is unfolded.
 """
 
 from __future__ import annotations

@@ -80,7 +80,9 @@ def test_any_batch_size_gives_the_same_noise(name, read_noise):
         assert ((found[0] - other).abs() > 1e-4 * found[0].abs().max()).float().mean() < 0.02
     again = Outputs(model.model)
     hs.evaluate(again, data, batch_size=13)
-    assert ((found[0] - torch.cat(again.found[-1:], 1)).abs() > 1e-3).float().mean() > 0.5  # a new evaluation draws anew
+    assert (
+        (found[0] - torch.cat(again.found[-1:], 1)).abs() > 1e-3
+    ).float().mean() > 0.5  # a new evaluation draws anew
 
 
 class Shared(nn.Module):
@@ -146,5 +148,9 @@ def test_streams_are_normal_and_independent():
     assert abs(float(buffer.mean())) < 5 / n**0.5
     assert abs(float(buffer.var()) - 1) < 5 * (2 / n) ** 0.5
     assert abs(float((buffer**4).mean()) - 3) < 5 * (96 / n) ** 0.5
-    for a, b in ((buffer[0, 0], buffer[0, 1]), (buffer[0, :, 1:], buffer[0, :, :-1]), (buffer[..., 50:], buffer[..., :50])):
+    for a, b in (
+        (buffer[0, 0], buffer[0, 1]),
+        (buffer[0, :, 1:], buffer[0, :, :-1]),
+        (buffer[..., 50:], buffer[..., :50]),
+    ):
         assert abs(float((a * b).mean())) < 5 / a.numel() ** 0.5

@@ -5,8 +5,8 @@ keep channels first. So the passes that convert also turn one into the other, in
 cache. A row tile is a convolution over the channels that its rows belong to; the tiles come one after the other, and
 the digital sum over them is kept in one array.
 
-The equations stand in `reference.py`, with a gain for each column as in `training.py`; the noise in `random/streams.py`:
-one stream for each image and tile.
+The equations stand in `reference.py`, with a gain for each column as in `training.py`; the noise in
+`random/streams.py`: one stream for each image and tile.
 """
 
 from __future__ import annotations
