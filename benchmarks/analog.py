@@ -206,8 +206,7 @@ def chips(net: nn.Module, x: Tensor, batch: int, count: int, repeats: int) -> No
     fused: Any = programmed.backend
     tensors = list(fused.network.state_dict().values())
     for layer in fused.layers.values():
-        law = layer.devices.law
-        tensors += [layer.devices.target_us, law.sigma_us, law.mean, law.spread, layer.scale, layer.baseline]
+        tensors += [layer.full_scale, layer.baseline]
     kept = sum(t.numel() * t.element_size() for t in tensors)
     from hpml_sim.analog.layers import crossbars
 

@@ -14,7 +14,7 @@ import importlib.metadata as _metadata
 import logging as _logging
 
 from hpml_sim import baselines, nn, spiking
-from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips
+from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
 from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
@@ -85,6 +85,7 @@ __all__ = [
     "search",
     "spiking",
     "sweep",
+    "to_digital",
     "workload",
 ]
 

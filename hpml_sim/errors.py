@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 _MAX_LISTED = 10
@@ -254,8 +254,22 @@ def check_choice(argument: str, value: object, allowed: Iterable[str], *, hint: 
     _refuse(argument, value, f"one of {', '.join(map(repr, names))}", hint)
 
 
+def free_memory_bytes() -> float | None:
+    """Memory that this process can still take: what is free on the machine, and in its container; None: not known."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found += [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+        container = Path("/sys/fs/cgroup")
+        if (most := (container / "memory.max").read_text(encoding="ascii").strip()) != "max":
+            found.append(float(most) - float((container / "memory.current").read_text(encoding="ascii")))
+    except (OSError, ValueError, IndexError):  # another system, or no container
+        pass
+    return min(found, default=None)
+
+
 def check_memory(what: str, needed_bytes: float, hint: str) -> None:
-    """Refuse what needs more memory than the machine has; nothing is checked where its size is unknown.
+    """Refuse what needs more memory than is free; nothing is checked where that is unknown.
 
     Args:
         what: what needs the memory, with its sizes.
@@ -263,15 +277,12 @@ def check_memory(what: str, needed_bytes: float, hint: str) -> None:
         hint: the next step, at the end of the message.
 
     Raises:
-        HpmlError: it is more than all of the machine's memory.
+        HpmlError: it is more than is free.
     """
-    try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # no such figure on this system
-        return
-    if 0 < there < needed_bytes:
+    free = free_memory_bytes()
+    if free is not None and free < needed_bytes:
         raise HpmlError(
-            f"{what}: needs at least {needed_bytes / 2**30:,.0f} GiB, and this machine has {there / 2**30:,.1f} GiB; "
+            f"{what}: needs at least {needed_bytes / 2**30:,.1f} GiB, and {max(free, 0) / 2**30:,.1f} GiB are free; "
             f"{hint}"
         )
 

@@ -23,9 +23,13 @@
 - `bit_slicing.py`: a weight in several cells
 - `faults.py`: devices that are stuck
 - `drift_compensation.py`: digital factors against drift
+- `device_laws.py`: the known noise models as numbers that compiled passes read
+- `programmed_layer.py`: one layer on all chips: what its devices are drawn from
 - `programmed_tiles.py`: the tiles of one layer as programmed chips hold them
 - `programming_defaults.py`: chips are made on the CPU in float32
 - `chips.py`: `program`, and `Chips`
+- `chip_contents.py`: conductances and weights of chips, to be looked at
+- `back_to_digital.py`: `to_digital`: trained weights or those of a chip in the digital network
 - `fused_backend.py`: chips of our own layers
 - `programmed_model.py`: the network that `chips.at(time)` gives
 - `sample_noise.py`: which rows belong to which sample, so that an evaluation draws its noise by sample
@@ -45,6 +49,7 @@
 """
 
 from hpml_sim.analog.attention import AnalogMultiheadAttention as AnalogMultiheadAttention
+from hpml_sim.analog.back_to_digital import to_digital as to_digital
 from hpml_sim.analog.calibration import calibrate as calibrate
 from hpml_sim.analog.chip_files import load_chips as load_chips
 from hpml_sim.analog.chip_files import save_chips as save_chips

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a layer was before it was put onto a crossbar; `hs.to_digital` makes it anew.
+
+    Attributes:
+        kind: its class.
+        attributes: names of what it held.
+    """
+
+    kind: type[nn.Module]
+    attributes: frozenset[str]
 
 
 def carry_over(layer: nn.Module, new: Any) -> None:
@@ -17,7 +31,8 @@ def carry_over(layer: nn.Module, new: Any) -> None:
         new: the one that takes its place.
     """
     own = vars(layer)
-    new.__dict__.update({key: value for key, value in own.items() if key.startswith(_HOOKS)})
+    new.__dict__["digital_origin"] = Origin(type(layer), frozenset(own))
+    new.__dict__.update({key: value for key, value in own.items() if key.startswith(HOOKS)})
     plain = isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
     for key, value in own.items():
         # what torch keeps for its own recurrent and attention layers has no meaning in ours

@@ -8,19 +8,25 @@ Every time is computed from the programmed state, so times can come in any order
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpml_sim.analog.calibration import programmable_crossbars
-from hpml_sim.analog.fused_backend import FusedBackend, frozen_copy
+from hpml_sim.analog.chip_contents import Conductances, conductances_of, named_layer, weights_of
+from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.fused_backend import TOGETHER_BYTES, FusedBackend, frozen_copy
 from hpml_sim.analog.interop.aihwkit import AihwkitBackend
 from hpml_sim.analog.layers import weight_matrix
 from hpml_sim.analog.noise_models import NoiseModel
+from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_model import ProgrammedModel
 from hpml_sim.analog.seeds import checked_seed
-from hpml_sim.errors import HpmlError, check_memory, check_whole
+from hpml_sim.errors import HpmlError, check_memory, check_whole, shown
 from hpml_sim.targets import Analog
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import parse_time
@@ -39,11 +45,18 @@ class Backend(Protocol):
         """Noise models of the layers, in order."""
         ...
 
-    def at(self, time_s: float) -> nn.Module:
-        """The network with the chips programmed into its layers, or a `NetworkPerChip`.
+    @property
+    def chip_bytes(self) -> int:
+        """What the weights of one chip take at one time, bytes."""
+        ...
+
+    def at(self, time_s: float, chips: Sequence[int], *, together: bool) -> nn.Module:
+        """The network with some chips programmed into its layers, or a `NetworkPerChip`.
 
         Args:
             time_s: seconds since the end of programming.
+            chips: their numbers.
+            together: whether all of them lie in memory; else each is drawn when the network runs for it.
         """
         ...
 
@@ -76,23 +89,134 @@ class Chips:
     def __len__(self) -> int:
         return self.n_chips
 
-    def at(self, time: str | float) -> ProgrammedModel:
+    def at(self, time: str | float, *, only: int | Sequence[int] | None = None) -> ProgrammedModel:
         """The chips at a time since the end of programming, drift compensation included.
+
+        Chips whose weights take more than 1 GiB together do not lie in memory side by side: each is drawn again
+        whenever the network runs for it. `hs.evaluate` goes through all data with one chip before it takes the next;
+        for anything else that takes many calls, ask for one chip at a time with `only=`.
 
         Args:
             time: seconds >= 0, or text like "1 s", "1 h", "1 day", "1 year".
+            only: number of a chip, from 0, or several of them; None: all. A chip is the same whatever chips run
+                beside it.
 
         Returns:
             A model (batch, ...) -> (chips, batch, ...).
 
         Raises:
-            HpmlError: not a time, or negative.
+            HpmlError: not a time, or negative, a chip that does not exist, or not enough memory.
             UnsupportedTimeError: the card's noise model has no data for it.
         """
         time_s = parse_time(time)
         for noise_model in self.backend.noise_models:
             noise_model.check_time(time_s)
-        return ProgrammedModel(self.backend.at(time_s), self.n_chips, self.seed, time_s, self._said)
+        return self._at(time_s, self._numbers(only))
+
+    def conductances(
+        self, layer: str, time: str | float | None = None, *, only: int | Sequence[int] | None = None
+    ) -> Conductances:
+        """The conductance of every device of one layer, in siemens.
+
+        Args:
+            layer: name of an analog layer, as in the report of the network.
+            time: seconds >= 0 since the end of programming, or text like "1 day"; None: right after programming, before
+                anything is read.
+            only: number of a chip, from 0, or several of them; None: all.
+
+        Returns:
+            G+ and G- of each weight, (chips, slices, outputs, inputs).
+
+        Raises:
+            UnknownNameError: no analog layer has this name.
+            UnsupportedTimeError: the card's noise model has no data for the time.
+            HpmlError: not a time, a chip that does not exist, not enough memory, or chips of engine="aihwkit".
+
+        Example:
+            >>> import torch, hpml_sim as hs
+            >>> analog = hs.convert(torch.nn.Sequential(torch.nn.Linear(8, 4)), "pcm-hermes")
+            >>> chips = hs.program(analog, chips=3, seed=0)
+            >>> found = chips.conductances("0", "1 day")
+            >>> found.positive_s.shape, bool((found.positive_s < 30e-6).all())
+            (torch.Size([3, 1, 4, 8]), True)
+        """
+        name, own, numbers, time_s = self._looked_at("chips.conductances", layer, time, only, bytes_each=32.0)
+        return conductances_of(name, own, numbers, time_s)
+
+    def weights(self, layer: str, time: str | float, *, only: int | Sequence[int] | None = None) -> Tensor:
+        """The weights that chips multiply with in one layer, slices added up, drift compensation included.
+
+        Args:
+            layer: name of an analog layer, as in the report of the network.
+            time: seconds >= 0 since the end of programming, or text like "1 day".
+            only: number of a chip, from 0, or several of them; None: all.
+
+        Returns:
+            shape (chips, *weight of the layer), float32.
+
+        Raises:
+            UnknownNameError: no analog layer has this name.
+            UnsupportedTimeError: the card's noise model has no data for the time.
+            HpmlError: not a time, a chip that does not exist, not enough memory, or chips of engine="aihwkit".
+
+        Example:
+            >>> import torch, hpml_sim as hs
+            >>> analog = hs.convert(torch.nn.Sequential(torch.nn.Linear(8, 4)), "pcm-hermes")
+            >>> hs.program(analog, chips=3, seed=0).weights("0", "1 day").shape
+            torch.Size([3, 4, 8])
+        """
+        _, own, numbers, time_s = self._looked_at("chips.weights", layer, time, only, bytes_each=4.0)
+        if time_s is None:
+            raise HpmlError(f"chips.weights: time={time!r}: chips drift, so their weights have a time; give '1 day'")
+        return weights_of(own, numbers, time_s)
+
+    def _looked_at(
+        self, where: str, layer: object, time: str | float | None, only: Any, *, bytes_each: float
+    ) -> tuple[str, ProgrammedLayer, tuple[int, ...], float | None]:
+        """What a reading of one layer is about, checked."""
+        if not isinstance(self.backend, FusedBackend):
+            raise HpmlError(f"{where}: chips of engine='aihwkit' keep their conductances; program with engine='fused'")
+        name, own = named_layer(self.backend.layers, where, layer)
+        time_s = None if time is None else parse_time(time)
+        if time_s is not None:
+            own.device_model.noise_model.check_time(time_s)
+        numbers = self._numbers(only, where)
+        needed = bytes_each * math.prod(own.shape) * len(numbers)
+        check_memory(f"{where}: layer {name!r} on {len(numbers)} chips", needed, "look at fewer chips with only=")
+        return name, own, numbers, time_s
+
+    def _at(self, time_s: float, numbers: tuple[int, ...]) -> ProgrammedModel:
+        size = self.backend.chip_bytes
+        together = len(numbers) == 1 or size * len(numbers) <= TOGETHER_BYTES
+        count = len(numbers) if together else 1
+        check_memory(
+            f"chips.at: the weights of {count} chip{'s' if count > 1 else ''}",
+            size * count,
+            "take a smaller network, or leave layers digital with skip=",
+        )
+        network = self.backend.at(time_s, numbers, together=together)
+        run = max(1, TOGETHER_BYTES // max(size, 1))
+        parts = () if together else tuple(numbers[i : i + run] for i in range(0, len(numbers), run))
+        return ProgrammedModel(
+            network,
+            len(numbers),
+            self.seed,
+            time_s,
+            self._said,
+            one_by_one=None if together else f"{len(numbers)} chips take {size * len(numbers) / 2**30:,.1f} GiB",
+            parts=[partial(self._at, time_s, part) for part in parts],
+        )
+
+    def _numbers(self, only: int | Sequence[int] | None, where: str = "chips.at") -> tuple[int, ...]:
+        if only is None:
+            return tuple(range(self.n_chips))
+        given = list(only) if isinstance(only, (list, tuple, range)) else [only]
+        if not given:
+            raise HpmlError(f"{where}: only=[]: must name at least one chip, such as only=0")
+        numbers = [check_whole(f"{where}: only", chip, low=0, high=self.n_chips - 1) for chip in given]
+        if len(set(numbers)) < len(numbers):
+            raise HpmlError(f"{where}: only={shown(only)}: names a chip twice; each must stand there once")
+        return tuple(numbers)
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Refused: what chips give depends on the time.
@@ -134,7 +258,8 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
         The chips; `.at(time)` runs them.
 
     Raises:
-        HpmlError: a model without analog layers, weights that are not finite, or an argument out of range.
+        HpmlError: a model without analog layers, weights that are not finite, an argument out of range, or more memory
+            than is free.
         ImportError: the card's noise model needs aihwkit, which is missing or broken.
 
     Example:
@@ -152,8 +277,7 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
     for name in crossbars:
         if not bool(torch.isfinite(weight_matrix(model, name)).all()):
             raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
-    weights = sum(weight_matrix(model, name).numel() for name in crossbars)
-    check_memory(f"program: chips={n_chips} of {weights:,} weights", 4.0 * n_chips * weights, "program fewer chips")
+    _check_memory(model, crossbars, n_chips)
     engines = {crossbar.target.engine for crossbar in crossbars.values()}
     if len(engines) > 1:
         raise HpmlError(
@@ -163,3 +287,20 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
     if engines == {"aihwkit"}:
         return Chips(AihwkitBackend(network, n_chips, seed), n_chips, seed)
     return Chips(FusedBackend.program(network, n_chips, seed), n_chips, seed)
+
+
+def _check_memory(model: nn.Module, crossbars: dict[str, Crossbar], n_chips: int) -> None:
+    """Refuse what does not fit, before anything is computed."""
+    weights, columns, largest = 0, 0, 0.0
+    for name, crossbar in crossbars.items():
+        tiling, size = crossbar.tiling, weight_matrix(model, name).numel()
+        cells = crossbar.target.slices * tiling.row_tiles * tiling.height * tiling.groups * tiling.cols
+        weights += size
+        columns += crossbar.target.slices * tiling.groups * tiling.row_tiles * tiling.cols
+        largest = max(largest, 4.0 * cells + 8.0 * size)
+    kept = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    check_memory(
+        f"program: chips={n_chips} of {weights:,} weights",
+        kept + 4.0 * n_chips * columns + largest,
+        "program fewer chips, or leave layers digital with skip=",
+    )

@@ -82,6 +82,14 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         """The weights as the crossbar takes them, (out_channels, in_channels / groups * kernel)."""
         return self.weight.flatten(1)
 
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it; the other way of `matrix`.
+
+        Args:
+            matrix: shape (out_channels, in_channels / groups * kernel).
+        """
+        return matrix.reshape(self.weight.shape)
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
         """The convolution and the bias.
 

@@ -10,7 +10,6 @@ The product runs in one of three ways that compute the same (up to a code where 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -96,7 +95,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         super()._apply(fn, recurse)
         if (tiles := self.programmed) is not None:
             # a new object: the tiles may be shared with a copy of the network, which is not moved
-            self.programmed = replace(tiles, weight=fn(tiles.weight), scale=fn(tiles.scale), used={})
+            self.programmed = tiles.moved(fn)
         return self
 
     @property
@@ -165,7 +164,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
         """
         if self.programmed is not None:
-            return self.programmed.effective_weights(range(self.programmed.n_chips))
+            return EffectiveWeights(self.programmed.weight, None, self.programmed.scale)
         target, tiling = self.target, self.tiling
         if self.training and takes_compiled_pass(weight):
             if target.weight_clip is not None:

@@ -6,12 +6,16 @@ arrives in the weights unchanged. Were weights scaled anew at each reading, the 
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
+from hpml_sim.analog.device_laws import law_of
 from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programming_noise import ProgrammedDevices
 from hpml_sim.cards import Noise
+from hpml_sim.kernels.device_noise import DeviceLaw
 
 
 class DeviceModel:
@@ -38,6 +42,11 @@ class DeviceModel:
         self.noise_model = NoiseModel(noise)
         self.g_min_us, self.g_max_us = self.noise_model.g_min_us, self.noise_model.g_max_us
         self.devices = 1 if noise.model == "reram-cmo" else 2
+
+    @cached_property
+    def law(self) -> DeviceLaw | None:
+        """The noise model in numbers; None where its functions alone can say."""
+        return law_of(self.noise_model, self.devices)
 
     @property
     def signed(self) -> bool:
@@ -86,4 +95,4 @@ class DeviceModel:
         Returns:
             The devices of `len(seeds)` chips, each with its own programming error and its own drift.
         """
-        return ProgrammedDevices.of(self.noise_model, g_target_us, seeds)
+        return ProgrammedDevices(self.noise_model, self.law, g_target_us.float().contiguous(), tuple(seeds))

@@ -1,48 +1,29 @@
-"""Chips of our own layers: all of them programmed layer by layer, and run side by side.
+"""Chips of our own layers: all of them programmed layer by layer, and run side by side or one after another.
 
 `interop/aihwkit.py` has the other backend, of aihwkit's layers.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.devices import DeviceModel
-from hpml_sim.analog.drift_compensation import compensated_scale, read_columns
-from hpml_sim.analog.effective_weights import full_scale
-from hpml_sim.analog.faults import apply_stuck_faults
-from hpml_sim.analog.layers import crossbars, weight_matrix
+from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.noise_models import NoiseModel
+from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_tiles import ProgrammedTiles
 from hpml_sim.analog.programming_defaults import cpu_float32
-from hpml_sim.analog.programming_noise import ProgrammedDevices
-from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.conversion.cloning import clone
-from hpml_sim.kernels.common.memory import BLOCKS
 from hpml_sim.targets import Analog
 
-
-@dataclass(frozen=True)
-class ProgrammedLayer:
-    """One layer on all chips.
-
-    Attributes:
-        devices: the devices of all chips.
-        device_model: the kind of devices, which reads them as weights.
-        scale: full-scale weight of each column (of each slice, times what it counts), shape (groups, row tiles, cols).
-            Fixed when the layer is programmed, and the same at every time: drift must show in the weights.
-        baseline: what drift compensation reads right after programming, shape (chips, groups, row tiles, cols).
-    """
-
-    devices: ProgrammedDevices
-    device_model: DeviceModel
-    scale: Tensor
-    baseline: Tensor
+TOGETHER_BYTES = 2**30
+"""Chips whose weights take more than this do not lie in memory side by side: they run one after another. So large
+networks gain nothing from a common pass, which waits for memory in any case."""
 
 
 class FusedBackend:
@@ -70,93 +51,72 @@ class FusedBackend:
             n_chips: how many chips, >= 1.
             seed: what all randomness comes from.
         """
-        with cpu_float32():
-            layers = {
-                name: _program_layer(crossbar, weight_matrix(network, name), n_chips, seed, index)
-                for index, (name, crossbar) in enumerate(crossbars(network).items())
-            }
+        models: dict[str, DeviceModel] = {}
+        layers = {}
+        for index, (name, crossbar) in enumerate(crossbars(network).items()):
+            # one for all layers of a card: its tables are made once
+            device_model = models.setdefault(crossbar.noise.model_dump_json(), crossbar.device_model())
+            layers[name] = ProgrammedLayer.program(network.get_submodule(name), index, device_model, n_chips, seed)
         return cls(network, layers, n_chips, seed)
 
     @property
     def targets(self) -> list[Analog]:
         """Configurations of the layers, in order."""
-        return [crossbar.target for crossbar in crossbars(self.network).values()]
+        return [layer.crossbar.target for layer in self.layers.values()]
 
     @property
     def noise_models(self) -> list[NoiseModel]:
         """Noise models of the layers, in order."""
         return [layer.device_model.noise_model for layer in self.layers.values()]
 
-    def at(self, time_s: float) -> nn.Module:
-        """The network with the chips programmed into its layers.
+    @property
+    def chip_bytes(self) -> int:
+        """What the weights of one chip take at one time, bytes."""
+        return sum(math.prod(layer.shape) * layer.crossbar.input_range.element_size() for layer in self.layers.values())
+
+    def at(self, time_s: float, chips: Sequence[int], *, together: bool) -> nn.Module:
+        """The network with some chips programmed into its layers.
 
         Args:
             time_s: seconds since the end of programming, >= 0.
+            chips: their numbers.
+            together: whether all of them are drawn now; else each is drawn when the network runs for it.
         """
         network = _copy_sharing_tensors(self.network)
-        for index, (name, crossbar) in enumerate(crossbars(network).items()):
+        for name, crossbar in crossbars(network).items():
+            layer = self.layers[name]
             with cpu_float32():
-                crossbar.programmed = self._tiles_at(crossbar, self.layers[name], index, time_s)
+                crossbar.programmed = ProgrammedTiles.of(
+                    _LayerAt(layer, time_s),
+                    chips,
+                    [layer.output_seed(chip, time_s) for chip in chips],
+                    crossbar.input_range.detach(),
+                    together=together,
+                )
         return network
 
-    def _tiles_at(self, crossbar: Crossbar, layer: ProgrammedLayer, index: int, time_s: float) -> ProgrammedTiles:
-        device, dtype = crossbar.input_range.device, crossbar.input_range.dtype
 
-        def seed(purpose: Purpose, chip: int) -> int:
-            return derive(self.seed, purpose, layer=index, chip=chip, time_s=time_s)
+@dataclass(frozen=True)
+class _LayerAt:
+    """The tiles of one layer at one time.
 
-        weight = BLOCKS.empty((self.n_chips, *layer.devices.target_us.shape[1:]), torch.empty(0))
-        scale = torch.empty((self.n_chips, *layer.scale.shape))
-        for chip, g_us in enumerate(layer.devices.at(time_s, partial(seed, Purpose.READ))):
-            # the seed of the faults has no time in it: the same devices are stuck forever
-            stick_devices(crossbar, layer.device_model, g_us, self.seed, index, chip)
-            layer.device_model.weights(g_us, out=weight[chip])
-            scale[chip] = compensated_scale(
-                crossbar, layer.scale, layer.baseline[chip], weight[chip], seed(Purpose.READOUT, chip)
-            )
-        seeds = [seed(Purpose.OUTPUT, chip) for chip in range(self.n_chips)]
-        return ProgrammedTiles(weight.to(device, dtype), scale.unsqueeze(-2).to(device, dtype), seeds)
-
-
-@torch.no_grad()
-def _program_layer(crossbar: Crossbar, weight: Tensor, n_chips: int, seed: int, index: int) -> ProgrammedLayer:
-    # on the CPU and in float32: the same bits on every machine
-    tiles = crossbar.tiling.cut_weights(crossbar.clipped(weight)).float().cpu()
-    scale = full_scale(tiles)
-    device_model = crossbar.device_model()
-    target_us = device_model.conductances(crossbar.cells(tiles / scale.unsqueeze(-1)))
-    seeds = [derive(seed, Purpose.PROGRAMMING, layer=index, chip=chip) for chip in range(n_chips)]
-    devices = device_model.program(target_us, seeds)
-    baseline = torch.empty((n_chips, *target_us.shape[1:-1]))
-    for chip in range(n_chips):
-        g_us = devices.programmed(chip)
-        stick_devices(crossbar, device_model, g_us, seed, index, chip)
-        programmed = device_model.weights(g_us)
-        baseline[chip] = read_columns(crossbar, programmed, derive(seed, Purpose.BASELINE, layer=index, chip=chip))
-    return ProgrammedLayer(devices, device_model, crossbar.cell_scale(scale), baseline)
-
-
-def stick_devices(
-    crossbar: Crossbar, device_model: DeviceModel, g_us: Tensor, seed: int, index: int, chip: int
-) -> None:
-    """Put the stuck devices of one chip where they are at any time; in place.
-
-    Args:
-        crossbar: of the layer; its target gives the shares.
-        device_model: gives the range of a device.
-        g_us: conductances of one chip, microsiemens.
-        seed: of the chips.
-        index: number of the layer.
-        chip: number of the chip.
+    Attributes:
+        layer: the layer on all chips.
+        time_s: seconds since the end of programming.
     """
-    apply_stuck_faults(
-        g_us,
-        stuck_at_g_min=crossbar.target.stuck_at_g_min,
-        stuck_at_g_max=crossbar.target.stuck_at_g_max,
-        g_min_us=device_model.g_min_us,
-        g_max_us=device_model.g_max_us,
-        seed=derive(seed, Purpose.FAULTS, layer=index, chip=chip),
-    )
+
+    layer: ProgrammedLayer
+    time_s: float
+
+    def empty(self, n_chips: int) -> tuple[Tensor, Tensor]:
+        groups, row_tiles, cols, _ = self.layer.shape
+        with cpu_float32():
+            return self.layer.empty(n_chips), torch.empty(n_chips, groups, row_tiles, 1, cols)
+
+    def draw(self, chip: int, weight: Tensor, scale: Tensor) -> None:
+        with cpu_float32():
+            self.layer.draw(chip, weight, time_s=self.time_s)
+            scale.copy_(self.layer.compensated(chip, weight, self.time_s).unsqueeze(-2))
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -84,6 +84,14 @@ class AnalogLinear(nn.Linear):
         """The weights as the crossbar takes them, (out_features, in_features)."""
         return self.weight
 
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it; the other way of `matrix`.
+
+        Args:
+            matrix: shape (out_features, in_features).
+        """
+        return matrix
+
     def effective_weights(self) -> EffectiveWeights:
         """The devices of one forward pass, for several calls of `multiply`."""
         return self.crossbar.effective_weights(self.matrix())
@@ -142,3 +150,11 @@ class AnalogConv1D(AnalogLinear):
     def matrix(self) -> Tensor:
         """The weights as the crossbar takes them, (out_features, in_features)."""
         return self.weight.T
+
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it, (in_features, out_features); the other way of `matrix`.
+
+        Args:
+            matrix: shape (out_features, in_features).
+        """
+        return matrix.T.contiguous()

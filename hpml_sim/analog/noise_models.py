@@ -110,10 +110,16 @@ class NoiseModel:
                 f"{', '.join(sorted(noise.curves)) or 'none'}"
             )
         self.physics, self.g_min_us, self.g_max_us = _build(noise)
+        self._built = type(self.physics)
         times = set(noise.times_s)
         if noise.model == "reram-wan":
             times = times & set(_WAN_TIMES_S) if times else set(_WAN_TIMES_S)
         self.times_s = tuple(sorted(times))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `physics` is what the card names; another one put in its place is functions of torch alone."""
+        return type(self.physics) is self._built
 
     def check_time(self, time_s: float) -> None:
         """Refuse times before programming and times without data.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -47,6 +47,8 @@ class ProgrammedModel(nn.Module):
 
     Args:
         said: what was logged for these chips at other times, which is not logged again; None: nothing.
+        one_by_one: why the chips do not lie in memory together; None: they do.
+        parts: make the models of as many chips as lie in memory together, one after another.
 
     Attributes:
         network: the network.
@@ -55,7 +57,17 @@ class ProgrammedModel(nn.Module):
         time_s: seconds since the end of programming.
     """
 
-    def __init__(self, network: nn.Module, n_chips: int, seed: int, time_s: float, said: set[str] | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        n_chips: int,
+        seed: int,
+        time_s: float,
+        said: set[str] | None = None,
+        *,
+        one_by_one: str | None = None,
+        parts: Sequence[Callable[[], ProgrammedModel]] = (),
+    ):
         super().__init__()
         self.network = network
         self.n_chips = n_chips
@@ -63,7 +75,20 @@ class ProgrammedModel(nn.Module):
         self.time_s = time_s
         self._calls = 0
         self._axis = ChipAxis(network, n_chips, set() if said is None else said)
+        self._axis.chip_by_chip = one_by_one
+        self._parts = tuple(parts)
         super().train(False)
+
+    def parts(self) -> Iterator[ProgrammedModel]:
+        """The same chips, as many at a time as lie in memory together, in order: mostly all of them, this model.
+
+        Whoever makes many calls, as `hs.evaluate` does, makes all of them on one part before it takes the next: a part
+        is drawn when its turn comes, and its memory is free again once it is no longer held.
+        """
+        if not self._parts:
+            yield self
+        for part in self._parts:
+            yield part()
 
     @property
     def chip_by_chip(self) -> str | None:
@@ -227,7 +252,8 @@ def noise_by_sample(model: nn.Module) -> SampleNoise:
         model: programmed chips, or any other model, which has no such noise.
     """
     chips = [module for module in model.modules() if isinstance(module, ProgrammedModel)]
-    noisy = any(crossbar.programmed is not None for module in chips for crossbar in crossbars(module).values())
+    programmed = [c for module in chips for c in crossbars(module).values() if c.programmed is not None]
+    noisy = any(crossbar.target.output_noise > 0 or crossbar.target.read_noise > 0 for crossbar in programmed)
     return SampleNoise(None if noisy else {}, call=max((module._calls for module in chips), default=0))
 
 

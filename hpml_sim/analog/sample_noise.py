@@ -2,8 +2,8 @@
 
 Each product numbers its noise by sample and by position within the sample (`kernels/crossbar_product/noise.py`). Which
 rows of a layer's input belong to which sample, only the network knows: it may put time first, cut images into windows,
-or fold steps into the batch. So the network runs once on three samples and once on the first two of them, without
-noise, and the rows of the two runs are held against each other.
+or fold steps into the batch. So the network runs once on two samples and once on the first of them, without noise, and
+the rows of the two runs are held against each other. In a batch of one sample all rows are its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from hpml_sim.kernels.common.noise_keys import NoiseKeys
 
 _LOG = logging.getLogger(__name__)
-_MORE, _FEWER = 3, 2
+_MORE, _FEWER = 2, 1
 """Samples of the two runs that are compared."""
 _SEEN = 64
 """Values of each row that are compared."""
@@ -46,7 +46,7 @@ class SampleNoise:
     """The noise of one evaluation.
 
     Attributes:
-        orders: by layer and use, how its rows lie; None until the first batch.
+        orders: by layer and use, how its rows lie; None until a batch of more than one sample.
         call: number of the run that the evaluation counts as, whatever number of batches it has.
         first: number of the first sample of the batch that runs.
         count: samples of this batch.
@@ -70,7 +70,7 @@ class SampleNoise:
         """
         token = _CURRENT.set(self)
         try:
-            if self.orders is None and count:
+            if self.orders is None and count > 1:
                 self.orders = self._found(run, count)
             self.first, self.count = first, count
             yield
@@ -87,7 +87,9 @@ class SampleNoise:
         """
         if self.recorded is not None:
             return replace(keys, quiet=True)
-        order = (self.orders or {}).get(product, RowOrder("mixed"))
+        if self.orders is None:
+            return replace(keys, first=self.first, samples=1)
+        order = self.orders.get(product, RowOrder("mixed"))
         if order.kind == "same":
             return keys
         if order.kind == "sample" and self.count and rows % (self.count * order.inner) == 0:
@@ -125,7 +127,7 @@ def current_samples() -> SampleNoise | None:
 
 
 def _row_order(more: Tensor, fewer: Tensor | None) -> RowOrder:
-    """How rows lie, from the inputs for three samples and for the first two of them. Both: (rows, values)."""
+    """How rows lie, from the inputs for two samples and for the first of them, each (rows, values)."""
     if fewer is None:
         return RowOrder("mixed")
     if len(more) == len(fewer):

@@ -78,6 +78,14 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
         """The weights as the crossbar takes them, (groups * out_channels / groups * kernel, in_channels / groups)."""
         return self.weight.flatten(1).unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
 
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it; the other way of `matrix`.
+
+        Args:
+            matrix: shape (groups * out_channels / groups * kernel, in_channels / groups).
+        """
+        return matrix.unflatten(0, (self.groups, -1)).transpose(1, 2).reshape(self.weight.shape)
+
     def forward(self, input: Tensor, output_size: Any = None) -> Tensor:  # noqa: A002 - the name in torch
         """The transposed convolution and the bias.
 

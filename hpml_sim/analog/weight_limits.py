@@ -59,6 +59,15 @@ class WeightLimit(nn.Module):
         if not self._limit_exact:
             self._limit_sample, self._limit_exact = now.clone(), True
 
+    def limit_of(self, weight: Tensor) -> float:
+        """The largest magnitude that weights are mapped with; inf where the limit is of other weights.
+
+        Args:
+            weight: shape (groups * cols, rows); outside of training.
+        """
+        self._check_limit(weight)
+        return float(self.weight_limit)
+
     @torch.no_grad()
     def forget_limit(self) -> None:
         """Clip nothing until training computes a limit again."""

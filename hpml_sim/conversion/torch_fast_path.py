@@ -24,10 +24,29 @@ def run_every_layer(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             # what the layer asks before it takes its kernel: 0 says that its activation is neither ReLU nor GELU
+            _keep_for_later(module, ("activation_relu_or_gelu",))
             module.activation_relu_or_gelu = 0
         elif isinstance(module, nn.TransformerEncoder):
             # nested tensors go through that kernel only
+            _keep_for_later(module, ("enable_nested_tensor", "use_nested_tensor"))
             module.enable_nested_tensor = module.use_nested_tensor = False
+
+
+_BEFORE = "fast_path_before"
+
+
+def _keep_for_later(module: nn.Module, names: tuple[str, ...]) -> None:
+    vars(module).setdefault(_BEFORE, {name: vars(module)[name] for name in names})
+
+
+def allow_fast_path(network: nn.Module) -> None:
+    """Undo `run_every_layer`.
+
+    Args:
+        network: changed in place.
+    """
+    for module in network.modules():
+        vars(module).update(vars(module).pop(_BEFORE, {}))
 
 
 class _Switch:

@@ -53,7 +53,7 @@ class ExperimentConfig:
         data: digits, moving-bars, another name that `hpml-sim data` lists, package.module:callable, or
             file.py:callable.
         seeds: repetitions of the whole run, or which seeds, as a list.
-        chips: programmed chips of each analog machine.
+        chips: programmed chips of each analog machine; unset, 25, or 3 of a network of more than 50 million weights.
         times: times since programming, such as "1 s", "1 h", "1 day", "1 year".
         epochs: passes over the training data before conversion; unset, by the size of the data.
         finetune_epochs: passes over the training data after conversion; unset, the same number as epochs; if epochs is
@@ -67,7 +67,7 @@ class ExperimentConfig:
     model: str = "mlp"
     data: str = "digits"
     seeds: _Count | tuple[_NotNegative, ...] = 1
-    chips: _Count = 25
+    chips: _Count | None = None
     times: tuple[str | Real, ...] = TIMES
     epochs: _NotNegative | None = None
     finetune_epochs: _NotNegative | None = None

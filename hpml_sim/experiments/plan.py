@@ -132,15 +132,16 @@ def make_plan(
     seeds, times = _seeds(config.seeds), {parse_time(time) for time in config.times}
     default = max(5, min(40, 60_000 // len(task.train)))  # type: ignore[arg-type]
     finetune = config.epochs or -(-default // 2)
+    network = given_network(model, task, {})
     return Plan(
         version=versions()["hpml_sim"],
         model=network_name(model),
-        fingerprint=_fingerprint(given_network(model, task, {}), task),
+        fingerprint=_fingerprint(network, task),
         data=task.name,
         targets={point.label: configuration(point.target) for point in points},
         options={point.label: dict(point.options) for point in points if point.options},
         seeds=seeds,
-        chips=config.chips,
+        chips=_chips(network) if config.chips is None else config.chips,
         times_s=tuple(sorted(times)),
         epochs=default if config.epochs is None else config.epochs,
         finetune_epochs=finetune if config.finetune_epochs is None else config.finetune_epochs,
@@ -149,6 +150,12 @@ def make_plan(
         card_versions={name: load_card(name).version for name in sorted(_cards_of(point.target for point in points))},
         search=dict(search or {}),
     )
+
+
+def _chips(network: nn.Module) -> int:
+    """How many chips stand for all, where nobody said: few of a large network, whose chips differ less."""
+    weights = sum(p.numel() for p in network.parameters() if not nn.parameter.is_lazy(p))
+    return 3 if weights > 50_000_000 else 25
 
 
 def configuration(target: AnyTarget) -> dict[str, Any]:

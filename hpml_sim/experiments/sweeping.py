@@ -26,7 +26,7 @@ def sweep(
     trials: int | None = None,
     trial_seed: int = 0,
     seeds: int | Sequence[int] = 1,
-    chips: int = 25,
+    chips: int | None = None,
     times: Sequence[str | float] = TIMES,
     epochs: int | None = None,
     finetune_epochs: int | None = None,
@@ -60,7 +60,8 @@ def sweep(
         trial_seed: seed of the random combinations, >= 0.
         seeds: how many repetitions of the whole run (seeds 0, 1, ...), or which seeds. A seed decides the first weights
             (where the network has a name), the training and the chips.
-        chips: programmed chips of each analog target, >= 1.
+        chips: programmed chips of each analog target, >= 1; None: 25, or 3 of a network of more than 50 million
+            weights.
         times: times since programming, in seconds or as strings such as "1 h"; machines without drift ignore them.
         epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits);
             0 keeps the network as it comes.

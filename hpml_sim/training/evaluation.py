@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.programmed_model import noise_by_sample
+from hpml_sim.analog.programmed_model import ProgrammedModel, noise_by_sample
 from hpml_sim.conversion.inputs import check_finite, check_weights_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network, running
@@ -49,6 +49,17 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
     batch_size = check_whole("evaluate: batch_size", batch_size, low=1)
     samples = samples_of(data, "test")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    right, count = [], 0
+    # chips of a large network are drawn one after another: one goes through all data before the next is made
+    for part in model.parts() if isinstance(model, ProgrammedModel) else (model,):
+        found, count = _right(part, samples, batch_size, device)
+        right.append(found)
+    check_weights_finite("evaluate", model, "the accuracy would mean nothing: train anew, with a smaller learning rate")
+    return Score.of([int(r) / count for r in torch.cat(right)], count)
+
+
+def _right(model: nn.Module, samples: Samples, batch_size: int, device: torch.device) -> tuple[Tensor, int]:
+    """How many samples each chip has right, (chips,) or (1,), and how many there are."""
     noise = noise_by_sample(model)
     right, count = torch.zeros((), dtype=torch.int64, device=device), 0
     with eval_mode(model):
@@ -63,8 +74,7 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
                 logits = model(x)
             right = right + _correct(logits, y, len(x))
             count += len(y)
-    check_weights_finite("evaluate", model, "the accuracy would mean nothing: train anew, with a smaller learning rate")
-    return Score.of([int(r) / count for r in torch.atleast_1d(right)], count)
+    return torch.atleast_1d(right), count
 
 
 def _correct(logits: object, labels: Tensor, inputs: int) -> Tensor:

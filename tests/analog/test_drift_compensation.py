@@ -34,10 +34,10 @@ def test_each_chip_is_compensated_with_its_own_readings(card_file, compensation)
     chips = program(model, chips=4, seed=0)
     (layer,) = chips.backend.layers.values()
     programmed = next(iter(crossbars(chips.at("1 day")).values())).programmed
-    for chip in range(4):
-        before = layer.device_model.weights(layer.devices.programmed(chip))[0].numpy()
+    for chip, g_us in enumerate(layer.conductances(range(4), None)):
+        before = layer.device_model.weights(g_us)[0].numpy()
         want = readings(before, compensation, 4) / readings(programmed.weight[chip, 0].numpy(), compensation, 4)
-        factors = programmed.scale[chip, 0, :, 0] / layer.scale[0]
+        factors = programmed.scale[chip, 0, :, 0] / layer.column_scale[0]
         assert np.allclose(factors.numpy(), want, rtol=1e-5)
         assert (factors > 1).any()
 
@@ -52,7 +52,7 @@ def test_readings_of_chips_layers_and_times_have_noise_of_their_own(card_file):
         found = []
         for name, crossbar in crossbars(chips.at(time)).items():
             layer = chips.backend.layers[name.removeprefix("network.") if name not in chips.backend.layers else name]
-            found.append(layer.baseline * layer.scale / crossbar.programmed.scale.squeeze(-2))
+            found.append(layer.baseline * layer.column_scale / crossbar.programmed.scale.squeeze(-2))
         return torch.stack(found).flatten(2)  # (layers, chips, columns)
 
     one, other = reading("1 h"), reading("1 day")

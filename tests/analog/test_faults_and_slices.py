@@ -9,7 +9,6 @@ import hpml_sim.nn as analog_nn
 from hpml_sim.analog import calibrate, load_chips, program, save_chips, to_aihwkit
 from hpml_sim.analog.bit_slicing import bit_slices as sliced
 from hpml_sim.analog.devices import DeviceModel
-from hpml_sim.analog.fused_backend import stick_devices
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError, HpmlError
@@ -26,14 +25,7 @@ def layer_on(card, inputs=40, outputs=9, **options):
 
 def programmed(chips, name="0"):
     """Conductances right after programming, microsiemens, (chips, devices, groups, row tiles, columns, height)."""
-    layer = chips.backend.layers[name]
-    crossbar = chips.backend.network.get_submodule(name).crossbar
-    found = []
-    for chip in range(len(chips)):
-        g_us = layer.devices.programmed(chip)
-        stick_devices(crossbar, layer.device_model, g_us, chips.seed, 0, chip)
-        found.append(g_us)
-    return torch.stack(found)
+    return torch.stack([g.clone() for g in chips.backend.layers[name].conductances(range(len(chips)), None)])
 
 
 # ------------------------------------------------------------------------------------------------------- stuck devices
@@ -193,7 +185,9 @@ def test_compensation_of_slices_is_one_factor_a_tile_or_one_a_column(card_file):
         torch.manual_seed(0)
         model = nn.Sequential(analog_nn.AnalogLinear(60, 7, card=target))
         chips = program(model, chips=1, seed=0)
-        factors = chips.at("1 day").network[0].crossbar.programmed.scale.squeeze() / chips.backend.layers["0"].scale
+        factors = (
+            chips.at("1 day").network[0].crossbar.programmed.scale.squeeze() / chips.backend.layers["0"].column_scale
+        )
         factors = factors.reshape(2, 7)
         assert len({round(float(f), 6) for f in factors.flatten()}) in distinct
         if compensation == "global":  # two weights a tile, both slices of each

@@ -118,8 +118,8 @@ def test_mixed_samples_are_said(caplog):
     ],
 )
 def test_row_order_by_hand(arrange, want):
-    rows = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    assert _row_order(*(arrange(rows[:n]).reshape(-1, 5) for n in (3, 2))) == want
+    rows = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert _row_order(*(arrange(rows[:n]).reshape(-1, 5) for n in (2, 1))) == want
 
 
 @pytest.mark.parametrize("width", [1, 10, 1000, 1024, 2500])

@@ -7,6 +7,7 @@ on our own; `to_aihwkit` hands them to whoever works with aihwkit itself. Traini
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -191,16 +192,23 @@ class AihwkitBackend:
         """Noise models of the layers, in order."""
         return [crossbar.device_model().noise_model for crossbar in self._crossbars]
 
-    def at(self, time_s: float) -> nn.Module:
+    @property
+    def chip_bytes(self) -> int:
+        """What the network of one chip takes at one time, bytes."""
+        return sum(p.numel() * p.element_size() for p in self._networks[0].parameters())
+
+    def at(self, time_s: float, chips: Sequence[int], *, together: bool = True) -> nn.Module:
         """A network for each chip.
 
         Args:
             time_s: seconds since the end of programming, >= 0.
+            chips: their numbers.
+            together: not used: each chip is a network of its own.
         """
         # aihwkit ages a layer in place, from the state that it was last aged to: each time starts from a copy
-        aged = [clone(network) for network in self._networks]
+        aged = [clone(self._networks[chip]) for chip in chips]
         with torch.random.fork_rng(devices=[]):
-            for chip, network in enumerate(aged):
+            for chip, network in zip(chips, aged, strict=True):
                 for index, layer in enumerate(aihwkit_layers(network)):
                     key = derive(self._seed, Purpose.READ, layer=index, chip=chip, time_s=time_s)
                     torch.default_generator.manual_seed(key)

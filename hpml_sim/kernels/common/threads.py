@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numba
 import torch
@@ -27,3 +30,21 @@ def allow_threads(elements: int) -> int:
         return 1
     numba.set_num_threads(threads)
     return threads
+
+
+def in_threads(run: Callable[[int, int], None], count: int, elements: int) -> None:
+    """Run a compiled function that lets other threads run (`nogil`) over the parts of a range, at once.
+
+    Args:
+        run: (first, last): does the work of these numbers; the result must not depend on how the range is cut.
+        count: how many numbers there are; they begin with 0.
+        elements: how much work there is in all, in elements of a plain pass over memory.
+    """
+    threads = 1 if elements < _WORTH_THREADS else max(1, min(torch.get_num_threads(), count))
+    if threads == 1:
+        run(0, count)
+        return
+    cuts = [count * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(run, first, last) for first, last in pairwise(cuts)]:
+            done.result()
