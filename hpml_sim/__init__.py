@@ -20,7 +20,7 @@ from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, list_data, load_data
-from hpml_sim.data.image_files import download_data
+from hpml_sim.data.entries import download_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.comparison import compare
 from hpml_sim.experiments.result import Comparison, load_results

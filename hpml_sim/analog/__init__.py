@@ -15,7 +15,10 @@
 - `row_tiles.py`: which channels each row tile of a convolution sees
 - `crossbar_convolution.py`: a convolution of whole images on the tiles, in training, on chips and operator by operator
 - `convolution_passes.py`: its compiled passes in training
-- `input_ranges.py`: range calibration: how an input range is learned
+- `input_ranges.py`: the ranges of a layer's converters, and how they follow what passes through
+- `range_samples.py`: input vectors that calibration collects
+- `range_choice.py`: which ranges lose least, tried on these vectors
+- `converter_error.py`, `conversion_cost.py`: what converters lose of a layer and of a network, and the warning
 - `calibration.py`: `calibrate`: ranges from data, without training
 - `devices.py`: weights as conductances, and back
 - `noise_models.py`: the noise models that a card can name

@@ -1,25 +1,30 @@
-"""`hs.calibrate`: range calibration, the input ranges of all analog layers from data, without training.
+"""`hs.calibrate`: range calibration, the ranges of all analog layers' converters from data, without training.
 
-How a layer learns its range: `input_ranges.py`. The scaling of a spiking network's weights on data is another thing:
-`spiking/relu_conversion/calibration.py`.
+How a layer follows its inputs in training: `input_ranges.py`; how ranges are chosen: `range_choice.py`. The scaling of
+a spiking network's weights on data is another thing: `spiking/relu_conversion/calibration.py`.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.conversion_cost import note_cost
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.input_ranges import one_calibration_step
-from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.layers import crossbars, weight_matrix
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
+from hpml_sim.analog.range_choice import choose_ranges
+from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.training_sessions import register_after_training
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import in_order
 from hpml_sim.errors import HpmlError, shown
@@ -32,12 +37,14 @@ Batch = Tensor | Sequence[Tensor] | Mapping[str, Any]
 """What `calibrate` gives to a model: a tensor, the first one of several, or keyword arguments."""
 
 
-def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) -> dict[str, float]:
-    """Set every analog layer's input range from data; training does the same by itself.
+def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) -> dict[str, float | str]:
+    """Set the ranges of every analog layer's converters from data; training does the same by itself.
 
-    The model runs on the data with ideal converters. A layer's range becomes the percentile `input_percentile` of its
-    inputs that are not zero, or, where that would saturate the ADC, as much more as keeps it inside: the mean over the
-    batches, and of the uses of a layer in one batch (such as the steps of an LSTM) the largest.
+    The model runs on the data with ideal converters, and each layer keeps some of its input vectors: some that stand
+    for all, and the largest. On these it tries ranges, and of those that its `input_range` allows takes what loses
+    least.
+    "percentile" and "sigma" find their range on all data: the mean over the batches, and of the uses of a layer in one
+    batch (such as the steps of an LSTM) the largest. `model.report` then says of each layer what its converters lose.
 
     Args:
         model: a converted model; its ranges are set, its weights stay.
@@ -46,8 +53,8 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
             are taken.
 
     Returns:
-        The range of each layer by name, in units of its input. 0.0: the layer saw no input but zeros (or none), and
-        keeps scaling each input vector by its own largest value.
+        The range of each layer by name, in units of its input, or "dynamic": each vector is scaled by its own largest
+        value. So is a layer that saw no input but zeros (or none).
 
     Raises:
         HpmlError: a model without analog layers, or of programmed chips; no inputs, or inputs of another kind.
@@ -55,41 +62,112 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
 
     Example:
         >>> import torch, hpml_sim as hs
-        >>> analog = hs.convert(torch.nn.Linear(8, 4), "pcm-hermes")
+        >>> analog = hs.convert(torch.nn.Linear(8, 4), hs.Analog("pcm-hermes", input_range="percentile"))
         >>> hs.calibrate(analog, torch.linspace(-3, 3, 800).view(100, 8))  # 99.5 % of the inputs
         {'network': 2.98...}
     """
     layers = programmable_crossbars(model, "calibrate")
     batches = _batches(inputs)
-    before = {name: copy.deepcopy(crossbar.state_dict()) for name, crossbar in layers.items()}
+    before = {name: crossbar.ranges_now() for name, crossbar in layers.items()}
+    errors = {name: crossbar.error for name, crossbar in layers.items()}
     for crossbar in layers.values():
         crossbar.reset_calibration()
-        crossbar.calibrating = True
-    any_batch, idle = False, IdleLayers(model, "calibrate")
+    last, idle = None, IdleLayers(model, "calibrate")
     try:
-        with eval_mode(model):
+        with collecting(model) as collection:
             for batch in batches:
                 if _is_empty(batch):
                     continue
-                any_batch = True
+                last = batch
                 with one_calibration_step(layers.values()):
-                    if isinstance(batch, Mapping):
-                        model(**batch)
-                    else:
-                        model(_first(batch))
-        if not any_batch:
-            raise HpmlError(
-                "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
-            )
+                    exact = _repeatable(partial(_call, model, batch))
+            if last is None:
+                raise HpmlError(
+                    "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
+                )
+            collection.choose()
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():
-            crossbar.load_state_dict(before[name])
+            crossbar.put_back(before[name])
+            crossbar.error = errors[name]
         raise
+    idle.warn()
+    with eval_mode(model):
+        note_cost(model, exact, partial(_repeatable, partial(_call, model, last)), "calibrate")
+    return {
+        name: "dynamic" if crossbar.scales_vectors else float(crossbar.dac_range().detach())
+        for name, crossbar in layers.items()
+    }
+
+
+def _call(model: nn.Module, batch: Any) -> Any:
+    return model(**batch) if isinstance(batch, Mapping) else model(_first(batch))
+
+
+class Collection:
+    """What a pass with ideal converters collects of each layer.
+
+    Args:
+        model: a network with analog layers.
+    """
+
+    def __init__(self, model: nn.Module):
+        self._model = model
+        self.samples = {name: VectorSamples() for name in crossbars(model)}
+
+    def choose(self) -> None:
+        """Set the ranges of all layers to those that lose least on what was collected."""
+        for name, crossbar in crossbars(self._model).items():
+            choose_ranges(crossbar, weight_matrix(self._model, name), self.samples[name])
+
+
+@contextmanager
+def collecting(model: nn.Module) -> Iterator[Collection]:
+    """Within the block the model runs in evaluation mode with ideal converters, and its layers collect their inputs.
+
+    Args:
+        model: a network with analog layers, none of them programmed.
+    """
+    collection, layers = Collection(model), crossbars(model)
+    try:
+        with eval_mode(model):
+            for name, crossbar in layers.items():
+                crossbar.calibrating = collection.samples[name]
+            yield collection
     finally:
         for crossbar in layers.values():
-            crossbar.calibrating = False
-    idle.warn()
-    return {name: float(crossbar.dac_range().detach()) for name, crossbar in layers.items()}
+            crossbar.calibrating = None
+
+
+@register_after_training
+def settle_ranges(model: nn.Module, call: Callable[[], Any]) -> None:
+    """Choose the ranges of all layers on one more batch, after training has moved weights and inputs.
+
+    A range that the rule found in training stays ("percentile", "sigma", "learned"); what is chosen is chosen anew, and
+    what the converters lose is noted.
+
+    Args:
+        model: any network.
+        call: runs the model on the batch.
+    """
+    if not any(crossbar.programmed is None for crossbar in crossbars(model).values()):
+        return
+    before = {name: crossbar.ranges_now() for name, crossbar in crossbars(model).items()}
+    with collecting(model) as collection:
+        with one_calibration_step(crossbars(model).values()):
+            exact = _repeatable(call)
+        for name, crossbar in crossbars(model).items():
+            crossbar.put_back(before[name])  # the batch was seen in training
+        collection.choose()
+    with eval_mode(model):
+        note_cost(model, exact, partial(_repeatable, call), "fit")
+
+
+def _repeatable(call: Callable[[], Any]) -> Any:
+    """What a call gives that draws the same random numbers each time, such as spikes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return call()
 
 
 def _batches(inputs: Any) -> Iterable[Any]:

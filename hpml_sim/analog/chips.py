@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.calibration import programmable_crossbars
 from hpml_sim.analog.chip_contents import Conductances, conductances_of, named_layer, weights_of
+from hpml_sim.analog.conversion_cost import warn_of_cost
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.fused_backend import TOGETHER_BYTES, FusedBackend, frozen_copy
 from hpml_sim.analog.interop.aihwkit import AihwkitBackend
@@ -283,6 +284,7 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
         raise HpmlError(
             "layers of engine='fused' and of engine='aihwkit' cannot be programmed together; take one engine"
         )
+    warn_of_cost(model, "program")
     network = frozen_copy(model)
     if engines == {"aihwkit"}:
         return Chips(AihwkitBackend(network, n_chips, seed), n_chips, seed)

@@ -18,10 +18,12 @@ Sources: S. K. Esser et al., ICLR 2020 (LSQ); S. R. Jain et al., arXiv:1903.0806
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from hpml_sim.cards import Quantity
 
 
 def largest_code(bits: int | None) -> int | None:
@@ -35,6 +37,16 @@ def largest_code(bits: int | None) -> int | None:
         127
     """
     return None if bits is None else 2 ** (bits - 1) - 1
+
+
+def resolution(asked: int | Literal["ideal"] | None, own: Quantity) -> int | None:
+    """Bits of a converter; None: an ideal one.
+
+    Args:
+        asked: what the target says; None takes the card's.
+        own: of the card.
+    """
+    return None if asked == "ideal" else int(own) if asked is None else asked
 
 
 class _Quantize(torch.autograd.Function):
@@ -80,3 +92,19 @@ def quantize(x: Tensor, gain: Tensor, qmax: int | None, noise: Tensor | None = N
     if noise is not None:
         y = y.add_(noise)
     return y.round_().clamp_(-qmax, qmax)
+
+
+def managed_range(products: Tensor, bound: float) -> tuple[Tensor, Tensor | float]:
+    """The range of an ADC that was never calibrated, for each vector and tile: its range, and what divides the inputs.
+
+    A fixed range: the input is halved until the output fits, as aihwkit's bound management does. One that can be set:
+    the next power of two.
+
+    Args:
+        products: before the ADC, in full-scale products, shape (..., vectors, cols).
+        bound: the fixed range; 0: it can be set.
+    """
+    largest = products.abs().amax(-1, keepdim=True)
+    if bound > 0:
+        return torch.full_like(largest, bound), torch.exp2(torch.log2((largest / bound).clamp(min=1)).ceil())
+    return torch.exp2(torch.log2(largest.clamp(min=2.0**-40)).ceil()), 1.0

@@ -129,7 +129,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
 
     def _pieces(self, x: Tensor) -> int:
         """In how many pieces of the batch to go, so that the input vectors, each value many times, fit the memory."""
-        if self.training or self.crossbar.calibrating or torch.is_grad_enabled() or x.is_meta:
+        if self.training or self.crossbar.calibrating is not None or torch.is_grad_enabled() or x.is_meta:
             return 1
         vectors = _product(_places(x, self.kernel_size, self.stride, self.dilation))
         values = self.crossbar.n_chips * len(x) * vectors * (self.in_channels * _product(self.kernel_size))
@@ -144,7 +144,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         patches = patches.reshape(batch, groups, patches.shape[1] // groups, places)
         vectors = patches.permute(1, 0, 3, 2).flatten(1, 2)
         # (groups, batch * places, out / groups)
-        y = self.crossbar(vectors, self.matrix(), row=done * places, rows=images * places)
+        y = self.crossbar(vectors, self.matrix(), places=places, piece=(done * places, images * places))
         return y.unflatten(1, (batch, places)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
 
 

@@ -94,6 +94,7 @@ class _Convolution(torch.autograd.Function):
         geometry: Geometry,
         converters: Converters,
         watch: Callable[[list[Tensor]], None] | None,
+        look: Callable[[Tensor, int], Tensor],
         log2_range: Tensor | None,
         peaks: Tensor | None,
     ) -> Tensor:
@@ -121,7 +122,7 @@ class _Convolution(torch.autograd.Function):
             for t in range(len(tiles)):
                 y = as_channels_last(library_convolution(as_images(codes[t][part], x.shape[2:]), kernels[t], geometry))
                 if watch is not None:
-                    seen[t].append(some_vectors(y, images))
+                    seen[t].append(look(y, images))
                 kernel.adc(
                     y,
                     gain[t],
@@ -205,7 +206,7 @@ class _Convolution(torch.autograd.Function):
             assert grad_x is not None
             scaled = z if bias is None else z - bias.view(-1, *[1] * len(none))
             grad_range = math.log(2) * ((grads[0] * scaled).sum() - (grad_x * x).sum())
-        return grad_x, grad_matrix, None, grad_bias, None, None, None, None, grad_range, None
+        return grad_x, grad_matrix, None, grad_bias, None, None, None, None, None, grad_range, None
 
 
 def some_vectors(y: Tensor, images: int) -> Tensor:
@@ -222,6 +223,16 @@ def some_vectors(y: Tensor, images: int) -> Tensor:
     return rows[::stride].clone()
 
 
+def largest_vector(y: Tensor, images: int) -> Tensor:
+    """The largest magnitude of each column, (1, cols), where nothing may be cut off.
+
+    Args:
+        y: products of some images, shape (images, places, cols).
+        images: of the whole batch.
+    """
+    return y.abs().amax((0, 1)).unsqueeze(0)
+
+
 def convolution_in_training(
     x: Tensor,
     matrix: Tensor,
@@ -232,6 +243,7 @@ def convolution_in_training(
     geometry: Geometry,
     converters: Converters,
     watch: Callable[[list[Tensor]], None] | None = None,
+    look: Callable[[Tensor, int], Tensor] | None = None,
     log2_range: Tensor | None = None,
     peaks: Tensor | None = None,
 ) -> Tensor:
@@ -247,6 +259,7 @@ def convolution_in_training(
         converters: of the layer, with the range of this step.
         watch: is shown some of the products before the ADC, in codes times weights: for each row tile (vectors, groups
             * cols).
+        look: which products of some images, (images, places, cols), of a batch of so many; None: `some_vectors`.
         log2_range: a scalar that gets the gradient of the loss by the logarithm to the base 2 of the DAC's range.
         peaks: multiplies the range of each image and group, shape (images, groups); None: 1. Without gradient.
 
@@ -254,4 +267,6 @@ def convolution_in_training(
         shape (images, groups * cols, *places).
     """
     tiles = row_tiles(tiling, geometry.kernel)
-    return _Convolution.apply(x, matrix, scale, bias, tiles, geometry, converters, watch, log2_range, peaks)  # type: ignore[no-any-return]
+    return _Convolution.apply(
+        x, matrix, scale, bias, tiles, geometry, converters, watch, look or some_vectors, log2_range, peaks
+    )  # type: ignore[no-any-return]

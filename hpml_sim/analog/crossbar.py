@@ -18,18 +18,18 @@ from torch import Tensor
 from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
 from hpml_sim.analog.bit_slicing import bit_slices, significance
 from hpml_sim.analog.chip_pass import product_on_chips
-from hpml_sim.analog.converters import largest_code, quantize
+from hpml_sim.analog.converters import largest_code, managed_range, quantize, resolution
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
-from hpml_sim.analog.programmed_tiles import ProgrammedTiles
+from hpml_sim.analog.programmed_tiles import KeysOf, ProgrammedTiles
+from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit
 from hpml_sim.cards import CrossbarCard
-from hpml_sim.conversion.idle_layers import Multiplier, Work
+from hpml_sim.conversion.idle_layers import ConverterState, Multiplier, Work
 from hpml_sim.conversion.mapping import cells_per_weight, tiling_on
 from hpml_sim.errors import HpmlError
-from hpml_sim.kernels.common.noise_keys import NoiseKeys
 from hpml_sim.targets import Analog
 from hpml_sim.targets.cards import card_named
 
@@ -69,10 +69,15 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__(
-            target.input_percentile, target.adc_bound, trainable=target.learn_input_range, device=device, dtype=dtype
-        )
         card = card_named(target.card, CrossbarCard)
+        super().__init__(
+            target.input_range,
+            target.adc_bound,
+            can_be_dynamic=card.io.can_range("dynamic"),
+            output_noise=target.output_noise,
+            device=device,
+            dtype=dtype,
+        )
         array = card.array
         self.work = Work()
         self.target = target
@@ -83,8 +88,8 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
                 f"{int(array.cols)}; take fewer slices with more levels"
             )
         self.tiling = tiling_on(card, rows, cols, groups, target.slices)
-        self.dac_qmax = largest_code(int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits)
-        self.adc_qmax = largest_code(int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits)
+        self.dac_qmax = largest_code(resolution(target.dac_bits, card.io.dac_bits))
+        self.adc_qmax = largest_code(resolution(target.adc_bits, card.io.adc_bits))
         self.noise = card.noise
         self.programmed: ProgrammedTiles | None = None
         self._add_limit(device, dtype)
@@ -102,6 +107,11 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
     def n_chips(self) -> int:
         """How many chips are programmed; 1 where none is, and the layer's own weights count."""
         return 1 if self.programmed is None else self.programmed.n_chips
+
+    def converter_state(self) -> ConverterState:
+        """How the converters are set."""
+        db = None if self.error is None else self.error.signal_to_error_db
+        return ConverterState(self.range_name(), bool(self.dynamic), db)
 
     def device_model(self) -> DeviceModel:
         """The devices of the card."""
@@ -200,9 +210,8 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         x: Tensor,
         weight: Tensor,
         effective_weights: EffectiveWeights | None = None,
-        *,
-        row: int = 0,
-        rows: int | None = None,
+        places: int = 1,
+        piece: tuple[int, int] | None = None,
     ) -> Tensor:
         """Multiply vectors with the matrix.
 
@@ -211,8 +220,8 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             weight: the layer's weights, shape (groups * cols, rows); not used where chips are programmed.
             effective_weights: what the method of this name gave, for several products with the same devices; None: the
                 devices of this product alone. Not used where chips are programmed.
-            row: number of the first vector, where the vectors of a product come in pieces.
-            rows: vectors of all pieces; None: these are all.
+            places: vectors of one sample, one after another, that share a dynamic range: of a convolution all.
+            piece: where vectors come in pieces, the number of the first one here and that of all; None: all are here.
 
         Returns:
             shape (groups, vectors, cols), without bias.
@@ -224,64 +233,74 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
-            return product_on_chips(x, partial(self._on_chips, row=row, rows=rows), self.programmed.n_chips)
-        x = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)
+            return product_on_chips(x, partial(self._on_chips, places=places, piece=piece), self.programmed.n_chips)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
-        if self.trains_in_one_pass(x):
-            learns = self.learns()
-            if learns:
-                self.observe_input(x.transpose(2, 3))
-            if self.calibrated:
-                return self._trained(x, effective_weights, learns)
-        x = x.transpose(2, 3)  # (1, groups, row tiles, vectors, height)
-        if self.calibrating:
-            # ideal converters: a range that is not known yet must not clip what it is found from
-            y = x @ effective_weights.matrix.mT
+        if self.calibrating is not None:
+            return self._collected(x, effective_weights, self.calibrating, places)
+        learns = self.training and self.learns()
+        if learns:
             self.observe_input(x)
-            self.observe_output(self._seen_by_adc(x, effective_weights, y / effective_weights.scale))
-            return y.sum(2).squeeze(0)
-        return self._convert(x, effective_weights).squeeze(0)
+        elif self.training:
+            self.count()
+        shift = self.decaying_shift(x) if self.training and not learns else None
+        scaled, peaks = self._scaled(x.unsqueeze(0), places)
+        x = self.tiling.cut_inputs(scaled)  # (1, groups, vectors, row tiles, height)
+        if self.trains_in_one_pass(x):
+            y = self._trained(x, effective_weights, learns, shift)
+        else:
+            y = self._convert(x.transpose(2, 3), effective_weights, learns=learns, shift=shift).squeeze(0)
+        return y if peaks is None else y * peaks.squeeze(0)
 
-    def _on_chips(self, x: Tensor, chips: Sequence[int], row: int = 0, rows: int | None = None) -> Tensor:
-        """Products of programmed chips.
+    def _scaled(self, x: Tensor, places: int) -> tuple[Tensor, Tensor | None]:
+        """Inputs (chips or 1, groups, vectors, rows) in the DAC's unit, and what multiplies the products."""
+        if not self.scales_vectors:
+            return x, None
+        peaks = self.peaks(x, places)
+        return x / peaks, peaks
 
-        Args:
-            x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
-            chips: their numbers, one after another.
-            row: number of the first vector.
-            rows: vectors of all pieces; None: these are all.
+    def _collected(self, x: Tensor, effective_weights: EffectiveWeights, samples: VectorSamples, places: int) -> Tensor:
+        """The exact product, while calibration collects what the layer multiplies. x: (groups, vectors, rows)."""
+        # ideal converters: a range that is not known yet must not clip what it is found from
+        tiles = self.tiling.cut_inputs(x.unsqueeze(0)).transpose(2, 3)  # (1, groups, row tiles, vectors, height)
+        y = tiles @ effective_weights.matrix.mT
+        self.observe_input(x)
+        seen = self._seen_by_adc(tiles, effective_weights, y / effective_weights.scale)
+        if not bool(self.dynamic):
+            self.observe_output(seen)
+        samples.add(x, self.peaks(x, places), seen.squeeze(0))
+        return y.sum(2).squeeze(0)
 
-        Returns:
-            shape (chips, groups, vectors, cols).
-        """
+    def _on_chips(self, x: Tensor, chips: Sequence[int], places: int, piece: tuple[int, int] | None) -> Tensor:
+        """Products of some chips, (chips, groups, vectors, cols). x: (chips or 1, groups, vectors, rows)."""
         programmed = self.programmed
         assert programmed is not None
-        vectors = x[0]
-
-        def noise(chip: int) -> NoiseKeys:
-            return programmed.noise_keys(chip, vectors, row, rows)
-
+        keys = partial(programmed.noise_keys, x=x[0], piece=piece)
+        x, peaks = self._scaled(x, places)
         x = self.tiling.cut_inputs(x)  # (chips or 1, groups, vectors, row tiles, height)
         effective_weights = programmed.effective_weights(chips)
         if self.fuses(x):
-            return self._fused(x, effective_weights, chips, noise)
-        return self._convert(x.transpose(2, 3), effective_weights, chips, noise)
+            y = self._fused(x, effective_weights, chips, keys)
+        else:
+            y = self._convert(x.transpose(2, 3), effective_weights, chips, keys)
+        return y if peaks is None else y * peaks
 
-    def fuses(self, x: Tensor) -> bool:
-        """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
+    @property
+    def plain_converters(self) -> bool:
+        """Whether both converters are such, and their ranges known, that the compiled passes take them."""
         return (
             self.calibrated
+            and self.adc_bound() > 0
             and self.dac_qmax is not None
             and self.adc_qmax is not None
             and not self.array_disturbs
-            and takes_compiled_pass(x)
-            and not (torch.is_grad_enabled() and x.requires_grad)
         )
 
-    def _fused(
-        self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int], noise: Callable[[int], NoiseKeys]
-    ) -> Tensor:
+    def fuses(self, x: Tensor) -> bool:
+        """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
+        return self.plain_converters and takes_compiled_pass(x) and not (torch.is_grad_enabled() and x.requires_grad)
+
+    def _fused(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int], keys: KeysOf) -> Tensor:
         """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""
         from hpml_sim.kernels.crossbar_product import crossbar_product
 
@@ -290,7 +309,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         assert dac_qmax is not None
         assert adc_qmax is not None
         dac_range = self.dac_range().detach()
-        lsb = self.target.adc_bound / adc_qmax
+        lsb = self.adc_bound() / adc_qmax
         return crossbar_product(
             x,
             effective_weights.matrix,
@@ -300,22 +319,16 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             adc_gain=1 / (dac_qmax * lsb),
             adc_qmax=adc_qmax,
             sigma=self.target.output_noise / lsb,
-            normal=lambda chip, buffer: programmed.fill(buffer, noise(chips[chip])),
+            normal=lambda chip, buffer: programmed.fill(buffer, keys(chips[chip])),
             slices=self.target.slices,
         )
 
     def trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
-        return (
-            self.training
-            and not self.calibrating
-            and self.dac_qmax is not None
-            and self.adc_qmax is not None
-            and not self.array_disturbs
-            and takes_compiled_pass(x)
-        )
+        # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
+        return self.training and int(self.observations) > 1 and self.plain_converters and takes_compiled_pass(x)
 
-    def _trained(self, x: Tensor, effective_weights: EffectiveWeights, learns: bool) -> Tensor:
+    def _trained(self, x: Tensor, effective_weights: EffectiveWeights, learns: bool, shift: Tensor | None) -> Tensor:
         """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
         dac_qmax, adc_qmax = self.dac_qmax, self.adc_qmax
         assert dac_qmax is not None
@@ -326,8 +339,6 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             unit = effective_weights.scale * (dac_qmax / dac_range)
             self.observe_output(self._seen_by_adc(x.transpose(2, 3), effective_weights, y.unsqueeze(0) / unit))
 
-        if not learns:
-            self.count()
         return product(
             x.squeeze(0),  # not x[0]: its gradient would first be filled with zeros
             effective_weights.matrix.squeeze(0),
@@ -335,10 +346,10 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             dac_range=dac_range,
             dac_qmax=dac_qmax,
             adc_qmax=adc_qmax,
-            adc_bound=self.target.adc_bound,
+            adc_bound=self.adc_bound(),
             output_noise=self.target.output_noise,
             watch=watch if learns else None,
-            log2_range=None if learns else self.range_shift,
+            log2_range=shift,
         )
 
     def _seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
@@ -354,52 +365,51 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         x: Tensor,
         effective_weights: EffectiveWeights,
         chips: Sequence[int] | None = None,
-        keys: Callable[[int], NoiseKeys] | None = None,
+        keys: KeysOf | None = None,
+        *,
+        learns: bool = False,
+        shift: Tensor | None = None,
     ) -> Tensor:
         """DAC, product, noise, ADC, and the digital sum over slices and row tiles; the equations: `converters.py`.
 
         Args:
-            x: shape (chips or 1, groups, row tiles, vectors, height).
+            x: in the unit of the DAC's range, shape (chips or 1, groups, row tiles, vectors, height).
             effective_weights: of this pass.
             chips: numbers of the programmed chips; None: the layer's own weights.
             keys: of their noise, by chip.
+            learns: whether the range of the ADC is observed.
+            shift: what trains the input range, where it is trained.
 
         Returns:
             shape (chips, groups, vectors, cols); chips is 1 where none are programmed.
         """
         target, programmed = self.target, chips is not None
         matrix, unit, scale = effective_weights.matrix, effective_weights.unit, effective_weights.scale
-        learning = self.training and not programmed
-        learns = learning and self.learns()
-        if learns:
-            self.observe_input(x)
-        elif learning:
-            self.count()
-
-        calibrated = self.calibrated
-        if calibrated:
-            dac_range = self.dac_range()
-        else:
-            dac_range = x.detach().abs().amax((2, 4), keepdim=True)  # one for each vector, over all its row tiles
-            dac_range = torch.where(dac_range > 0, dac_range, torch.ones_like(dac_range))
-        dac_qmax, adc_qmax, bound = self.dac_qmax, self.adc_qmax, target.adc_bound
+        dac_range = self.dac_range()
+        if shift is not None and self.range_shift is not None:
+            dac_range = dac_range.detach() * torch.exp2(shift - self.range_shift.detach())
+        dac_qmax, adc_qmax = self.dac_qmax, self.adc_qmax
         codes = quantize(x, (dac_qmax or 1) / dac_range, dac_qmax)
         y = codes @ matrix.mT  # (chips, groups, row tiles, vectors, cols)
 
-        # from codes times weights to codes of the ADC. In training the matrix is in units of the weights, and the gain
-        # divides by the column's full scale; dividing the weights instead would cost a pass over them and its gradient
-        lsb = bound / (adc_qmax or bound)
-        gain = torch.as_tensor(1 / ((dac_qmax or 1) * lsb), dtype=y.dtype, device=y.device)
+        # from codes times weights to full-scale products. In training the matrix is in units of the weights, and the
+        # gain divides by the column's full scale; dividing the weights instead would cost a pass over them
+        to_products = torch.as_tensor(1 / (dac_qmax or 1), dtype=y.dtype, device=y.device)
         if unit is not None:
-            gain = gain / unit
+            to_products = to_products / unit
         if learns:
-            self.observe_output(self._seen_by_adc(x, effective_weights, y.detach() * (gain * lsb * dac_range)))
+            self.observe_output(
+                self._seen_by_adc(x, effective_weights, y.detach() * (to_products * dac_range.detach()))
+            )
+        bound: Tensor | float = self.adc_bound()
         halvings: Tensor | float = 1.0
-        if not calibrated and adc_qmax is not None:
-            # as aihwkit's bound management: halve the input until the output fits
-            over = (y.detach() * gain).abs().amax(-1, keepdim=True) / adc_qmax
-            halvings = torch.exp2(torch.log2(over.clamp(min=1)).ceil())
-            gain, dac_range = gain / halvings, dac_range * halvings
+        if adc_qmax is None:
+            bound = bound or 1.0
+        elif not (self.calibrated and bound > 0):
+            bound, halvings = managed_range(y.detach() * to_products, bound)
+        # a fixed range is kept by driving the rows less; one that can be set follows the products
+        lsb = bound / (adc_qmax or bound)
+        gain = to_products / (halvings * lsb)
         sigma: Tensor | float = target.output_noise
         if self.array_disturbs:
             drive = codes / (halvings * (dac_qmax or 1))  # in full-scale inputs
@@ -416,18 +426,23 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         noise = None
         # evaluation without chips stands for the mean chip: its converters round, but nothing is drawn
         if (self.array_disturbs or target.output_noise > 0) and (self.training or programmed):
-            noise = self._normal(y, chips, keys).mul_(sigma / lsb)
-        read = quantize(y, gain, adc_qmax, noise)
-        read = read * (scale * (dac_range * lsb)) if calibrated else read * (dac_range * lsb) * scale
+            # training draws from the global generator, as dropout does; chips each from a seed of their own
+            normal = torch.randn_like(y) if keys is None else ProgrammedTiles.normal(y, chips or (), keys)
+            noise = normal.mul_(sigma / lsb)
+        read = self.read(y, gain, noise) * (scale * (dac_range * halvings * lsb))
         if programmed and target.slices > 1:
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)  # `scale` holds what each slice counts
         return read.sum(2) if self.tiling.row_tiles > 1 else read.squeeze(2)
 
-    def _normal(self, like: Tensor, chips: Sequence[int] | None, keys: Callable[[int], NoiseKeys] | None) -> Tensor:
-        # training draws from the global generator, as dropout does; chips each from a seed of their own
-        if chips is None or keys is None or self.programmed is None:
-            return torch.randn_like(like)
-        return self.programmed.normal(like, chips, keys)
+    def read(self, y: Tensor, gain: Tensor, noise: Tensor | None) -> Tensor:
+        """Codes that the ADC gives.
+
+        Args:
+            y: products.
+            gain: codes in one unit of y; broadcasts against y.
+            noise: in codes, of y's shape; None: no noise.
+        """
+        return quantize(y, gain, self.adc_qmax, noise)
 
     def extra_repr(self) -> str:
         """For `print(model)`."""

@@ -16,7 +16,14 @@ from torch import Tensor
 
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.converters import quantize
-from hpml_sim.analog.convolution_passes import Converters, convolution_in_training, dac_gains, some_vectors
+from hpml_sim.analog.convolution_passes import (
+    Converters,
+    convolution_in_training,
+    dac_gains,
+    largest_vector,
+    rows_of,
+    some_vectors,
+)
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.row_tiles import (
@@ -35,7 +42,9 @@ def takes_whole_images(crossbar: Crossbar) -> bool:
     Args:
         crossbar: of the layer.
     """
-    if crossbar.calibrating or crossbar.array_disturbs or not crossbar.calibrated:
+    if crossbar.calibrating is not None or crossbar.array_disturbs or not crossbar.calibrated:
+        return False
+    if crossbar.adc_qmax is not None and crossbar.adc_bound() == 0:  # not known yet
         return False
     # what the ADCs see of sliced weights is found from the vectors
     return not (crossbar.target.slices > 1 and crossbar.training and crossbar.programmed is None and crossbar.learns())
@@ -70,9 +79,15 @@ def convolve(crossbar: Crossbar, x: Tensor, weight: Tensor, bias: Tensor | None,
         y = y.squeeze(0).unflatten(-1, (cols, *sizes))
         return y if bias is None else y + bias.view(-1, *[1] * len(sizes))
     effective = crossbar.effective_weights(weight)
+    learns = crossbar.training and crossbar.learns()
+    if learns:
+        crossbar.observe_input(x)
+    elif crossbar.training:
+        crossbar.count()
+    shift = crossbar.decaying_shift(x) if crossbar.training and not learns else None
     if crossbar.trains_in_one_pass(x):
-        return _trained(crossbar, x, effective, bias, geometry)
-    y = _by_operators(crossbar, x, effective, geometry, None)
+        return _trained(crossbar, x, effective, bias, geometry, learns, shift)
+    y = _by_operators(crossbar, x, effective, geometry, None, learns=learns, shift=shift)
     return y if bias is None else y + bias.view(-1, *[1] * len(sizes))
 
 
@@ -81,18 +96,26 @@ def _converters(crossbar: Crossbar) -> Converters:
     assert dac_qmax is not None
     assert adc_qmax is not None
     dac_range = float(crossbar.dac_range().detach())
-    return Converters(dac_range, dac_qmax, adc_qmax, crossbar.target.adc_bound, crossbar.target.output_noise)
+    return Converters(dac_range, dac_qmax, adc_qmax, crossbar.adc_bound(), crossbar.target.output_noise)
+
+
+def _peaks(crossbar: Crossbar, x: Tensor) -> Tensor | None:
+    """What multiplies the range of each image and group, (images, groups), where ranges are dynamic."""
+    if not crossbar.scales_vectors:
+        return None
+    return crossbar.peaks(x.unflatten(1, (crossbar.tiling.groups, -1)).flatten(2)).squeeze(-1)
 
 
 def _trained(
-    crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, bias: Tensor | None, geometry: Geometry
+    crossbar: Crossbar,
+    x: Tensor,
+    effective: EffectiveWeights,
+    bias: Tensor | None,
+    geometry: Geometry,
+    learns: bool,
+    shift: Tensor | None,
 ) -> Tensor:
     """A step of training in compiled passes."""
-    learns = crossbar.learns()
-    if learns:
-        crossbar.observe_input(x)
-    else:
-        crossbar.count()
     converters = _converters(crossbar)
     scale = effective.scale.squeeze(-2).squeeze(0)  # (groups, row tiles, cols)
 
@@ -109,7 +132,9 @@ def _trained(
         geometry=geometry,
         converters=converters,
         watch=watch if learns else None,
-        log2_range=None if learns else crossbar.range_shift,
+        look=some_vectors if crossbar.fixed_adc else largest_vector,
+        log2_range=shift,
+        peaks=_peaks(crossbar, x),
     )
 
 
@@ -142,7 +167,8 @@ def _compiled(crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, geomet
     cols = len(kernels[0])
     count = (effective.scale * (c.dac_range * c.lsb)).squeeze(-2).squeeze(0).transpose(0, 1).flatten(1)
     gain = torch.full_like(count[0], c.adc_gain)
-    peaks = x.new_ones(1, 1)
+    peaks = _peaks(crossbar, x)
+    peaks = x.new_ones(1, 1) if peaks is None else peaks
     gains = dac_gains(peaks, c)
     keys = programmed.noise_keys(chip, flat.flatten(1).unsqueeze(0))
     z = x.new_empty(images, cols, *sizes)
@@ -152,7 +178,7 @@ def _compiled(crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, geomet
         some = total[: part.stop - part.start]
         for t, tile in enumerate(tiles):
             codes = x.new_empty(len(some), flat.shape[2], groups * tile.channels)
-            kernel.dac(flat[part], groups, tile.first, gains, c.dac_qmax, codes)
+            kernel.dac(flat[part], groups, tile.first, rows_of(gains, part), c.dac_qmax, codes)
             y = as_channels_last(library_convolution(as_images(codes, x.shape[2:]), kernels[t], geometry))
             kernel.adc(
                 y,
@@ -166,24 +192,34 @@ def _compiled(crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, geomet
                 sigma=c.output_noise / c.lsb,
                 adds=t > 0,
             )
-        kernel.channels_first(some, peaks, None, z[part].flatten(2))
+        kernel.channels_first(some, rows_of(peaks, part), None, z[part].flatten(2))
     return _without_slices(crossbar, z)
 
 
 def _by_operators(
-    crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, geometry: Geometry, chip: int | None
+    crossbar: Crossbar,
+    x: Tensor,
+    effective: EffectiveWeights,
+    geometry: Geometry,
+    chip: int | None,
+    *,
+    learns: bool = False,
+    shift: Tensor | None = None,
 ) -> Tensor:
     """The same operator by operator, on any device, with gradients. chip: None: the layer's own weights."""
     target, groups = crossbar.target, geometry.groups
     dac_qmax, adc_qmax = crossbar.dac_qmax, crossbar.adc_qmax
     learning = crossbar.training and chip is None
-    learns = learning and crossbar.learns()
-    if learns:
-        crossbar.observe_input(x)
-    elif learning:
-        crossbar.count()
     dac_range = crossbar.dac_range()
-    lsb = target.adc_bound / (adc_qmax or target.adc_bound)
+    rows = x
+    if shift is not None and crossbar.range_shift is not None:
+        dac_range = dac_range.detach() * torch.exp2(shift - crossbar.range_shift.detach())
+    peaks = _peaks(crossbar, x)
+    if peaks is not None:
+        peaks = peaks.view(*peaks.shape, *[1] * (x.dim() - 1))  # (images, groups, 1, ...)
+        x = (x.unflatten(1, (groups, -1)) / peaks).flatten(1, 2)
+    bound = crossbar.adc_bound() or 1.0
+    lsb = bound / (adc_qmax or bound)
     gain = torch.as_tensor(1 / ((dac_qmax or 1) * lsb), dtype=x.dtype, device=x.device)
     codes = quantize(x, (dac_qmax or 1) / dac_range, dac_qmax)
     tiles = row_tiles(crossbar.tiling, geometry.kernel)
@@ -200,19 +236,20 @@ def _by_operators(
         unit = None if effective.unit is None else effective.unit[0, :, t].reshape(by_column)
         of_unit = gain if unit is None else gain / unit
         if learns:
-            vectors = (y.detach() * (of_unit * lsb * dac_range)).flatten(2).transpose(1, 2)
-            seen.append(some_vectors(vectors, len(x)))
+            vectors = (y.detach() * (of_unit * lsb * dac_range.detach())).flatten(2).transpose(1, 2)
+            seen.append((some_vectors if crossbar.fixed_adc else largest_vector)(vectors, len(x)))
         noise = None
         if noisy:
             if drawn is None:
-                drawn = _noise(crossbar, x, y, len(tiles), chip)
+                drawn = _noise(crossbar, rows, y, len(tiles), chip)
             noise = drawn[t] * (target.output_noise / lsb)
-        read = quantize(y, of_unit, adc_qmax, noise) * (effective.scale[0, :, t].reshape(by_column) * (dac_range * lsb))
+        read = crossbar.read(y, of_unit, noise) * (effective.scale[0, :, t].reshape(by_column) * (dac_range * lsb))
         total = read if total is None else total + read
     assert total is not None
     if learns:
         crossbar.observe_output(torch.stack(seen))
-    return _without_slices(crossbar, total) if chip is not None else total
+    total = _without_slices(crossbar, total) if chip is not None else total
+    return total if peaks is None else (total.unflatten(1, (groups, -1)) * peaks).flatten(1, 2)
 
 
 def _noise(crossbar: Crossbar, x: Tensor, y: Tensor, tiles: int, chip: int | None) -> Tensor:

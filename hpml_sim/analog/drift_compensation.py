@@ -14,6 +14,8 @@ from torch import Tensor
 
 from hpml_sim.analog.crossbar import Crossbar
 
+_SINGLE_DEVICE = 1.25
+"""Range of an ADC that can be set, while it reads one row: a device at full scale with its noise."""
 _FLOOR = 1e-4
 """Smallest reading that is divided by, as in aihwkit."""
 
@@ -35,7 +37,8 @@ def read_columns(crossbar: Crossbar, weight: Tensor, seed: int) -> Tensor:
     from hpml_sim.kernels.crossbar_product import readout
 
     target, tiling = crossbar.target, crossbar.tiling
-    lsb = target.adc_bound / (crossbar.adc_qmax or target.adc_bound)
+    bound = _SINGLE_DEVICE if target.adc_bound is None else target.adc_bound
+    lsb = bound / (crossbar.adc_qmax or bound)
     codes = readout(
         weight, seed, sigma=target.output_noise, gain=1 / lsb, qmax=crossbar.adc_qmax or 0, used=tiling.used_rows
     )

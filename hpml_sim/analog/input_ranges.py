@@ -1,7 +1,8 @@
-"""Range calibration: the input range of a crossbar, and how it is learned from what passes through.
+"""The ranges of one crossbar's converters, and how they follow what passes through.
 
-Ranges are learned in training, batch by batch, and by `hs.calibrate` (`calibration.py`) without training. Until a
-range is known, each input vector is scaled by its own largest value.
+The input range is one number for a layer ("static"), or the largest magnitude of each input vector times one number
+("dynamic"). Training moves both ranges batch by batch; `hs.calibrate` and the end of `hs.fit` choose them by trial
+(`range_choice.py`). Until a layer has seen data, each vector is scaled by its own largest magnitude.
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from hpml_sim.analog.converter_error import ConversionCost, ConverterError
+from hpml_sim.analog.range_samples import VectorSamples
+from hpml_sim.targets import input_ranges as rules
 
 _SAMPLE = 4096
 """Values that one calibration step looks at."""
 _WARM_UP, _MOMENTUM, _EVERY = 50, 0.05, 10
 """Calibration in training: mean of the first batches, then a moving average over every tenth."""
+_ADC_SHARE = 0.999
+"""Share of the products that a fixed ADC must not clip."""
+_NOISE_MARGIN = 3.0
+"""The ADC's range leaves room for so many sigma of the output noise beside the largest product."""
+_LADDER = 0.5 ** (torch.arange(0, 40) / 2)
+"""Ranges that "mse" tries in training, as shares of the largest input."""
 
 
 @dataclass
@@ -56,56 +68,119 @@ def one_calibration_step(crossbars: Iterable[InputRange]) -> Iterator[None]:
 
 
 class InputRange(nn.Module):
-    """The input range of one crossbar; `Crossbar` adds the tiles.
+    """The ranges of one crossbar; `Crossbar` adds the tiles.
 
     Args:
-        percentile: share of the inputs that the range covers, above 0.5 up to 1.
-        adc_bound: range of the ADC, in full-scale products.
-        trainable: whether, once calibrated, the range is trained by the gradient of the loss.
+        rule: how the input range is found; None: dynamic where the hardware can, else "mse", until a choice is made.
+        adc_bound: range of the ADC, in full-scale products; None: found like the input range.
+        can_be_dynamic: whether the hardware can scale each vector by its own largest value.
+        output_noise: sigma at the ADC's input, in full-scale products.
         device: of the state.
         dtype: of the state.
 
     Attributes:
-        input_range: a full-scale input as calibrated, in units of the layer's input; 0 until calibrated.
-        output_range: the input range from which on the ADC does not saturate, same unit. The larger of the two counts.
+        rule: how the input range is found; None: by choice.
+        input_range: a full-scale input, in units of the layer's input, or where `dynamic` in units of the largest
+            magnitude of each vector; 0 until calibrated.
+        output_range: of an ADC of fixed range, the input range from which on it does not saturate, same unit. The
+            larger of the two counts.
+        output_bound: of an ADC whose range is found, that range in full-scale products; 0 until known.
+        dynamic: whether each vector is scaled by its own largest magnitude; a buffer, bool.
         observations: batches that calibrated it.
-        range_shift: logarithm to the base 2 of what multiplies the calibrated range, a parameter; None unless
-            `trainable`.
-        calibrating: `hs.calibrate` is running: ideal converters, and all products are observed.
+        range_shift: logarithm to the base 2 of what multiplies the calibrated range, a parameter; None unless the rule
+            is "learned".
+        calibrating: what the layer multiplies is collected, with ideal converters; None at all other times.
         calibration_step: the pass that is running, where several products are one observation.
+        error: what the converters lose, as the last choice of ranges saw it; None before.
+        cost: what the converters of all layers cost the network; None before it was seen.
     """
 
     input_range: Tensor
     output_range: Tensor
+    output_bound: Tensor
+    dynamic: Tensor
     observations: Tensor
     range_shift: nn.Parameter | None
 
     def __init__(
         self,
-        percentile: float,
-        adc_bound: float,
+        rule: rules.InputRange | None,
+        adc_bound: float | None,
         *,
-        trainable: bool,
+        can_be_dynamic: bool,
+        output_noise: float,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self._percentile, self._adc_bound = percentile, adc_bound
-        self.calibrating = False
+        self.rule, self._adc_bound = rule, adc_bound
+        self._can_be_dynamic, self._margin = can_be_dynamic, _NOISE_MARGIN * output_noise
+        self.calibrating: VectorSamples | None = None
         self.calibration_step: CalibrationStep | None = None
-        for name in ("input_range", "output_range"):
+        self.error: ConverterError | None = None
+        self.cost: ConversionCost | None = None
+        for name in ("input_range", "output_range", "output_bound"):
             self.register_buffer(name, torch.tensor(0.0, device=device, dtype=dtype))
+        self.register_buffer("dynamic", torch.tensor(self._begins_dynamic, device=device))
         self.register_buffer("observations", torch.tensor(0, device=device))
-        shift = nn.Parameter(torch.zeros((), device=device, dtype=dtype)) if trainable else None
+        learned = isinstance(rule, rules.Learned)
+        shift = nn.Parameter(torch.zeros((), device=device, dtype=dtype)) if learned else None
         self.register_parameter("range_shift", shift)
+
+    @property
+    def _begins_dynamic(self) -> bool:
+        return isinstance(self.rule, rules.Dynamic) or (self.rule is None and self._can_be_dynamic)
+
+    @property
+    def may_be_dynamic(self) -> bool:
+        """Whether a choice of the range may fall on the dynamic one."""
+        return self._begins_dynamic
 
     @property
     def calibrated(self) -> bool:
         """Whether the input range is known; if not, each input vector is scaled by its own largest value."""
         return int(self.observations) > 0
 
+    @property
+    def scales_vectors(self) -> bool:
+        """Whether each vector is scaled by its own largest value."""
+        return bool(self.dynamic) or not self.calibrated
+
+    def range_name(self) -> str:
+        """How the input range is found, as the report has it; "" until it is known."""
+        if not self.calibrated:
+            return ""
+        return "dynamic" if bool(self.dynamic) else "mse" if self.rule is None else self.rule.name
+
+    def adc_bound(self) -> float:
+        """Range of the ADC in full-scale products; 0 while it is not known."""
+        return float(self.output_bound) if self._adc_bound is None else self._adc_bound
+
+    @property
+    def fixed_adc(self) -> bool:
+        """Whether the range of the ADC is given, and not found from products."""
+        return self._adc_bound is not None
+
+    def peaks(self, x: Tensor, places: int = 1) -> Tensor:
+        """The largest magnitude of each input vector, or of all vectors of a sample.
+
+        Args:
+            x: input vectors, shape (..., vectors, rows), those of a sample one after another.
+            places: vectors of a sample that share a range.
+
+        Returns:
+            shape (..., vectors, 1), without gradient; 1 where all inputs are zero.
+        """
+        largest = x.detach().abs().amax(-1, keepdim=True)
+        if places > 1:
+            by_sample = largest.unflatten(-2, (-1, places))
+            largest = by_sample.amax(-2, keepdim=True).expand_as(by_sample).flatten(-3, -2)
+        return torch.where(largest > 0, largest, torch.ones_like(largest))
+
     def dac_range(self) -> Tensor:
-        """A full-scale input of the DAC, in units of the layer's input, a scalar; 0 until calibrated."""
+        """A full-scale input of the DAC, a scalar: in units of the layer's input, or of the largest of each vector."""
+        if self.scales_vectors:
+            return self.output_range.clamp(min=1)
         calibrated = torch.maximum(self.input_range, self.output_range)
         if self.range_shift is None:
             return calibrated
@@ -113,13 +188,31 @@ class InputRange(nn.Module):
         trains = self.training and not self.learns()
         return calibrated * torch.exp2(self.range_shift if trains else self.range_shift.detach())
 
+    def decaying_shift(self, x: Tensor) -> Tensor | None:
+        """`range_shift` for one step of training: its gradient is that of the loss and of the decay.
+
+        Args:
+            x: inputs of the step, any shape.
+        """
+        if self.range_shift is None or not isinstance(self.rule, rules.Learned) or self.rule.decay == 0:
+            return self.range_shift
+        sample = _sampled(x)
+        inside = (sample.abs() <= self.dac_range().detach()).to(sample.dtype).mean() if len(sample) else 1.0
+        # in the logarithm: the pull is the same whatever the unit of the inputs
+        pull = self.rule.decay * math.log(2) * torch.as_tensor(inside > _MIN_INSIDE).to(self.range_shift.dtype)
+        shift: Tensor = _Decay.apply(self.range_shift, pull)  # type: ignore[assignment]
+        return shift
+
     def learns(self) -> bool:
         """Whether this step of training calibrates."""
         if self.calibration_step is not None and self.calibration_step.learns is not None:
             return self.calibration_step.learns
         # gradient checkpointing runs this forward a second time, after it was counted: look at the count before it
         seen = int(self.observations) - recomputing()
-        learns = seen < _WARM_UP or (self.range_shift is None and seen % _EVERY == 0)
+        if isinstance(self.rule, rules.Learned):
+            learns = seen < self.rule.batches
+        else:
+            learns = seen < _WARM_UP or seen % _EVERY == 0
         if self.calibration_step is not None:
             # later products of the pass must not decide anew: the first one has counted the pass meanwhile
             self.calibration_step.learns = learns
@@ -127,42 +220,88 @@ class InputRange(nn.Module):
 
     def reset_calibration(self) -> None:
         """Forget what was observed."""
-        for value in (self.input_range, self.output_range, self.observations, self.range_shift):
+        for value in (self.input_range, self.output_range, self.output_bound, self.observations, self.range_shift):
             if value is not None:
                 value.detach().zero_()
+        self.dynamic.fill_(self._begins_dynamic)
+        self.error = None
+
+    def ranges_now(self) -> dict[str, Tensor]:
+        """A copy of what was observed, for `put_back`."""
+        names = ("input_range", "output_range", "output_bound", "observations", "range_shift", "dynamic")
+        return {name: value.detach().clone() for name in names if (value := getattr(self, name)) is not None}
 
     @torch.no_grad()
-    def set_input_range(self, input_range: float) -> None:
-        """Take a range as the outcome of a calibration; further training adapts it slowly.
+    def put_back(self, ranges: dict[str, Tensor]) -> None:
+        """Take back what was observed.
 
         Args:
-            input_range: a full-scale input, > 0, in units of the layer's input.
+            ranges: what `ranges_now` gave.
         """
-        self.reset_calibration()
+        for name, value in ranges.items():
+            getattr(self, name).copy_(value)
+
+    @torch.no_grad()
+    def set_ranges(self, input_range: float, *, dynamic: bool = False, output_bound: float | None = None) -> None:
+        """Take ranges as the outcome of a calibration; further training adapts them slowly.
+
+        Args:
+            input_range: a full-scale input, > 0, in units of the layer's input, or where `dynamic` of the largest
+                magnitude of each vector.
+            dynamic: whether each vector is scaled by its own largest magnitude.
+            output_bound: range of the ADC in full-scale products, > 0; None: not known yet.
+        """
+        if self.range_shift is not None:
+            self.range_shift.zero_()
+        self.dynamic.fill_(dynamic)
         self.input_range.fill_(input_range)
-        self.observations.fill_(_WARM_UP)
+        self.output_range.fill_(input_range if dynamic else 0.0)
+        self.output_bound.fill_(output_bound or 0.0)
+        self.observations.fill_(self.rule.batches if isinstance(self.rule, rules.Learned) else _WARM_UP)
 
     @torch.no_grad()
     def observe_input(self, x: Tensor) -> None:
-        """Learn the input range from one batch: the percentile of the inputs that are not zero.
+        """Learn the input range from one batch.
 
         Args:
             x: inputs, any shape, a vector in the last dimension.
         """
-        seen = _percentile(x, self._percentile)
+        if bool(self.dynamic):
+            seen = torch.ones((), device=x.device) if bool((x != 0).any()) else None
+        else:
+            seen = self._static_range(x)
         if seen is not None:
             self.count()
             self._learn("input_range", seen)
 
+    def _static_range(self, x: Tensor) -> Tensor | None:
+        """The range that the rule finds for one batch; None where all inputs are zero."""
+        if isinstance(self.rule, rules.Percentile):
+            return _percentile(x, self.rule.share)
+        if isinstance(self.rule, (rules.Sigma, rules.Learned)):
+            largest = x.detach().abs().amax() if x.numel() else x.new_zeros(())
+            spread = self.rule.sigmas * x.detach().float().std(correction=0) if largest > 0 else largest
+            return (spread if spread > 0 else largest) if largest > 0 else None
+        return _least_squares(x, getattr(self, "dac_qmax", None))
+
     @torch.no_grad()
     def observe_output(self, y: Tensor) -> None:
-        """Learn the input range that keeps the ADC inside its own.
+        """Learn from products the range of the ADC, or of a fixed one the input range that keeps it from clipping.
 
         Args:
-            y: products before the ADC, any shape, in units of an input times a full-scale weight.
+            y: products before the ADC, any shape, in units of an input (where `dynamic`, of the largest of its vector)
+                times a full-scale weight.
         """
-        seen = _percentile(y, self._percentile)
-        if seen is not None and self.calibrated:
+        if not self.calibrated or not y.numel():
+            return
+        if self._adc_bound is None:
+            largest = y.detach().abs().amax() / self.dac_range().detach()
+            largest = torch.where(largest > 0, largest, torch.ones_like(largest))  # weights that are all zero
+            self._learn("output_bound", largest + self._margin)
+            return
+        share = self.rule.share if isinstance(self.rule, rules.Percentile) else _ADC_SHARE
+        seen = _percentile(y, share)
+        if seen is not None:
             self._learn("output_range", seen / self._adc_bound)
 
     def count(self) -> None:
@@ -184,7 +323,26 @@ class InputRange(nn.Module):
             seen = torch.maximum(largest, seen)
             self.calibration_step.ranges[name] = (before, seen)
             value.copy_(before)
-        value.lerp_(seen.to(value), max(1 / int(self.observations), _MOMENTUM))
+        first = float(value) == 0  # of a range that nothing was known of, the first observation is all there is
+        value.lerp_(seen.to(value), 1.0 if first else max(1 / int(self.observations), _MOMENTUM))
+
+
+_MIN_INSIDE = 0.95
+"""A learned range decays only while more than this share of its inputs are not clipped (aihwkit's default)."""
+
+
+class _Decay(torch.autograd.Function):
+    """The identity, whose gradient gets a pull."""
+
+    @staticmethod
+    def forward(ctx: Any, shift: Tensor, pull: Tensor) -> Tensor:
+        ctx.save_for_backward(pull)
+        return shift.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (pull,) = ctx.saved_tensors
+        return grads[0] + pull, None
 
 
 def recomputing() -> bool:
@@ -196,6 +354,15 @@ def recomputing() -> bool:
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
+def _sampled(x: Tensor) -> Tensor:
+    """Some of the values of a tensor. x: any shape, a vector in the last dimension."""
+    flat = x.detach().reshape(-1)
+    stride = max(1, len(flat) // _SAMPLE)
+    while stride > 1 and math.gcd(stride, x.shape[-1]) > 1:  # else every sample is of the same few inputs
+        stride += 1
+    return flat[::stride]
+
+
 def _percentile(x: Tensor, share: float) -> Tensor | None:
     """The percentile of |x| over values that are not zero (spikes and ReLU are mostly zero); None if all are.
 
@@ -205,12 +372,20 @@ def _percentile(x: Tensor, share: float) -> Tensor | None:
     if share == 1 and len(flat):
         largest = flat.abs().amax()
         return largest if largest > 0 else None
-    stride = max(1, len(flat) // _SAMPLE)
-    while stride > 1 and math.gcd(stride, x.shape[-1]) > 1:  # else every sample is of the same few inputs
-        stride += 1
-    sample = flat[::stride].abs()
+    sample = _sampled(x).abs()
     sample = sample[sample > 0]
     if not len(sample):
         largest = flat.abs().amax() if len(flat) else flat.new_zeros(())
         return largest if largest > 0 else None
     return sample.kthvalue(math.ceil(share * len(sample))).values
+
+
+def _least_squares(x: Tensor, qmax: int | None) -> Tensor | None:
+    """The range at which a converter of `qmax` codes on either side loses least of some of the inputs, squared."""
+    largest = x.detach().abs().amax() if x.numel() else x.new_zeros(())
+    if not largest > 0 or qmax is None:
+        return largest if largest > 0 else None
+    sample = _sampled(x).double()
+    ranges = (largest.double() * _LADDER.to(sample)).unsqueeze(-1)
+    kept = (sample * (qmax / ranges)).round().clamp(-qmax, qmax) * (ranges / qmax)
+    return ranges[(kept - sample).square().sum(-1).argmin(), 0].to(x.dtype)

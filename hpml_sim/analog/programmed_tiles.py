@@ -13,6 +13,9 @@ from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.sample_noise import current_samples, some_values
 from hpml_sim.kernels.common.noise_keys import NoiseKeys
 
+KeysOf = Callable[[int], NoiseKeys]
+"""What numbers the noise of a product, by chip."""
+
 
 class TileSource(Protocol):
     """What gives the tiles of one layer at one time, chip by chip, whenever they are asked for."""
@@ -146,17 +149,17 @@ class ProgrammedTiles:
         self.used.clear()
         self.used.update(positions)
 
-    def noise_keys(self, chip: int, x: Tensor, row: int = 0, rows: int | None = None) -> NoiseKeys:
+    def noise_keys(self, chip: int, x: Tensor, piece: tuple[int, int] | None = None) -> NoiseKeys:
         """What the noise of one chip's next product is numbered by: seed, run, use of the layer, and its samples.
 
         Args:
             chip: its number, from 0.
             x: inputs of the product, shape (groups, rows, values), where a row has noise of its own.
-            row: number of the first row, where a product goes in pieces.
-            rows: of all pieces; None: of `x`.
+            piece: where rows come in pieces, the number of the first one here and that of all; None: all are here.
         """
         from hpml_sim.kernels.random.splitmix import GOLDEN, mix_exactly
 
+        row, rows = piece or (0, x.shape[1])
         use = self.used.get(chip, 0) - (row > 0)
         self.used[chip] = use + 1
         base = mix_exactly((mix_exactly((self.seeds[chip] + self.call * GOLDEN) % 2**64) + use * GOLDEN) % 2**64)
@@ -166,9 +169,10 @@ class ProgrammedTiles:
         product = (self.seeds[0], use)
         if samples.recorded is not None and chip == 0 and row == 0:
             samples.recorded[product] = some_values(x)
-        return samples.keys(product, rows or x.shape[1], keys)
+        return samples.keys(product, rows, keys)
 
-    def normal(self, like: Tensor, chips: Sequence[int], keys: Callable[[int], NoiseKeys]) -> Tensor:
+    @staticmethod
+    def normal(like: Tensor, chips: Sequence[int], keys: KeysOf) -> Tensor:
         """Standard normal numbers, each chip's own.
 
         Args:
@@ -179,7 +183,7 @@ class ProgrammedTiles:
         # each chip from its own seed: a chip gets the same noise whatever other chips run beside it
         noise = torch.empty_like(like, memory_format=torch.contiguous_format)
         for chip, buffer in zip(chips, noise, strict=True):
-            self.fill(buffer, keys(chip))
+            ProgrammedTiles.fill(buffer, keys(chip))
         return noise
 
     @staticmethod

@@ -110,7 +110,7 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
         extra = self._extra(input, output_size)
         batch, places = len(input), input.shape[2:]
         x = input.reshape(batch, self.groups, self.in_channels // self.groups, -1)
-        y = self.crossbar(x.permute(1, 0, 3, 2).flatten(1, 2), self.matrix())
+        y = self.crossbar(x.permute(1, 0, 3, 2).flatten(1, 2), self.matrix(), places=x.shape[-1])
         # (groups, batch * places, out / groups * kernel) -> (batch, out * kernel, *places)
         y = y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, -1, *places)
         y = self._spread(y, extra)

@@ -12,11 +12,13 @@ from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precisio
 from hpml_sim.cli.networks import named_network
 from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
+from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for
+from hpml_sim.cost.serving.estimating import Request
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.networks.architectures import ARCHITECTURES, shape
+from hpml_sim.networks.architectures import ARCHITECTURES, find
 from hpml_sim.targets import Engine
 from hpml_sim.units.formatting import DASH, digits, si, span
 
@@ -33,9 +35,7 @@ def estimates(
     *,
     data: str | None,
     input_shape: Sequence[int] | None,
-    phase: Literal["prefill", "decode"],
-    sequence: int | None,
-    context: int | None,
+    asked: Asked,
     batch: int | Literal["best"],
     precision: Precision | None,
     engine: Engine | None,
@@ -47,12 +47,10 @@ def estimates(
         targets: cards.
         data: a data set by name, whose samples are run to measure sparsity and spikes.
         input_shape: of one sample, without the batch.
-        phase: of networks that generate text.
-        sequence: tokens of the prompt; None takes as many as is usual.
-        context: tokens in the key-value cache when decoding; None takes as many as is usual.
+        asked: of a language model: phase, lengths, devices.
         batch: samples handed over together, or "best".
         precision: arithmetic on digital cards; None takes what the network is stored in, or fp32.
-        engine: what runs the network on digital cards; None takes torch.
+        engine: what runs the network on digital cards; None takes torch, and a recorded graph for language models.
 
     Raises:
         UnknownNameError: no network, data set or card has this name.
@@ -61,20 +59,28 @@ def estimates(
     if not targets:
         raise HpmlError("targets: give at least one machine, such as cpu, h200 or pcm-hermes (`hpml-sim cards`)")
     cards = [load_card(name) for name in targets]
+    known = find(model) is not None
+    if known and (data is not None or input_shape is not None):
+        raise HpmlError(f"{model}: comes with its own input and no weights; leave out --data and --input-shape")
+    if not known and set(asked.given()) - {"devices", "parallel"}:
+        raise HpmlError(f"{model}: --phase, --sequence and --context are for networks that generate text")
     network: nn.Module | None = None
-    samples: dict[str, Any]
-    if model in ARCHITECTURES:
-        if data is not None or input_shape is not None:
-            raise HpmlError(f"{model}: comes with its own input and no weights; leave out --data and --input-shape")
-        module, example = shape(model, sequence=sequence, phase=phase, context=context)
-        counts, samples = workload(module, data=example), {"data": example}
-    else:
-        if sequence is not None or context is not None or phase != "prefill":
-            raise HpmlError(f"{model}: --phase, --sequence and --context are for networks that generate text")
-        network, samples = _network(model, data, input_shape)
-        module, counts = network, workload(network, **samples)
+    module: nn.Module | None = None
+    samples: dict[str, Any] = {}
+    counts: Workload | None = None
     found = []
     for name, card in zip(targets, cards, strict=True):
+        if known and (sizes := sizes_for(model, card)) is not None and isinstance(card, DigitalCard):
+            found.append(estimate_sizes(sizes, card, asked, batch=batch, precision=precision, engine=engine))
+            continue
+        if counts is None or module is None:  # built and counted once, and only where sizes alone do not do
+            if known:
+                module, example = built(model, asked)
+                samples = {"data": example}
+            else:
+                network, samples = _network(model, data, input_shape)
+                module = network
+            counts = workload(module, **samples)
         counted = counts
         if isinstance(card, NeuromorphicCard):
             counted = _spiking_counts(model, network, name, data)
@@ -83,14 +89,29 @@ def estimates(
             counted = workload(convert(module, name), **samples)
         arithmetic = (precision or _stored(model, card)) if isinstance(card, DigitalCard) else None
         runs_on = engine if isinstance(card, DigitalCard) else None
-        found.append(estimate(counted, card, batch=batch, precision=arithmetic, engine=runs_on))
+        found.append(
+            estimate(
+                counted,
+                card,
+                batch=batch,
+                precision=arithmetic,
+                engine=runs_on,
+                devices=asked.devices,
+                parallel=asked.parallel,
+            )
+        )
     return found
 
 
 def _stored(model: str, card: DigitalCard) -> Precision:
     """The precision that the published network is stored in, where the card computes in it; otherwise fp32."""
-    if model in ARCHITECTURES and ARCHITECTURES[model].dtype is torch.bfloat16 and "bf16" in card.peak:
-        return "bf16"
+    known = find(model)
+    if known is None or known.dtype is torch.float32:
+        return "fp32"
+    order: tuple[Precision, ...] = ("bf16", "fp16") if known.dtype is torch.bfloat16 else ("fp16", "bf16")
+    for precision in order:
+        if precision in card.peak:
+            return precision
     return "fp32"
 
 
@@ -113,23 +134,49 @@ def _spiking_counts(model: str, network: nn.Module | None, card: str, data: str 
     return workload(convert(network, card), data=first(load_data(data).test, SAMPLES)[0])
 
 
-def one_inference(
-    model: str, *, phase: Literal["prefill", "decode"], sequence: int | None, context: int | None
-) -> dict[str, str | int]:
+def one_inference(model: str, asked: Asked) -> dict[str, str | int]:
     """What one inference of a network that reads tokens is: its phase and how many tokens; empty for other networks.
 
     Args:
         model: a network by name.
-        phase: of networks that generate text.
-        sequence: tokens of the prompt; None takes as many as is usual.
-        context: tokens in the key-value cache when decoding; None takes as many as is usual.
+        asked: of it: phase, lengths, devices.
     """
-    if model not in ARCHITECTURES or not ARCHITECTURES[model].sequence:
+    known = find(model)
+    if known is None or known.language is None:
         return {}
-    usual = ARCHITECTURES[model].sequence
-    if phase == "decode":
-        return {"phase": phase, "sequence": 1, "context": usual if context is None else context}
-    return {"phase": phase, "sequence": usual if sequence is None else sequence}
+    request = Request(asked.phase or "prefill", 1, asked.sequence, asked.context, asked.output).checked(known.language)
+    lengths = {"decode": {"sequence": 1, "context": request.context}, "prefill": {"sequence": request.sequence}}
+    found = lengths.get(request.phase, {"sequence": request.sequence, "output": request.output})
+    return {"phase": request.phase, **{k: v for k, v in found.items() if v is not None}}
+
+
+def machines(found: Estimate) -> dict[str, int]:
+    """How many devices an estimate is of; empty for chips.
+
+    Args:
+        found: the estimate.
+    """
+    return {"devices": round(found.mapping["devices"])} if "devices" in found.mapping else {}
+
+
+def ways(text: str | None) -> Parallel:
+    """What `--parallel` says: "best", or ways by name such as "tensor=2,pipeline=4".
+
+    Args:
+        text: as it was given.
+
+    Raises:
+        HpmlError: something else.
+    """
+    if text is None or text == "best":
+        return text  # type: ignore[return-value]
+    found: dict[str, int] = {}
+    for part in text.replace(",", " ").split():
+        name, _, number = part.partition("=")
+        if not number.isdecimal():
+            raise HpmlError(f"--parallel {text}: must be best, or ways by name, such as tensor=2,pipeline=4")
+        found[name] = int(number)
+    return found
 
 
 def estimates_table(model: str, found: Sequence[Estimate], inference: Mapping[str, str | int]) -> Group:
@@ -175,6 +222,9 @@ def _tokens(inference: Mapping[str, str | int]) -> str:
         return ""
     if inference["phase"] == "decode":
         return f" (one token, with {inference['context']:,} in the cache)"
+    if inference["phase"] == "serve":
+        lengths = f"prompts of {inference['sequence']:,}, answers of {inference['output']:,} tokens"
+        return f" (one token of an answer; {lengths})"
     return f" (reading a prompt of {inference['sequence']:,} tokens)"
 
 

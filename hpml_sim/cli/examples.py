@@ -33,6 +33,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "networks": ("hpml-sim networks",),
     "networks get": ("hpml-sim networks get smollm2-135m", "hpml-sim networks get all"),
     "data": ("hpml-sim data",),
+    "data get": ("hpml-sim data get mnist-5k", "hpml-sim data get speech spoken-digits"),
     "estimate": (
         "hpml-sim estimate resnet50 --targets h200 pcm-hermes --batch 8",
         "hpml-sim estimate llama-3-8b --targets h200 --phase decode --context 4096 --precision bf16",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.data import list_data
-from hpml_sim.data.image_files import IMAGE_SETS, find_files
+from hpml_sim.data.entries import NAMED
+from hpml_sim.data.entries import here as data_here
 from hpml_sim.networks import models
 from hpml_sim.networks.architectures import ARCHITECTURES
 from hpml_sim.networks.pretrained.entries import PRETRAINED, here
@@ -16,13 +17,11 @@ if TYPE_CHECKING:
 _NETWORKS = {
     "mlp": "fully connected, one hidden layer of 128; model.width sets it",
     "cnn": "two convolutions of 16 and 32 channels and a hidden layer; model.width sets the first",
-}
-_DATA = {
-    "digits": "8x8 gray images of digits, 10 classes; comes with scikit-learn",
-    "moving-bars": "synthetic recordings of an event camera, 4 directions; made when loaded",
-    "mnist": "28x28 gray images of digits, 10 classes",
-    "fashion-mnist": "28x28 gray images of clothes, 10 classes",
-    "cifar10": "32x32 color images, 10 classes",
+    "resnet": "residual blocks of convolutions, three stages; model.width sets the channels of the first (16)",
+    "depthwise": "three depthwise separable convolutions; model.width sets the channels of the first (16)",
+    "transformer": "two blocks of attention over rows, steps or token ids; model.width sets a step's (64)",
+    "gru": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",
+    "lstm": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",
 }
 
 
@@ -75,17 +74,19 @@ def data_json() -> list[dict[str, Any]]:
     """One entry a data set: name, `here` (whether it can be loaded now), what it is, and how to get it."""
     found = []
     for name in list_data():
-        here = name not in IMAGE_SETS or find_files(name) is not None
-        get = "" if here else f'python -c "import hpml_sim; hpml_sim.download_data({name!r})"'
-        found.append({"name": name, "here": here, "what": _DATA[name], "get": get})
+        entry, there = NAMED[name], data_here(name)
+        get = "" if there else f"by hand: {entry.by_hand}" if entry.by_hand else f"hpml-sim data get {name}"
+        told = {"what": entry.what, "size": entry.size, "license": entry.license, "source": entry.source}
+        found.append({"name": name, "here": there, **told, "split": entry.split, "get": get})
     return found
 
 
 def data_table() -> Table:
     """A line a data set."""
     caption = "Your own: package.module:callable or file.py:callable, which gives a (train, test) pair of datasets"
-    rows = [(d["name"], "yes" if d["here"] else "no", d["what"] + (f"\nto get it: {d['get']}" if d["get"] else ""))
-            for d in data_json()]  # fmt: skip
+    rows = [(d["name"], "yes" if d["here"] else "no",
+             f"{d['what']}\n{d['size']}; test: {d['split']}; {d['license']}; {d['source']}"
+             + (f"\nto get it: {d['get']}" if d["get"] else "")) for d in data_json()]  # fmt: skip
     return _table("Data sets", caption, rows, "here")
 
 

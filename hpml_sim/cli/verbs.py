@@ -22,7 +22,7 @@ from hpml_sim.cli.arguments import (
     option,
 )
 from hpml_sim.cli.output import say, show
-from hpml_sim.errors import needs
+from hpml_sim.errors import check_choice, needs
 from hpml_sim.targets import Engine
 
 PRECISIONS = "{" + ",".join(get_args(Precision)) + "}"
@@ -173,14 +173,44 @@ def data(json_output: Json = False) -> int:
     return 0
 
 
+def data_get(
+    names: tyro.conf.Positional[Annotated[tuple[str, ...], option("NAME [NAME ...]")]],
+    json_output: Json = False,
+) -> int:
+    """Fetch the files of data sets: their authors' files, or packages, which are unpacked, checked and not run.
+
+    Args:
+        names: of data sets (`hpml-sim data` lists them).
+        json_output: print where the files are as JSON.
+    """
+    from hpml_sim.data.entries import NAMED, download_data
+
+    for name in names:
+        check_choice("data get", name, NAMED)
+    folders = {}
+    for name in names:
+        folders[name] = str(download_data(name))
+        if not json_output:
+            say(f"{name}: {folders[name]}")
+    if json_output:
+        print(json.dumps(folders, indent=2))
+    return 0
+
+
 def estimate(
     model: tyro.conf.Positional[Model],
     targets: Cards,
     data: DataName = None,
     input_shape: InputShape = None,
-    phase: Annotated[Literal["prefill", "decode"], option("{prefill,decode}")] = "prefill",
+    phase: Annotated[Literal["prefill", "decode", "serve"], option("{prefill,decode,serve}")] = "prefill",
     sequence: OptionalNumber = None,
     context: OptionalNumber = None,
+    output: OptionalNumber = None,
+    devices: OptionalNumber = None,
+    parallel: Annotated[str | None, option("WAYS|best")] = None,
+    prefix_cached: Annotated[float, option("SHARE")] = 0.0,
+    draft_tokens: Annotated[int, option("NUMBER")] = 0,
+    draft_accepted: Annotated[float, option("SHARE")] = 0.7,
     batch: Annotated[int | Literal["best"], option("NUMBER|best")] = 1,
     precision: Annotated[Precision | None, option(PRECISIONS)] = None,
     engine: Annotated[Engine | None, option(ENGINES)] = None,
@@ -190,27 +220,38 @@ def estimate(
 
     Args:
         model: mlp, cnn, resnet50, llama-3-8b or another name that `hpml-sim networks` lists,
-            package.module:callable, or file.py:callable.
+            a config.json of Hugging Face, package.module:callable, or file.py:callable.
         targets: cards (`hpml-sim cards` lists them), or paths of TOML files.
         data: a data set by name. Samples of it are run to measure sparsity and, for neuromorphic cards, spikes.
         input_shape: shape of one sample, for a network of your own without data.
-        phase: for networks that generate text. prefill reads the prompt, decode makes one token.
+        phase: for networks that generate text. prefill reads the prompt, decode makes one token, serve (on GPUs) makes
+            the tokens of answers to a stream of requests, in continuous batches.
         sequence: tokens of the prompt; unset, as many as is usual for the network, which the title says.
         context: tokens in the key-value cache when decoding; unset, as many as is usual for the network.
+        output: tokens of an answer when serving; unset, 400.
+        devices: GPUs that share a language model, or copies of any other network; unset, as few as hold it.
+        parallel: how GPUs share it, such as tensor=4,pipeline=2; best takes the fastest way.
+        prefix_cached: share of a prompt that the cache has already.
+        draft_tokens: tokens that are proposed and checked at once (speculative decoding).
+        draft_accepted: share of the proposed tokens that are right.
         batch: samples handed over together, or best, which each digital card picks for itself.
         precision: arithmetic on digital cards; unset, the one that the network is stored in, or fp32.
         engine: what runs the network on digital cards; unset, torch, operator by operator.
         json_output: print the estimates as JSON.
     """
     from hpml_sim.cli import estimates as view
+    from hpml_sim.cost.named import Asked
 
-    estimates = view.estimates(
-        model, targets, data=data, input_shape=input_shape, phase=phase, sequence=sequence, context=context,
-        batch=batch, precision=precision, engine=engine,
+    asked = Asked(
+        None if phase == "prefill" else phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted,
+        devices, view.ways(parallel),
     )  # fmt: skip
-    inference = view.one_inference(model, phase=phase, sequence=sequence, context=context)
+    estimates = view.estimates(
+        model, targets, data=data, input_shape=input_shape, asked=asked, batch=batch, precision=precision, engine=engine
+    )
+    inference = view.one_inference(model, asked)
     if json_output:
-        print(json.dumps([{**e.to_dict(), **inference} for e in estimates], indent=2))
+        print(json.dumps([{**e.to_dict(), **inference, **view.machines(e)} for e in estimates], indent=2))
     else:
         show(view.estimates_table(model, estimates, inference))
     return 0
@@ -263,6 +304,7 @@ VERBS: dict[str, Any] = {
     "networks": networks,
     "networks get": networks_get,
     "data": data,
+    "data get": data_get,
     "estimate": estimate,
     "validate": validate,
     "profile": measured.profile,

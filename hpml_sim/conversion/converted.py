@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from hpml_sim.conversion.idle_layers import multipliers
 from hpml_sim.conversion.layer_report import LayerReport
 from hpml_sim.conversion.seen_input import SeenInput
 from hpml_sim.errors import HpmlError, shown
@@ -32,8 +33,7 @@ class Converted(nn.Module):
     Attributes:
         network: the new network.
         target: the configuration that it was made for.
-        layers: what became of each layer.
-        mapping: where its products lie on crossbars; None for a target without crossbars.
+        layers: what became of each layer, as `convert` left it.
         last_input: the shapes of what the last call was given; None before the first one. A copy keeps it.
 
     Example:
@@ -42,11 +42,11 @@ class Converted(nn.Module):
         >>> analog(torch.rand(5, 64)).shape
         torch.Size([5, 10])
         >>> print(analog.report)
-        layer  was      became        tiles  utilization  why
-        0      Flatten  digital                           no weight matrix
-        1      Linear   AnalogLinear      1       3.12 %
-        2      ReLU     digital                           no weight matrix
-        3      Linear   AnalogLinear      1      0.488 %
+        layer  was      became        tiles  utilization  input_range  why
+        0      Flatten  digital                                        no weight matrix
+        1      Linear   AnalogLinear      1       3.12 %  dynamic
+        2      ReLU     digital                                        no weight matrix
+        3      Linear   AnalogLinear      1      0.488 %  dynamic
     """
 
     def __init__(
@@ -60,18 +60,46 @@ class Converted(nn.Module):
         self.network = network
         self.target = target
         self.layers: tuple[LayerReport, ...] = layers
-        self.mapping = mapping
+        self._mapping = mapping
         self.last_input: SeenInput | None = None
 
     @property
     def report(self) -> Report:
         """A table (a pandas DataFrame) of a row a layer, printed with all its columns within 80 characters.
 
-        Its columns are `layer`, `was`, `became`, `tiles`, `utilization` and `why`, as `LayerReport` describes them.
+        Its columns are `layer`, `was`, `became`, `tiles`, `utilization`, `input_range`, `converter_db` and `why`, as
+        `LayerReport` describes them.
         """
         from hpml_sim.conversion.report import Report  # pandas takes a third of a second
 
-        return Report([asdict(layer) for layer in self.layers])
+        return Report([asdict(layer) for layer in self.layers_now()])
+
+    def layers_now(self) -> tuple[LayerReport, ...]:
+        """What became of each layer, with the ranges that its converters have now."""
+        if self._mapping is None:
+            return self.layers
+        states = {name: part.converter_state() for name, part in multipliers(self.network).items()}
+        parts = {layer.layer: [product.name for product in layer.products] for layer in self._mapping.layers}
+        found = []
+        for layer in self.layers:
+            own = [states[name] for name in parts.get(layer.layer, ()) if name in states]
+            if layer.tiles is not None and own:
+                known = [state.signal_to_error_db for state in own if state.signal_to_error_db is not None]
+                layer = replace(
+                    layer,
+                    input_range=", ".join(dict.fromkeys(state.input_range for state in own if state.input_range)),
+                    converter_db=round(min(known), 1) if known else None,
+                )
+            found.append(layer)
+        return tuple(found)
+
+    @property
+    def mapping(self) -> Mapping | None:
+        """Where its products lie on crossbars, with the ranges of now; None for a target without crossbars."""
+        if self._mapping is None:
+            return None
+        dynamic = {name: part.converter_state().dynamic for name, part in multipliers(self.network).items()}
+        return self._mapping.with_dynamic(dynamic)
 
     def check_input(self, args: tuple[Any, ...]) -> None:
         """Refuse a call with something that no network takes.

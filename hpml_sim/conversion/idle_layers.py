@@ -28,6 +28,21 @@ class Work:
     named_idle: bool = False
 
 
+@dataclass(frozen=True)
+class ConverterState:
+    """How the converters of a part of a layer are set.
+
+    Attributes:
+        input_range: how the full scale of its inputs was found; "" until it is known.
+        dynamic: whether each input vector is scaled by its own largest value, which takes digital work.
+        signal_to_error_db: what the converters lose, decibels; None until it is known.
+    """
+
+    input_range: str
+    dynamic: bool
+    signal_to_error_db: float | None
+
+
 class Multiplier(nn.Module):
     """A part of a layer that computes its product on the hardware, and notes it.
 
@@ -37,6 +52,21 @@ class Multiplier(nn.Module):
 
     work: Work
 
+    def converter_state(self) -> ConverterState:
+        """How its converters are set."""
+        raise NotImplementedError
+
+
+def multipliers(network: nn.Module) -> dict[str, Multiplier]:
+    """The multipliers of a network by the dotted name of their layer.
+
+    Args:
+        network: any network.
+    """
+    return {
+        name.rpartition(".")[0]: module for name, module in network.named_modules() if isinstance(module, Multiplier)
+    }
+
 
 def work_of(network: nn.Module) -> dict[str, Work]:
     """What the multipliers of a network note, by the dotted name of their layer.
@@ -44,11 +74,7 @@ def work_of(network: nn.Module) -> dict[str, Work]:
     Args:
         network: any network.
     """
-    return {
-        name.rpartition(".")[0] or "network": module.work
-        for name, module in network.named_modules()
-        if isinstance(module, Multiplier)
-    }
+    return {name or "network": multiplier.work for name, multiplier in multipliers(network).items()}
 
 
 class IdleLayers:

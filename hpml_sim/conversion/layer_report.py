@@ -15,6 +15,9 @@ class LayerReport:
         became: class after, or "digital".
         tiles: crossbar tiles, >= 1; None off crossbars.
         utilization: share of the cells of those tiles that are in use, 0 to 1; None off crossbars.
+        input_range: how the full scale of its inputs is found, "" until data have passed, and off crossbars.
+        converter_db: power of its exact outputs over that of what its converters lose, decibels, without any noise of
+            devices; None until data have passed, and off crossbars.
         why: the reason when the layer was left as it is; else what is worth knowing of it.
     """
 
@@ -23,4 +26,6 @@ class LayerReport:
     became: str
     tiles: int | None = None
     utilization: float | None = None
+    input_range: str = ""
+    converter_db: float | None = None
     why: str = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping as Table
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.conversion.layer_report import LayerReport
@@ -62,6 +62,7 @@ class MappedProduct:
         dac_bits: resolution of the input converters.
         adc_bits: resolution of the output converters.
         copies: how often the matrix is stored, 1: an estimate alone copies slow layers onto tiles that stay empty.
+        dynamic: whether each input vector is scaled by its own largest value, which takes digital work.
     """
 
     name: str
@@ -69,9 +70,10 @@ class MappedProduct:
     target: Analog | InMemory
     cells_per_weight: int
     slices: int
-    dac_bits: int
-    adc_bits: int
+    dac_bits: int | Literal["ideal"]
+    adc_bits: int | Literal["ideal"]
     copies: int = 1
+    dynamic: bool = False
 
     @classmethod
     def on(cls, target: Analog | InMemory, name: str, rows: int, cols: int, groups: int = 1) -> MappedProduct:
@@ -94,7 +96,13 @@ class MappedProduct:
             slices,
             int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits,
             int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits,
+            dynamic=isinstance(target, Analog) and _begins_dynamic(target, card),
         )
+
+
+def _begins_dynamic(target: Analog, card: CrossbarCard) -> bool:
+    """Whether each vector is scaled by its own largest value, until data have chosen a range."""
+    return card.io.can_range("dynamic") if target.input_range is None else target.input_range.name == "dynamic"
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ class MappedLayer:
         tilings = [product.tiling for product in self.products]
         tiles = sum(tiling.tiles for tiling in tilings)
         used = sum(tiling.utilization * tiling.tiles for tiling in tilings) / tiles
-        return LayerReport(self.layer, self.was, self.became, tiles, used, self.why)
+        return LayerReport(self.layer, self.was, self.became, tiles, used, why=self.why)
 
 
 @dataclass(frozen=True)
@@ -161,6 +169,25 @@ class Mapping:
     def reports(self) -> tuple[LayerReport, ...]:
         """The rows of the report."""
         return tuple(layer.report() for layer in self.layers)
+
+    def with_dynamic(self, dynamic: Table[str, bool]) -> Mapping:
+        """The same mapping with the ranges of now.
+
+        Args:
+            dynamic: by the name of a product, whether each of its input vectors is scaled by its own largest value.
+        """
+        return Mapping(
+            tuple(
+                replace(
+                    layer,
+                    products=tuple(
+                        replace(product, dynamic=dynamic.get(product.name, product.dynamic))
+                        for product in layer.products
+                    ),
+                )
+                for layer in self.layers
+            )
+        )
 
     def below(self, place: str) -> Mapping:
         """The same mapping with the names that its layers have inside of another module.

@@ -13,6 +13,8 @@ from hpml_sim.units.display import WIDTH, html_table, text_table
 from hpml_sim.units.formatting import digits
 
 _COLUMNS = [field.name for field in fields(LayerReport)]
+_LATER = ("input_range", "converter_db")
+"""Columns that are filled when data have passed."""
 _LEAST_FOR_WHY = 16
 """Characters that reasons need beside the other columns; with fewer they stand below them."""
 
@@ -32,8 +34,8 @@ class Report(pd.DataFrame):
     def __repr__(self) -> str:
         if list(self.columns) != _COLUMNS:
             return super().__repr__()
-        rows, note = self._shown_rows()
-        return "\n".join([*_lines(rows), *([note] if note else [])])
+        columns, rows, note = self._shown_rows()
+        return "\n".join([*_lines(columns, rows), *([note] if note else [])])
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows."""
@@ -46,34 +48,38 @@ class Report(pd.DataFrame):
             title: stands above the table.
             note: stands below the table.
         """
-        rows, cut = self._shown_rows()
-        return html_table(title, rows, columns=_COLUMNS, note=f"{note} {cut}".strip())
+        columns, rows, cut = self._shown_rows()
+        return html_table(title, rows, columns=columns, note=f"{note} {cut}".strip())
 
-    def _shown_rows(self) -> tuple[list[list[object]], str]:
-        """The cells to show, and what is left out."""
+    def _shown_rows(self) -> tuple[list[str], list[list[object]], str]:
+        """The columns and cells to show, and what is left out."""
         most = pd.get_option("display.max_rows") or len(self)
         share = _COLUMNS.index("utilization")
         values = [
             [_share(value) if k == share else _cell(value) for k, value in enumerate(row)]
             for row in self.itertuples(index=False, name=None)
         ]
+        # what nothing is known of yet takes no room
+        empty = {k for k, name in enumerate(_COLUMNS) if name in _LATER and not any(row[k] for row in values)}
+        columns = [name for k, name in enumerate(_COLUMNS) if k not in empty]
+        values = [[value for k, value in enumerate(row) if k not in empty] for row in values]
         if len(values) <= most:
-            return values, ""
+            return columns, values, ""
         half = max(1, most // 2)
-        gap: list[object] = ["...", *(None for _ in _COLUMNS[1:])]
-        return [*values[:half], gap, *values[-half:]], f"{len(values)} rows; .to_string() shows all of them"
+        gap: list[object] = ["...", *(None for _ in columns[1:])]
+        return columns, [*values[:half], gap, *values[-half:]], f"{len(values)} rows; .to_string() shows all of them"
 
 
-def _lines(rows: list[list[object]]) -> list[str]:
+def _lines(columns: list[str], rows: list[list[object]]) -> list[str]:
     """The lines of a report, heading first."""
-    reasons = [_COLUMNS[-1], *(str(row[-1] or "") for row in rows)]
-    table = text_table(_COLUMNS[:-1], [row[:-1] for row in rows], width=10_000).splitlines()
+    reasons = [columns[-1], *(str(row[-1] or "") for row in rows)]
+    table = text_table(columns[:-1], [row[:-1] for row in rows], width=10_000).splitlines()
     wide = max(map(len, table))
     if wide <= WIDTH:
         return [line for left, why in zip(table, reasons, strict=True) for line in _with_reason(left, why, wide)]
     # names too long to stand beside the rest: each on a line of its own, the rest below it
-    names = [_COLUMNS[0], *(str(row[0]) for row in rows)]
-    rest = text_table(["", *_COLUMNS[1:-1]], [["", *row[1:-1]] for row in rows], width=10_000).splitlines()
+    names = [columns[0], *(str(row[0]) for row in rows)]
+    rest = text_table(["", *columns[1:-1]], [["", *row[1:-1]] for row in rows], width=10_000).splitlines()
     wide = max(map(len, rest))
     return [
         line

@@ -123,3 +123,29 @@ def training_session(model: nn.Module) -> TrainingSession | None:
         model: the model to train.
     """
     return next((session for find in _FINDERS if (session := find(model)) is not None), None)
+
+
+AfterTraining = Callable[[nn.Module, Callable[[], Any]], None]
+"""(model, call): what is done once after training; the call runs the model on one of the last batches."""
+_AFTER: list[AfterTraining] = []
+
+
+def register_after_training(settle: AfterTraining) -> AfterTraining:
+    """Let `fit` run a function once after training.
+
+    Args:
+        settle: is given the model, and a call that runs it on one of the last batches.
+    """
+    _AFTER.append(settle)
+    return settle
+
+
+def after_training(model: nn.Module, call: Callable[[], Any]) -> None:
+    """What the hardware does once after training, such as choosing the ranges of its converters.
+
+    Args:
+        model: the model that was trained.
+        call: runs it on one of the last batches.
+    """
+    for settle in _AFTER:
+        settle(model, call)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -17,8 +17,19 @@ from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.cost.counted import AnyTarget, Subject, no_target, subject
 from hpml_sim.cost.crossbar import Layout, Mode, as_counted, as_mapped, estimate_crossbar
 from hpml_sim.cost.digital import estimate_digital
+from hpml_sim.cost.named import (
+    Asked,
+    Parallel,
+    copies_of,
+    counted,
+    estimate_sizes,
+    refuse_tokens,
+    side_by_side,
+    sizes_for,
+)
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
+from hpml_sim.cost.serving.estimating import Phase
 from hpml_sim.cost.target_options import TargetOptions, target_options
 from hpml_sim.counting import Workload
 from hpml_sim.counting.count_network import Inputs
@@ -27,7 +38,7 @@ from hpml_sim.targets import Analog, Engine, InMemory, PerLayer, Target, analog_
 
 
 def estimate(
-    what: nn.Module | Workload,
+    what: nn.Module | Workload | str | Path,
     target: Target | PerLayer | Card | str | Path | Mapping[str, Analog | InMemory | str | Path] | None = None,
     *,
     input_shape: Sequence[int] | None = None,
@@ -41,6 +52,15 @@ def estimate(
     input_bits: int | None = None,
     output_bits: int | None = None,
     chips: int | None = None,
+    phase: Phase | None = None,
+    sequence: int | None = None,
+    context: int | None = None,
+    output: int | None = None,
+    prefix_cached: float = 0.0,
+    draft_tokens: int = 0,
+    draft_accepted: float = 0.7,
+    devices: int | None = None,
+    parallel: Parallel = None,
 ) -> Estimate:
     """What one inference costs on a machine.
 
@@ -48,7 +68,8 @@ def estimate(
     that energy is of the tiles that its accuracy is of: layers that stay digital, slices, converters and packed groups.
 
     Args:
-        what: a converted network (`hs.convert`), a network, or a workload (`hs.workload`).
+        what: a converted network (`hs.convert`), a network, a workload (`hs.workload`), the name of a known network
+            (`hpml-sim networks`), or the path of a Hugging Face `config.json`.
         target: a target (`hs.Digital`, `hs.Analog`, `hs.InMemory`, `hs.Spiking`), which brings its card, precision,
             engine, converter bits and slices; or a card, or the name or path of one; for a network also targets by the
             names of layers, as `hs.convert` takes them. None takes that of a converted network.
@@ -73,6 +94,19 @@ def estimate(
             card has them for a whole chip, and nothing where it has them for a tile in use; with `replicate`, layers
             that others wait for are copied onto them, as far as a layer has input vectors. A spiking network is spread
             over all cores of the chips.
+        phase: language models by name: "prefill" reads a prompt, "decode" makes a token, "serve" (on GPUs) makes the
+            tokens of answers to a stream of requests, in continuous batches of `batch` sequences; None is "prefill".
+        sequence: tokens of a prompt; None takes as many as is usual.
+        context: tokens in the key-value cache of a sequence (decode); None takes as many as is usual.
+        output: tokens of an answer (serve); None is 400.
+        prefix_cached: share of a prompt that the cache has already (prefix caching), 0 to 1.
+        draft_tokens: tokens that are proposed and checked at once (speculative decoding); 0: none.
+        draft_accepted: share of the proposed tokens that are right, one by one, 0 to 1.
+        devices: CPUs or GPUs. A language model by name is cut over GPUs, of any other network each has a copy. None
+            takes as few as hold it.
+        parallel: how GPUs share a language model: ways by name ("tensor", "pipeline", "expert", "data"), which multiply
+            to `devices`, or "best", the fastest split (the most frugal one is named among the assumptions). None cuts
+            every matrix over all.
 
     Returns:
         Energy, latency, throughput and area with low, nominal and high values, and what they leave out.
@@ -96,6 +130,29 @@ def estimate(
         True
     """
     _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
+    asked = Asked(phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel)
+    if isinstance(what, (str, Path)):
+        if input_shape is not None or data is not None:
+            raise HpmlError(
+                f"estimate: {what}: a named network comes with its own input; leave out input_shape= and data="
+            )
+        bare = Subject(Workload(()), _given(target))
+        options = _options(bare, precision=precision, engine=engine, input_bits=input_bits, output_bits=output_bits)
+        if (sizes := sizes_for(str(what), options.card)) is not None and isinstance(options.card, DigitalCard):
+            foreign = {
+                "mode": mode,
+                "digital_layers": digital_layers or None,
+                "input_bits": input_bits,
+                "output_bits": output_bits,
+                "chips": chips,
+            }
+            _refuse_foreign(options.card, {name for name, value in foreign.items() if value is not None})
+            return estimate_sizes(
+                sizes, options.card, asked, batch=batch, precision=options.precision, engine=options.engine
+            )
+        what = counted(str(what), asked)
+    else:
+        refuse_tokens(asked)
     of = subject(what, target, input_shape=input_shape, data=data)
     counts = of.workload
     if not counts.layers:
@@ -113,11 +170,14 @@ def estimate(
     }
     card = options.card
     _refuse_foreign(card, {name for name, value in given.items() if value is not None})
+    copies = copies_of(asked, card)
     match card:
         case DigitalCard():
-            found = estimate_digital(
-                counts, card, batch=batch, precision=options.precision or "fp32", engine=options.engine or "torch"
+            own = batch if batch == "best" else _part(batch, copies)
+            one = estimate_digital(
+                counts, card, batch=own, precision=options.precision or "fp32", engine=options.engine or "torch"
             )
+            found = side_by_side(one, copies)
         case CrossbarCard():
             layout = _layout(of, card, options, layer_names)
             found = estimate_crossbar(counts, layout, card, batch=batch, mode=mode, replicate=replicate, chips=chips)
@@ -162,6 +222,16 @@ def _layout(of: Subject, card: CrossbarCard, options: TargetOptions, digital_lay
     return as_mapped(counts, counts.mapping)
 
 
+def _part(batch: int, copies: int) -> int:
+    """The batch of each of some copies."""
+    if batch % copies:
+        raise HpmlError(
+            f"estimate: batch={batch}: {copies} devices have a copy of the network each and need equal parts; take a "
+            f"multiple of {copies}, or batch='best'"
+        )
+    return batch // copies
+
+
 MAX_COUNT = 2**31 - 1
 """The largest batch, number of bits or number of chips: far above any machine, and exact in floating point."""
 _OPTIONS = {
@@ -181,6 +251,12 @@ def _check(*, batch: int | str, replicate: bool, engine: Engine | None, **whole:
     check_switch("estimate: replicate", replicate)
     if engine is not None:
         check_choice("estimate: engine", engine, get_args(Engine))
+
+
+def _given(target: Any) -> Any:
+    if target is None:
+        raise no_target(target)
+    return target
 
 
 def _options(

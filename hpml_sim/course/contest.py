@@ -36,7 +36,7 @@ from hpml_sim.units.bands import Band
 BUDGET_J = 5e-9
 CHIPS = 25
 TIME = "1 day"
-FREE = {"card", "compensation", "training_noise", "weight_clip", "input_percentile"}
+FREE = {"card", "compensation", "training_noise", "weight_clip", "input_range"}
 """Options of `hs.Analog` that an entry may choose; the others stay at their defaults, which are the card's."""
 
 

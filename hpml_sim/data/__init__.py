@@ -1,6 +1,13 @@
 """Data sets by name or of your own, their files, and batches of them.
 
 datasets.py     Data, load_data: data sets by name, and (train, test) pairs
+entries.py      all data sets by name: what they are, how to get them
+text.py         texts for language models; the texts lie in texts/
+words.py        words and their phonemes
+small_digits.py MNIST-5k, MNIST-1D
+recordings.py   a human voice: speech or noise, spoken digits
+published.py    WikiText-2, SHD, N-MNIST from their authors' files
+splits.py       what their loaders give
 image_files.py  MNIST, Fashion-MNIST, CIFAR-10: their files, and how to get them
 events.py       event cameras: N-MNIST, SHD, a synthetic set
 batches.py      batches of samples, wherever they are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from hpml_sim.data.batches import Samples, has_items, label_of
+from hpml_sim.data.entries import NAMED
 from hpml_sim.data.events import moving_bars
 from hpml_sim.data.image_files import IMAGE_SETS, read_images
 from hpml_sim.errors import HpmlError, UnknownNameError, check_whole, shown
@@ -89,12 +91,13 @@ def _count(split: Any) -> str:
     return f"{len(split):,}" if has_items(split) else "?"
 
 
-def load_data(data: str | Data | tuple[Dataset, Dataset]) -> Data:
+def load_data(data: str | Data | tuple[Dataset, Dataset], **options: Any) -> Data:
     """A `Data` from a name, or from a (train, test) pair of datasets of (input, label).
 
     Args:
         data: a name; "package.module:callable" or "file.py:callable", called without arguments, that gives one of the
-            following; a `Data`; or a pair of datasets with a length.
+            following; a `Data`; or a pair of datasets with a length. `hpml-sim data` lists the names.
+        options: of a set by name: `tokenizer`, `length` and `test_windows` of texts.
 
     Raises:
         UnknownNameError: no data set has this name.
@@ -110,6 +113,8 @@ def load_data(data: str | Data | tuple[Dataset, Dataset]) -> Data:
         >>> hs.load_data((TensorDataset(x[:15], y[:15]), TensorDataset(x[15:], y[15:]))).classes
         2
     """
+    if options and not (isinstance(data, str) and not names_code(data)):
+        raise HpmlError(f"load_data: {next(iter(options))!r} is an option of data sets by name")
     if isinstance(data, Data):
         return data
     if isinstance(data, str) and names_code(data):
@@ -118,8 +123,15 @@ def load_data(data: str | Data | tuple[Dataset, Dataset]) -> Data:
     if isinstance(data, str):
         check_not_a_file("data", data)
         if data not in _LOADERS:
-            raise UnknownNameError("data", data, _LOADERS, hint="Or give package.module:callable or file.py:callable.")
-        return _LOADERS[data]()
+            raise UnknownNameError(
+                "data",
+                data,
+                _LOADERS,
+                hint="`hpml-sim data` lists all; or give package.module:callable or file.py:callable.",
+            )
+        if options and (data not in NAMED or NAMED[data].load is None):
+            raise HpmlError(f"load_data: {data!r} takes no options, and {next(iter(options))!r} was given")
+        return _LOADERS[data](**options)
     return _of_pair(data, "custom")
 
 
@@ -218,15 +230,28 @@ def _pack(name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarra
     return Data(name, split(x_train, y_train), split(x_test, y_test), x_train.shape[1:], int(y_train.max()) + 1)
 
 
+def _named(name: str, **options: Any) -> Data:
+    """A set whose loader stands in its entry."""
+    load = NAMED[name].load
+    assert load is not None
+    unknown = [option for option in options if option not in inspect.signature(load).parameters]
+    if unknown:
+        known = ", ".join(inspect.signature(load).parameters) or "none"
+        raise HpmlError(f"load_data: {name!r} has no option {unknown[0]!r}; it has: {known}")
+    splits = load(**options)
+    return Data(name, splits.train, splits.test, splits.input_shape, splits.classes)
+
+
 def _moving_bars() -> Data:
     """Synthetic events: 1,000 recordings for training, 400 for the test."""
     return Data("moving-bars", moving_bars(1000, seed=0), moving_bars(400, seed=1), (12, 2, 16, 16), 4)
 
 
-_LOADERS: Mapping[str, Callable[[], Data]] = {
+_LOADERS: Mapping[str, Callable[..., Data]] = {
     "digits": _digits,
     "moving-bars": _moving_bars,
     **{name: partial(_images, name) for name in IMAGE_SETS},
+    **{name: partial(_named, name) for name, entry in NAMED.items() if entry.load is not None},
 }
 
 

@@ -1,7 +1,7 @@
 """MNIST, Fashion-MNIST and CIFAR-10 from the files their authors publish, and how to get those files.
 
 The files of a set lie in a folder of its name below `data_folder()`. Debian's package `dataset-fashion-mnist` is found
-where it puts its own. Nothing is ever downloaded unless `download_data` is called.
+where it puts its own. Nothing is ever downloaded unless `download_images` is called.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hpml_sim.errors import HpmlError, UnknownNameError, needs
+from hpml_sim.errors import HpmlError, needs
 
 _IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
@@ -80,27 +80,16 @@ def find_files(name: str) -> Path | None:
     return next((place for place in places if all((place / file).is_file() for file in known.files)), None)
 
 
-def download_data(name: str) -> Path:
+def download_images(name: str) -> Path:
     """Fetch a set's files into `data_folder()`, check their MD5, and return their folder.
 
     Args:
-        name: "mnist", "fashion-mnist" or "cifar10".
+        name: one of `IMAGE_SETS`.
 
     Raises:
-        UnknownNameError: no set of images has this name.
-        HpmlError: a set that needs no download, pooch is missing, the network did not give the files, or they are not
-            the published ones; what was fetched whole before is kept.
-
-    Example:
-        >>> import hpml_sim as hs
-        >>> hs.download_data("mnits")
-        Traceback (most recent call last):
-        hpml_sim.errors.UnknownNameError: unknown set of images 'mnits'. Did you mean 'mnist'?
+        HpmlError: pooch is missing, the network did not give the files, or they are not the published ones; what was
+            fetched whole before is kept.
     """
-    if name in ("digits", "moving-bars"):
-        raise HpmlError(f"download_data: {name!r} needs no download: hs.load_data({name!r})")
-    if not isinstance(name, str) or name not in IMAGE_SETS:
-        raise UnknownNameError("set of images", name, IMAGE_SETS)
     with needs(f"download_data({name!r})", "hpml_sim[data]"):
         import pooch
     known, folder = IMAGE_SETS[name], data_folder() / name

@@ -156,7 +156,7 @@ def template(name: str = "run.toml") -> str:
 
 
 def _commented(name: str, settings: Any, *, shown: set[str]) -> Iterator[str]:
-    """One section: each setting below its meaning; those in `shown` are active."""
+    """One section: each setting below its meaning; those in `shown` that have a value are active."""
     import docstring_parser  # for those who ask for a template
 
     lines = [f"[{name}]" if shown else f"# [{name}]"]
@@ -172,5 +172,5 @@ def _commented(name: str, settings: Any, *, shown: set[str]) -> Iterator[str]:
             text = f"{field.name} = {{ {pairs} }}"
         else:
             text = f"{field.name} = {_value(value) if value is not None else ''}".rstrip()
-        lines.append(text if field.name in shown else f"# {text}")
+        lines.append(text if field.name in shown and value is not None else f"# {text}")
     yield "\n".join(lines) + "\n"

@@ -131,7 +131,6 @@ def rows(
         return
     _log.info("%s: %s", point.label, _card_info(target).title)
     model = convert(work.trained_network(point.network, seed, trained), target)
-    layers = [asdict(layer) for layer in model.layers]
     wrote: list[str] = []
     try:
         if not isinstance(target, Digital):
@@ -141,8 +140,10 @@ def rows(
             wrote = [] if history.writes is None else [str(history.writes)]
     except NotFiniteError as error:
         notes = [f"no accuracy: {_reason(error)}"]
+        layers = [asdict(layer) for layer in model.layers]
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
         return
+    layers = [asdict(layer) for layer in model.layers_now()]  # with the ranges that training has found
     estimates, missing = estimate_target(target, model, task)
     measurements, unmeasured = _measurements(target, model, task) if plan.timed else ([], [])
     for time_s, accuracy, notes in _accuracies(plan, model, task, seed, times):

@@ -2,6 +2,8 @@
 
 module, example = shape("llama-3-70b", phase="decode", context=8192)
 workload(module, data=example)
+
+A `config.json` of Hugging Face stands for the network whose sizes it holds: `shape("path/to/config.json")`.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,7 +19,9 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError, check_whole
 from hpml_sim.networks.convolutional import keyword_net, resnet, vgg8
-from hpml_sim.networks.transformer_blocks import Bert, Decoder, VisionTransformer
+from hpml_sim.networks.language import LANGUAGE_MODELS, TransformerShape, language_model, read_config
+from hpml_sim.networks.language.modules import build
+from hpml_sim.networks.transformer_blocks import VisionTransformer
 
 Phase = Literal["prefill", "decode"]
 
@@ -33,6 +38,11 @@ class Architecture(NamedTuple):
     example: tuple[Tensor, ...]
 
 
+USUAL_TOKENS = {"gpt2": 512}
+"""Tokens of one input where none are given; other decoders: 2048, encoders: 128."""
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
 @dataclass(frozen=True)
 class Known:
     """What a name stands for.
@@ -45,6 +55,7 @@ class Known:
         longest: most tokens that the network was made for.
         decodes: whether it generates token by token, with a cache.
         dtype: of weights and activations.
+        language: its sizes, of networks that read tokens.
     """
 
     build: Callable[..., nn.Module]
@@ -54,6 +65,42 @@ class Known:
     longest: int = 0
     decodes: bool = False
     dtype: torch.dtype = field(default=torch.float32)
+    language: TransformerShape | None = None
+
+    @classmethod
+    def of(cls, sizes: TransformerShape) -> Known:
+        """A network that reads tokens.
+
+        Args:
+            sizes: of the network.
+        """
+        usual = USUAL_TOKENS.get(sizes.name, 2048 if sizes.decodes else 128)
+        return cls(
+            partial(build, sizes),
+            sizes.source,
+            sequence=min(usual, sizes.longest),
+            longest=sizes.longest,
+            decodes=sizes.decodes,
+            dtype=_DTYPES.get(sizes.stored, torch.bfloat16),
+            language=sizes,
+        )
+
+
+def find(name: str) -> Known | None:
+    """What a name stands for; None if it is not known.
+
+    Args:
+        name: as `shape` takes it.
+
+    Raises:
+        HpmlError: a `config.json` that holds no transformer that reads tokens.
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    if name.endswith(".json") or (Path(name) / "config.json").is_file():
+        return Known.of(read_config(name))
+    sizes = language_model(name)
+    return None if sizes is None else Known.of(sizes)
 
 
 def shape(
@@ -62,7 +109,8 @@ def shape(
     """A network by name, and a sample for it.
 
     Args:
-        name: one of `ARCHITECTURES`.
+        name: one of `ARCHITECTURES`, a published name of one ("Qwen/Qwen3-8B"), or the path of a `config.json` of
+            Hugging Face or of its folder.
         sequence: tokens of the sample (language models, prefill); None takes the usual number.
         phase: "prefill" reads `sequence` tokens at once and gives the logits of the last one; "decode" reads one new
             token against a key-value cache of `context` tokens, and attends to these and to itself.
@@ -76,11 +124,11 @@ def shape(
         >>> sum(p.numel() for p in shape("resnet50").module.parameters())
         25557032
     """
-    if name not in ARCHITECTURES:
+    known = find(name)
+    if known is None:
         raise UnknownNameError("network", name, ARCHITECTURES)
     if phase not in ("prefill", "decode"):
         raise UnknownNameError("phase", phase, ("prefill", "decode"))
-    known = ARCHITECTURES[name]
     decode = phase == "decode"
     if decode and not known.decodes:
         raise HpmlError(f"{name}: phase='decode' needs a network that generates text: {', '.join(generating())}")
@@ -107,12 +155,6 @@ def shape(
 
 
 _IMAGENET = (3, 224, 224)
-_LLAMA = partial(Decoder, vocabulary=128256, llama=True, bias=False, packed=False, rotary=True, kv_heads=8)
-_LLAMA_SOURCE = (
-    "A. Grattafiori et al., 'The Llama 3 herd of models', arXiv:2407.21783 (2024), Table 3; vocabulary of the released "
-    "weights (128,256), context of Llama 3.1"
-)
-
 ARCHITECTURES: dict[str, Known] = {
     "resnet18": Known(
         partial(resnet, (2, 2, 2, 2), bottleneck=False),
@@ -129,44 +171,7 @@ ARCHITECTURES: dict[str, Known] = {
         "A. Dosovitskiy et al., 'An image is worth 16x16 words', ICLR 2021, Table 1; torchvision's vit_b_16",
         image=_IMAGENET,
     ),
-    "bert-base": Known(
-        partial(Bert, vocabulary=30522, positions=512, width=768, depth=12, heads=12, hidden=3072),
-        "J. Devlin et al., 'BERT', NAACL 2019, section 3; bert-base-uncased",
-        sequence=128,
-        longest=512,
-    ),
-    "gpt2": Known(
-        partial(
-            Decoder,
-            vocabulary=50257,
-            width=768,
-            depth=12,
-            heads=12,
-            hidden=3072,
-            learned_positions=1024,
-            tied=True,
-        ),
-        "A. Radford et al., 'Language models are unsupervised multitask learners', OpenAI 2019, Table 2 (smallest)",
-        sequence=512,
-        longest=1024,
-        decodes=True,
-    ),
-    "llama-3-8b": Known(
-        partial(_LLAMA, width=4096, depth=32, heads=32, hidden=14336),
-        _LLAMA_SOURCE,
-        sequence=2048,
-        longest=131072,
-        decodes=True,
-        dtype=torch.bfloat16,
-    ),
-    "llama-3-70b": Known(
-        partial(_LLAMA, width=8192, depth=80, heads=64, hidden=28672),
-        _LLAMA_SOURCE,
-        sequence=2048,
-        longest=131072,
-        decodes=True,
-        dtype=torch.bfloat16,
-    ),
+    **{name: Known.of(sizes) for name, sizes in LANGUAGE_MODELS.items()},
     "vgg8-cifar10": Known(
         vgg8,
         "X. Peng et al., 'DNN+NeuroSim V2.0', IEEE TCAD 40:2306 (2021); DNN_NeuroSim_V1.3, `models/VGG.py`, vgg8",

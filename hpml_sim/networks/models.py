@@ -12,8 +12,9 @@ from torch import nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError, check_memory, check_whole, shown
 from hpml_sim.networks.importing import called, check_not_a_file
+from hpml_sim.networks.small_networks import depthwise, gru, lstm, resnet, transformer
 
-__all__ = ["BUILT_IN", "build", "cnn", "imported", "mlp"]
+__all__ = ["BUILT_IN", "build", "cnn", "depthwise", "gru", "imported", "lstm", "mlp", "resnet", "transformer"]
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -101,19 +102,22 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])
 
 
-BUILT_IN = ("mlp", "cnn")
+BUILT_IN = ("mlp", "cnn", "resnet", "depthwise", "transformer", "gru", "lstm")
 """Names of the built-in networks."""
+_WIDTHS = {"mlp": 128, "cnn": 16, "resnet": 16, "depthwise": 16, "transformer": 64, "gru": 64, "lstm": 64}
+_OTHERS = {"resnet": resnet, "depthwise": depthwise, "transformer": transformer, "gru": gru, "lstm": lstm}
 
 
 def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
     """A built-in network sized for a data set, with reproducible initial weights.
 
     Args:
-        name: "mlp" or "cnn".
+        name: one of `BUILT_IN`.
         input_shape: of one sample.
         classes: number of outputs, >= 1.
         seed: of the first weights, >= 0; the caller's random state is left alone.
-        options: `width` (>= 1): hidden neurons of the mlp (128), or channels of the cnn's first convolution (16).
+        options: `width` (>= 1): hidden neurons of the mlp (128), channels of the first convolution (16), or numbers
+            of a step (64).
 
     Raises:
         UnknownNameError: no built-in network has this name, or it has no such option.
@@ -134,13 +138,13 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
     for option in options:
         if option != "width":
             raise UnknownNameError(f"option of model {name!r}:", option, ["width"])
-    width = check_whole("width", options.get("width", {"mlp": 128, "cnn": 16}[name]), low=1)
+    width = check_whole("width", options.get("width", _WIDTHS[name]), low=1)
     seed = check_whole("seed", seed, low=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "mlp":
             return mlp(math.prod(_shape(input_shape, "such as (1, 8, 8)")), width, classes)
-        return cnn(input_shape, classes, width=width)
+        return (cnn if name == "cnn" else _OTHERS[name])(input_shape, classes, width=width)
 
 
 def imported(spec: str, *, seed: int = 0, **options: Any) -> nn.Module:

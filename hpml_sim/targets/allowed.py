@@ -47,6 +47,16 @@ def choices_of(hint: Any) -> list[str]:
     return [choice for part in inside for choice in choices_of(part)]
 
 
+def only_choices(hint: Any) -> bool:
+    """Whether a type hint allows nothing but names that it lists, and None.
+
+    Args:
+        hint: of a field of a configuration.
+    """
+    parts = get_args(hint) if _is_union(hint) else (hint,)
+    return all(part is type(None) or bool(choices_of(part)) for part in parts)
+
+
 def hint_at(kind: Any, path: Sequence[str]) -> tuple[Any, list[str]]:
     """The type hint that a path leads to, and the names of fields on it.
 
@@ -110,7 +120,7 @@ def _parts(hint: Any) -> Iterator[str]:
         return
     origin = get_origin(hint) or hint
     if choices := choices_of(hint):
-        yield f"one of {', '.join(map(repr, choices))}"
+        yield f"one of {', '.join(map(repr, choices))}" if len(choices) > 1 else repr(choices[0])
     elif origin in (tuple, list):
         inner = [part for part in get_args(hint) if part is not Ellipsis]
         yield f"a list, each {in_words(inner[0])}" if len(inner) == 1 and inner[0] is not Any else "a list"

@@ -10,8 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.errors import HpmlError
-from hpml_sim.targets.cards import CardName, card_of_kind
-from hpml_sim.targets.checking import Real, Switch, Whole, config_class, one_of
+from hpml_sim.targets.cards import CardName, card_named, card_of_kind
+from hpml_sim.targets.checking import Real, Whole, config_class, one_of
+from hpml_sim.targets.input_ranges import InputRange, Learned, Percentile, Sigma, as_input_range
 
 PulsedDevice = Literal[
     "reram-es",
@@ -42,8 +43,8 @@ class Analog:
         card: name of a crossbar card, or the path of one.
         engine: what runs programmed chips. "fused" is ours, all chips at once. "aihwkit" runs aihwkit's own layers,
             chip by chip, as a second opinion (`nn.Linear` and plain `nn.Conv2d` only). Training is the same.
-        dac_bits: resolution of the DAC, 2 to 16; None takes the card's.
-        adc_bits: resolution of the ADC, 2 to 16; None takes the card's.
+        dac_bits: resolution of the DAC, 2 to 16, or "ideal": it neither rounds nor clips; None takes the card's.
+        adc_bits: resolution of the ADC, 2 to 16, or "ideal"; None takes the card's.
         compensation: drift compensation: "none", one factor for each tile ("global"), or one for each column.
         output_noise: sigma of the noise at the ADC's input, in units of one full-scale input times one full-scale
             weight (aihwkit's `out_noise`), 0 to 1.
@@ -52,10 +53,15 @@ class Analog:
         drop_connect: share of the weights that each training step takes as zero, 0 to below 1.
         weight_clip: in training, weights are clipped at this many standard deviations of their layer, at least 1; None
             never clips.
-        input_percentile: share of the inputs that the DAC's range covers when it is calibrated, above 0.5 up to 1.
-        learn_input_range: after the first 50 batches, train a factor of each layer's calibrated input range by the
-            gradient of the loss (a wider range costs resolution, a narrower one clips, at DAC and ADC).
-        adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`).
+        input_range: how the full scale of a layer's DAC is found. "dynamic": each input vector by its own largest
+            magnitude, of a convolution each sample's feature map. One range for all inputs of the layer: "percentile"
+            (covers a share of them), "sigma" (a multiple of their standard deviation), "mse" (the least squared error
+            of the outputs) and "learned" ("sigma" first, then trained by the gradient). A table gives it options of
+            its own, such as `{"name": "percentile", "share": 0.999}`. None takes, of those that the card's hardware
+            can do, what loses least on the data of `calibrate` or `fit`, layer by layer: the report says which. Until
+            a layer has seen data, each vector is scaled by its own largest magnitude.
+        adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`), for converters
+            whose range is fixed. None: the range is set for each layer, to what loses least.
         read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance, 0 to 1. The
             noise of a column grows as the square root of its current (aihwkit's `w_noise` of type PCM_READ; 0.0175 in
             its presets). It comes on top of the card's noise model, whose read noise is drawn once for each time.
@@ -87,21 +93,25 @@ class Analog:
     _ELSEWHERE: ClassVar[Mapping[str, str]] = {
         option: f"only devices trained in place have it: hs.InMemory(card, device='ecram'{more})"
         for option, more in {"device": "", "rule": ", rule='tiki-taka'", "device_seed": ", device_seed=1"}.items()
+    } | {
+        option: f"the range has it: input_range={{'name': {kind.__name__.lower()!r}, {option!r}: ...}}"
+        for kind in (Learned, Sigma, Percentile)
+        for option in (f.name for f in fields(kind))
+        if option != "name"
     }
 
     card: _Crossbar = "pcm-hermes"
     _: KW_ONLY
     engine: Literal["fused", "aihwkit"] = "fused"
-    dac_bits: _Bits | None = None
-    adc_bits: _Bits | None = None
+    dac_bits: _Bits | Literal["ideal"] | None = None
+    adc_bits: _Bits | Literal["ideal"] | None = None
     compensation: Literal["none", "global", "column"] = "global"
     output_noise: _Share = 0.04
     training_noise: _Share = 0.1
     drop_connect: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     weight_clip: Annotated[Real, Field(ge=1)] | None = 2.5
-    input_percentile: Annotated[Real, Field(gt=0.5, le=1)] = 0.995
-    learn_input_range: Switch = False
-    adc_bound: Annotated[Real, Field(gt=0)] = 10.0
+    input_range: Annotated[InputRange | None, BeforeValidator(as_input_range)] = None
+    adc_bound: Annotated[Real, Field(gt=0)] | None = None
     read_noise: _Share = 0.0
     ir_drop: Annotated[Real, Field(ge=0, le=10)] = 0.0
     levels: Annotated[Whole, Field(ge=2, le=65536)] | None = None
@@ -119,6 +129,14 @@ class Analog:
             raise HpmlError(
                 f"stuck_at_g_min={self.stuck_at_g_min} and stuck_at_g_max={self.stuck_at_g_max}: must be at most 1 "
                 "together"
+            )
+        card = card_named(self.card, CrossbarCard)
+        if self.input_range is not None and not card.io.can_range(self.input_range.name):
+            known = card.io.input_ranges
+            kinds = "" if known is None else " and ".join(known.kinds)
+            raise HpmlError(
+                f"input_range={self.input_range.name!r}: card {self.card!r} has {kinds} ranges only; take None, which "
+                "chooses among them, or change io.input_ranges of a card of your own"
             )
         return self
 

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import PydanticCustomError
 
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
-from hpml_sim.targets.allowed import choices_of, class_at, hint_at, in_words
+from hpml_sim.targets.allowed import choices_of, class_at, hint_at, in_words, only_choices
 
 _Class = TypeVar("_Class")
 _CONFIG = ConfigDict(extra="forbid", validate_default=True)
@@ -53,6 +53,7 @@ def config_class(cls: type[_Class]) -> type[_Class]:
         cls: its annotations are the options; unknown options and values out of range raise `HpmlError`. Its class
             variable `_ELSEWHERE`, where there is one, says of options that it does not have where they are.
     """
+    shown_otherwise = cls.__repr__ is not object.__repr__ and cls.__repr__
     made: Any = pydantic_dataclass(frozen=True, config=_CONFIG)(cls)
     build = made.__init__
 
@@ -64,7 +65,7 @@ def config_class(cls: type[_Class]) -> type[_Class]:
             raise _as_ours(made, error, cls.__name__) from None
 
     made.__init__ = build_checked
-    made.__repr__ = _short_repr
+    made.__repr__ = shown_otherwise or _short_repr
     return made
 
 
@@ -135,7 +136,7 @@ def _readable(kind: Any, problem: Any) -> str:
         return f"{name}: missing; give {in_words(hint)}"
     if what in ("value_error", "assertion_error"):  # of a validator of ours, which says what is allowed
         message = problem["msg"].partition(", ")[2]
-    elif what == "literal_error" and isinstance(problem["input"], str):
+    elif what == "literal_error" and isinstance(problem["input"], str) and only_choices(hint):
         message = f"unknown; {_guess(problem['input'], choices_of(hint))}"
     else:
         message = f"must be {in_words(hint)}"

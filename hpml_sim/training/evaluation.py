@@ -54,6 +54,7 @@ def evaluate(model: nn.Module, data: str | Data | Samples | tuple[Samples, Sampl
     for part in model.parts() if isinstance(model, ProgrammedModel) else (model,):
         found, count = _right(part, samples, batch_size, device)
         right.append(found)
+        del part  # before the next one is drawn
     check_weights_finite("evaluate", model, "the accuracy would mean nothing: train anew, with a smaller learning rate")
     return Score.of([int(r) / count for r in torch.cat(right)], count)
 

@@ -14,7 +14,7 @@ from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
 from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
-from hpml_sim.conversion.training_sessions import Optimizer, training_session
+from hpml_sim.conversion.training_sessions import Optimizer, after_training, training_session
 from hpml_sim.data import Data, samples_of
 from hpml_sim.data.batches import Samples
 from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole, shown
@@ -160,6 +160,9 @@ def fit(
                 losses.append(loss)
                 accuracies.append(accuracy)
                 step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
+            if last is not None:
+                batch = last.x
+                after_training(model, lambda: model(batch))
             group.broadcast_buffers(model)
             if last is not None and not _usable(model, last, group):
                 raise NotFiniteError(

@@ -65,8 +65,10 @@ def test_settings_and_state_are_carried_over_layer_by_layer():
 
     torch.manual_seed(0)
     targets = {
-        "conv": Analog("pcm", dac_bits=6, adc_bits=7, output_noise=0.03, adc_bound=9.0, compensation="column"),
-        "other": Analog("pcm", compensation="none"),
+        "conv": Analog(
+            "pcm", dac_bits=6, adc_bits=7, output_noise=0.03, adc_bound=9.0, input_range="sigma", compensation="column"
+        ),
+        "other": Analog("pcm", input_range="percentile", compensation="none"),
         "head": Analog("pcm-hermes"),
     }
     converted = convert(Small().eval(), targets)
@@ -82,7 +84,11 @@ def test_settings_and_state_are_carried_over_layer_by_layer():
     assert type(tiles["head"].rpu_config.noise_model) is HermesNoiseModel
     for name, tile in tiles.items():
         crossbar = getattr(converted.network, name).crossbar
-        assert float(tile.input_range) == float(torch.maximum(crossbar.input_range, crossbar.output_range))
+        if name == "head":  # each vector by its own largest value, as aihwkit's ABS_MAX does
+            assert (tile.input_range, tile.rpu_config.forward.noise_management.name) == (None, "ABS_MAX")
+        else:
+            assert float(tile.input_range) == float(torch.maximum(crossbar.input_range, crossbar.output_range))
+        assert tile.rpu_config.forward.out_bound == crossbar.adc_bound()
         weight, bias = getattr(genuine.network, name).get_weights()
         mine = getattr(converted.network, name)
         assert torch.allclose(weight.view_as(mine.weight), mine.weight, atol=1e-6)

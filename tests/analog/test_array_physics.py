@@ -99,8 +99,7 @@ def test_chips_and_training_feel_ir_drop(card_file):
 def test_gradients_through_ir_drop_are_exact(card_file, rows):
     layer = layer_on(card_file(rows=rows), 12, 4, ir_drop=10.0)
     # full scales are constants to the gradient, so the largest weights and inputs stay fixed
-    layer.crossbar.input_range.fill_(2.0)
-    layer.crossbar.observations.fill_(1)
+    layer.crossbar.set_ranges(2.0, output_bound=10.0)
     x = torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, (x,))
 

@@ -33,8 +33,7 @@ def linear(inputs, outputs, card, *, seed=0, **options):
 def test_the_product_equals_its_formula(card_file, dac_bits, adc_bits, rows, input_range):
     layer = linear(40, 9, card_file(rows=rows), dac_bits=dac_bits, adc_bits=adc_bits, adc_bound=2.03).eval()
     if input_range is not None:
-        layer.crossbar.input_range.fill_(input_range)
-        layer.crossbar.observations.fill_(1)
+        layer.crossbar.set_ranges(input_range)
     x = torch.randn(25, 40, dtype=torch.float64)
     x[3] = 0.0
     expected = oracles.product(
@@ -120,8 +119,7 @@ def test_gradients_with_ideal_converters_are_exact(card_file, rows):
 
 def test_gradients_through_converters_are_straight_through(card_file):
     layer = linear(30, 8, card_file(), **QUIET)
-    layer.crossbar.input_range.fill_(2.0)
-    layer.crossbar.observations.fill_(1)
+    layer.crossbar.set_ranges(2.0, output_bound=10.0)
     layer.eval()
     x = torch.randn(20, 30, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(20, 8, dtype=torch.float64)
@@ -202,7 +200,7 @@ CONVOLUTIONS = [
 def test_convolutions_equal_the_digital_ones_up_to_quantization(card_file, kind, shape, arguments, rows):
     torch.manual_seed(0)
     digital = kind(6, 12, **arguments)
-    target = Analog(card_file(rows=rows), dac_bits=16, adc_bits=16, input_percentile=1.0)
+    target = Analog(card_file(rows=rows), dac_bits=16, adc_bits=16, input_range={"name": "percentile", "share": 1.0})
     layer = getattr(analog_nn, f"Analog{kind.__name__}").from_digital(digital, target).eval()
     x = torch.randn(shape)
     assert torch.allclose(layer(x), digital(x), atol=3e-3)
@@ -234,7 +232,7 @@ def test_a_wrong_number_of_inputs_is_named(card_file):
 
 
 def test_calibration_covers_the_percentile_of_inputs_that_are_not_zero(card_file):
-    layer = linear(100, 5, card_file(), input_percentile=0.9, adc_bound=1e6)
+    layer = linear(100, 5, card_file(), input_range={"name": "percentile", "share": 0.9}, adc_bits=16)
     x = torch.zeros(100, 100, dtype=torch.float64)
     x[::10] = torch.arange(1, 101, dtype=torch.float64)
     ranges = calibrate(nn.Sequential(layer), x)
@@ -255,13 +253,14 @@ def test_calibration_keeps_the_adc_from_saturating(card_file):
 
 def test_calibration_runs_through_all_layers_and_leaves_the_mode_alone(card_file):
     card = card_file()
+    card = Analog(card, input_range="sigma")
     net = nn.Sequential(analog_nn.AnalogLinear(20, 10, card=card), nn.ReLU(), analog_nn.AnalogLinear(10, 5, card=card))
     ranges = calibrate(net, [torch.rand(16, 20), torch.rand(16, 20)])
     assert net.training
     assert set(ranges) == {"0", "2"}
     assert all(value > 0 for value in ranges.values())
     assert all(int(crossbar.observations) == 2 for crossbar in crossbars(net).values())
-    assert calibrate(net, torch.zeros(4, 20))["0"] == 0.0
+    assert calibrate(net, torch.zeros(4, 20))["0"] == "dynamic"
     with pytest.raises(HpmlError, match="no analog layers"):
         calibrate(nn.Linear(3, 3), torch.rand(1, 3))
 
@@ -278,12 +277,12 @@ def test_calibration_takes_a_loader_and_a_data_set_by_name(card_file):
 
 
 def test_training_learns_the_range_by_itself(card_file):
-    layer = linear(20, 10, card_file(), adc_bound=100.0)
+    layer = linear(20, 10, card_file(), adc_bound=100.0, input_range="percentile")
     for _ in range(60):
         layer(torch.rand(64, 20, dtype=torch.float64) * 3)
     assert float(layer.crossbar.input_range) == pytest.approx(3.0, rel=0.05)
     state = layer.state_dict()
-    fresh = linear(20, 10, card_file(), seed=1, adc_bound=100.0)
+    fresh = linear(20, 10, card_file(), seed=1, adc_bound=100.0, input_range="percentile")
     fresh.load_state_dict(state)
     x = torch.rand(4, 20, dtype=torch.float64)
     assert torch.equal(fresh.eval()(x), layer.eval()(x))

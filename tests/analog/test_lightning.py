@@ -70,7 +70,9 @@ def test_settings_are_carried_over():
     assert [float(c.input_range) for c in found.values()] == pytest.approx([0.8, 1.1, 0.9])
     target = ours.target
     assert (target.dac_bits, target.adc_bits, target.output_noise, target.adc_bound) == (6, 8, 0.02, 12.0)
-    assert (target.training_noise, target.weight_clip, target.learn_input_range) == (0.07, 2.5, True)
+    assert (target.training_noise, target.weight_clip) == (0.07, 2.5)
+    ranges = config().pre_post.input_range
+    assert (target.input_range.sigmas, target.input_range.decay) == (ranges.init_std_alpha, ranges.decay)
     assert from_lightning(lightning(), adc_bits=5, compensation="none").target.adc_bits == 5
     # aihwkit-lightning's containers are gone, and the weights are those that were there
     assert all(not type(module).__module__.startswith("aihwkit_lightning") for module in ours.modules())

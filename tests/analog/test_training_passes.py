@@ -35,6 +35,7 @@ def trained(model, x, monkeypatch, *, passes):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_passes_and_operators_give_the_same_outputs_and_gradients(card_file, monkeypatch, rows, weight_clip, dtype):
     options = {"output_noise": 0.0, "training_noise": 0.0, "weight_clip": weight_clip, "adc_bound": 1.703}
+    options["input_range"] = "percentile"
     torch.manual_seed(0)
     target = Analog(card_file(rows=rows), **options)
     model = nn.Sequential(
@@ -183,11 +184,10 @@ def converters(x, w, a, bits=5, bound=2.0):
 def test_the_range_has_the_gradient_of_a_learned_step(card_file, monkeypatch, passes):
     """LSQ's: (z - x)/a inside, the sign outside; here through both converters."""
     options = {"dac_bits": 5, "adc_bits": 5, "adc_bound": 2.0, "output_noise": 0.0, "training_noise": 0.0}
-    target = Analog(card_file(), learn_input_range=True, weight_clip=None, **options)
+    target = Analog(card_file(), input_range={"name": "learned", "decay": 0}, weight_clip=None, **options)
     torch.manual_seed(0)
     layer = analog_nn.AnalogLinear(12, 6, bias=False, card=target, dtype=torch.float64).train()
-    layer.crossbar.input_range.fill_(1.5)
-    layer.crossbar.observations.fill_(50)
+    layer.crossbar.set_ranges(1.5)
     with torch.no_grad():
         layer.crossbar.range_shift.fill_(-0.3)
     if not passes:
@@ -200,19 +200,18 @@ def test_the_range_has_the_gradient_of_a_learned_step(card_file, monkeypatch, pa
     assert np.allclose(y.detach().numpy(), z, atol=1e-12)
     want = np.log(2) * a * (slope * upstream.numpy()).sum()
     assert float(layer.crossbar.range_shift.grad) == pytest.approx(want, rel=1e-9)
-    assert int(layer.crossbar.observations) == 51
+    assert int(layer.crossbar.observations) == 101
 
 
 @pytest.mark.parametrize("wrong", [8.0, 1 / 8])
 def test_a_wrong_range_is_mended_by_training(card_file, wrong):
     options = {"dac_bits": 4, "output_noise": 0.0, "training_noise": 0.0, "weight_clip": None, "adc_bound": 100.0}
-    target = Analog(card_file(model="none"), learn_input_range=True, adc_bits=14, **options)
+    target = Analog(card_file(model="none"), input_range="learned", adc_bits=14, **options)
     torch.manual_seed(0)
     layer = analog_nn.AnalogLinear(20, 10, card=target).train()
     layer.requires_grad_(False)
     shift = layer.crossbar.range_shift.requires_grad_()
-    layer.crossbar.input_range.fill_(3.0 * wrong)
-    layer.crossbar.observations.fill_(50)
+    layer.crossbar.set_ranges(3.0 * wrong)
     optimizer = torch.optim.Adam([shift], lr=0.05)
     losses = []
     for _ in range(150):
@@ -233,7 +232,10 @@ def test_a_wrong_range_is_mended_by_training(card_file, wrong):
 
 def test_ranges_are_learned_in_fit_and_kept_by_chips():
     torch.manual_seed(0)
-    model = convert(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), Analog("pcm", learn_input_range=True, dac_bits=4))
+    model = convert(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        Analog("pcm", input_range={"name": "learned", "batches": 20}, dac_bits=4),
+    )
     fit(model, "digits", epochs=4, lr=5e-3, show_progress=False)
     one = next(iter(crossbars(model).values()))
     assert float(one.range_shift.detach()) != 0.0

@@ -25,7 +25,7 @@ EXACT = {
     "compensation": "none",
     "training_noise": 0.0,
     "weight_clip": None,
-    "input_percentile": 1.0,
+    "input_range": {"name": "percentile", "share": 1.0},
 }
 
 
@@ -194,7 +194,9 @@ class Steps(nn.Module):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_range_of_a_sequence_is_that_of_its_widest_step(kind, training):
     """Eleven steps: ten with a state that is not zero, as many as lie between two observations of the schedule."""
-    target = Analog("pcm", training_noise=0.0, weight_clip=None, input_percentile=1.0, output_noise=0.0)
+    target = Analog(
+        "pcm", training_noise=0.0, weight_clip=None, input_range={"name": "percentile", "share": 1.0}, output_noise=0.0
+    )
     model = convert(Steps(kind), target)
     x = torch.ones(3, 11, 1)
     if training:
@@ -224,7 +226,7 @@ def test_checkpointing_changes_nothing():
     second.load_state_dict(first.state_dict())
     ends = []
     for net in (first, second):
-        model = convert(net, Analog("pcm", learn_input_range=True)).train()
+        model = convert(net, Analog("pcm", input_range={"name": "learned", "batches": 50})).train()
         for seed in range(55):  # over the end of the warm-up
             torch.manual_seed(seed)
             model.zero_grad()
@@ -234,7 +236,7 @@ def test_checkpointing_changes_nothing():
 
 
 def test_a_percentile_of_one_cuts_nothing_off():
-    model = convert(nn.Linear(100, 3), Analog("pcm", input_percentile=1.0))
+    model = convert(nn.Linear(100, 3), Analog("pcm", input_range={"name": "percentile", "share": 1.0}))
     x = torch.rand(200, 100)
     x[137, 71] = 9.0  # of 20,000 values, one
     assert calibrate(model, x)["network"] >= 9.0

@@ -13,7 +13,7 @@ from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
 from hpml_sim.targets import Analog
 
-EXACT = {"dac_bits": 16, "adc_bits": 16, "output_noise": 0.0, "input_percentile": 1.0}
+EXACT = {"dac_bits": 16, "adc_bits": 16, "output_noise": 0.0, "input_range": {"name": "percentile", "share": 1.0}}
 
 
 def small():

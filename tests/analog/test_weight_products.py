@@ -103,7 +103,12 @@ def test_settings_of_the_call_count_not_those_of_the_layer():
 
     torch.manual_seed(0)
     net, x = Net(), torch.randn(4, 2, 9, 9)
-    model = convert(net, Analog("pcm-hermes", dac_bits=16, adc_bits=16, output_noise=0, input_percentile=1.0)).eval()
+    model = convert(
+        net,
+        Analog(
+            "pcm-hermes", dac_bits=16, adc_bits=16, output_noise=0, input_range={"name": "percentile", "share": 1.0}
+        ),
+    ).eval()
     calibrate(model, x)
     torch.testing.assert_close(model(x), net(x), atol=2e-3, rtol=0)
 
@@ -188,7 +193,12 @@ def test_a_forward_on_the_instance_is_kept_and_its_product_is_analog(patch):
     layer, x = nn.Linear(8, 8), torch.randn(64, 8)
     patch(layer)
     for net in (nn.Sequential(layer, nn.ReLU()), layer):
-        model = convert(net, Analog("pcm-hermes", dac_bits=16, adc_bits=16, output_noise=0, input_percentile=1.0))
+        model = convert(
+            net,
+            Analog(
+                "pcm-hermes", dac_bits=16, adc_bits=16, output_noise=0, input_range={"name": "percentile", "share": 1.0}
+            ),
+        )
         calibrate(model.eval(), x)
         torch.testing.assert_close(model(x), net(x), atol=5e-3, rtol=0)
         one, other = program(model, chips=2).at("1 day")(x)

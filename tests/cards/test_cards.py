@@ -31,6 +31,7 @@ UNITS = {
     "GB": ("bytes", 1e9), "TB": ("bytes", 1e12),
     "fJ": ("energy", 1e-15), "pJ": ("energy", 1e-12), "nJ": ("energy", 1e-9), "uJ": ("energy", 1e-6),
     "pJ/B": ("energy/byte", 1e-12), "pJ/bit": ("energy/bit", 1e-12), "pJ/MAC": ("energy/op", 0.5e-12),
+    "pJ/FLOP": ("energy/op", 1e-12),
     "uW": ("power", 1e-6), "mW": ("power", 1e-3), "W": ("power", 1.0),
     "ns": ("time", 1e-9), "us": ("time", 1e-6), "ms": ("time", 1e-3), "MHz": ("rate", 1e6),
     "TFLOP/s": ("op/s", 1e12), "TOP/s": ("op/s", 1e12), "GB/s": ("bytes/s", 1e9),
@@ -40,22 +41,24 @@ FIELDS = {
     "count": "rows cols cells_per_weight tiles_per_chip tiles iterations neurons fan_in axons cores_per_chip "
     "barrier_chips columns_per_adc mean_input compute_efficiency memory_efficiency static_fraction scale repeats "
     "convolution_efficiency adc_share conversions multiprocessors tile_efficiency tile_half overlap wave_share "
-    "fill_depth split_traffic product_bandwidth channels_last channels_first depthwise",
+    "fill_depth split_traffic product_bandwidth channels_last channels_first depthwise attention_efficiency "
+    "expert_bandwidth expert_rate prefill_efficiency time_within energy_within",
     "bits": "dac_bits adc_bits input_bits output_bits bits bits_per_cycle bits_per_phase synapse_bits",
     "bytes": "memory cache synapse_memory",
     "energy": "energy_per_mvm energy_per_pulse row_energy cell_energy column_energy wordline_energy sample_energy "
     "tile_energy conversion_energy step_energy merge_energy sop_energy update_energy idle_update_energy spike_energy "
     "hop_energy reset_energy",
-    "energy/byte": "energy_per_byte energy_per_byte_buffer",
+    "energy/byte": "energy_per_byte energy_per_byte_buffer traffic attention",
     "energy/bit": "energy_per_bit_link energy_per_bit_off_chip",
-    "energy/op": "energy_per_op",
-    "power": "power power_max power_idle power_active power_static power_core power_host",
+    "energy/op": "energy_per_op operation expert_operation",
+    "power": "power power_max power_idle power_active power_static power_core power_host clocks",
     "time": "launch_time start_time dispatch_time replay_time adc_step_time "
     "call_time time_per_mvm cycle_time conversion_time step_time phase_time sop_time update_time "
-    "spike_time barrier_time barrier_time_chips tick_time recalibration_time time_per_pulse",
+    "spike_time barrier_time barrier_time_chips tick_time recalibration_time time_per_pulse sequence_time kernel_time "
+    "expert_time start floor graph_start",
     "rate": "rate",
     "op/s": "fp32 tf32 bf16 fp16 fp8 fp4 int8 ops_rate",
-    "bytes/s": "memory_bandwidth link_rate",
+    "bytes/s": "memory_bandwidth link_rate 2 4 8 16",
     "area": "area area_per_tile",
     "length": "node",
 }

@@ -83,9 +83,9 @@ def test_help_shows_examples_and_nothing_of_the_inside(hpml, verb):
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("\n".join(f"  {example}" for example in EXAMPLES[verb]))
     for inside in ("asked", "config.", "STR", "{None}", "INT", "PATH", "FLOAT", "None", "_", "Arguments"):
-        assert inside not in done.stdout.replace("HPML_SIM", "").replace("adc_bits", "").replace("output_noise", ""), (
-            inside
-        )
+        assert inside not in done.stdout.replace("HPML_SIM", "").replace("config.json", "").replace(
+            "adc_bits", ""
+        ).replace("output_noise", ""), inside
     assert all(line == line.rstrip() and len(line) <= 120 for line in done.stdout.splitlines())
 
 
@@ -149,7 +149,7 @@ def test_networks_and_data_are_listed(hpml):
     assert not networks["llama-3-70b"]
     data = {entry["name"]: entry for entry in json.loads(hpml("data", "--json").stdout)}
     assert data["digits"]["here"]
-    assert data["mnist"]["here"] or "download_data('mnist')" in data["mnist"]["get"]
+    assert data["mnist"]["here"] or "hpml-sim data get mnist" in data["mnist"]["get"]
     assert "llama-3-70b" in hpml("networks").stdout
     assert "digits" in hpml("data").stdout
     assert set(data) == set(list_data())

@@ -14,6 +14,7 @@ from hpml_sim.conversion import Converted, LayerReport
 from hpml_sim.targets import Analog
 
 COLUMNS = ["layer", "was", "became", "tiles", "utilization", "why"]
+LATER = ["input_range", "converter_db"]
 LONG = "its weights are used by forward() itself, so that there is no product to be mapped onto a crossbar"
 
 
@@ -28,7 +29,7 @@ def words(text: str) -> list[str]:
 def test_the_report_is_a_dataframe_for_everything_but_printing():
     report = hs.convert(hs.models.mlp(64, 32, 10), "pcm-hermes").report
     assert isinstance(report, pd.DataFrame)
-    assert list(report.columns) == COLUMNS
+    assert list(report.columns) == [*COLUMNS[:-1], *LATER, "why"]
     assert int(report["tiles"].sum()) == 2
     assert list(report[report["became"] == "digital"]["layer"]) == ["0", "2"]
     assert pickle.loads(pickle.dumps(report)).equals(report)
@@ -40,7 +41,7 @@ def test_the_report_is_a_dataframe_for_everything_but_printing():
 @pytest.mark.parametrize("why", ["", "short", LONG])
 def test_every_column_is_printed_within_80_characters(length, became, why):
     names = [f"{'x' * length}{place}" for place in range(3)]
-    report = report_of(*(LayerReport(name, "MultiheadAttention", became, 4, 0.25, why) for name in names))
+    report = report_of(*(LayerReport(name, "MultiheadAttention", became, 4, 0.25, why=why) for name in names))
     text = str(report)
     assert max(map(len, text.splitlines())) <= 80
     assert [word for word in words(text) if word in COLUMNS] == COLUMNS
@@ -51,6 +52,19 @@ def test_every_column_is_printed_within_80_characters(length, became, why):
     for word in words(why):
         assert words(text).count(word) == 3 * words(why).count(word)
     assert "…" not in text
+
+
+def test_ranges_are_columns_once_data_have_passed():
+    analog = hs.convert(hs.models.mlp(64, 32, 10), "pcm-hermes")
+    assert not any(name in str(analog.report) for name in LATER)
+    hs.calibrate(analog, torch.rand(40, 1, 8, 8))
+    report = analog.report
+    assert list(report["input_range"]) == ["", "dynamic", "", "dynamic"]
+    assert report["converter_db"].dropna().between(30, 60).all()
+    assert report["converter_db"].isna().tolist() == [True, False, True, False]
+    text = str(report)
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(name in text.splitlines()[0] for name in LATER)
 
 
 def test_whole_numbers_are_printed_as_such_and_empty_cells_are_empty():

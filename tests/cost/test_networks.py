@@ -37,7 +37,7 @@ def test_without_a_shape_it_takes_the_last_call_s_and_names_it():
         call(fresh)
         found = hs.estimate(fresh)
         assert "(1, 8, 8)" in named(found)
-        assert found.energy_j == hs.estimate(model, input_shape=(1, 8, 8)).energy_j
+        assert found.energy_j == hs.estimate(fresh, input_shape=(1, 8, 8)).energy_j
         assert "(1, 8, 8)" in named(hs.estimate(copy.deepcopy(fresh)))
 
 
@@ -125,7 +125,7 @@ X = torch.rand(2, 1, 8, 8)
         (lambda m, w, n: hs.estimate(w, digital_layers=["network.1"]), "digital_layers=.*which decides it"),
         (lambda m, w, n: hs.estimate(w, input_shape=(64,)), "are for a network"),
         (lambda m, w, n: hs.estimate(n, load_card("pcm-hermes"), data=X), "a network is converted first"),
-        (lambda m, w, n: hs.estimate("mlp", "cpu"), "what='mlp': must be a network"),
+        (lambda m, w, n: hs.estimate("mlp", "cpu"), "unknown network 'mlp'"),
         (lambda m, w, n: hs.estimate(n, "pcm-hermes", input_shape=(63,)), "must have 64 values"),
         (lambda m, w, n: hs.estimate(n, "pcm-hermes", input_shape=(64,), data=X), "one of input_shape="),
         (lambda m, w, n: hs.estimate(n, {"1": "pcm-hermes", "3": "isaac"}, input_shape=(64,)), "of different scope"),

@@ -32,7 +32,11 @@ def test_macs_equal_the_flop_counter(name: str) -> None:
         assert counts.total("weight_count") == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"llama-3-70b"}))  # the 8b, only larger
+_LANGUAGE = {"bert-base", "gpt2", "llama-3-8b", "gemma-3-1b"}  # the others are larger, or send tokens to experts
+_COUNTED = sorted(name for name, known in ARCHITECTURES.items() if known.language is None or name in _LANGUAGE)
+
+
+@pytest.mark.parametrize("name", _COUNTED)
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_macs_of_known_networks_equal_the_flop_counter(name: str, phase: str) -> None:
     if phase == "decode" and not ARCHITECTURES[name].decodes:

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from hpml_sim.data import Data, image_files, load_data
 from hpml_sim.data.batches import first
-from hpml_sim.data.image_files import ImageSet, download_data
+from hpml_sim.data.entries import download_data
+from hpml_sim.data.image_files import ImageSet
 from hpml_sim.errors import HpmlError, UnknownNameError
 
 

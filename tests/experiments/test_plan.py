@@ -9,7 +9,7 @@ from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.config import ExperimentConfig, RunConfig
 from hpml_sim.experiments.experiment import Experiment
-from hpml_sim.experiments.plan import network_name, own_network
+from hpml_sim.experiments.plan import _chips, network_name, own_network
 from hpml_sim.experiments.target_list import labeled_targets
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog, Spiking
@@ -56,6 +56,16 @@ def test_the_same_question_has_the_same_hash():
 )
 def test_whatever_changes_the_rows_changes_the_hash(changes):
     assert plan(**changes).hash != plan().hash
+
+
+def test_few_chips_stand_for_those_of_a_large_network():
+    def of(width):
+        with torch.device("meta"):
+            return _chips(nn.Linear(width, 5_000, bias=False))
+
+    assert (of(10_000), of(10_001)) == (25, 3)
+    assert plan().chips == 25
+    assert plan(chips=7).chips == 7
 
 
 def test_other_data_of_the_same_name_changes_the_hash():

@@ -29,7 +29,7 @@ MACS = {"resnet18": 1_814_073_344, "resnet50": 4_089_184_256, "kws-390-256-256-2
 """torchvision's model cards say 1.81 and 4.09 GFLOPS (its FLOP is a MAC); the paper of the keyword net says 172,800."""
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", PARAMETERS)  # sizes of other language models: language/test_shape.py
 def test_parameters_equal_the_published_ones(name: str) -> None:
     module, example = shape(name)
     counts = workload(module, data=example)

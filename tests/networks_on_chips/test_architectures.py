@@ -23,14 +23,11 @@ def calibrated(network: nn.Module, args: tuple[Any, ...]) -> nn.Module:
     if "vmap" in (network.function.__doc__ or "") if isinstance(network, Calls) else False:
         return analog  # calibration looks at values, which a vmap hides
     # several inputs: only an ordinary call shows the layers what they get
-    from hpml_sim.analog.layers import crossbars
+    from hpml_sim.analog.calibration import collecting
 
-    for crossbar in crossbars(analog).values():
-        crossbar.calibrating = True
-    with torch.no_grad():
-        analog.eval()(*args)
-    for crossbar in crossbars(analog).values():
-        crossbar.calibrating = False
+    with collecting(analog.eval()) as collection:
+        analog(*args)
+        collection.choose()
     return analog
 
 

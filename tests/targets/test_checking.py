@@ -29,6 +29,7 @@ DEVICES = (
     "'reram-array-om', 'reram-array-hfo2'"
 )
 RULES = "one of 'sgd', 'mixed-precision', 'tiki-taka', 'tiki-taka-v2', 'chopped-tiki-taka-v2', 'agad'"
+RESOLUTION = "a whole number from 2 to 16, 'ideal', or None"
 CARD = "the name of a card, or the path of a TOML file"
 
 
@@ -50,14 +51,13 @@ def digital(**options: Any) -> Digital:
 
 # (target, option, what is allowed, values that are allowed, values beyond the ends)
 NUMBERS = [
-    (analog, "dac_bits", BITS, [2, 16, None], [1, 17, -1]),
-    (analog, "adc_bits", BITS, [2, 16, None], [1, 17, 10**400]),
+    (analog, "dac_bits", RESOLUTION, [2, 16, "ideal", None], [1, 17, -1]),
+    (analog, "adc_bits", RESOLUTION, [2, 16, "ideal", None], [1, 17, 10**400]),
     (analog, "output_noise", SHARE, [0, 1, 0.5], [-1e-9, 1.001]),
     (analog, "training_noise", SHARE, [0, 1], [-1, 2]),
     (analog, "drop_connect", "a finite number >= 0 and < 1", [0, 0.999], [-0.1, 1]),
     (analog, "weight_clip", "a finite number >= 1 or None", [1, 2.5, None], [0.99, -3]),
-    (analog, "input_percentile", "a finite number > 0.5 and <= 1", [0.51, 1], [0.5, 1.01]),
-    (analog, "adc_bound", ABOVE_0, [1e-9, 1e9], [0, -1, 10**400]),
+    (analog, "adc_bound", f"{ABOVE_0} or None", [1e-9, 1e9, None], [0, -1, 10**400]),
     (analog, "read_noise", SHARE, [0, 1], [-1, 2]),
     (analog, "ir_drop", "a finite number from 0 to 10", [0, 10], [-0.1, 10.1]),
     (analog, "levels", "a whole number from 2 to 65536 or None", [2, 65536, None], [1, 65537]),
@@ -112,7 +112,6 @@ NAMES = [
     (Synaptic, "reset", "one of 'subtract', 'zero'", "zero", "zer", "zero"),
 ]
 SWITCHES = [
-    (analog, "learn_input_range"),
     (spiking, "scale_weights"),
     (digital, "channels_last"),
     (Leaky, "reset_delay"),
@@ -147,7 +146,7 @@ def test_every_option_of_every_target_is_in_the_tables_above():
     tried: dict[Any, set[str]] = {}
     for build, option, *_ in [*NUMBERS, *NAMES, *SWITCHES]:
         tried.setdefault(built.get(build, build), set()).add(option)
-    assert tried[Analog] | {"card"} == options_of(Analog)
+    assert tried[Analog] | {"card", "input_range"} == options_of(Analog)
     assert tried[InMemory] | {"card"} == options_of(InMemory)
     assert tried[Spiking] | {"card", "neuron", "synapses"} == options_of(Spiking)
     assert tried[Digital] | {"card"} == options_of(Digital)
@@ -315,7 +314,7 @@ def test_neurons(neuron, said):
     [
         ("pcm", "synapses='pcm': must be Analog(...), InMemory(...), or None"),
         (digital(), "must be Analog(...), InMemory(...), or None"),
-        ({"card": "pcm", "adc_bits": 1}, f"synapses: adc_bits=1: must be {BITS}"),
+        ({"card": "pcm", "adc_bits": 1}, f"synapses: adc_bits=1: must be {RESOLUTION}"),
         ({"card": "h200"}, "take a crossbar card"),
         ({"card": "pcm", "device": "ecrma"}, "unknown device 'ecrma'. Did you mean 'ecram'?"),
     ],
@@ -369,7 +368,7 @@ def test_a_target_is_shown_as_the_call_that_makes_it():
 def test_replace_is_checked():
     assert dataclasses.replace(analog(), adc_bits=6) == analog(adc_bits=6)
     assert dataclasses.replace(analog(), adc_bits=6) != analog()
-    assert f"adc_bits=1: must be {BITS}" in refusal(dataclasses.replace, analog(), adc_bits=1)
+    assert f"adc_bits=1: must be {RESOLUTION}" in refusal(dataclasses.replace, analog(), adc_bits=1)
     assert "unknown option" in refusal(dataclasses.replace, analog(), adcbits=1)
 
 

@@ -126,9 +126,9 @@ def test_a_misspelt_data_set():
     ):
         assert refusal(call).startswith("unknown data 'digts'. Did you mean 'digits'?")
     assert refusal(lambda _: hs.load_data("x" * 5000)).startswith("unknown data 'xxx")
-    assert "Known: cifar10, digits, fashion-mnist, mnist, moving-bars" in refusal(lambda _: hs.load_data("zzzz"))
+    assert "`hpml-sim data` lists all" in refusal(lambda _: hs.load_data("zzzz"))
 
 
 @pytest.mark.parametrize("name", ["x", 3, None])
 def test_what_cannot_be_downloaded(name):
-    assert refusal(lambda _: hs.download_data(name)).startswith(f"unknown set of images {name!r}")
+    assert refusal(lambda _: hs.download_data(name)).startswith(f"unknown data {name!r}")

@@ -112,8 +112,9 @@ def _aihwkit_layer(layer: Any, crossbar: Crossbar) -> nn.Module:
         weight = weight.view_as(layer.weight) if digital is nn.Conv2d else weight
     plain._parameters["weight"] = nn.Parameter(weight.float())
     new = kinds[digital].from_digital(plain, rpu_config(crossbar)).eval()
-    for tile in new.analog_tiles():
-        tile.set_input_range(float(crossbar.dac_range().detach()))
+    if not crossbar.scales_vectors:
+        for tile in new.analog_tiles():
+            tile.set_input_range(float(crossbar.dac_range().detach()))
     return new
 
 
@@ -140,11 +141,13 @@ def rpu_config(crossbar: Crossbar) -> Any:
     config.mapping.digital_bias = True
     config.mapping.max_input_size, config.mapping.max_output_size = tiling.tile_rows, tiling.tile_cols
     io = config.forward
-    io.noise_management, io.bound_management = NoiseManagementType.NONE, BoundManagementType.NONE
-    io.inp_bound, io.out_bound, io.out_noise = 1.0, target.adc_bound, target.output_noise
+    by_vector = crossbar.scales_vectors
+    io.noise_management = NoiseManagementType.ABS_MAX if by_vector else NoiseManagementType.NONE
+    io.bound_management = BoundManagementType.NONE
+    io.inp_bound, io.out_bound, io.out_noise = 1.0, crossbar.adc_bound(), target.output_noise
     io.inp_res = 1 / (2 * crossbar.dac_qmax) if crossbar.dac_qmax else -1
     io.out_res = 1 / (2 * crossbar.adc_qmax) if crossbar.adc_qmax else -1
-    config.pre_post.input_range.enable = True
+    config.pre_post.input_range.enable = not by_vector
     config.pre_post.input_range.learn_input_range = False
     config.pre_post.input_range.init_from_data = 0
     if crossbar.noise.model == "none":

@@ -74,7 +74,7 @@ def from_lightning(model: nn.Module, card: str = "pcm", **options: Any) -> Conve
     for name, crossbar in crossbars(converted).items():
         known = ranges[name.removeprefix("network").removeprefix(".")]
         if known is not None:
-            crossbar.set_input_range(known)
+            crossbar.set_ranges(known)
     return converted.train(model.training)
 
 
@@ -83,8 +83,9 @@ def _settings(config: Any, given: dict[str, Any]) -> dict[str, Any]:
     from aihwkit_lightning.simulator.parameters import WeightClipType, WeightNoiseInjectionType
 
     io, clip, modifier, ranges = config.forward, config.clip, config.modifier, config.pre_post.input_range
-    learns = ranges.enable and ranges.learn_input_range and not ranges.dynamic
-    found: dict[str, Any] = {"output_noise": io.out_noise, "learn_input_range": learns}
+    found: dict[str, Any] = {"output_noise": io.out_noise}
+    if ranges.enable and not ranges.dynamic:
+        found["input_range"] = _rule(ranges)
     for name, resolution in (("dac_bits", io.inp_res), ("adc_bits", io.out_res)):
         if name not in given and (bits := _bits(name, resolution)) is not None:
             found[name] = bits
@@ -100,6 +101,18 @@ def _settings(config: Any, given: dict[str, Any]) -> dict[str, Any]:
     if io.out_res > 0 and clip.type not in by_column:
         _log.warning("the ADC's range follows the layer's largest weight there, each column's here: codes differ")
     return found
+
+
+def _rule(ranges: Any) -> dict[str, Any]:
+    """How an input range there is found, in our words."""
+    if not ranges.learn_input_range:
+        return {"name": "sigma", "sigmas": ranges.init_std_alpha}
+    return {
+        "name": "learned",
+        "sigmas": ranges.init_std_alpha,
+        "batches": max(1, ranges.init_from_data),
+        "decay": ranges.decay,
+    }
 
 
 def _bits(name: str, resolution: float) -> int | None:

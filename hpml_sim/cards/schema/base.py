@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
 
+from hpml_sim.cards.schema.input_ranges import InputRanges
 from hpml_sim.cards.schema.noise import Noise
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.quantities import CardModel, Length, Quantity, Scope, Source
@@ -32,7 +33,7 @@ class BaseCard(CardModel):
 
     @model_validator(mode="after")
     def _sources_known(self) -> BaseCard:
-        named = _walk("", self, (Quantity, Noise))
+        named = _walk("", self, (Quantity, Noise, InputRanges))
         unknown: list[str] = []
         for path, item in named:
             keys = {"source": item.source}

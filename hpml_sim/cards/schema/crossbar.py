@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hpml_sim.cards.schema.base import BaseCard
+from hpml_sim.cards.schema.input_ranges import InputRanges
 from hpml_sim.cards.schema.noise import Noise
 from hpml_sim.units.quantities import (
     Area,
@@ -46,6 +47,17 @@ class InputOutput(CardModel):
 
     dac_bits: Bits
     adc_bits: Bits
+    input_ranges: InputRanges | None = Field(
+        default=None, description="what can set the full scale of the inputs; absent: any"
+    )
+
+    def can_range(self, name: str) -> bool:
+        """Whether the hardware can do an input range.
+
+        Args:
+            name: of a range, as in `hs.Analog(input_range=)`; all but "dynamic" are static.
+        """
+        return self.input_ranges is None or ("dynamic" if name == "dynamic" else "static") in self.input_ranges.kinds
 
 
 class Preset(CardModel):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from hpml_sim.cards.schema.base import BaseCard
 from hpml_sim.cards.schema.kernels import Kernels
+from hpml_sim.cards.schema.serving import Link, Serving, WorkPower
 from hpml_sim.units.quantities import (
     Area,
     ByteRate,
@@ -53,6 +54,10 @@ class DigitalCard(BaseCard):
     kernels: Kernels | None = Field(
         default=None, description="model of matrix products on a GPU; default: the roofline alone"
     )
+
+    serving: Serving | None = Field(default=None, description="a serving engine for language models on this GPU")
+    power: WorkPower | None = Field(default=None, description="what a GPU draws by what it does")
+    links: dict[str, Link] = Field(default_factory=dict, description="between GPUs of one machine, the usual one first")
 
     def _highlights(self) -> list[tuple[str, str]]:
         return [

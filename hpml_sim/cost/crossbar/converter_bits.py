@@ -52,11 +52,14 @@ def choose_mode(card: CrossbarCard, mode: Mode | None, input_bits: int | None, o
     return mode
 
 
-def followed_bits(card: CrossbarCard, *, dac_bits: int | None, adc_bits: int | None) -> tuple[int | None, int | None]:
+def followed_bits(
+    card: CrossbarCard, *, dac_bits: int | Literal["ideal"] | None, adc_bits: int | Literal["ideal"] | None
+) -> tuple[int | None, int | None]:
     """Of a target's converter resolutions, those that an estimate on the card follows: its `input_bits`, `output_bits`.
 
-    None stands for the card's own: not asked for, or no figure of the card would follow. A converter whose readings the
-    card merges into wider outputs does not follow either: an output bit is then no bit of the converter.
+    None stands for the card's own: not asked for, or no figure of the card would follow, as of an ideal converter. A
+    converter whose readings the card merges into wider outputs does not follow either: an output bit is then no bit of
+    the converter.
 
     Args:
         card: the machine.
@@ -65,8 +68,8 @@ def followed_bits(card: CrossbarCard, *, dac_bits: int | None, adc_bits: int | N
     """
     choosable, part = _choosable_bits(card), card.component
 
-    def followed(name: str, bits: int | None, own: Quantity, converter: Quantity) -> int | None:
-        if bits is None or bits == int(own) or int(own) != int(converter) or name not in choosable:
+    def followed(name: str, bits: int | Literal["ideal"] | None, own: Quantity, converter: Quantity) -> int | None:
+        if bits is None or bits == "ideal" or bits == int(own) or int(own) != int(converter) or name not in choosable:
             return None
         fewest, most = choosable[name]
         return bits if fewest <= bits <= most else None

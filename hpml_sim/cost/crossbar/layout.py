@@ -77,6 +77,7 @@ def _placed(layer: LayerCount, product: MappedProduct) -> tuple[CrossbarCard, Pl
     placement.input_bits, placement.output_bits = followed_bits(
         card, dac_bits=target.dac_bits, adc_bits=target.adc_bits
     )
+    placement.dynamic = product.dynamic
     return card, placement
 
 

@@ -40,6 +40,7 @@ class Placement:
         cells_per_weight: columns that one weight takes, slices included.
         input_bits: resolution of the inputs; None takes the card's.
         output_bits: resolution of a conversion; None takes the card's.
+        dynamic: whether each input vector is scaled by its own largest value.
     """
 
     layer: LayerCount
@@ -49,6 +50,7 @@ class Placement:
     cells_per_weight: int = 1
     input_bits: int | None = None
     output_bits: int | None = None
+    dynamic: bool = False
 
     @property
     def bits(self) -> tuple[int | None, int | None]:

