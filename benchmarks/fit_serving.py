@@ -23,6 +23,7 @@ from scipy.optimize import least_squares
 
 from hpml_sim.cards import DigitalCard, load_card
 from hpml_sim.cost.serving.scheduling import Load, Served, serve
+from hpml_sim.cost.serving.tables import scaled_power
 from hpml_sim.cost.validation.records.serving import ServedRow, read
 
 # name -> (start, relative standard deviation of the prior)
@@ -180,9 +181,12 @@ def main() -> None:
     for gpu, rows in by_gpu.items():
         for other in by_gpu:
             if other != gpu:
-                bare = load_card(gpu).model_copy(update={"serving": None, "power": None})  # takes its sister's
-                moved = [replace(row, card=bare) for row in rows]
-                print(f"{gpu} with the tables of another GPU: {plain(moved)}")
+                card, giver = load_card(gpu), load_card(other)
+                assert isinstance(card, DigitalCard)
+                assert isinstance(giver, DigitalCard)
+                tables = {"serving": giver.serving, "power": scaled_power(card, giver)}
+                moved = [replace(row, card=card.model_copy(update=tables)) for row in rows]
+                print(f"{gpu} with the tables of {other}: {plain(moved)}")
 
 
 def plain(rows: Sequence[ServedRow]) -> str:

@@ -111,7 +111,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
     def converter_state(self) -> ConverterState:
         """How the converters are set."""
         db = None if self.error is None else self.error.signal_to_error_db
-        return ConverterState(self.range_name(), bool(self.dynamic), db)
+        return ConverterState(self.range_name(), db)
 
     def device_model(self) -> DeviceModel:
         """The devices of the card."""

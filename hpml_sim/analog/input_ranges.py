@@ -297,7 +297,8 @@ class InputRange(nn.Module):
         if self._adc_bound is None:
             largest = y.detach().abs().amax() / self.dac_range().detach()
             largest = torch.where(largest > 0, largest, torch.ones_like(largest))  # weights that are all zero
-            self._learn("output_bound", largest + self._margin)
+            # a little beyond: the gradient of the largest product must not fall to a rounding of its code
+            self._learn("output_bound", 1.01 * largest + self._margin)
             return
         share = self.rule.share if isinstance(self.rule, rules.Percentile) else _ADC_SHARE
         seen = _percentile(y, share)

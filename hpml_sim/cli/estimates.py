@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import nn
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
 from hpml_sim.cli.networks import named_network
 from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
-from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for
+from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for, stored_precision
 from hpml_sim.cost.serving.estimating import Request
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import load_data
@@ -87,7 +86,7 @@ def estimates(
         elif isinstance(card, CrossbarCard):
             # the layers that chips would hold, cut as chips hold them: the figure of hs.compare
             counted = workload(convert(module, name), **samples)
-        arithmetic = (precision or _stored(model, card)) if isinstance(card, DigitalCard) else None
+        arithmetic = (precision or stored_precision(model, card)) if isinstance(card, DigitalCard) else None
         runs_on = engine if isinstance(card, DigitalCard) else None
         found.append(
             estimate(
@@ -101,18 +100,6 @@ def estimates(
             )
         )
     return found
-
-
-def _stored(model: str, card: DigitalCard) -> Precision:
-    """The precision that the published network is stored in, where the card computes in it; otherwise fp32."""
-    known = find(model)
-    if known is None or known.dtype is torch.float32:
-        return "fp32"
-    order: tuple[Precision, ...] = ("bf16", "fp16") if known.dtype is torch.bfloat16 else ("fp16", "bf16")
-    for precision in order:
-        if precision in card.peak:
-            return precision
-    return "fp32"
 
 
 def _network(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, dict[str, Any]]:

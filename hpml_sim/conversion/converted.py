@@ -34,6 +34,7 @@ class Converted(nn.Module):
         network: the new network.
         target: the configuration that it was made for.
         layers: what became of each layer, as `convert` left it.
+        mapping: where its products lie on crossbars; None for a target without crossbars.
         last_input: the shapes of what the last call was given; None before the first one. A copy keeps it.
 
     Example:
@@ -60,7 +61,7 @@ class Converted(nn.Module):
         self.network = network
         self.target = target
         self.layers: tuple[LayerReport, ...] = layers
-        self._mapping = mapping
+        self.mapping = mapping
         self.last_input: SeenInput | None = None
 
     @property
@@ -76,10 +77,10 @@ class Converted(nn.Module):
 
     def layers_now(self) -> tuple[LayerReport, ...]:
         """What became of each layer, with the ranges that its converters have now."""
-        if self._mapping is None:
+        if self.mapping is None:
             return self.layers
         states = {name: part.converter_state() for name, part in multipliers(self.network).items()}
-        parts = {layer.layer: [product.name for product in layer.products] for layer in self._mapping.layers}
+        parts = {layer.layer: [product.name for product in layer.products] for layer in self.mapping.layers}
         found = []
         for layer in self.layers:
             own = [states[name] for name in parts.get(layer.layer, ()) if name in states]
@@ -92,14 +93,6 @@ class Converted(nn.Module):
                 )
             found.append(layer)
         return tuple(found)
-
-    @property
-    def mapping(self) -> Mapping | None:
-        """Where its products lie on crossbars, with the ranges of now; None for a target without crossbars."""
-        if self._mapping is None:
-            return None
-        dynamic = {name: part.converter_state().dynamic for name, part in multipliers(self.network).items()}
-        return self._mapping.with_dynamic(dynamic)
 
     def check_input(self, args: tuple[Any, ...]) -> None:
         """Refuse a call with something that no network takes.

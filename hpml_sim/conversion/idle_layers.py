@@ -34,12 +34,10 @@ class ConverterState:
 
     Attributes:
         input_range: how the full scale of its inputs was found; "" until it is known.
-        dynamic: whether each input vector is scaled by its own largest value, which takes digital work.
         signal_to_error_db: what the converters lose, decibels; None until it is known.
     """
 
     input_range: str
-    dynamic: bool
     signal_to_error_db: float | None
 
 

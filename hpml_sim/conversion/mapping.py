@@ -62,7 +62,8 @@ class MappedProduct:
         dac_bits: resolution of the input converters.
         adc_bits: resolution of the output converters.
         copies: how often the matrix is stored, 1: an estimate alone copies slow layers onto tiles that stay empty.
-        dynamic: whether each input vector is scaled by its own largest value, which takes digital work.
+        dynamic: whether each input vector is scaled by its own largest value, which takes digital work; of a target
+            that leaves the choice to the data, whether it may be.
     """
 
     name: str
@@ -96,12 +97,12 @@ class MappedProduct:
             slices,
             int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits,
             int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits,
-            dynamic=isinstance(target, Analog) and _begins_dynamic(target, card),
+            dynamic=isinstance(target, Analog) and _may_be_dynamic(target, card),
         )
 
 
-def _begins_dynamic(target: Analog, card: CrossbarCard) -> bool:
-    """Whether each vector is scaled by its own largest value, until data have chosen a range."""
+def _may_be_dynamic(target: Analog, card: CrossbarCard) -> bool:
+    """Whether each vector may be scaled by its own largest value: by the target, so that an estimate needs no data."""
     return card.io.can_range("dynamic") if target.input_range is None else target.input_range.name == "dynamic"
 
 
@@ -169,25 +170,6 @@ class Mapping:
     def reports(self) -> tuple[LayerReport, ...]:
         """The rows of the report."""
         return tuple(layer.report() for layer in self.layers)
-
-    def with_dynamic(self, dynamic: Table[str, bool]) -> Mapping:
-        """The same mapping with the ranges of now.
-
-        Args:
-            dynamic: by the name of a product, whether each of its input vectors is scaled by its own largest value.
-        """
-        return Mapping(
-            tuple(
-                replace(
-                    layer,
-                    products=tuple(
-                        replace(product, dynamic=dynamic.get(product.name, product.dynamic))
-                        for product in layer.products
-                    ),
-                )
-                for layer in self.layers
-            )
-        )
 
     def below(self, place: str) -> Mapping:
         """The same mapping with the names that its layers have inside of another module.

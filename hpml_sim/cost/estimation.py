@@ -26,6 +26,7 @@ from hpml_sim.cost.named import (
     refuse_tokens,
     side_by_side,
     sizes_for,
+    stored_precision,
 )
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
@@ -150,6 +151,8 @@ def estimate(
             return estimate_sizes(
                 sizes, options.card, asked, batch=batch, precision=options.precision, engine=options.engine
             )
+        if isinstance(options.card, DigitalCard) and isinstance(target, (str, Path, BaseCard)):
+            precision = precision or stored_precision(str(what), options.card)
         what = counted(str(what), asked)
     else:
         refuse_tokens(asked)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import torch
+
 from hpml_sim.cards import Card, DigitalCard
 from hpml_sim.cost.serving.estimating import Phase, Request, estimate_language
 from hpml_sim.cost.serving.splits import check_devices
@@ -107,6 +109,23 @@ def estimate_sizes(
         devices=asked.devices,
         parallel=asked.parallel,
     )
+
+
+def stored_precision(name: str, card: DigitalCard) -> Precision:
+    """The precision that a published network is stored in, where the card computes in it; otherwise fp32.
+
+    Args:
+        name: of a network.
+        card: of the machine.
+    """
+    known = find(name)
+    if known is None or known.dtype is torch.float32:
+        return "fp32"
+    order: tuple[Precision, ...] = ("bf16", "fp16") if known.dtype is torch.bfloat16 else ("fp16", "bf16")
+    for precision in order:
+        if precision in card.peak:
+            return precision
+    return "fp32"
 
 
 def built(name: str, asked: Asked) -> Architecture:

@@ -51,8 +51,8 @@ def charge_dynamic_range(breakdown: CostBreakdown, card: CrossbarCard, layer: La
     high = compares * COMPARE_J + multiplies * MULTIPLY_J
     breakdown.add(layer.name, "input-range", Band(high / _YOUNGER, high / math.sqrt(_YOUNGER), high))
     breakdown.assume(
-        "each vector of dynamic input ranges takes a comparison and a multiplication an input and a multiplication an "
-        "output in 16-bit floating point, 0.4 and 1.1 pJ at 45 nm (M. Horowitz, ISSCC 2014) to a tenth of that on a "
-        "young node: the card has no energy for digital operations"
+        "each vector of input ranges that are or may be dynamic takes a comparison and a multiplication an input and a "
+        "multiplication an output in 16-bit floating point, 0.4 and 1.1 pJ at 45 nm (M. Horowitz, ISSCC 2014) to a "
+        "tenth of that on a young node: the card has no energy for digital operations"
     )
     return compares + multiplies

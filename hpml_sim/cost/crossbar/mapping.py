@@ -40,7 +40,7 @@ class Placement:
         cells_per_weight: columns that one weight takes, slices included.
         input_bits: resolution of the inputs; None takes the card's.
         output_bits: resolution of a conversion; None takes the card's.
-        dynamic: whether each input vector is scaled by its own largest value.
+        dynamic: whether each input vector is, or may be, scaled by its own largest value.
     """
 
     layer: LayerCount

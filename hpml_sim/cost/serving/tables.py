@@ -35,12 +35,20 @@ def power_of(card: DigitalCard) -> WorkPower:
     """What work draws.
 
     Args:
-        card: the GPU; without a table of its own, another one's: clocks by the board's limit, operations by the limit
-            over the peak in 16 bits, bytes by the limit over the bandwidth.
+        card: the GPU; without a table of its own, another one's, scaled.
     """
-    if card.power is not None:
-        return card.power
-    other = _sister()
+    return scaled_power(card, _sister()) if card.power is None else card.power
+
+
+def scaled_power(card: DigitalCard, other: DigitalCard) -> WorkPower:
+    """What work would draw on a GPU if it were built like another one.
+
+    Clocks go by the limit of the board, operations by limit over peak in 16 bits, bytes by limit over bandwidth.
+
+    Args:
+        card: the GPU.
+        other: one with a table `[power]`.
+    """
     assert other.power is not None
     watts = card.power_max.si / other.power_max.si
     operations = watts * _peak(other) / _peak(card)

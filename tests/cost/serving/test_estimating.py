@@ -118,6 +118,13 @@ def test_an_eager_framework_waits_for_its_host() -> None:
     assert hs.estimate("llama-3-8b", "h100", phase="decode").latency_s == graph.latency_s
 
 
+def test_a_cpu_computes_in_what_the_network_is_stored_in() -> None:
+    """A card without a model of its kernels counts the network: weights of 16 bits where the card computes in them."""
+    card = load_card("h100").model_copy(update={"kernels": None})
+    wide, stored = (hs.estimate("llama-3.2-1b", card, phase="decode", context=9, precision=p) for p in ("fp32", None))
+    assert stored.mapping["weights_bytes"] == wide.mapping["weights_bytes"] / 2
+
+
 def test_as_few_gpus_as_hold_it() -> None:
     found = {n: hs.estimate(n, "h100", phase="decode").mapping["devices"] for n in ("llama-3-8b", "llama-3-70b")}
     assert found == {"llama-3-8b": 1, "llama-3-70b": 2}

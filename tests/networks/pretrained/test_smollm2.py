@@ -70,12 +70,25 @@ def test_digits_are_tokens_of_their_own_and_names_of_special_tokens_are_one(smol
     assert encode("<|im_end|>") == [2]
 
 
-def test_every_product_is_converted_and_counted(smollm2):
+def test_every_product_is_counted(smollm2):
     """By hand: 30 blocks of 4 attention and 3 feed-forward products, the head, and two attention products a head."""
     tokens, width, kv, hidden, vocabulary = 5, 576, 192, 1536, 49_152
     block = 2 * width * width + 2 * width * kv + 3 * width * hidden + 2 * tokens * width
     counts = hs.workload(smollm2, data=torch.arange(tokens)[None])
     assert counts.total("macs") == tokens * (30 * block + width * vocabulary)
+
+
+def test_every_product_is_converted_and_it_still_knows_the_capital_of_france(smollm2):
+    analog = hs.convert(smollm2, "pcm-hermes")
+    became = analog.report.groupby(["was", "became"]).size().to_dict()
+    assert became == {
+        ("Linear", "AnalogLinear"): 7 * 30 + 1,
+        ("Embedding", "digital"): 1,
+        ("RMSNorm", "digital"): 2 * 30 + 1,
+        ("attention", "digital"): 30,
+    }
+    made = analog.network.generate("The capital of France is", tokens=2)
+    assert "Paris" in analog.network.tokenizer.decode(made[0])
 
 
 def small(**changes) -> LanguageModel:
