@@ -23,7 +23,14 @@ CASES = {
     "three dimensions": (lambda: nn.Conv3d(3, 4, 3, padding=1), (2, 3, 4, 4, 4)),
 }
 TILE_ROWS = 32
-SETTINGS = {"output_noise": 0.0, "training_noise": 0.0, "weight_clip": None, "dac_bits": 6, "adc_bits": 7}
+SETTINGS = {
+    "output_noise": 0.0,
+    "training_noise": 0.0,
+    "weight_clip": None,
+    "dac_bits": 6,
+    "adc_bits": 7,
+    "adc_bound": 10.0,
+}
 
 
 def plain(layer, x, dac_range, bound, tile_rows):
@@ -64,21 +71,31 @@ def converted(make, card_rows, **more):
     crossbar = analog.network[0].crossbar
     t = crossbar.tiling
     crossbar.tiling = Tiling(t.groups, t.rows, t.cols, card_rows, t.tile_cols)
-    crossbar.set_input_range(1.5)
+    known(crossbar, 1.5)
     return layer, analog
+
+
+def known(crossbar, full_scale):
+    """Ranges as after a calibration, past the steps of training that move them."""
+    crossbar.input_range.fill_(full_scale)
+    crossbar.dynamic.fill_(False)
+    crossbar.observations.fill_(51)
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("training", [True, False])
-def test_equals_every_vector_alone(case, training):
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_equals_every_vector_alone(case, training, dynamic):
     make, shape = CASES[case]
     layer, analog = converted(make, TILE_ROWS)
     analog.train(training)
-    if training:  # past the steps that calibrate
-        analog.network[0].crossbar.observations.fill_(51)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     own, its = x.clone().requires_grad_(), x.clone().requires_grad_()
-    want = plain(layer, its, 1.5, float(analog.network[0].crossbar.target.adc_bound), TILE_ROWS)
+    dac_range = 1.5
+    if dynamic:  # the largest value of each sample and group
+        analog.network[0].crossbar.dynamic.fill_(True)
+        dac_range = x.unflatten(1, (layer.groups, -1)).flatten(2).abs().amax(-1).double()[:, None, :, None]
+    want = plain(layer, its, dac_range, 10.0, TILE_ROWS)
     got = analog(own)
     assert got.shape == want.shape
     step = 2 * float(want.detach().abs().max())  # far more than a step: what differs by one is counted
@@ -107,7 +124,7 @@ def test_chips_compiled_equal_operator_by_operator(case, monkeypatch):
 
 def test_expanded_gradient_is_that_of_ones():
     _, analog = converted(CASES["tiles between channels"][0], TILE_ROWS)
-    analog.train().network[0].crossbar.observations.fill_(51)
+    analog.train()
     x = torch.randn(3, 8, 6, 5, generator=torch.Generator().manual_seed(1))
     weight = analog.network[0].weight
     summed = torch.autograd.grad(analog(x).sum(), weight)[0]
@@ -127,11 +144,9 @@ def test_row_tiles_by_hand():
 
 def test_training_is_seeded_by_torch_and_noise_has_its_size():
     torch.manual_seed(0)
-    analog = hs.convert(nn.Sequential(nn.Conv2d(4, 40, 3)), hs.Analog("pcm", adc_bits=12, output_noise=0.05))
-    crossbar = analog.train().network[0].crossbar
-    crossbar.target = hs.Analog("pcm", adc_bits=12, output_noise=0.05, training_noise=0.0, weight_clip=None)
-    crossbar.set_input_range(2.0)
-    crossbar.observations.fill_(51)
+    target = hs.Analog("pcm", adc_bits=12, output_noise=0.05, training_noise=0.0, weight_clip=None, adc_bound=10.0)
+    analog = hs.convert(nn.Sequential(nn.Conv2d(4, 40, 3)), target)
+    known(analog.train().network[0].crossbar, 2.0)
     x = torch.rand(20, 4, 12, 12)
     ys = []
     for seed in (1, 1, 2):
