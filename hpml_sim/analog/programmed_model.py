@@ -16,6 +16,7 @@ from hpml_sim.analog.output_structure import copied_tensors, stack_chips
 from hpml_sim.analog.sample_noise import SampleNoise, current_samples
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
+from hpml_sim.conversion.chips_in_front import ChipsInFront
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.display import html_table, plain_lines
@@ -34,7 +35,7 @@ class NetworkPerChip(nn.Module):
         self.networks = nn.ModuleList(networks)
 
 
-class ProgrammedModel(nn.Module):
+class ProgrammedModel(ChipsInFront):
     """Programmed chips at one time since programming: called as the network, chips in front of all that it gives.
 
     The network never sees the chips: it is called with (batch, ...) and may join, sort or sum rows as it likes. All

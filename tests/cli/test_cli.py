@@ -121,7 +121,7 @@ def test_every_example_is_understood(command, monkeypatch, tmp_path):
         (["compare"], "targets: give at least one machine"),
         (["estimate"], "missing: MODEL, --targets CARD [CARD ...]"),
         (["estimate", "mlp", "--targets", "cpu", "--precision", "bf99"], "--precision 'bf99': did you mean 'bf16'?"),
-        (["search", "--targets", "loihi", "--search-space", "steps=1,2", "--objectives", "speed"], "one of accuracy"),
+        (["search", "--targets", "loihi", "--search-space", "steps=1,2", "--objectives", "speed"], "one of score"),
         (["cards", "shw"], "Did you mean 'cards show'?"),
         (["cards", "show"], "missing: CARD"),
         (["run"], "missing: FILE"),
@@ -310,9 +310,9 @@ def test_a_network_and_data_of_ones_own_are_compared_with_no_code_written(own, t
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["target"] for row in rows] == ["pcm-hermes", "loihi", "h200"]
     assert all(row["data"] == "mine.py:stripes" and row["model"] == "mine.py:Net" for row in rows)
-    digital = rows[2]["accuracy"]["mean"]
+    digital = rows[2]["scores"][0]["mean"]
     assert digital > 0.9, "it learns"
-    assert rows[0]["accuracy"]["mean"] > 0.8
+    assert rows[0]["scores"][0]["mean"] > 0.8
     assert [layer["layer"] for layer in rows[0]["layers"] if layer["tiles"]] == ["features", "head"]
     assert list(tmp_path.glob("*.jsonl")) == []
 
