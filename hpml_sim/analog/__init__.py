@@ -45,6 +45,8 @@
 - `seeds.py`: one seed for every draw
 - `unmapped_matmul.py`: finds products that pass the crossbars by
 - `weight_products.py`: puts products with the weights of layers onto the layers' crossbars
+- `experts.py`: the weights of a mixture of experts on crossbars
+- `expert_reading.py`, `expert_products.py`: finds such weights in the code, and reads products with them
 - `carrying_over.py`: what a user put onto a layer stays with it
 - `aihwkit_import.py`: whether the installed aihwkit works
 - `interop/`: networks to aihwkit, and from aihwkit-lightning

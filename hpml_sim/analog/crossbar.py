@@ -22,7 +22,7 @@ from hpml_sim.analog.converters import largest_code, managed_range, quantize, re
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
-from hpml_sim.analog.programmed_tiles import KeysOf, ProgrammedTiles
+from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit
@@ -122,8 +122,6 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         """Whether the array adds more than its weights: such products run operator by operator."""
         return self.target.ir_drop > 0 or self.target.read_noise > 0
 
-    # ------------------------------------------------------------------------------------------------------- weights
-
     def clipped(self, weight: Tensor) -> Tensor:
         """The weights that are mapped: clipped as in training.
 
@@ -203,15 +201,13 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return matrix
         return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
-    # ------------------------------------------------------------------------------------------------------- product
-
     def forward(
         self,
         x: Tensor,
         weight: Tensor,
         effective_weights: EffectiveWeights | None = None,
         places: int = 1,
-        piece: tuple[int, int] | None = None,
+        piece: Piece = None,
     ) -> Tensor:
         """Multiply vectors with the matrix.
 
@@ -233,7 +229,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
-            return product_on_chips(x, partial(self._on_chips, places=places, piece=piece), self.programmed.n_chips)
+            return product_on_chips(x, partial(self.on_chips, places=places, piece=piece), self.programmed.n_chips)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
         if self.calibrating is not None:
@@ -271,8 +267,15 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         samples.add(x, self.peaks(x, places), seen.squeeze(0))
         return y.sum(2).squeeze(0)
 
-    def _on_chips(self, x: Tensor, chips: Sequence[int], places: int, piece: tuple[int, int] | None) -> Tensor:
-        """Products of some chips, (chips, groups, vectors, cols). x: (chips or 1, groups, vectors, rows)."""
+    def on_chips(self, x: Tensor, chips: Sequence[int], places: int = 1, piece: Piece = None) -> Tensor:
+        """Products of programmed chips, shape (chips, groups, vectors, cols).
+
+        Args:
+            x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
+            chips: their numbers, one after another.
+            places: vectors of one sample that share a dynamic range.
+            piece: as in `forward`.
+        """
         programmed = self.programmed
         assert programmed is not None
         keys = partial(programmed.noise_keys, x=x[0], piece=piece)
@@ -282,7 +285,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if self.fuses(x):
             y = self._fused(x, effective_weights, chips, keys)
         else:
-            y = self._convert(x.transpose(2, 3), effective_weights, chips, keys)
+            y = self._convert(x.transpose(2, 3), effective_weights, partial(programmed.normal, chips=chips, keys=keys))
         return y if peaks is None else y * peaks
 
     @property
@@ -364,8 +367,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         self,
         x: Tensor,
         effective_weights: EffectiveWeights,
-        chips: Sequence[int] | None = None,
-        keys: KeysOf | None = None,
+        normal: Callable[[Tensor], Tensor] | None = None,
         *,
         learns: bool = False,
         shift: Tensor | None = None,
@@ -375,15 +377,14 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         Args:
             x: in the unit of the DAC's range, shape (chips or 1, groups, row tiles, vectors, height).
             effective_weights: of this pass.
-            chips: numbers of the programmed chips; None: the layer's own weights.
-            keys: of their noise, by chip.
+            normal: draws the noise of programmed chips; None: the layer's own weights.
             learns: whether the range of the ADC is observed.
             shift: what trains the input range, where it is trained.
 
         Returns:
             shape (chips, groups, vectors, cols); chips is 1 where none are programmed.
         """
-        target, programmed = self.target, chips is not None
+        target, programmed = self.target, normal is not None
         matrix, unit, scale = effective_weights.matrix, effective_weights.unit, effective_weights.scale
         dac_range = self.dac_range()
         if shift is not None and self.range_shift is not None:
@@ -427,8 +428,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         # evaluation without chips stands for the mean chip: its converters round, but nothing is drawn
         if (self.array_disturbs or target.output_noise > 0) and (self.training or programmed):
             # training draws from the global generator, as dropout does; chips each from a seed of their own
-            normal = torch.randn_like(y) if keys is None else ProgrammedTiles.normal(y, chips or (), keys)
-            noise = normal.mul_(sigma / lsb)
+            noise = (normal or torch.randn_like)(y).mul_(sigma / lsb)
         read = self.read(y, gain, noise) * (scale * (dac_range * halvings * lsb))
         if programmed and target.slices > 1:
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)  # `scale` holds what each slice counts

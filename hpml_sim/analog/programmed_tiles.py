@@ -17,6 +17,10 @@ KeysOf = Callable[[int], NoiseKeys]
 """What numbers the noise of a product, by chip."""
 
 
+Piece = tuple[int, int] | None
+"""Where the rows of a product come in pieces, the number of the first one here and that of all; None: all are here."""
+
+
 class TileSource(Protocol):
     """What gives the tiles of one layer at one time, chip by chip, whenever they are asked for."""
 
@@ -149,7 +153,7 @@ class ProgrammedTiles:
         self.used.clear()
         self.used.update(positions)
 
-    def noise_keys(self, chip: int, x: Tensor, piece: tuple[int, int] | None = None) -> NoiseKeys:
+    def noise_keys(self, chip: int, x: Tensor, piece: Piece = None) -> NoiseKeys:
         """What the noise of one chip's next product is numbered by: seed, run, use of the layer, and its samples.
 
         Args:

@@ -39,8 +39,6 @@ class Architecture(NamedTuple):
     example: tuple[Tensor, ...]
 
 
-USUAL_TOKENS = {"gpt2": 512}
-"""Tokens of one input where none are given; other decoders: 2048, encoders: 128."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -77,11 +75,10 @@ class Known:
         Args:
             sizes: of the network.
         """
-        usual = USUAL_TOKENS.get(sizes.name, 2048 if sizes.decodes else 128)
         return cls(
             partial(build, sizes),
             sizes.source,
-            sequence=min(usual, sizes.longest),
+            sequence=sizes.usual_tokens,
             longest=sizes.longest,
             decodes=sizes.decodes,
             dtype=_DTYPES.get(sizes.stored, torch.bfloat16),
@@ -140,7 +137,7 @@ def shape(
         raise UnknownNameError("phase", phase, ("prefill", "decode"))
     decode = phase == "decode"
     if decode and not known.decodes:
-        raise HpmlError(f"{name}: phase='decode' needs a network that generates text: {', '.join(generating())}")
+        raise HpmlError(f"{name}: phase='decode' needs a network that generates text, such as gpt2 or llama-3-8b")
     if sequence is not None and (decode or not known.sequence):
         why = "reads one token at a time (give context=)" if known.decodes else "takes no sequence of tokens"
         raise HpmlError(f"{name}: sequence={sequence!r}: in phase {phase!r} it {why}")
@@ -204,8 +201,3 @@ ARCHITECTURES |= {
     if name not in ARCHITECTURES
 }
 """Name -> network. Parameters and MACs are tested against the published figures."""
-
-
-def generating() -> list[str]:
-    """Names of the networks that generate token by token."""
-    return [name for name, known in ARCHITECTURES.items() if known.decodes]

@@ -213,6 +213,24 @@ def test_cards_are_listed_shown_and_checked(hpml, tmp_path):
     assert "mine.toml: title" in checked.stderr
 
 
+def test_several_gpus_serve_a_language_model(hpml, tmp_path):
+    asked = ("estimate", "llama-3-70b", "--targets", "h200", "--devices", "2", "--phase", "decode", "--json")
+    (found,) = json.loads(hpml(*asked).stdout)
+    said = {name: found[name] for name in ("phase", "sequence", "context", "batch", "devices")}
+    assert said == {"phase": "decode", "sequence": 1, "context": 2048, "batch": 1, "devices": 2}
+    assert found["mapping"]["tensor"] == 2
+    shown = hpml("estimate", "qwen3-8b", "--targets", "h100", "--phase", "serve", "--output", "300", "--batch", "best")
+    assert "one token of an answer; prompts of 512, answers of 300 tokens" in " ".join(shown.stdout.split())
+    refused = hpml(*asked, "--parallel", "tensor=3")
+    assert refused.returncode == 2
+    assert "possible over 2: data=2, pipeline=2, tensor=2" in refused.stderr
+    assert "must be best, or ways by name" in hpml(*asked, "--parallel", "fast").stderr
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, '
+                                          '"n_positions": 1024, "vocab_size": 50257}')  # fmt: skip
+    (own,) = json.loads(hpml("estimate", str(tmp_path / "config.json"), "--targets", "cpu", "--json").stdout)
+    assert (own["phase"], own["sequence"]) == ("prefill", 512)
+
+
 def test_a_network_is_estimated_without_weights(hpml):
     done = hpml("estimate", "llama-3-70b", "--targets", "h200", "pcm-hermes", "--json")
     assert done.returncode == 0, done.stderr
