@@ -6,6 +6,7 @@ A dry run asks the same questions, so it refuses what the run refuses.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -201,7 +202,10 @@ def check_conversions(model: str | nn.Module, data: Data, points: Sequence[Point
         except NotFiniteError:
             pass  # a row says so, and the others have their figures
         except HpmlError as error:
-            raise type(error)(f"{error}; {point.label} cannot run this network on these data: leave it out") from error
+            said = str(error).removeprefix(f"{point.label}: ")
+            raise HpmlError(
+                f"{point.label}: it cannot run this network on these data: {said}; leave it out, or change its options"
+            ) from error
 
 
 def _check_programming(converted: Converted, target: AnyTarget, data: Data) -> None:
@@ -210,7 +214,9 @@ def _check_programming(converted: Converted, target: AnyTarget, data: Data) -> N
     for analog in programmed:
         DeviceModel(crossbar_card(analog).noise)
     if any(analog.engine == "aihwkit" for analog in programmed) and has_analog_layers(converted):
-        calibrate(converted, first(data.test, 2)[0])
+        with warnings.catch_warnings():  # of the ranges of a network that is not trained yet
+            warnings.simplefilter("ignore", RuntimeWarning)
+            calibrate(converted, first(data.test, 2)[0])
         program(converted, chips=1, seed=0)
 
 
