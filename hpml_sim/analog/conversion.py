@@ -34,6 +34,7 @@ from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT, MappedLayer, MappedP
 from hpml_sim.conversion.references import replace_references
 from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
+from hpml_sim.kernels.common.vmapping import no_fallback_warning
 from hpml_sim.targets import Analog, InMemory, PerLayer
 
 Chosen = Callable[[str, nn.Module], bool]
@@ -121,7 +122,7 @@ class AnalogModel(Converted):
         first = training not in self._uses_weights
         # to watch every operation takes time: after the first call only where there was something to find
         products = WeightProducts(self) if first or self._uses_weights[training] else None
-        with step, products or nullcontext():
+        with step, products or nullcontext(), no_fallback_warning():
             y = self.network(*args, **kwargs)
         if first and products is not None:
             self._uses_weights[training] = self._experts or products.redirected > 0

@@ -134,7 +134,8 @@ def _count_cell(module: nn.RNNCellBase, inputs: tuple[Any, ...], output: Any) ->
 
 def _count_analog_recurrent(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """RNN, LSTM, GRU on crossbars: the layers inside each cell, at every step; as the layer that it replaces."""
-    x = inputs[0].reshape(1, -1, module.input_size)
+    x = inputs[0].data if isinstance(inputs[0], PackedSequence) else inputs[0]
+    x = x.reshape(1, -1, module.input_size)
     ways = 1 + module.bidirectional
     counts = []
     for number, cell in enumerate(module.cells):

@@ -59,7 +59,7 @@ class OperationCounter:
         inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(out))
         if name.startswith(("empty", "new_empty")):  # whoever fills it may be out of sight
             return True
-        self._origins.follow(inputs, outputs)
+        self._origins.follow(inputs, outputs, samples)
         if not inputs or func.is_view or name.startswith(NO_WORK) or torch.Tag.inplace_view in func.tags:
             return True
         arrived = {storage_of(t) for t in inputs}

@@ -101,14 +101,19 @@ class Origins:
         for t in outputs:
             self._made.add(self._remember(t))
 
-    def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], samples: int) -> None:
         """What is made of weights, buffers and new tensors alone does not depend on the input either.
 
         Args:
             inputs: tensors that an operation read.
             outputs: tensors that it made or wrote.
+            samples: in the pass; what was expanded over them, and copied, has the samples in it.
         """
         sources = [self.constant(t) for t in inputs]
+        arrived = {storage_of(t) for t in inputs}
+        copied = all(storage_of(t) not in arrived for t in outputs)
+        if copied and _expanded(inputs, samples):
+            return
         if all(source is not None for source in sources):
             by_rank = sorted((s for s in sources if s is not None and s.name), key=lambda s: not s.weight)
             named = by_rank[0] if by_rank else None
@@ -135,7 +140,7 @@ class Origins:
         if not sources or any(source is None for source in sources):
             return 1.0
         # a weight that was expanded over the batch is worked on once for each sample
-        if any(size == samples and step == 0 for t in inputs for size, step in zip(t.shape, _strides(t), strict=True)):
+        if _expanded(inputs, samples):
             return 1.0
         if not all(source is not None and source.weight for source in sources):
             # values lie in the last dimension, but of what has no other
@@ -176,6 +181,13 @@ class Origins:
         if key not in self._references and key != id(x):
             self._references[key] = StorageWeakRef(x.untyped_storage())
         return key
+
+
+def _expanded(tensors: Sequence[Tensor], samples: int) -> bool:
+    """Whether a tensor stands for the same values for each of several samples."""
+    return samples > 1 and any(
+        size == samples and step == 0 for t in tensors for size, step in zip(t.shape, _strides(t), strict=True)
+    )
 
 
 def _strides(x: Tensor) -> Sequence[int]:

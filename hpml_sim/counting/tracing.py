@@ -228,9 +228,11 @@ class Recorder:
         if frame.hidden:
             if frame.beyond:
                 inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(out))
-                self.origins.follow(inputs, outputs)
+                self.origins.follow(inputs, outputs, self.now)
                 if macs := macs_of(operation_name(func), args, out):
-                    frame.macs += macs * self.origins.share(inputs, outputs, self.now)
+                    sources = [self.origins.constant(t) for t in inputs]
+                    held = all(source is not None and source.name for source in sources)  # weights with weights
+                    frame.macs += macs * (self.origins.share(inputs, outputs, self.now) if held else 1.0)
         elif not self._operations.count(frame.name, func, args, kwargs, out, self.now):
             self._unknown(frame, str(func))
 

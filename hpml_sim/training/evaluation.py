@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.programmed_model import noise_by_sample
+from hpml_sim.analog.sample_noise import SampleNoise
 from hpml_sim.conversion.chips_in_front import ChipsInFront
 from hpml_sim.conversion.inputs import check_finite, check_weights_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
@@ -52,8 +54,8 @@ def evaluate(
             data, or the only one that labels and outputs leave no doubt about.
         metric: which of the task's metrics, by name, or an `hs.tasks.Metric`; None takes the first.
         batch_size: samples evaluated at a time, >= 1; None takes 500, or as many as 256 MB of outputs hold. A loader
-            keeps its own size. The result does not depend on it, except that chips with noise at their outputs draw
-            other noise.
+            keeps its own size. The result does not depend on it: chips draw the noise at their outputs by sample.
+            Where a network mixes samples this cannot be, and is logged.
 
     Returns:
         Mean, spread and 95 % interval: over the chips, or over the test samples for a single model or chip.
@@ -132,10 +134,10 @@ def _tallies(
     """Each metric of a network, or of some of its chips, over all samples."""
     tallies: list[Tally] = []
     count = 0
-    pieces = _Pieces(samples, task, batch_size)
+    pieces, noise = _Pieces(samples, task, batch_size), noise_by_sample(model)
     with eval_mode(model):
         for x, y in pieces:
-            each = _outputs(model, task, x, y, count)
+            each = _outputs(model, task, x, y, count, noise)
             pieces.sample_bytes = sum(one.nbytes for one in each) / len(each[0])
             labels = task.labels("evaluate", on_device(y, each[0].device), samples_in(x), each[0])
             tallies = tallies or [Tally(metric, len(each), spread=spread) for metric in metrics]
@@ -172,12 +174,22 @@ class _Pieces:
                 done += most
 
 
-def _outputs(model: nn.Module, task: Task, inputs: Inputs, labels: Any, before: int) -> list[Tensor]:
+def _outputs(
+    model: nn.Module, task: Task, inputs: Inputs, labels: Any, before: int, noise: SampleNoise
+) -> list[Tensor]:
     """The outputs of each chip for a batch, (batch, ...) each; of one network a list of one."""
     count = samples_in(inputs)
     check_finite("evaluate", inputs, numbers=range(before, before + count))
     x = in_type_of_weights(model, on_device(inputs, device_of(model)))
-    with running("evaluate", model, list(tensors_in(x))), integers_explained("evaluate", x):
+
+    def run(numbers: Tensor) -> Any:
+        return call_network(model, map_tensors(lambda tensor: tensor[numbers.to(tensor.device)], x))
+
+    with (
+        running("evaluate", model, list(tensors_in(x))),
+        integers_explained("evaluate", x),
+        noise.batch(before, count, run),
+    ):
         given = call_network(model, x)
     found = task.read("evaluate", given, type(model).__name__)
     each = list(found) if _chips_in_front(model, task, found, labels, count) else [found]

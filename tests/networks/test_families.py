@@ -17,6 +17,8 @@ from hpml_sim.analog.output_structure import take_apart
 from .families import relations, sequences, vision
 from .families.case import named
 
+# random weights: the next point that the pointer visits hangs on the last bits
+pytestmark = pytest.mark.filterwarnings("ignore:calibrate. the converters alone")
 CASES = vision.CASES | sequences.CASES | relations.CASES
 N_CHIPS = 3
 
