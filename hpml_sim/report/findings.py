@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from hpml_sim.report.metric_words import words_of
 from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, times_of
 from hpml_sim.report.wording import figure, listing, names, percent, time_label
 from hpml_sim.units.bands import Band
@@ -18,7 +19,7 @@ _Ranked = tuple[TargetSummary, Cost, Band]
 def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, list[str]]]:
     """(subject, paragraphs) for the head of the report, in the order of its sections."""
     found = [
-        ("Accuracy", accuracy(targets)),
+        (words_of(targets).title, accuracy(targets)),
         ("Drift", drift(targets)),
         ("Energy", energy(targets)),
         ("Batch", batches(targets)),
@@ -28,22 +29,25 @@ def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, list[str]]]:
 
 
 def accuracy(targets: Sequence[TargetSummary]) -> list[str]:
-    """Accuracies at the earliest time, highest first, and what their spreads run over."""
+    """Scores at the earliest time, the best first, and what their spreads run over."""
+    words = words_of(targets)
     times = times_of(targets)
     start = times[0] if times else None
     shown = [(t, t.at(start)) for t in targets]
-    ranked = sorted([(t, a) for t, a in shown if a is not None], key=lambda item: -item[1].mean)
+    ranked = sorted([(t, a) for t, a in shown if a is not None], key=lambda item: words.rank(item[1].mean))
     if not ranked:
-        return ["No target has an accuracy yet."]
+        return ["No target has an accuracy yet."] if words.is_accuracy else [f"No target has a figure of {words.name}."]
     groups: dict[str, list[str]] = {}
     for target, figure_ in ranked:
-        spread = f" ± {percent(figure_.std, 1)}" if figure_.n > 1 else ""
-        groups.setdefault(f"{percent(figure_.mean, 1)}{spread} %", []).append(target.name)
+        spread = f" ± {words.spread(figure_.std, 1)}" if figure_.n > 1 else ""
+        value = words.with_unit(f"{words.value(figure_.mean, 1)}{spread}")
+        groups.setdefault(value, []).append(target.name)
     parts = [f"{names(who, 3)} {value}" for value, who in groups.items()]
     if len(parts) > _MOST:
-        parts = [*parts[: _MOST - 1], f"others down to {parts[-1]}"]
+        parts = [*parts[: _MOST - 1], f"others {'down' if words.higher_is_better else 'up'} to {parts[-1]}"]
     when = f", {time_label(start)} after programming" if start is not None else ""
-    found = [f"Test samples classified correctly{when}: {listing(parts)}."]
+    what = "Test samples classified correctly" if words.is_accuracy else f"{words.title} ({words.direction})"
+    found = [f"{what}{when}: {listing(parts)}."]
     lacking = [t.name for t, a in shown if a is None]
     if lacking:
         found.append(f"No data for {names(lacking)} at that time.")
@@ -60,25 +64,27 @@ def accuracy(targets: Sequence[TargetSummary]) -> list[str]:
 
 
 def drift(targets: Sequence[TargetSummary]) -> list[str]:
-    """How much accuracy each target that drifts loses, the largest loss first, and the times without data."""
+    """How much of its score each target that drifts loses, the largest loss first, and the times without data."""
+    words = words_of(targets)
     changes: list[tuple[float, str]] = []
     gaps: dict[str, list[str]] = {}
     for target in targets:
         known = [(t, a) for t, a in target.supported if t is not None]
         if len(known) > 1:
             (start, first), (end, last) = known[0], known[-1]
-            change = 100 * (last.mean - first.mean)
             overlap = first.ci95[0] <= last.ci95[1] and last.ci95[0] <= first.ci95[1]
             period = f"from {time_label(start)} to {time_label(end)}"
-            if abs(change) < 0.05:
-                text = f"{target.name} stays at {percent(last.mean, 1)} % {period}."
+            values = words.value(first.mean, 1), words.value(last.mean, 1)
+            if words.unchanged(first.mean, last.mean):
+                what = "" if words.is_accuracy else f" {words.name}"
+                text = f"{target.name} stays at{what} {words.with_unit(values[1])} {period}."
             else:
                 text = (
-                    f"{target.name} {'loses' if change < 0 else 'gains'} {abs(change):.1f} points {period} "
-                    f"({percent(first.mean, 1)} to {percent(last.mean, 1)} %"
+                    f"{words.change(target.name, first.mean, last.mean)} {period} "
+                    f"({values[0]} to {words.with_unit(values[1])}"
                     f"{'; the 95 % intervals overlap' if overlap else ''})."
                 )
-            changes.append((change, text))
+            changes.append((words.rank(first.mean) - words.rank(last.mean), text))
         if missing := gaps_of(target):
             gaps.setdefault(listing(missing), []).append(target.name)
     parts = [text for _, text in sorted(changes, key=lambda item: item[0])]

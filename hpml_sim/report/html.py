@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.report import findings
+from hpml_sim.report.metric_words import words_of
 from hpml_sim.report.page_plots import page_plots, swatch
 from hpml_sim.report.plots import layer_points
 from hpml_sim.report.sections import (
@@ -116,17 +117,20 @@ def _context(
     times: list[float | None] = [*times_of(targets)] or [None]
     cited = sources(targets)
     notes = Notes()
-    lines = [line for target in targets for line in table_lines(target, times, notes, cited)]
+    words = words_of(targets)
+    lines = [line for target in targets for line in table_lines(target, times, words, notes, cited)]
     models, data = distinct(r.model for r in rows), distinct(r.data for r in rows)
     components = distinct(part.name for target in targets for part in target.components)
+    tail = f", {words.sign}" if words.sign else ""
     resources = files("hpml_sim.report")
     return {
         "title": title or f"{listing(models)} on {listing(data)}, {_machines(targets)} compared",
         "compared": _compared(rows, targets, models, data),
         "findings": findings.findings(targets),
         "targets": targets,
-        "time_heads": ["Accuracy" if t is None else time_label(t) for t in times],
-        "cell_heads": [*("accuracy, %" if t is None else f"{time_label(t)}, %" for t in times), *COST_HEADS],
+        "metric": words,
+        "time_heads": [words.title if t is None else time_label(t) for t in times],
+        "cell_heads": [*(words.named if t is None else f"{time_label(t)}{tail}" for t in times), *COST_HEADS],
         "lines": lines,
         "notes": notes.texts,
         "scopes": sorted({line.scope for line in lines}, key=_scope_order),

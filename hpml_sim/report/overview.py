@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpml_sim.report.metric_words import MetricWords, words_of
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
-from hpml_sim.report.wording import percent, time_label
+from hpml_sim.report.wording import time_label
 from hpml_sim.results import Row
 from hpml_sim.units.formatting import BandLike, digits, si, si_band
 
@@ -16,7 +17,7 @@ def overview(rows: Sequence[Row], *, every_time: bool = False) -> tuple[list[str
     Args:
         rows: results of one run; none give no lines.
         every_time: a column for each time since programming and one for the throughput, and bounds beside every
-            figure; False shows the accuracy at the earliest and at the latest time, and nominal values alone.
+            figure; False shows the score at the earliest and at the latest time, and nominal values alone.
 
     Returns:
         Headings, and the cells of each line.
@@ -27,13 +28,14 @@ def overview(rows: Sequence[Row], *, every_time: bool = False) -> tuple[list[str
     times: list[float | None] = [*times_of(targets)] or [None]
     if not every_time and len(times) > 2:
         times = [times[0], times[-1]]
-    heads = ["target", "scope", *("%" if time is None else f"% {time_label(time)}" for time in times)]
+    words = words_of(targets)
+    heads = ["target", "scope", *(_score_head(words, time) for time in times)]
     heads += ["batch", "energy", "latency", *(["throughput"] if every_time else [])]
     lines = []
     for target in targets:
         costs: Sequence[Cost | None] = target.costs or [None]
         for place, cost in enumerate(costs):
-            named = [target.name, *(_accuracy(target, time, spread=every_time) for time in times)]
+            named = [target.name, *(_score(target, time, words, spread=every_time) for time in times)]
             shown = named if place == 0 else [""] * len(named)
             lines.append([shown[0], _scope(target, cost), *shown[1:], *_cost(cost, every_time)])
     return heads, lines
@@ -44,11 +46,18 @@ def _scope(target: TargetSummary, cost: Cost | None) -> str:
     return target.card.scope if cost is None else "measured" if cost.provenance == "measured" else cost.scope
 
 
-def _accuracy(target: TargetSummary, time_s: float | None, *, spread: bool) -> str:
+def _score_head(words: MetricWords, time: float | None) -> str:
+    """Heading of a column of scores: a bare "%" is the accuracy; others say which way is better."""
+    name = "%" if words.is_accuracy else f"{words.name}{' ' + words.sign if words.sign else ''}"
+    when = "" if time is None else f" {time_label(time)}"
+    return f"{name}{when}{f' ({words.hint})' if words.hint else ''}"
+
+
+def _score(target: TargetSummary, time_s: float | None, words: MetricWords, *, spread: bool) -> str:
     shown = target.at(time_s)
     if shown is None:
         return "—"
-    return percent(shown.mean) + (f" ± {percent(shown.std)}" if spread and shown.n > 1 else "")
+    return words.value(shown.mean) + (f" ± {words.spread(shown.std)}" if spread and shown.n > 1 else "")
 
 
 def _cost(cost: Cost | None, in_full: bool) -> list[str]:

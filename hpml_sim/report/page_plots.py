@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from hpml_sim.report import findings, plots
+from hpml_sim.report.metric_words import MetricWords, words_of
 from hpml_sim.report.summary import TargetSummary
 from hpml_sim.report.wording import names
 from hpml_sim.results import Row
@@ -25,6 +26,7 @@ _MAX_ROOFS = 6
 
 def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, dict[str, Any]]:
     """Name of the plot -> its two widths as SVG, its words, its legend, and which targets it leaves out."""
+    words = words_of(targets)
     roofed = [t for t in targets if any(True for _ in plots.layer_points(t))]
     costed = [t for t in targets if t.supported and any(c.energy_j for c in t.costs)]
     points = set(plots.notable(costed, _MAX_POINTS))
@@ -32,8 +34,8 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
     roofs = set(plots.notable(roofed, _MAX_ROOFS))
     seen = [t for t in targets if t.name in drawn]
     alts = {
-        "time": " ".join(["Accuracy over time.", *findings.accuracy(targets), *findings.drift(targets)]),
-        "energy": " ".join(["Energy against accuracy.", *findings.energy(targets)]),
+        "time": " ".join([f"{words.title} over time.", *findings.accuracy(targets), *findings.drift(targets)]),
+        "energy": " ".join([f"Energy against {words.name}.", *findings.energy(targets)]),
         "parts": f"Energy by component and by layer. {findings.components(targets)}",
         "roofline": f"Roofline. {findings.limits(targets)}",
     }
@@ -51,10 +53,10 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
         "roofline": [(t, t.name) for t in roofed if t.name in roofs],
     }
     left_out = {
-        "time": _left_out(len(drawn), len(targets)),
-        "energy": _left_out(len(points), len(costed)),
-        "parts": _left_out(len(drawn), len(targets)),
-        "roofline": _left_out(len(roofs), len(roofed)),
+        "time": _left_out(len(drawn), len(targets), words),
+        "energy": _left_out(len(points), len(costed), words),
+        "parts": _left_out(len(drawn), len(targets), words),
+        "roofline": _left_out(len(roofs), len(roofed), words),
     }
     return {
         name: {
@@ -68,12 +70,11 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
     }
 
 
-def _left_out(drawn: int, targets: int) -> str:
+def _left_out(drawn: int, targets: int, words: MetricWords) -> str:
     if drawn == targets:
         return ""
-    return (
-        f"{drawn} of {targets} targets are drawn: those on a Pareto front, then the most accurate. The table shows all."
-    )
+    best = "the most accurate" if words.is_accuracy else f"those of the best {words.name}"
+    return f"{drawn} of {targets} targets are drawn: those on a Pareto front, then {best}. The table shows all."
 
 
 def _themed(svg: str) -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
 
 from rich import box, get_console
@@ -11,8 +12,9 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from hpml_sim.report.metric_words import MetricWords, words_of
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
-from hpml_sim.report.wording import listing, names, percent, time_label
+from hpml_sim.report.wording import listing, names, time_label
 from hpml_sim.results import Row
 from hpml_sim.units.formatting import digits, si, span
 
@@ -55,6 +57,7 @@ class _Column:
     called: str
     justify: Literal["left", "right"]
     cells: list[Text]
+    score: bool = False
 
     @property
     def width(self) -> int:
@@ -64,7 +67,7 @@ class _Column:
 def comparison_table(rows: Sequence[Row], *, width: int | None = None, all_notes: bool = False) -> Table:
     """The comparison for a terminal: two lines for each batch size and provenance of a target's cost.
 
-    The second line of a cell is its spread: the scope under the target, ± under an accuracy, low to high under others.
+    The second line of a cell is its spread: the scope under the target, ± under a score, low to high under others.
     Estimated and measured figures are on lines of their own, marked as such. Several seeds are averaged. Where the
     terminal is too narrow, whole columns are left out and named; no figure is ever cut.
 
@@ -80,21 +83,23 @@ def comparison_table(rows: Sequence[Row], *, width: int | None = None, all_notes
     width = width or get_console().width
     targets = summarize(rows)
     times: list[float | None] = [*times_of(targets)] or [None]
+    metric = words_of(targets)
     roomy, gap, words = True, 2, _WORDS
-    columns, notes = _columns(targets, times, words, roomy)
+    columns, notes = _columns(targets, times, metric, words, roomy)
     if _needed(columns, gap) > width:
         roomy, gap, words = False, 1, _SHORT_WORDS
-        columns, notes = _columns(targets, times, words, roomy)
+        columns, notes = _columns(targets, times, metric, words, roomy)
     left_out = []
     while _needed(columns, gap) > width and (victim := _least_needed(columns)) is not None:
         left_out.append(columns.pop(victim).called)
-    since = "" if times == [None] else ": accuracy in % at a time since programming"
+    unit = f" in {metric.sign}" if metric.sign else ""
+    since = "" if times == [None] else f": {metric.name}{unit} at a time since programming"
     table = Table(
         box=box.SIMPLE_HEAD,
         title=Text(f"{rows[0].model} on {rows[0].data}{since}"),
         title_style="bold",
         title_justify="left",
-        caption=_caption(targets, notes, words, left_out, all_notes),
+        caption=_caption(targets, metric, notes, words, left_out, all_notes),
         caption_justify="left",
         caption_style="",
         pad_edge=False,
@@ -110,21 +115,20 @@ def comparison_table(rows: Sequence[Row], *, width: int | None = None, all_notes
 
 
 def _columns(
-    targets: list[TargetSummary], times: list[float | None], words: dict[str, str], roomy: bool
+    targets: list[TargetSummary], times: list[float | None], metric: MetricWords, words: dict[str, str], roomy: bool
 ) -> tuple[list[_Column], _Footnotes]:
     notes = _Footnotes()
     columns = [_Column(_two("target", "scope"), "target", "left", [])]
     for time in times:
-        label = "accuracy %" if time is None else f"{time_label(time)} %" if roomy else time_label(time)
-        head, _, unit = label.rpartition(" ")
-        columns.append(_Column(_two(head, unit), f"accuracy at {label.removesuffix(' %')}", "right", []))
+        called = metric.name if time is None else f"{metric.name} at {time_label(time)}"
+        columns.append(_Column(_score_head(metric, time, roomy), called, "right", [], score=True))
     columns.append(_Column(_two("batch", "provenance"), "batch", "left", []))
     columns += [_Column(_two(name, unit), name, "right", []) for name, unit in _COSTS]
     for target in targets:
         for position, cost in enumerate(target.costs or [None]):
             leads = position == 0
             line = [_two(target.name, target.card.scope, style="bold") if leads else Text("")]
-            line += [_accuracy(target, t, notes) if leads else Text("") for t in times]
+            line += [_score(target, t, metric, notes) if leads else Text("") for t in times]
             line += _cost(target, cost, words, notes)
             for column, cell in zip(columns, line, strict=True):
                 column.cells.append(cell)
@@ -139,8 +143,8 @@ def _needed(columns: list[_Column], gap: int) -> int:
 
 def _least_needed(columns: list[_Column]) -> int | None:
     """Which column goes first for want of room: area, rate, times from the middle, latency; never the energy."""
-    called = [column.called for column in columns]
-    times = [i for i, name in enumerate(called) if name.startswith("accuracy")]
+    times = [i for i, column in enumerate(columns) if column.score]
+    called = ["" if column.score else column.called for column in columns]
     for name in ("area", "rate"):
         if name in called:
             return called.index(name)
@@ -153,14 +157,24 @@ def _two(first: str, second: str, *, style: str = "") -> Text:
     return Text.assemble((first, style), "\n", (second, "dim"))
 
 
-def _accuracy(target: TargetSummary, time: float | None, notes: _Footnotes) -> Text:
+def _score_head(metric: MetricWords, time: float | None, roomy: bool) -> Text:
+    """A time over the unit, or the metric's name over it; a long name is broken between its words."""
+    if time is None:
+        return _two("\n".join(wrap(metric.name, 11)), metric.sign)
+    if roomy:
+        return _two(time_label(time), metric.sign)
+    number, _, unit = time_label(time).rpartition(" ")
+    return _two(number, unit)
+
+
+def _score(target: TargetSummary, time: float | None, metric: MetricWords, notes: _Footnotes) -> Text:
     shown = target.at(time)
     if shown is None:
-        reasons = " ".join(target.reasons.get(time) or ("no accuracy was computed",))
+        reasons = " ".join(target.reasons.get(time) or (f"no {metric.name} was computed",))
         return Text(f"—{notes.mark(reasons, target.name)}")
     constant = time is not None and not target.drifts
-    spread = f"±{percent(shown.std, 1)}" if shown.n > 1 else ""
-    return _two(percent(shown.mean, 1), spread, style="dim" if constant else "")
+    spread = f"±{metric.spread(shown.std, 1)}" if shown.n > 1 else ""
+    return _two(metric.value(shown.mean, 1), spread, style="dim" if constant else "")
 
 
 def _cost(target: TargetSummary, cost: Cost | None, words: dict[str, str], notes: _Footnotes) -> list[Text]:
@@ -187,7 +201,12 @@ def _banded(band: Band, unit: str) -> Text:
 
 
 def _caption(
-    targets: list[TargetSummary], notes: _Footnotes, words: dict[str, str], left_out: list[str], all_notes: bool
+    targets: list[TargetSummary],
+    metric: MetricWords,
+    notes: _Footnotes,
+    words: dict[str, str],
+    left_out: list[str],
+    all_notes: bool,
 ) -> Text:
     lines = notes.lines()
     if left_out:
@@ -196,7 +215,8 @@ def _caption(
     for target in targets:
         for _, figure in target.supported[:1]:
             spreads.setdefault(figure.spread, []).append(target.name)
-    lines += [f"accuracy over {spread}: {names(who)}" for spread, who in spreads.items()]
+    hint = f" ({metric.hint})" if metric.hint else ""
+    lines += [f"{metric.name}{hint} over {spread}: {names(who)}" for spread, who in spreads.items()]
     devices = listing(list(dict.fromkeys(c.device for t in targets for c in t.costs if c.device)))
     lines.append(f"{words['estimated']}: from the device card, low to high is its band; best batch = highest rate")
     if devices:

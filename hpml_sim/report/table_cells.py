@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hpml_sim.report.metric_words import MetricWords
 from hpml_sim.report.sections import Source
 from hpml_sim.report.summary import Cost, TargetSummary
-from hpml_sim.report.wording import names, percent, si_page, span_page
+from hpml_sim.report.wording import names, si_page, span_page
 from hpml_sim.units.bands import Band
 from hpml_sim.units.formatting import digits
 
@@ -45,7 +46,7 @@ class Line:
         provenance: "estimated", "measured", or "none" where there is no cost.
         scope: what the costs include.
         batch: samples processed together; None where there is no cost.
-        cells: accuracies at each time, then energy, latency, rate and area.
+        cells: scores at each time, then energy, latency, rate and area.
         words: what the search field of the page looks through.
     """
 
@@ -81,35 +82,41 @@ class Notes:
 
 
 def table_lines(
-    target: TargetSummary, times: list[float | None], notes: Notes, sources: Mapping[tuple[str, str], Source]
+    target: TargetSummary,
+    times: list[float | None],
+    words: MetricWords,
+    notes: Notes,
+    sources: Mapping[tuple[str, str], Source],
 ) -> Iterator[Line]:
     """The lines of one target.
 
     Args:
         target: what the rows say of it.
         times: since programming, seconds; a cell each. None is for targets that do not drift.
+        words: of the run's main metric.
         notes: takes up the footnotes of the cells.
         sources: (key, citation) -> numbered source.
     """
-    accuracies = tuple(_accuracy_cell(target, time, notes) for time in times)
+    scores = tuple(_score_cell(target, time, words, notes) for time in times)
     costs: Sequence[Cost | None] = target.costs or [None]
     for cost in costs:
         provenance, scope, batch = (
             ("none", target.card.scope, None) if cost is None else (cost.provenance, cost.scope, cost.batch)
         )
-        words = " ".join(
+        searched = " ".join(
             (target.name, target.card.name, target.card.title, target.card.kind, scope, provenance)
         ).lower()
-        yield Line(target, provenance, scope, batch, (*accuracies, *_cost_cells(target, cost, notes, sources)), words)
+        yield Line(target, provenance, scope, batch, (*scores, *_cost_cells(target, cost, notes, sources)), searched)
 
 
-def _accuracy_cell(target: TargetSummary, time: float | None, notes: Notes) -> Cell:
+def _score_cell(target: TargetSummary, time: float | None, words: MetricWords, notes: Notes) -> Cell:
     shown = target.at(time)
     if shown is None:
-        reasons = " ".join(target.reasons.get(time) or ("no accuracy was computed",))
+        reasons = " ".join(target.reasons.get(time) or (f"no {words.name} was computed",))
         return Cell("—", note=notes.number(reasons, target.name))
-    spread = f"± {percent(shown.std)}" if shown.n > 1 else ""
-    return Cell(percent(shown.mean), spread, f"{shown.mean:.9f}", quiet=time is not None and not target.drifts)
+    spread = f"± {words.spread(shown.std)}" if shown.n > 1 else ""
+    sort = f"{shown.mean:.9f}" if words.in_percent else f"{shown.mean:.9g}"
+    return Cell(words.value(shown.mean), spread, sort, quiet=time is not None and not target.drifts)
 
 
 def _cost_cells(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from hpml_sim.cards import Scope
@@ -285,3 +288,34 @@ def example_rows(
                     )
                 )
     return rows
+
+
+def rescored(
+    rows: list[Row], of_accuracy: Callable[[float], float], metric: str, *, unit: str = "", higher: bool = False
+) -> list[Row]:
+    """The same rows of a task with another metric.
+
+    Args:
+        rows: as `example_rows` makes them.
+        of_accuracy: the figure that stands in place of an accuracy.
+        metric: its name.
+        unit: as of a `Score`.
+        higher: whether a larger value is the better one.
+    """
+
+    def score(found: Score) -> Score:
+        values = [of_accuracy(value) for value in found.values]
+        interval = (0.9 * values[0], 1.1 * values[0])
+        return Score.of(values, SAMPLES, metric=metric, unit=unit, higher_is_better=higher, interval=interval)
+
+    return [row.model_copy(update={"scores": [score(found) for found in row.scores]}) for row in rows]
+
+
+def regression_rows(**keywords: Any) -> list[Row]:
+    """Rows whose score is an error in kelvin, about 2.8 K."""
+    return rescored(example_rows(**keywords), lambda accuracy: 100 * (1 - accuracy), "RMSE", unit="K")
+
+
+def language_rows(**keywords: Any) -> list[Row]:
+    """Rows whose score is a perplexity of about 20."""
+    return rescored(example_rows(**keywords), lambda accuracy: 20 * (0.9722 / accuracy) ** 6, "perplexity")

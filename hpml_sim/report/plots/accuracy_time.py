@@ -1,4 +1,4 @@
-"""Accuracy against the time since programming."""
+"""The score against the time since programming."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.report.findings import gaps_of
-from hpml_sim.report.plots.drawing import accuracy_words, add_legend, add_tip, drawing, new_figure, style_of
+from hpml_sim.report.metric_words import MetricWords, draw_log_axis, is_logarithmic, words_of
+from hpml_sim.report.plots.drawing import add_legend, add_tip, drawing, new_figure, style_of
 from hpml_sim.report.plots.theme import GRID, PAPER
 from hpml_sim.report.summary import AccuracySummary, TargetSummary, summarize, times_of
 from hpml_sim.report.wording import listing, names, shortened, time_label
@@ -33,7 +34,7 @@ _FAINT = 0.30
 def accuracy_over_time(
     rows: Sequence[Row], *, only: Collection[str] | None = None, narrow: bool = False, legend: bool = True
 ) -> Figure:
-    """Accuracy against the time since programming: means with 95 % intervals, single chips as faint dots.
+    """Scores against the time since programming: means with 95 % intervals, single chips as faint dots.
 
     Machines that do not drift are horizontal lines. Where a device model has no data there is a gap: the line is broken
     and nothing is drawn in between.
@@ -49,26 +50,30 @@ def accuracy_over_time(
     """
     targets = summarize(rows, only)
     times = times_of(targets)
+    words = words_of(targets)
+    log = is_logarithmic(words, [shown for target in targets for _, shown in target.supported])
     with drawing():
         figure = new_figure(3.7, 4.4) if narrow else new_figure(7.8, 4.2)
         axes = figure.add_subplot()
         axes.set_facecolor("none")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel(words.axis(log))
         handles: list[Any] = []
         labels: list[str] = []
         levels = [group for group in same_line(targets) if not group[0].drifts]
         for group, place in zip(levels, _level_places(len(levels), times, narrow), strict=True):
             name = names([t.name for t in group])
-            handles.append(_draw_level(axes, group[0], name, place))
+            handles.append(_draw_level(axes, group[0], name, place, words))
             labels.append(name)
         drifting = [t for t in targets if t.drifts and t.supported]
         step = min(0.16, 0.6 / max(len(drifting), 1))  # decades; all together stay well within 1 h to 1 day
         for position, target in enumerate(drifting):
             dodge = 10 ** (step * (position - (len(drifting) - 1) / 2))
-            handles.append(_draw_drift(axes, target, times, dodge))
+            handles.append(_draw_drift(axes, target, times, dodge, words))
             labels.append(target.name)
+        if log:
+            draw_log_axis(axes)
         _time_axis(axes, times, len(levels), narrow)
         head = ["time since programming"] if times else []
         axes.set_xlabel("\n".join([*head, *_gap_lines(targets, 48 if narrow else 100)]))
@@ -112,27 +117,27 @@ def _level_places(count: int, times: list[float], narrow: bool) -> list[float]:
     return [last * 10 ** (start + step * i) for i in range(count)]
 
 
-def _draw_level(axes: Axes, target: TargetSummary, name: str, place: float) -> Any:
+def _draw_level(axes: Axes, target: TargetSummary, name: str, place: float, words: MetricWords) -> Any:
     from matplotlib.lines import Line2D
 
-    shown, style = target.at(None), style_of(target)
+    shown, style, scale = target.at(None), style_of(target), words.scale
     if shown is None:
         raise AssertionError("only targets with an accuracy are drawn")
-    axes.axhline(100 * shown.mean, color=style.color, linestyle=style.dashes, linewidth=1.3)
+    axes.axhline(scale * shown.mean, color=style.color, linestyle=style.dashes, linewidth=1.3)
     axes.errorbar(
         [place],
-        [100 * shown.mean],
-        yerr=[[100 * (shown.mean - shown.ci95[0])], [100 * (shown.ci95[1] - shown.mean)]],
+        [scale * shown.mean],
+        yerr=[[scale * (shown.mean - shown.ci95[0])], [scale * (shown.ci95[1] - shown.mean)]],
         color=style.color,
         **_BARS,
         marker=style.marker,
     )
-    add_tip(axes, place, 100 * shown.mean, f"{name}: {accuracy_words(shown)}")
+    add_tip(axes, place, scale * shown.mean, f"{name}: {words.in_full(shown)}")
     return Line2D([], [], color=style.color, linestyle=style.dashes, marker=style.marker, markeredgecolor=PAPER)
 
 
-def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: float) -> Any:
-    style = style_of(target)
+def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: float, words: MetricWords) -> Any:
+    style, scale = style_of(target), words.scale
     for time, shown in target.supported:
         if time is None:
             continue
@@ -146,7 +151,7 @@ def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: fl
         # dots as one line of pieces without length and with round ends: a tenth of the size of a mark for each
         axes.plot(
             [v for place in x for v in (place, place * 1.0005, math.nan)],
-            [v for value in values for v in (100 * value, 100 * value, math.nan)],
+            [v for value in values for v in (scale * value, scale * value, math.nan)],
             linewidth=2.4,
             solid_capstyle="round",
             color=style.color,
@@ -154,8 +159,8 @@ def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: fl
         )
     for piece in unbroken(target, times):
         x = [_place(time) * dodge for time, _ in piece]
-        y = [100 * a.mean for _, a in piece]
-        bars = [[100 * (a.mean - a.ci95[0]) for _, a in piece], [100 * (a.ci95[1] - a.mean) for _, a in piece]]
+        y = [scale * a.mean for _, a in piece]
+        bars = [[scale * (a.mean - a.ci95[0]) for _, a in piece], [scale * (a.ci95[1] - a.mean) for _, a in piece]]
         axes.errorbar(
             x,
             y,
@@ -167,8 +172,8 @@ def _draw_drift(axes: Axes, target: TargetSummary, times: list[float], dodge: fl
             marker=style.marker,
         )
         for time, shown in piece:
-            words = f"{target.name}, {time_label(time)}: {accuracy_words(shown)}"
-            add_tip(axes, _place(time) * dodge, 100 * shown.mean, words)
+            tip = f"{target.name}, {time_label(time)}: {words.in_full(shown)}"
+            add_tip(axes, _place(time) * dodge, scale * shown.mean, tip)
     from matplotlib.lines import Line2D
 
     return Line2D([], [], color=style.color, linestyle=style.dashes, marker=style.marker, markeredgecolor=PAPER)

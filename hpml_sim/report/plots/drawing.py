@@ -11,8 +11,8 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.report.plots.theme import COLORS, DASHES, GRID, INK, MARKERS
-from hpml_sim.report.summary import AccuracySummary, TargetSummary
-from hpml_sim.report.wording import percent, shortened
+from hpml_sim.report.summary import TargetSummary
+from hpml_sim.report.wording import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,12 +137,6 @@ def add_tip(axes: Axes, x: float, y: float, text: str) -> None:
         text: what is shown.
     """
     axes.plot([x], [y], marker="o", markersize=15, alpha=0, markeredgewidth=0, clip_on=False, zorder=9, gid=TIP + text)
-
-
-def accuracy_words(shown: AccuracySummary) -> str:
-    """The accuracy `shown` with its interval, for a hover text."""
-    low, high = shown.ci95
-    return f"{percent(shown.mean)} % (95 % interval {percent(low)} to {percent(high)}, {shown.spread})"
 
 
 def to_svg(figure: Figure, *, prefix: str = "") -> str:

@@ -1,13 +1,14 @@
-"""Energy against accuracy, a panel for each scope, with its Pareto front."""
+"""Energy against the score, a panel for each scope, with its Pareto front."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.report.plots.drawing import accuracy_words, add_legend, add_tip, drawing, new_figure, style_of
+from hpml_sim.report.metric_words import MetricWords, draw_log_axis, is_logarithmic, words_of
+from hpml_sim.report.plots.drawing import add_legend, add_tip, drawing, new_figure, style_of
 from hpml_sim.report.plots.pareto import FRONT_LINE, draw_front_line, pareto_front
 from hpml_sim.report.plots.theme import INK, PAPER
 from hpml_sim.report.summary import SCOPES, AccuracySummary, Cost, TargetSummary, summarize
@@ -33,9 +34,9 @@ class _Point:
 def energy_against_accuracy(
     rows: Sequence[Row], *, only: Collection[str] | None = None, narrow: bool = False, legend: bool = True
 ) -> Figure:
-    """Accuracy against the energy of one inference (log axis), a panel for each scope.
+    """Scores against the energy of one inference (log axis), a panel for each scope.
 
-    Horizontal bars are the low and high bound of the energy, vertical ones the 95 % interval of the accuracy, which is
+    Horizontal bars are the low and high bound of the energy, vertical ones the 95 % interval of the score, which is
     that of the earliest time since programming. Filled: batch 1. Hollow: the best batch. The stepped line joins what no
     other point of the panel beats in both (the Pareto front, by nominal values). Measured energies have a panel of
     their own. Figures in different panels include different things and are not ranked: each has an energy axis of its
@@ -50,7 +51,9 @@ def energy_against_accuracy(
     Raises:
         HpmlError: there are no rows.
     """
-    panels = _panels(summarize(rows, only))
+    targets = summarize(rows, only)
+    panels, words = _panels(targets), words_of(targets)
+    log = is_logarithmic(words, [point.accuracy for points in panels.values() for point in points])
     decades = {scope: _decades(points) for scope, points in panels.items()}
     widths = [high - low for low, high in decades.values()] or [1]
     with drawing():
@@ -62,17 +65,20 @@ def energy_against_accuracy(
         drawn: dict[str, Any] = {}
         for axes, (scope, points) in zip(grid, panels.items(), strict=False):
             axes.set_title(scope, loc="left", fontweight="bold")
-            draw_front_line(axes, _places(points), 10.0 ** decades[scope][1])
+            right = 10.0 ** decades[scope][1]
+            draw_front_line(axes, _places(points, words), right, higher_is_better=words.higher_is_better)
             for point in points:
-                drawn.setdefault(point.target.name, _draw_point(axes, point))
+                drawn.setdefault(point.target.name, _draw_point(axes, point, words))
             _energy_axis(axes, *decades[scope], room=max(widths) if narrow else sum(widths) / 2)
+        if log:
+            draw_log_axis(grid[0])  # the panels share it
         for axes in grid:
             axes.set_facecolor("none")
             axes.grid(which="major")
             axes.set_axisbelow(True)
         rule = "\nPanels of different scope are not ranked against each other." if len(panels) > 1 else ""
         figure.supxlabel("energy per inference (log axis)" + rule, fontsize=9)
-        figure.supylabel("test accuracy, %", fontsize=9)
+        figure.supylabel(words.axis(log), fontsize=9)
         if not panels:
             grid[0].set(xticks=[], yticks=[])
             grid[0].text(0.5, 0.5, "no target has both", transform=grid[0].transAxes, ha="center")
@@ -83,7 +89,7 @@ def energy_against_accuracy(
 
 
 def notable(targets: Sequence[TargetSummary], most: int) -> list[str]:
-    """Which targets a plot shows where there are too many: those on a Pareto front, then the most accurate.
+    """Which targets a plot shows where there are too many: those on a Pareto front, then those of the best score.
 
     Args:
         targets: of the run.
@@ -94,13 +100,14 @@ def notable(targets: Sequence[TargetSummary], most: int) -> list[str]:
     """
     if len(targets) <= most:
         return [t.name for t in targets]
-    fronts = set()
+    words, fronts = words_of(targets), set()
     for points in _panels(list(targets)).values():
-        best = set(pareto_front(_places(points)))
-        fronts |= {p.target.name for p, place in zip(points, _places(points), strict=True) if place in best}
+        places = _places(points, words)
+        best = set(pareto_front(places, higher_is_better=words.higher_is_better))
+        fronts |= {p.target.name for p, place in zip(points, places, strict=True) if place in best}
 
     def merit(target: TargetSummary) -> tuple[bool, float]:
-        return target.name in fronts, target.supported[-1][1].mean if target.supported else 0.0
+        return target.name in fronts, -words.rank(target.supported[-1][1].mean) if target.supported else -inf
 
     kept = {t.name for t in sorted(targets, key=merit, reverse=True)[:most]}
     return [t.name for t in targets if t.name in kept]
@@ -120,9 +127,9 @@ def _more_handles(panels: dict[str, list[_Point]]) -> dict[str, Any]:
     return found
 
 
-def _places(points: list[_Point]) -> list[tuple[float, float]]:
-    """(energy in joules, accuracy in percent) of each point, nominal values."""
-    return [(p.energy_j.nominal, 100 * p.accuracy.mean) for p in points]
+def _places(points: list[_Point], words: MetricWords) -> list[tuple[float, float]]:
+    """(energy in joules, score as it is drawn) of each point, nominal values."""
+    return [(p.energy_j.nominal, words.scale * p.accuracy.mean) for p in points]
 
 
 def _panels(targets: list[TargetSummary]) -> dict[str, list[_Point]]:
@@ -142,16 +149,17 @@ def _panels(targets: list[TargetSummary]) -> dict[str, list[_Point]]:
     return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 
 
-def _draw_point(axes: Axes, point: _Point) -> Any:
+def _draw_point(axes: Axes, point: _Point, words: MetricWords) -> Any:
     from matplotlib.lines import Line2D
 
     style, energy, accuracy = style_of(point.target), point.energy_j, point.accuracy
+    scale = words.scale
     axes.errorbar(
         [energy.nominal],
-        [100 * accuracy.mean],
+        [scale * accuracy.mean],
         # bounds of 0 and infinity run to the edge of the log axis
         xerr=[[energy.nominal - max(energy.low, 1e-30)], [min(energy.high, 1e30) - energy.nominal]],
-        yerr=[[100 * (accuracy.mean - accuracy.ci95[0])], [100 * (accuracy.ci95[1] - accuracy.mean)]],
+        yerr=[[scale * (accuracy.mean - accuracy.ci95[0])], [scale * (accuracy.ci95[1] - accuracy.mean)]],
         color=style.color,
         linestyle="none",
         elinewidth=1.2,
@@ -162,8 +170,8 @@ def _draw_point(axes: Axes, point: _Point) -> Any:
         markeredgecolor=PAPER if point.first else style.color,
         markeredgewidth=0.8 if point.first else 1.4,
     )
-    words = f"{point.target.name}, batch {point.cost.batch:,}, {point.cost.provenance}: {figure_text(energy, 'J')}, "
-    add_tip(axes, energy.nominal, 100 * accuracy.mean, words + accuracy_words(accuracy))
+    tip = f"{point.target.name}, batch {point.cost.batch:,}, {point.cost.provenance}: {figure_text(energy, 'J')}, "
+    add_tip(axes, energy.nominal, scale * accuracy.mean, tip + words.in_full(accuracy))
     return Line2D([], [], color=style.color, linestyle="none", marker=style.marker, markersize=7, markeredgecolor=PAPER)
 
 

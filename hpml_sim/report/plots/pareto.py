@@ -44,24 +44,32 @@ def on_front(values: np.ndarray, larger_is_better: Sequence[bool]) -> np.ndarray
     return np.logical_not(np.any(no_worse & better, axis=0))
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, value) `points` those that no other beats in both, each once, by rising cost."""
+def pareto_front(points: Sequence[tuple[float, float]], *, higher_is_better: bool = True) -> list[tuple[float, float]]:
+    """Of (cost, value) points those that no other beats in both, each once, by rising cost.
+
+    Args:
+        points: a smaller cost is the better one.
+        higher_is_better: whether a larger value is the better one.
+    """
     distinct = sorted(set(points))
-    front = on_front(np.array(distinct, dtype=float).reshape(-1, 2), [False, True])
+    front = on_front(np.array(distinct, dtype=float).reshape(-1, 2), [False, higher_is_better])
     return [point for point, kept in zip(distinct, front.tolist(), strict=True) if kept]
 
 
-def draw_front_line(axes: Axes, points: Sequence[tuple[float, float]], right: float) -> None:
+def draw_front_line(
+    axes: Axes, points: Sequence[tuple[float, float]], right: float, *, higher_is_better: bool = True
+) -> None:
     """Draw the stepped line along the front of (cost, value) points, on to the right edge.
 
     Args:
         axes: where to draw.
         points: cost goes across, value goes up; fewer than two get no line.
         right: cost at the right edge.
+        higher_is_better: whether a larger value is the better one.
     """
     if len(points) < 2:
         return
-    front = pareto_front(points)
+    front = pareto_front(points, higher_is_better=higher_is_better)
     x, y = [cost for cost, _ in front], [value for _, value in front]
     axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, zorder=1, **FRONT_LINE)
 
