@@ -1,6 +1,7 @@
 """Programming, drift and read noise of memory devices; the equations stand in `reference.py`.
 
-Only what describes devices stands here. `cpu.py` and `weights.py` compute, and import numba: whoever calls them imports them then.
+Only what describes devices stands here. `cpu.py` and `weights.py` compute; they import numba, so their callers import
+them when they compute.
 """
 
 from hpml_sim.kernels.device_noise.law import NO_FAULTS as NO_FAULTS
