@@ -12,10 +12,12 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from hpml_sim.baselines.cuda_launch import cuda_backend
 from hpml_sim.baselines.graph import Graphs
@@ -55,26 +57,46 @@ class DigitalNetwork(Converted):
 
     target: Digital
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the network: (batch, ...) -> (batch, ...)."""
-        self.note_input((x,), {})
-        if self.target.channels_last and x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network: mostly (batch, ...) -> (batch, ...).
+
+        Args:
+            args: what the network takes by position.
+            kwargs: what the network takes by name.
+
+        Raises:
+            HpmlError: TF32 was asked for on another device than a GPU, or the only input is no tensor.
+        """
+        self.check_input(args)
+        self.note_input(args, kwargs)
+        if self.target.channels_last:
+            args, kwargs = tree_map(_channels_last, (args, kwargs))
         stored = _STORED.get(self.target.precision)
         if stored is not None:
-            return self._call(x.to(stored) if x.is_floating_point() else x).float()
-        if x.is_cuda:
+            args, kwargs = tree_map(partial(_cast_floats, dtype=stored), (args, kwargs))
+            return tree_map(partial(_cast_floats, dtype=torch.float32), self._call(*args, **kwargs))
+        first = next((value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)), None)
+        if first is not None and first.is_cuda:
             with _float32_products("tf32" if self.target.precision == "tf32" else "ieee"):
-                return self._call(x)
+                return self._call(*args, **kwargs)
         if self.target.precision == "tf32":
             raise HpmlError(
-                f"Digital(precision='tf32'): the input is on {x.device}; TF32 exists on NVIDIA GPUs since Ampere. "
-                "Move model and input there (.to('cuda')), or take precision='fp32'"
+                f"Digital(precision='tf32'): the input is on {'the CPU' if first is None else first.device}; TF32 "
+                "exists on NVIDIA GPUs since Ampere. Move model and input there (.to('cuda')), or take precision='fp32'"
             )
-        return self._call(x)
+        return self._call(*args, **kwargs)
 
-    def _call(self, x: Tensor) -> Tensor:
-        return self.network(x)
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.network(*args, **kwargs)
+
+
+def _channels_last(value: Any) -> Any:
+    images = isinstance(value, Tensor) and value.dim() == 4
+    return value.contiguous(memory_format=torch.channels_last) if images else value
+
+
+def _cast_floats(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 class CompiledNetwork(DigitalNetwork):
@@ -99,18 +121,23 @@ class CompiledNetwork(DigitalNetwork):
 
     def __init__(self, network: nn.Module, target: Digital, layers: tuple[LayerReport, ...]):
         super().__init__(network, target, layers)
-        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled: Callable[..., Any] | None = None
         self._hooks = [h for m in network.modules() for h in (m._forward_hooks, m._forward_pre_hooks)]
         self._own_hooks = sum(map(len, self._hooks))
 
-    def _call(self, x: Tensor) -> Tensor:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         graph = self.target.engine == "cuda-graph"
+        if graph and (kwargs or len(args) != 1 or not isinstance(args[0], Tensor)):
+            raise HpmlError(
+                "Digital(engine='cuda-graph'): graphs are recorded for one tensor as input; take "
+                "engine='torch-compile' for a network of several inputs"
+            )
         trains = graph and torch.is_grad_enabled() and any(p.requires_grad for p in self.network.parameters())
         if trains or sum(map(len, self._hooks)) != self._own_hooks:
-            return self.network(x)
+            return self.network(*args, **kwargs)
         if self._compiled is None:
             self._compiled = Graphs(self.network) if graph else _compile(self.network)
-        return self._compiled(x)
+        return self._compiled(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy must compile its own network: the compiled code would go on using the weights of this one.

@@ -76,8 +76,8 @@ def same_rows(data: str) -> None:
     hs.fit(network, task, epochs=1, lr=5e-3, seed=0)
     spiking = hs.convert(network, "loihi")
     hs.fit(spiking, task, epochs=1, lr=5e-3, seed=0)
-    assert row.accuracy is not None
-    assert row.accuracy.mean == hs.evaluate(spiking, task).mean
+    assert row.score is not None
+    assert row.score.mean == hs.evaluate(spiking, task).mean
 
 
 def search() -> None:

@@ -23,7 +23,7 @@ def lines(rows: Sequence[Row]) -> Iterator[str]:
         first = mine[0]
         accuracies = []
         for time in times:
-            a = next(row for row in mine if row.time_s in (time, None)).accuracy
+            a = next(row for row in mine if row.time_s in (time, None)).score
             spread = f" ± {100 * a.std:.1f}" if a and a.n > 1 else ""
             accuracies.append(f"{100 * a.mean:.1f}{spread} %" if a else "—")
         for e in first.estimates:

@@ -13,7 +13,7 @@ Example:
 import importlib.metadata as _metadata
 import logging as _logging
 
-from hpml_sim import baselines, nn, spiking
+from hpml_sim import baselines, nn, spiking, tasks
 from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
 from hpml_sim.conversion import Converted, convert, register_target
@@ -34,8 +34,9 @@ from hpml_sim.networks import models
 from hpml_sim.networks.loading import list_networks, load_network
 from hpml_sim.networks.pretrained.entries import download_network
 from hpml_sim.targets import Analog, Digital, InMemory, Spiking
+from hpml_sim.tasks.score import Score
+from hpml_sim.tasks.task import Task
 from hpml_sim.training import evaluate, fit
-from hpml_sim.training.score import Score
 from hpml_sim.units.bands import Band
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "Range",
     "Score",
     "Spiking",
+    "Task",
     "Workload",
     "baselines",
     "calibrate",
@@ -85,6 +87,7 @@ __all__ = [
     "search",
     "spiking",
     "sweep",
+    "tasks",
     "to_digital",
     "workload",
 ]

@@ -12,6 +12,9 @@
 - `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
 - `weight_limits.py`: how large a mapped weight may be
 - `training_passes.py`: the compiled passes of a training step
+- `row_tiles.py`: which channels each row tile of a convolution sees
+- `crossbar_convolution.py`: a convolution of whole images on the tiles, in training, on chips and operator by operator
+- `convolution_passes.py`: its compiled passes in training
 - `input_ranges.py`: the ranges of a layer's converters, and how they follow what passes through
 - `range_samples.py`: input vectors that calibration collects
 - `range_choice.py`: which ranges lose least, tried on these vectors
@@ -33,6 +36,7 @@
 - `back_to_digital.py`: `to_digital`: trained weights or those of a chip in the digital network
 - `fused_backend.py`: chips of our own layers
 - `programmed_model.py`: the network that `chips.at(time)` gives
+- `sample_noise.py`: which rows belong to which sample, so that an evaluation draws its noise by sample
 - `chip_axis.py`: how a network runs for all chips, once under vmap or chip by chip, and the check of the first call
 - `chip_pass.py`: for which chip the network runs, and the product of a layer for all chips
 - `kept_tensors.py`: what a network and its hooks keep from call to call
@@ -42,6 +46,8 @@
 - `seeds.py`: one seed for every draw
 - `unmapped_matmul.py`: finds products that pass the crossbars by
 - `weight_products.py`: puts products with the weights of layers onto the layers' crossbars
+- `experts.py`: the weights of a mixture of experts on crossbars
+- `expert_reading.py`, `expert_products.py`: finds such weights in the code, and reads products with them
 - `carrying_over.py`: what a user put onto a layer stays with it
 - `aihwkit_import.py`: whether the installed aihwkit works
 - `interop/`: networks to aihwkit, and from aihwkit-lightning

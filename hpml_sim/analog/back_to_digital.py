@@ -12,6 +12,7 @@ from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.carrying_over import HOOKS, Origin
 from hpml_sim.analog.chips import Chips
 from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.experts import AnalogExperts, without_experts
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogLinear
 from hpml_sim.analog.programmed_layer import weights_of_cells
@@ -69,7 +70,8 @@ def to_digital(model: nn.Module) -> nn.Module:
     uses = Counter(id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False))
     for name, crossbar in crossbars(network).items():
         layer: Any = network.get_submodule(name)
-        if uses[id(layer.weight)] == 1:  # others that use a tied weight do not clip it
+        # others that use a tied weight do not clip it; experts share theirs with the module that owns it
+        if uses[id(layer.weight)] == 1 + isinstance(layer, AnalogExperts):
             _clip(layer, crossbar)
     return _replaced(network)
 
@@ -150,6 +152,7 @@ def effective_matrix(crossbar: Crossbar, tiles: ProgrammedTiles, chip: int) -> T
 
 def _replaced(network: nn.Module) -> nn.Module:
     """The network with digital layers in place of the analog ones; a private one, changed in place."""
+    without_experts(network)
     new: dict[int, Any] = {}
     analog = []
     for module in network.modules():

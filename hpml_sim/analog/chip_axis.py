@@ -27,9 +27,10 @@ from hpml_sim.analog.kept_tensors import (
     sharing,
 )
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.analog.output_structure import stack_chips, take_apart
+from hpml_sim.analog.output_structure import OutputsDifferError, stack_chips, take_apart
 from hpml_sim.analog.vmap_rules import VmapRules, cannot_write
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.modules import place_in_network
 from hpml_sim.kernels.common.vmapping import is_mapped, level_of, mapped_first, no_fallback_warning, unmapped_first
 
 Call = Callable[[nn.Module], Any]
@@ -130,7 +131,10 @@ class ChipAxis:
         if error is None:
             return y
         reason = _reason(error, self.network)
-        y = self._one_by_one(call, guard)  # an error that is the network's own is raised here
+        try:
+            y = self._one_by_one(call, guard)  # an error that is the network's own is raised here
+        except OutputsDifferError as differ:
+            raise OutputsDifferError(f"{differ}. Seen in {place_in_network(error, self.network)}") from error
         self.chip_by_chip = reason
         if not self._said:
             self._said.add(reason)
@@ -302,15 +306,8 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 def _reason(error: Exception, network: nn.Module) -> str:
-    """Why chips cannot run together, in a line: the first one of the exception, and the module that raised it."""
+    """Why chips cannot run together, in a line: the module, the line of its code, and what was raised there."""
     if isinstance(error, ChipsDifferError):
         return str(error)
-    names = {id(module): name for name, module in network.named_modules()}
-    where, trace = None, error.__traceback__
-    while trace is not None:
-        module = trace.tb_frame.f_locals.get("self")
-        if id(module) in names:
-            where = f"{names[id(module)] or 'the network'} ({type(module).__name__})"
-        trace = trace.tb_next
     first = next(iter(str(error).splitlines()), "")
-    return f"{where or 'the network'}: {type(error).__name__}: {first}"
+    return f"{place_in_network(error, network)}: {type(error).__name__}: {first}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.carrying_over import carry_over
 from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.expert_reading import expert_stacks
+from hpml_sim.analog.experts import BESIDE, AnalogExperts
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
@@ -32,6 +34,7 @@ from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT, MappedLayer, MappedP
 from hpml_sim.conversion.references import replace_references
 from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
+from hpml_sim.kernels.common.vmapping import no_fallback_warning
 from hpml_sim.targets import Analog, InMemory, PerLayer
 
 Chosen = Callable[[str, nn.Module], bool]
@@ -97,6 +100,7 @@ class AnalogModel(Converted):
     def __init__(self, network: nn.Module, target: Analog | InMemory | PerLayer, mapping: Mapping):
         super().__init__(network, target, mapping.reports(), mapping)
         self._uses_weights: dict[bool, bool] = {}  # by mode; seen in the first call in it
+        self._experts = any(isinstance(module, AnalogExperts) for module in network.modules())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The call of the network that it was made from, with the same arguments and results."""
@@ -105,15 +109,23 @@ class AnalogModel(Converted):
         training = self.training
         step = one_calibration_step(crossbars(self).values()) if training else nullcontext()
         if torch.compiler.is_compiling():  # what is compiled cannot be watched
+            if self._experts or any(self._uses_weights.values()):  # nor can what has to be watched be compiled
+                watched: Any = torch.compiler.disable(self._watched)
+                return watched(step, args, kwargs)
             with step:
                 return self.network(*args, **kwargs)
+        return self._watched(step, args, kwargs)
+
+    def _watched(self, step: AbstractContextManager[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One call in which layers compute the products that the network does with their weights."""
+        training = self.training
         first = training not in self._uses_weights
         # to watch every operation takes time: after the first call only where there was something to find
         products = WeightProducts(self) if first or self._uses_weights[training] else None
-        with step, products or nullcontext():
+        with step, products or nullcontext(), no_fallback_warning():
             y = self.network(*args, **kwargs)
         if first and products is not None:
-            self._uses_weights[training] = products.redirected > 0
+            self._uses_weights[training] = self._experts or products.redirected > 0
             if all(crossbar.programmed is None for crossbar in crossbars(self).values()):
                 products.warn()  # programmed chips do so themselves
         return y
@@ -136,7 +148,7 @@ def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chose
     # all decisions come first: a layer that is refused in the end leaves the network as it was
     plan = _Plan(target, chosen)
     plan.visit(model, "")
-    if not plan.replaced:
+    if not plan.replaced and not plan.added:
         reasons = "; ".join(
             f"{row.layer or 'model'} ({row.was}): {row.why}"
             for row in plan.rows
@@ -145,6 +157,8 @@ def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chose
         raise ConversionError(
             f"no layer can be put onto crossbars. {reasons or 'The model has no layers with weights.'}"
         )
+    for owner, own, new in plan.added:
+        owner.add_module(own, new)
     others = {id(layer): new for layer, new in plan.replaced.items()}
     if model in plan.replaced:
         replace_references(plan.replaced[model], others)  # in what the user put onto the layer
@@ -162,6 +176,7 @@ class _Plan:
 
     Attributes:
         replaced: by layer, the one that takes its place.
+        added: layers that stand beside a parameter, each with the module that owns it, and the layer's name in it.
         rows: what became of each.
     """
 
@@ -169,6 +184,7 @@ class _Plan:
         self._target = target
         self._chosen = chosen
         self.replaced: dict[nn.Module, nn.Module] = {}
+        self.added: list[tuple[nn.Module, str, AnalogExperts]] = []
         self.rows: list[MappedLayer] = []
 
     def visit(self, module: nn.Module, name: str) -> None:
@@ -196,15 +212,39 @@ class _Plan:
 
     def _visit_children(self, module: nn.Module, name: str) -> None:
         children = list(module.named_children())
-        if not children:
+        stacks = self._visit_experts(module, name)
+        own = _own_matrices(module, name, stacks)
+        if stacks or children:
+            self.rows.extend(own)
+        if not children and not stacks:
             has_parameters = any(True for _ in module.parameters(recurse=False))
             self._keep(module, name, "no rule for this kind of layer" if has_parameters else _NO_MATRIX)
         else:
-            self.rows.extend(_own_matrices(module, name))
             if what := activation_product(module):
                 self._keep_activation_product(name, what)
         for child_name, child in children:
             self.visit(child, f"{name}.{child_name}" if name else child_name)
+
+    def _visit_experts(self, module: nn.Module, name: str) -> set[str]:
+        """Plan crossbars for the stacks of expert weights among a module's own parameters; their names."""
+        stacks = {} if parametrize.is_parametrized(module) else expert_stacks(module)
+        for own, inputs_first in stacks.items():
+            weight: Any = module._parameters[own]
+            place = f"{name}.{own}".strip(".")
+            target = self._target[place] if isinstance(self._target, PerLayer) else self._target
+            reason = "left out by only= or skip=" if not self._chosen(place, module) else ""
+            if not reason and not isinstance(target, Analog):
+                reason = "no target for this layer" if target is None else "no layer of pulsed devices holds experts"
+            if reason or not isinstance(target, Analog):
+                self.rows.append(MappedLayer(place, f"{len(weight)} experts", "digital", reason))
+                continue
+            _check_weights(module, name)
+            new = AnalogExperts(weight, inputs_first, target).train(module.training)
+            self.added.append((module, f"{own}{BESIDE}", new))
+            t = new.crossbar.tiling
+            product = MappedProduct.on(target, f"{place}{BESIDE}", t.rows, t.cols, t.groups)
+            self.rows.append(MappedLayer(place, f"{len(weight)} experts", "AnalogExperts", "", (product,)))
+        return set(stacks)
 
     def _keep(self, module: nn.Module, name: str, reason: str) -> None:
         self.rows.append(MappedLayer(name, type(module).__name__, "digital", reason))
@@ -242,7 +282,7 @@ def _pulsed_matrix(layer: nn.Module) -> tuple[int, int]:
     return (first, second) if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) else (second, first)
 
 
-def _own_matrices(module: nn.Module, name: str) -> list[MappedLayer]:
+def _own_matrices(module: nn.Module, name: str, but: Collection[str]) -> list[MappedLayer]:
     """Parameters that a forward() may multiply with by itself, beside the layers that it calls."""
     return [
         MappedLayer(
@@ -252,7 +292,7 @@ def _own_matrices(module: nn.Module, name: str) -> list[MappedLayer]:
             why=f"used by forward() of {type(module).__name__} itself; to map a product with it, make it a layer",
         )
         for own, value in module.named_parameters(recurse=False)
-        if not nn.parameter.is_lazy(value) and sum(size > 1 for size in value.shape) > 1
+        if own not in but and not nn.parameter.is_lazy(value) and sum(size > 1 for size in value.shape) > 1
     ]
 
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.crossbar_convolution import convolve, takes_whole_images
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
+from hpml_sim.analog.row_tiles import Geometry
 from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
@@ -108,9 +110,21 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         check_input(self.crossbar, input, self.in_channels, 1)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         padding = self._reversed_padding_repeated_twice
+        if takes_whole_images(self.crossbar) and not input.is_meta:
+            sides = tuple(padding[::-2])
+            inside = mode == "constant" and sides == tuple(padding[-2::-2])  # else the library does not pad so
+            x = input if inside or not any(padding) else nn.functional.pad(input, padding, mode=mode)
+            sizes: Any = (self.kernel_size, self.stride, sides if inside else (0,) * n, self.dilation)
+            geometry = Geometry(*map(tuple, sizes), self.groups)
+            _check_places(x, geometry.places(x.shape[2:]), _reach(geometry.kernel, geometry.dilation))
+            return convolve(self.crossbar, x, self.matrix(), self.bias, geometry)
         x = nn.functional.pad(input, padding, mode=mode) if any(padding) else input
-        pieces = self._pieces(x)
-        y = torch.cat([self._products(part) for part in x.chunk(pieces)]) if pieces > 1 else self._products(x)
+        parts = x.chunk(pieces) if (pieces := self._pieces(x)) > 1 else (x,)
+        ys, done = [], 0
+        for part in parts:
+            ys.append(self._products(part, done, len(x)))
+            done += len(part)
+        y = torch.cat(ys) if len(ys) > 1 else ys[0]
         return y if self.bias is None else y + self.bias.view(-1, *[1] * n)
 
     def _pieces(self, x: Tensor) -> int:
@@ -118,19 +132,19 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         if self.training or self.crossbar.calibrating is not None or torch.is_grad_enabled() or x.is_meta:
             return 1
         vectors = _product(_places(x, self.kernel_size, self.stride, self.dilation))
-        # chips that run one by one go in the same pieces as together, so that their noise is drawn in the same order
         values = self.crossbar.n_chips * len(x) * vectors * (self.in_channels * _product(self.kernel_size))
         max_values = _MAX_VALUES if x.device.type == "cpu" else _MAX_VALUES_GPU
         return max(1, min(len(x), math.ceil(values / max_values)))
 
-    def _products(self, x: Tensor) -> Tensor:
-        """The convolution of padded inputs, without bias."""
+    def _products(self, x: Tensor, done: int, images: int) -> Tensor:
+        """The convolution of padded inputs, without bias. done: inputs of earlier pieces; images: of all pieces."""
         patches, sizes = _patches(x, self.kernel_size, self.stride, self.dilation)  # (batch, channels * kernel, places)
         batch, groups, places = len(x), self.groups, _product(sizes)
         # all sizes in numbers: torch cannot infer one of a batch without samples
         patches = patches.reshape(batch, groups, patches.shape[1] // groups, places)
         vectors = patches.permute(1, 0, 3, 2).flatten(1, 2)
-        y = self.crossbar(vectors, self.matrix(), places=places)  # (groups, batch * places, out / groups)
+        # (groups, batch * places, out / groups)
+        y = self.crossbar(vectors, self.matrix(), places=places, piece=(done * places, images * places))
         return y.unflatten(1, (batch, places)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
 
 
@@ -160,9 +174,13 @@ def _places(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilatio
     """How many places a kernel has on a padded input, by dimension."""
     reach = _reach(kernel, dilation)
     sizes = tuple((n - r) // s + 1 for n, r, s in zip(x.shape[2:], reach, stride, strict=True))
+    _check_places(x, sizes, reach)
+    return sizes
+
+
+def _check_places(x: Tensor, sizes: tuple[int, ...], reach: list[int]) -> None:
     if min(sizes) < 1:
         raise HpmlError(f"analog convolution: input of sizes {tuple(x.shape[2:])} is smaller than the kernel {reach}")
-    return sizes
 
 
 def _product(sizes: tuple[int, ...]) -> int:

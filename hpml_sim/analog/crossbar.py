@@ -22,7 +22,7 @@ from hpml_sim.analog.converters import largest_code, managed_range, quantize, re
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
-from hpml_sim.analog.programmed_tiles import ProgrammedTiles
+from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit
@@ -118,11 +118,9 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         return DeviceModel(self.noise)
 
     @property
-    def _array_disturbs(self) -> bool:
+    def array_disturbs(self) -> bool:
         """Whether the array adds more than its weights: such products run operator by operator."""
         return self.target.ir_drop > 0 or self.target.read_noise > 0
-
-    # ------------------------------------------------------------------------------------------------------- weights
 
     def clipped(self, weight: Tensor) -> Tensor:
         """The weights that are mapped: clipped as in training.
@@ -205,10 +203,13 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return matrix
         return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
-    # ------------------------------------------------------------------------------------------------------- product
-
     def forward(
-        self, x: Tensor, weight: Tensor, effective_weights: EffectiveWeights | None = None, places: int = 1
+        self,
+        x: Tensor,
+        weight: Tensor,
+        effective_weights: EffectiveWeights | None = None,
+        places: int = 1,
+        piece: Piece = None,
     ) -> Tensor:
         """Multiply vectors with the matrix.
 
@@ -218,6 +219,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             effective_weights: what the method of this name gave, for several products with the same devices; None: the
                 devices of this product alone. Not used where chips are programmed.
             places: vectors of one sample, one after another, that share a dynamic range: of a convolution all.
+            piece: where vectors come in pieces, the number of the first one here and that of all; None: all are here.
 
         Returns:
             shape (groups, vectors, cols), without bias.
@@ -229,7 +231,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if x.is_meta:  # shapes alone, as a workload follows them: no value to convert
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
-            return product_on_chips(x, partial(self._on_chips, places=places), self.programmed.n_chips)
+            return product_on_chips(x, partial(self.on_chips, places=places, piece=piece), self.programmed.n_chips)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
         if self.calibrating is not None:
@@ -242,7 +244,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         shift = self.decaying_shift(x) if self.training and not learns else None
         scaled, peaks = self._scaled(x.unsqueeze(0), places)
         x = self.tiling.cut_inputs(scaled)  # (1, groups, vectors, row tiles, height)
-        if self._trains_in_one_pass(x):
+        if self.trains_in_one_pass(x):
             y = self._trained(x, effective_weights, learns, shift)
         else:
             y = self._convert(x.transpose(2, 3), effective_weights, learns=learns, shift=shift).squeeze(0)
@@ -267,35 +269,43 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         samples.add(x, self.peaks(x, places), seen.squeeze(0))
         return y.sum(2).squeeze(0)
 
-    def _on_chips(self, x: Tensor, chips: Sequence[int], places: int) -> Tensor:
-        """Products of some chips, (chips, groups, vectors, cols). x: (chips or 1, groups, vectors, rows)."""
+    def on_chips(self, x: Tensor, chips: Sequence[int], places: int = 1, piece: Piece = None) -> Tensor:
+        """Products of programmed chips, shape (chips, groups, vectors, cols).
+
+        Args:
+            x: shape (chips or 1, groups, vectors, rows); 1: the same for all chips.
+            chips: their numbers, one after another.
+            places: vectors of one sample that share a dynamic range.
+            piece: as in `forward`.
+        """
         programmed = self.programmed
         assert programmed is not None
+        keys = partial(programmed.noise_keys, x=x[0], piece=piece)
         x, peaks = self._scaled(x, places)
         x = self.tiling.cut_inputs(x)  # (chips or 1, groups, vectors, row tiles, height)
         effective_weights = programmed.effective_weights(chips)
-        if self._fuses(x):
-            y = self._fused(x, effective_weights, chips)
+        if self.fuses(x):
+            y = self._fused(x, effective_weights, chips, keys)
         else:
-            y = self._convert(x.transpose(2, 3), effective_weights, chips)
+            y = self._convert(x.transpose(2, 3), effective_weights, partial(programmed.normal, chips=chips, keys=keys))
         return y if peaks is None else y * peaks
 
     @property
-    def _plain_converters(self) -> bool:
+    def plain_converters(self) -> bool:
         """Whether both converters are such, and their ranges known, that the compiled passes take them."""
         return (
             self.calibrated
             and self.adc_bound() > 0
             and self.dac_qmax is not None
             and self.adc_qmax is not None
-            and not self._array_disturbs
+            and not self.array_disturbs
         )
 
-    def _fuses(self, x: Tensor) -> bool:
+    def fuses(self, x: Tensor) -> bool:
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
-        return self._plain_converters and takes_compiled_pass(x) and not (torch.is_grad_enabled() and x.requires_grad)
+        return self.plain_converters and takes_compiled_pass(x) and not (torch.is_grad_enabled() and x.requires_grad)
 
-    def _fused(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int]) -> Tensor:
+    def _fused(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int], keys: KeysOf) -> Tensor:
         """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""
         from hpml_sim.kernels.crossbar_product import crossbar_product
 
@@ -314,14 +324,14 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             adc_gain=1 / (dac_qmax * lsb),
             adc_qmax=adc_qmax,
             sigma=self.target.output_noise / lsb,
-            normal=lambda chip, buffer: programmed.fill(chips[chip], buffer),
+            normal=lambda chip, buffer: programmed.fill(buffer, keys(chips[chip])),
             slices=self.target.slices,
         )
 
-    def _trains_in_one_pass(self, x: Tensor) -> bool:
+    def trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
         # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
-        return self.training and int(self.observations) > 1 and self._plain_converters and takes_compiled_pass(x)
+        return self.training and int(self.observations) > 1 and self.plain_converters and takes_compiled_pass(x)
 
     def _trained(self, x: Tensor, effective_weights: EffectiveWeights, learns: bool, shift: Tensor | None) -> Tensor:
         """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
@@ -359,7 +369,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         self,
         x: Tensor,
         effective_weights: EffectiveWeights,
-        chips: Sequence[int] | None = None,
+        normal: Callable[[Tensor], Tensor] | None = None,
         *,
         learns: bool = False,
         shift: Tensor | None = None,
@@ -369,14 +379,14 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         Args:
             x: in the unit of the DAC's range, shape (chips or 1, groups, row tiles, vectors, height).
             effective_weights: of this pass.
-            chips: numbers of the programmed chips; None: the layer's own weights.
+            normal: draws the noise of programmed chips; None: the layer's own weights.
             learns: whether the range of the ADC is observed.
             shift: what trains the input range, where it is trained.
 
         Returns:
             shape (chips, groups, vectors, cols); chips is 1 where none are programmed.
         """
-        target, programmed = self.target, chips is not None
+        target, programmed = self.target, normal is not None
         matrix, unit, scale = effective_weights.matrix, effective_weights.unit, effective_weights.scale
         dac_range = self.dac_range()
         if shift is not None and self.range_shift is not None:
@@ -404,7 +414,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         lsb = bound / (adc_qmax or bound)
         gain = to_products / (halvings * lsb)
         sigma: Tensor | float = target.output_noise
-        if self._array_disturbs:
+        if self.array_disturbs:
             drive = codes / (halvings * (dac_qmax or 1))  # in full-scale inputs
             y = y - ir_drop(
                 codes,
@@ -418,8 +428,9 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             sigma = noise_sigma(drive, matrix, unit, read_noise=target.read_noise, output_noise=target.output_noise)
         noise = None
         # evaluation without chips stands for the mean chip: its converters round, but nothing is drawn
-        if (self._array_disturbs or target.output_noise > 0) and (self.training or programmed):
-            noise = self._normal(y, chips).mul_(sigma / lsb)
+        if (self.array_disturbs or target.output_noise > 0) and (self.training or programmed):
+            # training draws from the global generator, as dropout does; chips each from a seed of their own
+            noise = (normal or torch.randn_like)(y).mul_(sigma / lsb)
         read = self.read(y, gain, noise) * (scale * (dac_range * halvings * lsb))
         if programmed and target.slices > 1:
             read = read.unflatten(-1, (target.slices, -1)).sum(-2)  # `scale` holds what each slice counts
@@ -434,12 +445,6 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             noise: in codes, of y's shape; None: no noise.
         """
         return quantize(y, gain, self.adc_qmax, noise)
-
-    def _normal(self, like: Tensor, chips: Sequence[int] | None) -> Tensor:
-        # training draws from the global generator, as dropout does; chips each from a seed of their own
-        if chips is None or self.programmed is None:
-            return torch.randn_like(like)
-        return self.programmed.normal(like, chips)
 
     def extra_repr(self) -> str:
         """For `print(model)`."""

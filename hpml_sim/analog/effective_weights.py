@@ -64,4 +64,6 @@ def clip_weights(weight: Tensor, limit: Tensor) -> Tensor:
         weight: any shape.
         limit: largest magnitude, a scalar > 0; an infinite one clips nothing.
     """
+    if not (torch.is_grad_enabled() and weight.requires_grad):  # nor can a vmap of the network's own carry the function
+        return torch.clamp(weight, -limit, limit)
     return _Clip.apply(weight, limit)  # type: ignore[no-any-return]

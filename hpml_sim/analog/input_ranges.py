@@ -156,6 +156,11 @@ class InputRange(nn.Module):
         """Range of the ADC in full-scale products; 0 while it is not known."""
         return float(self.output_bound) if self._adc_bound is None else self._adc_bound
 
+    @property
+    def fixed_adc(self) -> bool:
+        """Whether the range of the ADC is given, and not found from products."""
+        return self._adc_bound is not None
+
     def peaks(self, x: Tensor, places: int = 1) -> Tensor:
         """The largest magnitude of each input vector, or of all vectors of a sample.
 

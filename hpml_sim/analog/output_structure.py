@@ -14,6 +14,10 @@ from torch.nn.utils.rnn import PackedSequence
 from hpml_sim.errors import HpmlError
 
 
+class OutputsDifferError(HpmlError):
+    """Chips gave results that cannot be put side by side."""
+
+
 def map_together(join: Callable[[list[Any]], Any], values: list[Any]) -> Any:
     """One structure from several that are alike.
 
@@ -51,7 +55,7 @@ def map_together(join: Callable[[list[Any]], Any], values: list[Any]) -> Any:
 
 def _equally_long(values: list[Any]) -> Any:
     if len({len(value) for value in values}) > 1:
-        raise HpmlError(
+        raise OutputsDifferError(
             f"programmed chips: the network returned {sorted({len(value) for value in values})} values, not as many "
             "for every chip; let it return as many whatever the values are"
         )
@@ -104,7 +108,7 @@ def _stacked(values: list[Any]) -> Any:
     if isinstance(first, Tensor):
         shapes = dict.fromkeys(tuple(value.shape) for value in values)
         if len(shapes) > 1:
-            raise HpmlError(
+            raise OutputsDifferError(
                 f"programmed chips: the network returned tensors of other shapes for other chips, {list(shapes)[:2]}; "
                 "let it return one shape whatever the values are (pad it, or give generate() a fixed length)"
             )

@@ -13,8 +13,10 @@ from torch.utils._pytree import tree_leaves
 from hpml_sim.analog.chip_axis import ChipAxis
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import copied_tensors, stack_chips
+from hpml_sim.analog.sample_noise import SampleNoise, current_samples
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
+from hpml_sim.conversion.chips_in_front import ChipsInFront
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.display import html_table, plain_lines
@@ -33,7 +35,7 @@ class NetworkPerChip(nn.Module):
         self.networks = nn.ModuleList(networks)
 
 
-class ProgrammedModel(nn.Module):
+class ProgrammedModel(ChipsInFront):
     """Programmed chips at one time since programming: called as the network, chips in front of all that it gives.
 
     The network never sees the chips: it is called with (batch, ...) and may join, sort or sum rows as it likes. All
@@ -41,8 +43,8 @@ class ProgrammedModel(nn.Module):
     run so, because what it does depends on values, runs chip by chip; this is logged once.
 
     For evaluation only. The noise of the k-th call depends on seed, time and the calls before it alone: evaluating
-    twice draws twice, and a new `chips.at(time)` repeats it all. What the network itself draws is the same for all
-    chips, so that they differ by their devices alone.
+    twice draws twice, and a new `chips.at(time)` repeats it all. `hs.evaluate` is one call, whatever its batches. What
+    the network itself draws is the same for all chips, so that they differ by their devices alone.
 
     Args:
         said: what was logged for these chips at other times, which is not logged again; None: nothing.
@@ -185,12 +187,17 @@ class ProgrammedModel(nn.Module):
             # once is enough: the second call does the same products, and the guard looks at every operation
             guard = UnmappedMatmulGuard(self.network) if self._calls == 0 else None
             self._axis.network = self.network  # an attribute that a user may set
+            samples = current_samples()
             idle = None if guard is None else IdleLayers(self.network, "programmed chips")
+            for crossbar in crossbars(self.network).values():
+                if crossbar.programmed is not None:
+                    crossbar.programmed.begin(self._calls if samples is None else samples.call)
             y = self._axis.run(seeded, guard or nullcontext())
             if guard is not None and idle is not None:
                 guard.warn()
                 idle.warn()
-        self._calls += 1
+        samples = current_samples()
+        self._calls = self._calls + 1 if samples is None else samples.call + 1
         return y
 
     @contextmanager
@@ -199,7 +206,9 @@ class ProgrammedModel(nn.Module):
         # encoders and the like draw from the global generator: they get a seed of this call
         cuda = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            seed = derive(self.seed, Purpose.NETWORK, time_s=self.time_s, call=self._calls)
+            samples = current_samples()
+            call, first = (self._calls, 0) if samples is None else (samples.call, samples.first)
+            seed = derive(self.seed, Purpose.NETWORK, layer=first, time_s=self.time_s, call=call)
             torch.default_generator.manual_seed(seed)
             if cuda:
                 with torch.cuda.device(device):
@@ -235,6 +244,18 @@ class ProgrammedModel(nn.Module):
             *one_by_one,
             ("network", "print(model.network)"),
         ]
+
+
+def noise_by_sample(model: nn.Module) -> SampleNoise:
+    """For one evaluation of a model: the noise of its programmed chips by sample, not by call.
+
+    Args:
+        model: programmed chips, or any other model, which has no such noise.
+    """
+    chips = [module for module in model.modules() if isinstance(module, ProgrammedModel)]
+    programmed = [c for module in chips for c in crossbars(module).values() if c.programmed is not None]
+    noisy = any(crossbar.target.output_noise > 0 or crossbar.target.read_noise > 0 for crossbar in programmed)
+    return SampleNoise(None if noisy else {}, call=max((module._calls for module in chips), default=0))
 
 
 def _inner(network: nn.Module) -> nn.Module:

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from hpml_sim.analog.effective_weights import EffectiveWeights
-from hpml_sim.analog.training_passes import takes_compiled_pass
+from hpml_sim.analog.sample_noise import current_samples, some_values
+from hpml_sim.kernels.common.noise_keys import NoiseKeys
+
+KeysOf = Callable[[int], NoiseKeys]
+"""What numbers the noise of a product, by chip."""
+
+
+Piece = tuple[int, int] | None
+"""Where the rows of a product come in pieces, the number of the first one here and that of all; None: all are here."""
 
 
 class TileSource(Protocol):
@@ -45,14 +53,14 @@ class ProgrammedTiles:
     Attributes:
         source: draws them.
         chips: their numbers, as programmed.
-        seeds: one for each chip, of the output noise: on the CPU of `fill_normal`, elsewhere of torch's generator.
+        seeds: one for each chip, of the output noise.
         weight: of the chips in memory, in units of the column's full scale, shape (chips, groups, row tiles, cols,
             height).
         scale: digital factor of each column: drift compensation and what its slice counts included, shape
             (chips, groups, row tiles, 1, cols).
         held: which chip lies in memory, counted from 0; -1: none yet; None: all do.
-        drawn: by chip, where `fill_normal` goes on.
-        generators: by chip, torch's generator of its output noise.
+        call: number of the run of the network, of which the noise is.
+        used: by chip, how many products of this run were computed.
     """
 
     source: TileSource
@@ -61,8 +69,8 @@ class ProgrammedTiles:
     weight: Tensor
     scale: Tensor
     held: int | None
-    drawn: dict[int, int] = field(default_factory=dict)
-    generators: dict[int, torch.Generator] = field(default_factory=dict)
+    call: int = 0
+    used: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -121,53 +129,87 @@ class ProgrammedTiles:
         weight, scale, held = function(self.weight), function(self.scale), self.held
         if held is not None:  # memory of its own, where a chip will be drawn
             weight, scale, held = torch.empty_like(weight), torch.empty_like(scale), -1
-        return replace(self, weight=weight, scale=scale, held=held, drawn=dict(self.drawn), generators={})
+        return replace(self, weight=weight, scale=scale, held=held, used=dict(self.used))
 
-    def noise_positions(self) -> tuple[dict[int, int], dict[int, Tensor]]:
+    def begin(self, call: int) -> None:
+        """Before the network runs: which run it is.
+
+        Args:
+            call: its number; the same number draws the same noise.
+        """
+        self.call = call
+        self.used.clear()
+
+    def noise_positions(self) -> dict[int, int]:
         """Where the noise of all chips goes on, for `rewind_noise`."""
-        return dict(self.drawn), {chip: generator.get_state() for chip, generator in self.generators.items()}
+        return dict(self.used)
 
-    def rewind_noise(self, positions: tuple[dict[int, int], dict[int, Tensor]]) -> None:
+    def rewind_noise(self, positions: dict[int, int]) -> None:
         """Let the noise of all chips go on where it did when `noise_positions` was called.
 
         Args:
             positions: what it gave.
         """
-        drawn, states = positions
-        self.drawn.clear()
-        self.drawn.update(drawn)
-        for chip in list(self.generators):
-            if chip in states:
-                self.generators[chip].set_state(states[chip])
-            else:
-                del self.generators[chip]
+        self.used.clear()
+        self.used.update(positions)
 
-    def normal(self, like: Tensor, chips: Sequence[int]) -> Tensor:
-        """Standard normal numbers, drawn chip by chip.
+    def noise_keys(self, chip: int, x: Tensor, piece: Piece = None) -> NoiseKeys:
+        """What the noise of one chip's next product is numbered by: seed, run, use of the layer, and its samples.
 
         Args:
-            like: gives shape (chips, ...), type and device.
+            chip: its number, from 0.
+            x: inputs of the product, shape (groups, rows, values), where a row has noise of its own.
+            piece: where rows come in pieces, the number of the first one here and that of all; None: all are here.
+        """
+        from hpml_sim.kernels.random.splitmix import GOLDEN, mix_exactly
+
+        row, rows = piece or (0, x.shape[1])
+        use = self.used.get(chip, 0) - (row > 0)
+        self.used[chip] = use + 1
+        base = mix_exactly((mix_exactly((self.seeds[chip] + self.call * GOLDEN) % 2**64) + use * GOLDEN) % 2**64)
+        samples, keys = current_samples(), NoiseKeys(base, row=row)
+        if samples is None:
+            return keys
+        product = (self.seeds[0], use)
+        if samples.recorded is not None and chip == 0 and row == 0:
+            samples.recorded[product] = some_values(x)
+        return samples.keys(product, rows, keys)
+
+    @staticmethod
+    def normal(like: Tensor, chips: Sequence[int], keys: KeysOf) -> Tensor:
+        """Standard normal numbers, each chip's own.
+
+        Args:
+            like: gives shape (chips, groups, row tiles, rows, columns), type and device.
             chips: numbers of the chips.
+            keys: of the product, by chip.
         """
         # each chip from its own seed: a chip gets the same noise whatever other chips run beside it
         noise = torch.empty_like(like, memory_format=torch.contiguous_format)
         for chip, buffer in zip(chips, noise, strict=True):
-            self.fill(chip, buffer)
+            ProgrammedTiles.fill(buffer, keys(chip))
         return noise
 
-    def fill(self, chip: int, noise: Tensor) -> None:
-        """Fill a tensor with the next standard normal numbers of one chip.
+    @staticmethod
+    def fill(noise: Tensor, keys: NoiseKeys) -> None:
+        """Fill a tensor with standard normal numbers.
 
         Args:
-            chip: its number, from 0.
-            noise: is overwritten.
+            noise: is overwritten; shape (groups, row tiles, rows, columns).
+            keys: of the product.
         """
-        if takes_compiled_pass(noise) and noise.is_contiguous():
-            from hpml_sim.kernels.random import fill_normal
+        if keys.quiet:
+            noise.zero_()
+        elif noise.device.type == "cpu":
+            from hpml_sim.kernels.crossbar_product.noise import fill_noise
 
-            # numbers are addressed by position, so the k-th call goes on where the last one ended
-            self.drawn[chip] = fill_normal(noise, self.seeds[chip], self.drawn.get(chip, 0))
-            return
-        if chip not in self.generators:
-            self.generators[chip] = torch.Generator(noise.device).manual_seed(self.seeds[chip])
-        noise.normal_(generator=self.generators[chip])
+            drawn = noise if noise.dtype in (torch.float32, torch.float64) else torch.empty(noise.shape)
+            fill_noise(drawn, keys)
+            if drawn is not noise:
+                noise.copy_(drawn)
+        else:
+            from hpml_sim.kernels.random.splitmix import mix_exactly
+
+            # on other devices by call
+            seed = mix_exactly((keys.base + keys.first) % 2**64) >> 1
+            noise.normal_(generator=torch.Generator(noise.device).manual_seed(seed))

@@ -30,6 +30,23 @@ def takes_compiled_pass(*tensors: Tensor) -> bool:
     return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) for t in tensors)
 
 
+def noise_base() -> int:
+    """What the noise of one product in training is drawn from; torch's global generator gives it."""
+    return int(torch.randint(2**62, ()))
+
+
+def expanded_parts(grad: Tensor) -> Tensor:
+    """A gradient without the copies that an expanded one, as of `y.sum()`, would need: contiguous.
+
+    Args:
+        grad: any shape; in a dimension along which all is one number in memory, size 1 is left of it.
+    """
+    for dim, (size, stride) in enumerate(zip(grad.shape, grad.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            grad = grad.narrow(dim, 0, 1)
+    return grad.contiguous()
+
+
 def _normal(like: Tensor) -> Tensor:
     """Standard normal numbers; torch's global generator gives the seed."""
     from hpml_sim.kernels.random import fill_normal

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from hpml_sim.analog.expert_products import GROUPED
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion.idle_layers import work_of
 from hpml_sim.counting.torch_operations import storage_of
@@ -19,7 +20,7 @@ PRODUCTS = frozenset(
     {
         *(torch.matmul, Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, torch.mm, Tensor.mm),
         *(torch.bmm, Tensor.bmm, torch.mv, Tensor.mv, torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm),
-        *(torch.einsum, torch.tensordot, F.linear, F.bilinear),
+        *(torch.einsum, torch.tensordot, F.linear, F.bilinear, *GROUPED),
         *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
     }
 )

@@ -1,7 +1,8 @@
 """Products that a forward() computes with a layer's weight, as `F.linear(x, self.a.weight)`: on the layer's crossbar.
 
-Where the call is the layer's own product, the layer computes it, with its converters, its noise and its chips. Any
-other product with such a weight stays digital, and is named.
+Where the call is the layer's own product, the layer computes it, with its converters, its noise and its chips. So are
+products with stacks of expert weights (`expert_products.py`). Any other product with such a weight stays digital, and
+is named.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from hpml_sim.analog.expert_products import ExpertProducts
+from hpml_sim.analog.experts import AnalogExperts
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D
 from hpml_sim.analog.unmapped_matmul import PRODUCTS, UnmappedMatmulGuard
@@ -169,6 +172,7 @@ class WeightProducts(UnmappedMatmulGuard):
             for layer in reversed(layers)  # of layers that share a weight, the first one
             if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) and storage_of(layer.weight) in self._names
         }
+        self._experts = ExpertProducts([layer for layer in layers if isinstance(layer, AnalogExperts)])
         self.redirected = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -180,7 +184,13 @@ class WeightProducts(UnmappedMatmulGuard):
                 if layer is not None and call is not None:
                     self.redirected += 1
                     return _computed(layer, call)
-        return super().__torch_function__(func, types, args, kwargs)
+            if self._experts and (y := self._experts.product(func, args, kwargs)) is not None:
+                self.redirected += 1
+                return y
+        found = super().__torch_function__(func, types, args, kwargs)
+        if self._experts:
+            self._experts.note(func, args, kwargs, found)
+        return found
 
 
 def _computed(layer: Any, call: LayerCall) -> Tensor:

@@ -58,6 +58,7 @@ def _texts(metavar: str, shown: Any) -> PrimitiveConstructorSpec[Any]:
 _METAVARS: Mapping[str, str] = {
     "model": "MODEL",
     "data": "NAME",
+    "task": "TASK",
     "seeds": "NUMBER [NUMBER ...]",
     "times": "TIME [TIME ...]",
     "objectives": "OBJECTIVE [OBJECTIVE ...]",

@@ -18,7 +18,7 @@ from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
 from hpml_sim.networks.architectures import ARCHITECTURES, find
-from hpml_sim.targets import Engine
+from hpml_sim.targets import EstimatedEngine as Engine
 from hpml_sim.units.formatting import DASH, digits, si, span
 
 if TYPE_CHECKING:

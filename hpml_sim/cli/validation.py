@@ -1,4 +1,4 @@
-"""`hpml-sim validate` on paper: the points as a table for the screen, or as JSON."""
+"""`hpml-sim validate` on paper: points and records as tables for the screen, or as JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hpml_sim.cost.validation import Point
+    from hpml_sim.cost.validation.records.summary import Summary
 
 
 def validation_table(points: Sequence[Point]) -> Table:
@@ -44,3 +45,40 @@ def validation_table(points: Sequence[Point]) -> Table:
 def validation_json(points: Sequence[Point]) -> str:
     """A list of points: name, published, model, unit, error, tolerance, allowed, ok, basis, source, note."""
     return json.dumps([point.to_dict() for point in points], indent=2)
+
+
+def records_table(summaries: Sequence[Summary]) -> Table:
+    """A row a file, machine and kind of figure: how far off estimates are, and why rows were skipped.
+
+    Args:
+        summaries: what `held_against` gave.
+    """
+    from rich.table import Table
+
+    table = Table(title="Measured records against our estimates")
+    table.add_column("file and machine", no_wrap=True)
+    for name in ("rows", "skipped", "ratio", "median |ln|", "MAPE", "within 20 %", "in the band", "band"):
+        table.add_column(name, justify="right")
+    file = None
+    for summary in summaries:
+        if summary.file != file:
+            file = summary.file
+            table.add_row(f"[bold]{file}[/]")
+        name = f"    {summary.group}" if summary.group else f"  {summary.gpu} {summary.quantity}"
+        table.add_row(name, f"{summary.rows:,}", f"{summary.skipped:,}" if summary.skipped else "", *_figures(summary))
+        for why, count in summary.why.items():
+            table.add_row(f"    skipped {count:,}: {why}")
+    return table
+
+
+def _figures(summary: Summary) -> list[str]:
+    if summary.median_ratio is None:
+        return [""] * 6
+    return [
+        f"{summary.median_ratio:.3f}",
+        f"{summary.median_abs_log:.3f}",
+        f"{summary.mape:.1%}",
+        f"{summary.within_20:.0%}",
+        f"{summary.inside:.0%}",
+        f"{summary.band:.2f}",
+    ]

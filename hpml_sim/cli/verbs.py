@@ -22,8 +22,8 @@ from hpml_sim.cli.arguments import (
     option,
 )
 from hpml_sim.cli.output import say, show
-from hpml_sim.errors import check_choice, needs
-from hpml_sim.targets import Engine
+from hpml_sim.errors import HpmlError, check_choice, needs
+from hpml_sim.targets import EstimatedEngine as Engine
 
 PRECISIONS = "{" + ",".join(get_args(Precision)) + "}"
 ENGINES = "{" + ",".join(get_args(Engine)) + "}"
@@ -257,14 +257,31 @@ def estimate(
     return 0
 
 
-def validate(strict: Flag = False, json_output: Json = False) -> int:
-    """Compare the estimators with published machines.
+def validate(
+    records: Annotated[str | None, option("FOLDER")] = None, strict: Flag = False, json_output: Json = False
+) -> int:
+    """Compare the estimators with published machines, or with measured records.
 
     Args:
+        records: a folder with measured records (gpu_products.csv, image_networks.csv, ...): every row is estimated.
         strict: exit with status 1 if a point is outside its tolerance.
-        json_output: print the points as JSON.
+        json_output: print the points, or what is left over on the records, as JSON.
     """
     from hpml_sim.cli import validation as view
+
+    if records is not None:
+        from hpml_sim.cost.validation.records.summary import held_against
+
+        if strict:
+            raise HpmlError(
+                "validate: strict=True: is for published machines, whose points have tolerances; leave it out"
+            )
+        summaries = held_against(records)
+        if json_output:
+            print(json.dumps([summary.to_dict() for summary in summaries], indent=2))
+        else:
+            show(view.records_table(summaries))
+        return 0
     from hpml_sim.cost.validation import validate as check
 
     points = check()

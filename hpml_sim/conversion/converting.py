@@ -109,7 +109,7 @@ def _written_in_python(model: nn.Module) -> nn.Module:
 
 
 def _per_layer(model: nn.Module, targets: Mapping[str, Any]) -> PerLayer:
-    names = {name for name, _ in model.named_modules()}
+    names = _names(model)
     with_weights = {name for name, module in model.named_modules() if name and any(True for _ in module.parameters())}
     layers = {}
     for name, given in targets.items():
@@ -128,7 +128,7 @@ def _per_layer(model: nn.Module, targets: Mapping[str, Any]) -> PerLayer:
 
 
 def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable[[str, nn.Module], bool]:
-    names = {name for name, _ in model.named_modules()}
+    names = _names(model)
 
     def predicate(argument: str, choice: LayerChoice, otherwise: bool) -> Callable[[str, nn.Module], bool]:
         if choice is None:
@@ -154,3 +154,9 @@ def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable
 
     is_only, is_skip = predicate("only", only, True), predicate("skip", skip, False)
     return lambda name, module: is_only(name, module) and not is_skip(name, module)
+
+
+def _names(model: nn.Module) -> set[str]:
+    """What can be chosen by name: layers, and parameters that may be stacks of expert weights."""
+    stacks = (n for n, weight in model.named_parameters() if not nn.parameter.is_lazy(weight) and weight.dim() == 3)
+    return {name for name, _ in model.named_modules()} | set(stacks)

@@ -9,24 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from hpml_sim.conversion.network_call import Inputs, map_tensors, tensors_in
 from hpml_sim.errors import HpmlError, NotFiniteError
 
 
-def in_type_of_weights(model: nn.Module, x: Tensor) -> Tensor:
+def in_type_of_weights(model: nn.Module, x: Inputs) -> Inputs:
     """Floating-point inputs in the type of a network's weights; all others as they are.
 
     Args:
         model: any network; its first floating-point parameter gives the type.
-        x: inputs of any shape.
+        x: inputs of any shape, one or several.
     """
-    if not x.is_floating_point():
-        return x
-    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
-    return x if x.dtype == wanted else x.to(wanted)
+    wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+
+    def converted(part: Tensor) -> Tensor:
+        return part if wanted is None or not part.is_floating_point() or part.dtype == wanted else part.to(wanted)
+
+    return map_tensors(converted, x)
 
 
 @contextmanager
-def integers_explained(who: str, x: Tensor) -> Iterator[None]:
+def integers_explained(who: str, x: Inputs) -> Iterator[None]:
     """Within the block, a network that fails on inputs that are no floating-point numbers says so in one line.
 
     Networks with an embedding, or with a conversion of their own, take such inputs.
@@ -41,20 +44,21 @@ def integers_explained(who: str, x: Tensor) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, NotImplementedError) as error:
-        if x.is_floating_point():
+        first = next(tensors_in(x), None)
+        if first is None or first.is_floating_point():
             raise
         raise HpmlError(
-            f"{who}: the inputs are {x.dtype}, which the network does not take; give floating-point numbers, such as "
-            f"images.float() / 255 ({' '.join(str(error).split())[:120]})"
+            f"{who}: the inputs are {first.dtype}, which the network does not take; give floating-point numbers, such "
+            f"as images.float() / 255 ({' '.join(str(error).split())[:120]})"
         ) from error
 
 
-def check_finite(who: str, x: Tensor, *, numbers: Sequence[int] | Tensor | None = None, hint: str = "") -> None:
+def check_finite(who: str, x: Inputs, *, numbers: Sequence[int] | Tensor | None = None, hint: str = "") -> None:
     """Refuse inputs that hold NaN or infinity: spikes would hide them.
 
     Args:
         who: begins the message, such as "evaluate".
-        x: inputs, (batch, ...).
+        x: inputs, (batch, ...), one or several.
         numbers: what to call each sample, (batch,); None counts from 0.
         hint: ends the message; "": what to do about it.
 
@@ -63,6 +67,11 @@ def check_finite(who: str, x: Tensor, *, numbers: Sequence[int] | Tensor | None 
     """
     if torch.compiler.is_compiling():  # values are not known while a network is recorded
         return
+    for part in tensors_in(x):
+        _check_finite(who, part, numbers, hint)
+
+
+def _check_finite(who: str, x: Tensor, numbers: Sequence[int] | Tensor | None, hint: str) -> None:
     if x.is_meta or not (x.is_floating_point() or x.is_complex()):
         return
     with _disable_current_modes():  # whoever counts the network's operations must not count this one

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,33 @@ def _fitting(model: nn.Module, inputs: Sequence[Tensor]) -> str:
         called = f"layer {name!r}" if name else "layer"
         return f"give inputs that fit its first {called}, {' '.join(repr(layer).split())[:100]}"
     return "give inputs that it can take"
+
+
+def place_in_network(error: BaseException, network: nn.Module) -> str:
+    """Where in a network an exception was raised: the module, and the line of its code.
+
+    Args:
+        error: the exception.
+        network: what ran.
+
+    Returns:
+        Such as "layers.0 (Experts), line 12 of mine.py: rows = mask.nonzero()"; "the network" where nothing is known.
+    """
+    names = {id(module): name for name, module in network.named_modules()}
+    where, trace = "the network", error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        module = frame.f_locals.get("self")
+        # torch's own modules and ours only pass on what a user's forward() does
+        if id(module) in names and not frame.f_globals.get("__name__", "").startswith(("torch.", "hpml_sim.")):
+            where = f"{names[id(module)] or 'the network'} ({type(module).__name__}), line {trace.tb_lineno} of "
+            where += Path(frame.f_code.co_filename).name
+            line = linecache.getline(frame.f_code.co_filename, trace.tb_lineno).strip()
+            where += f": {line}" if line else ""
+        elif id(module) in names and where == "the network" and names[id(module)]:
+            where = f"{names[id(module)]} ({type(module).__name__})"
+        trace = trace.tb_next
+    return where
 
 
 def check_network(argument: str, model: object, *, other: object = None) -> nn.Module:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpml_sim.units.bands import Band
 
@@ -77,12 +77,13 @@ class TrainingSession(Protocol):
         """
         ...
 
-    def begin(self, first: Callable[[int], tuple[Tensor, Tensor]], *, labels_alone: bool) -> None:
+    def begin(self, before: Callable[[int], tuple[float, float | None]] | None) -> None:
         """Called once before the first epoch, with all random numbers seeded.
 
         Args:
-            first: gives inputs and labels of the first samples, at most as many as asked for.
-            labels_alone: whether the loss is the cross-entropy with the labels; False with a teacher.
+            before: gives, for the first samples, at most as many as asked for, the loss of the model as it is and the
+                loss of the best guess without looking at the input, None where that is not known. None with a teacher:
+                its loss has another level.
         """
         ...
 

@@ -16,7 +16,7 @@ from hpml_sim.cards import BaseCard, Card, CrossbarCard, DigitalCard, Neuromorph
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.cost.counted import AnyTarget, Subject, no_target, subject
 from hpml_sim.cost.crossbar import Layout, Mode, as_counted, as_mapped, estimate_crossbar
-from hpml_sim.cost.digital import estimate_digital
+from hpml_sim.cost.digital import Weights, estimate_digital
 from hpml_sim.cost.named import (
     Asked,
     Parallel,
@@ -35,7 +35,7 @@ from hpml_sim.cost.target_options import TargetOptions, target_options
 from hpml_sim.counting import Workload
 from hpml_sim.counting.count_network import Inputs
 from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_switch, check_whole, shown
-from hpml_sim.targets import Analog, Engine, InMemory, PerLayer, Target, analog_part
+from hpml_sim.targets import Analog, EstimatedEngine, InMemory, PerLayer, Target, analog_part
 
 
 def estimate(
@@ -46,7 +46,8 @@ def estimate(
     data: Inputs | None = None,
     batch: int | Literal["best"] = 1,
     precision: Precision | None = None,
-    engine: Engine | None = None,
+    engine: EstimatedEngine | None = None,
+    weights: Weights | None = None,
     mode: Mode | None = None,
     replicate: bool = True,
     digital_layers: Collection[str] = (),
@@ -81,7 +82,10 @@ def estimate(
         batch: samples handed over together, at least 1. "best" takes the smallest batch that reaches 95 % of the best
             throughput within the machine's memory.
         precision: digital cards: arithmetic and storage of weights and activations; None is "fp32".
-        engine: digital cards: what runs the network, as in `hs.Digital`; None is "torch", operator by operator.
+        engine: digital cards: what runs the network, as in `hs.Digital`; None is "torch", operator by operator. "fused"
+            is an inference runtime such as TensorRT, which has norms, activations and sums inside the products and
+            replays a recorded graph; it can be estimated and does not run here.
+        weights: digital cards: "int8" or "int4" weights that are multiplied in `precision`; None: stored in it.
         mode: crossbar cards: "preset" (a measured total for each MVM) or "component" (sum of converters, array, ...);
             None takes the preset where the card has one. The two are never mixed in one estimate.
         replicate: crossbar cards: copy slow layers onto tiles that would stay empty.
@@ -130,6 +134,8 @@ def estimate(
         >>> hs.estimate(analog, input_shape=(1, 28, 28)).mapping["tiles"] == analog.mapping.tiles
         True
     """
+    if weights is not None:
+        check_choice("estimate: weights", weights, get_args(Weights))
     _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
     asked = Asked(phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel)
     if isinstance(what, (str, Path)):
@@ -149,7 +155,13 @@ def estimate(
             }
             _refuse_foreign(options.card, {name for name, value in foreign.items() if value is not None})
             return estimate_sizes(
-                sizes, options.card, asked, batch=batch, precision=options.precision, engine=options.engine
+                sizes,
+                options.card,
+                asked,
+                batch=batch,
+                precision=options.precision,
+                engine=options.engine,
+                weights=weights,
             )
         if isinstance(options.card, DigitalCard) and isinstance(target, (str, Path, BaseCard)):
             precision = precision or stored_precision(str(what), options.card)
@@ -165,6 +177,7 @@ def estimate(
     given = {
         "precision": options.precision,
         "engine": options.engine,
+        "weights": weights,
         "mode": mode,
         "digital_layers": layer_names or None,
         "input_bits": options.input_bits,
@@ -178,7 +191,13 @@ def estimate(
         case DigitalCard():
             own = batch if batch == "best" else _part(batch, copies)
             one = estimate_digital(
-                counts, card, batch=own, precision=options.precision or "fp32", engine=options.engine or "torch"
+                counts,
+                card,
+                batch=own,
+                precision=options.precision or "fp32",
+                engine=options.engine or "torch",
+                weights=weights,
+                channels_last=options.channels_last,
             )
             found = side_by_side(one, copies)
         case CrossbarCard():
@@ -238,13 +257,13 @@ def _part(batch: int, copies: int) -> int:
 MAX_COUNT = 2**31 - 1
 """The largest batch, number of bits or number of chips: far above any machine, and exact in floating point."""
 _OPTIONS = {
-    "digital": {"precision", "engine"},
+    "digital": {"precision", "engine", "weights"},
     "crossbar": {"mode", "digital_layers", "input_bits", "output_bits", "chips"},
     "neuromorphic": {"chips"},
 }
 
 
-def _check(*, batch: int | str, replicate: bool, engine: Engine | None, **whole: int | None) -> None:
+def _check(*, batch: int | str, replicate: bool, engine: EstimatedEngine | None, **whole: int | None) -> None:
     """Refuse what cannot be an argument, whatever the machine."""
     if batch != "best":
         check_whole("estimate: batch", batch, low=1, high=MAX_COUNT, hint="or batch='best'")
@@ -253,7 +272,7 @@ def _check(*, batch: int | str, replicate: bool, engine: Engine | None, **whole:
             check_whole(f"estimate: {name}", value, low=1, high=MAX_COUNT, hint="or leave it out")
     check_switch("estimate: replicate", replicate)
     if engine is not None:
-        check_choice("estimate: engine", engine, get_args(Engine))
+        check_choice("estimate: engine", engine, get_args(EstimatedEngine))
 
 
 def _given(target: Any) -> Any:
@@ -266,7 +285,7 @@ def _options(
     of: Subject,
     *,
     precision: Precision | None,
-    engine: Engine | None,
+    engine: EstimatedEngine | None,
     input_bits: int | None,
     output_bits: int | None,
 ) -> TargetOptions:
@@ -275,7 +294,7 @@ def _options(
     if isinstance(target, (str, Path)):
         target = load_card(target)
     if isinstance(target, BaseCard):
-        options = TargetOptions(target, precision, engine, input_bits, output_bits)
+        options = TargetOptions(target, precision, engine, input_bits=input_bits, output_bits=output_bits)
         mapping = of.workload.mapping if isinstance(target, CrossbarCard) else None
         # what the converters of the network's own target leave unsaid stays said when its card is named alone
         return options if mapping is None else replace(options, remarks=_mapped_options(mapping).remarks)

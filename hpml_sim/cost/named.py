@@ -21,10 +21,11 @@ from hpml_sim.networks.architectures import ARCHITECTURES, find, shape
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Precision
+    from hpml_sim.cost.digital import Weights
     from hpml_sim.cost.result import Estimate
     from hpml_sim.networks.architectures import Architecture
     from hpml_sim.networks.language import TransformerShape
-    from hpml_sim.targets import Engine
+    from hpml_sim.targets import EstimatedEngine
 
 Parallel = Mapping[str, int] | Literal["best"] | None
 
@@ -78,7 +79,8 @@ def estimate_sizes(
     *,
     batch: int | Literal["best"],
     precision: Precision | None,
-    engine: Engine | None,
+    engine: EstimatedEngine | None,
+    weights: Weights | None = None,
 ) -> Estimate:
     """The estimate of a language model from its sizes.
 
@@ -88,7 +90,8 @@ def estimate_sizes(
         asked: of the network.
         batch: sequences at a time.
         precision: of the arithmetic; None takes what the weights are stored in.
-        engine: what starts the kernels; None takes a recorded graph.
+        engine: what starts the kernels; None takes a recorded graph, and so has an inference runtime ("fused").
+        weights: what the weights are stored in where that is less than `precision`.
     """
     request = Request(
         asked.phase or "prefill",
@@ -105,7 +108,8 @@ def estimate_sizes(
         card,
         request,
         precision=precision,
-        engine=engine,
+        engine="cuda-graph" if engine == "fused" else engine,
+        weights=weights,
         devices=asked.devices,
         parallel=asked.parallel,
     )

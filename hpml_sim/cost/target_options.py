@@ -12,7 +12,7 @@ from hpml_sim.targets.cards import card_named
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Precision
-    from hpml_sim.targets import Engine
+    from hpml_sim.targets import EstimatedEngine
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class TargetOptions:
     Attributes:
         card: the machine.
         precision: of a digital target.
-        engine: of a digital target.
+        engine: of a digital target, or given beside a card.
+        channels_last: of a digital target.
         input_bits: of a target on crossbars: what the card's figures follow of its `dac_bits`; None: the card's own.
         output_bits: of a target on crossbars: what the card's figures follow of its `adc_bits`; None: the card's own.
         slices: of a target on crossbars: digits of a weight, each with a column of its own.
@@ -31,7 +32,8 @@ class TargetOptions:
 
     card: Card
     precision: Precision | None = None
-    engine: Engine | None = None
+    engine: EstimatedEngine | None = None
+    channels_last: bool = False
     input_bits: int | None = None
     output_bits: int | None = None
     slices: int = 1
@@ -45,7 +47,7 @@ def target_options(target: Target) -> TargetOptions:
         target: any target; of a spiking one with synapses on crossbars, the crossbars are what is estimated.
     """
     if isinstance(target, Digital):
-        return TargetOptions(load_card(target.card), target.precision, target.engine)
+        return TargetOptions(load_card(target.card), target.precision, target.engine, target.channels_last)
     analog = analog_part(target)
     if analog is None:
         return TargetOptions(load_card(target.card))

@@ -134,7 +134,8 @@ def _count_cell(module: nn.RNNCellBase, inputs: tuple[Any, ...], output: Any) ->
 
 def _count_analog_recurrent(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """RNN, LSTM, GRU on crossbars: the layers inside each cell, at every step; as the layer that it replaces."""
-    x = inputs[0].reshape(1, -1, module.input_size)
+    x = inputs[0].data if isinstance(inputs[0], PackedSequence) else inputs[0]
+    x = x.reshape(1, -1, module.input_size)
     ways = 1 + module.bidirectional
     counts = []
     for number, cell in enumerate(module.cells):
@@ -162,6 +163,22 @@ def _cell_products(cell: Any, source: Tensor, state: Tensor | None, place: str) 
             x = _unmeasured(source, 1, vectors, layer.in_features) if values is None else values
             counts.append(product(x, layer.out_features, layer.matrix().t()[None], op="recurrent", name=place + name))
     return counts
+
+
+def _count_experts(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Experts on crossbars: each vector times the matrix of its expert."""
+    t = module.crossbar.tiling
+    return [of_experts(product(inputs[0].unsqueeze(0), t.cols), t.groups)]
+
+
+def of_experts(count: LayerCount, experts: int) -> LayerCount:
+    """The count of a product in which each vector meets one of several matrices.
+
+    Args:
+        count: as if all vectors met one matrix.
+        experts: how many matrices there are.
+    """
+    return replace(count, groups=experts, vectors=count.vectors / experts)
 
 
 def _count_attention(module: nn.MultiheadAttention, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
@@ -218,7 +235,7 @@ def dot_product_attention(
     )
 
 
-def _count_embedding(module: nn.Embedding, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+def _count_embedding(module: nn.Embedding | nn.EmbeddingBag, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
     """One row of the table for each index."""
     bits = {"weight_bits": module.weight.element_size() * 8, "activation_bits": output.element_size() * 8}
     return [
@@ -266,6 +283,7 @@ TORCH_LAYERS: dict[type | str, Rule] = {
     nn.RNNCellBase: Rule(_count_cell),
     nn.MultiheadAttention: Rule(_count_attention),
     nn.Embedding: Rule(_count_embedding),
+    nn.EmbeddingBag: Rule(_count_embedding),
     nn.Softmax: Rule(count_values("softmax")),
     nn.Softmax2d: Rule(count_values("softmax")),
     nn.Softmin: Rule(count_values("softmax")),
@@ -292,6 +310,7 @@ ANALOG_LAYERS: dict[type | str, Rule] = {
     "hpml_sim.analog.transposed_convolution._AnalogConvTranspose": Rule(count_conv),
     "hpml_sim.analog.recurrent.AnalogRecurrent": Rule(_count_analog_recurrent),
     "hpml_sim.analog.recurrent_cells.AnalogCell": Rule(_count_analog_cell),
+    "hpml_sim.analog.experts.AnalogExperts": Rule(_count_experts),
     "aihwkit.nn.modules.linear": Rule(_in_tiles(count_linear)),
     "aihwkit.nn.modules.linear_mapped": Rule(_in_tiles(count_linear)),
     "aihwkit.nn.modules.conv": Rule(_in_tiles(count_conv)),

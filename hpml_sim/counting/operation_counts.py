@@ -58,8 +58,9 @@ class LayerCount:
         rows: of the weight matrix as a crossbar sees it: inputs summed into an output (fan-in); 0 for layers without
             weights. A transposed convolution has a row an input channel.
         cols: of that matrix: outputs; 0 for layers without weights.
-        groups: matrices of this size (grouped convolution); 1 otherwise.
-        vectors: input vectors multiplied by each matrix in one inference (positions x time steps).
+        groups: matrices of this size (grouped convolution, experts); 1 otherwise.
+        vectors: input vectors multiplied by each matrix in one inference (positions x time steps); of experts, the mean
+            over all of them.
         macs: multiply-accumulates = rows x cols x groups x vectors for a matrix layer, padding included.
         weight_count: stored parameters; tied ones are counted where they are met first.
         input_elements: values read in one inference, weights left out.
@@ -123,10 +124,13 @@ class LayerCount:
 
     @property
     def weights_read(self) -> float:
-        """Weights that one inference touches, each once: of an embedding only the rows that are looked up."""
+        """Weights that one inference touches, each once: of an embedding the rows looked up, of experts those met."""
         if self.op == "embedding":
             return self.output_elements
-        return float(self.rows * self.cols * self.groups or self.weight_count)
+        if not self.rows * self.cols:
+            return float(self.weight_count)
+        # of experts that only some vectors meet, no more than there are vectors
+        return self.rows * self.cols * self.groups * min(1.0, self.vectors)
 
     def bytes_moved(self, *, weight_bits: float | None = None, activation_bits: float | None = None) -> float:
         """Bytes read and written in one inference, each weight and activation once.

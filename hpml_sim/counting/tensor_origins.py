@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from hpml_sim.conversion.idle_layers import Multiplier
 from hpml_sim.counting.torch_operations import storage_of
 
 
@@ -34,6 +36,12 @@ class Origins:
         self._model = model
         self._held = {storage_of(t): Constant(name, t, False) for name, t in model.named_buffers()}
         self._held |= {storage_of(t): Constant(name, t, True) for name, t in model.named_parameters()}
+        self._on_tiles = {
+            storage_of(weight)
+            for module in model.modules()
+            if any(isinstance(part, Multiplier) for part in module.children())
+            for weight in module.parameters(recurse=False)
+        }
         self._claimed: set[int] = set()
         self.used: set[int] = set()
         """Storages that counted work has read."""
@@ -42,6 +50,7 @@ class Origins:
     def forget(self) -> None:
         """Forget all but what the model holds: tensors of a pass end with it."""
         self._constants = dict(self._held)
+        self._gathered: dict[int, Constant] = {}
         self._made: set[int] = set()
         # a weak reference keeps the identity of a storage (not its memory) from being given to another
         self._references: dict[int, StorageWeakRef] = {}
@@ -49,6 +58,34 @@ class Origins:
     def constant(self, x: Tensor) -> Constant | None:
         """What a tensor was made of; None if it depends on the input."""
         return self._constants.get(storage_of(x))
+
+    def gathered(self, x: Tensor) -> Constant | None:
+        """What a tensor was taken out of that holds parts of a weight, chosen by the input; None for any other.
+
+        Args:
+            x: any tensor.
+        """
+        return self._gathered.get(storage_of(x))
+
+    def on_tiles(self, x: Tensor) -> bool:
+        """Whether what a tensor was gathered from lies on hardware that multiplies where it lies.
+
+        Args:
+            x: any tensor.
+        """
+        origin = self.gathered(x)
+        return origin is not None and origin.root is not None and storage_of(origin.root) in self._on_tiles
+
+    def gather(self, source: Tensor, output: Tensor) -> None:
+        """An operation took, or copied, parts of a weight.
+
+        Args:
+            source: the weight, or what was gathered from it.
+            output: what it gave.
+        """
+        origin = self._gathered.get(storage_of(source)) or self.constant(source)
+        if origin is not None and origin.weight and origin.root is not None and origin.root.dim() > 2:
+            self._gathered[self._remember(output)] = origin
 
     def is_weight(self, x: Tensor) -> bool:
         """Whether a tensor was made of parameters alone."""
@@ -64,14 +101,19 @@ class Origins:
         for t in outputs:
             self._made.add(self._remember(t))
 
-    def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], samples: int) -> None:
         """What is made of weights, buffers and new tensors alone does not depend on the input either.
 
         Args:
             inputs: tensors that an operation read.
             outputs: tensors that it made or wrote.
+            samples: in the pass; what was expanded over them, and copied, has the samples in it.
         """
         sources = [self.constant(t) for t in inputs]
+        arrived = {storage_of(t) for t in inputs}
+        copied = all(storage_of(t) not in arrived for t in outputs)
+        if copied and _expanded(inputs, samples):
+            return
         if all(source is not None for source in sources):
             by_rank = sorted((s for s in sources if s is not None and s.name), key=lambda s: not s.weight)
             named = by_rank[0] if by_rank else None
@@ -97,8 +139,12 @@ class Origins:
         sources = [self.constant(t) for t in inputs]
         if not sources or any(source is None for source in sources):
             return 1.0
+        # a weight that was expanded over the batch is worked on once for each sample
+        if _expanded(inputs, samples):
+            return 1.0
         if not all(source is not None and source.weight for source in sources):
-            sizes = [size for t in outputs for size in t.shape[:2]]
+            # values lie in the last dimension, but of what has no other
+            sizes = [size for t in outputs for size in (t.shape[:-1] or t.shape)[:2]]
             if any(size % samples == 0 for size in sizes):
                 return 1.0
         return float(samples)
@@ -135,3 +181,15 @@ class Origins:
         if key not in self._references and key != id(x):
             self._references[key] = StorageWeakRef(x.untyped_storage())
         return key
+
+
+def _expanded(tensors: Sequence[Tensor], samples: int) -> bool:
+    """Whether a tensor stands for the same values for each of several samples."""
+    return samples > 1 and any(
+        size == samples and step == 0 for t in tensors for size, step in zip(t.shape, _strides(t), strict=True)
+    )
+
+
+def _strides(x: Tensor) -> Sequence[int]:
+    """Steps in memory; those of a sparse tensor are not known."""
+    return x.stride() if x.layout is torch.strided else [1] * x.dim()

@@ -16,6 +16,7 @@ NO_PRODUCTS = (
     "_index_put",
     "_log_softmax",
     "_native_batch_norm",
+    "_pack_padded_sequence",
     "_prelu_kernel",
     "_safe_softmax",
     "_softmax",
@@ -37,14 +38,17 @@ NO_PRODUCTS = (
     "exponential",
     "fill",
     "flip",
+    "floor_divide",
     "fractional_max_pool",
     "full",
     "gather",
     "geometric",
     "glu",
+    "histc",
     "im2col",
     "index",
     "linspace",
+    "log_sigmoid",
     "log_normal",
     "logcumsumexp",
     "masked_",
@@ -107,6 +111,8 @@ FACTORS = {  # operation -> positions of its two factors
     "_int_mm": (0, 1),
     "_scaled_mm": (0, 1),
 }
+GROUPED = "_grouped_mm"
+DISTANCES = "_cdist_forward"
 SCALED_DOT_PRODUCT = "_scaled_dot_product"
 
 
@@ -142,6 +148,12 @@ def macs_of(name: str, args: tuple[Any, ...], out: Any) -> float:
     if name in FACTORS:
         left, right = as_batch(*(args[k] for k in FACTORS[name]))
         return float(left.numel() * right.shape[2])
+    if name == GROUPED:
+        left, right = args[:2]
+        return float(left.numel() * (right.shape[-1]))
+    if name == DISTANCES:
+        left, right = args[:2]
+        return float(left.numel() * right.shape[-2])
     if name == "convolution":
         places = args[0] if args[6] else out
         return float(args[1].numel() * places.shape[0] * math.prod(places.shape[2:]))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from hpml_sim.counting.layer_rules import rule_for
 from hpml_sim.counting.operation_counters import OperationCounter, leading_sizes, operation_name
@@ -29,6 +30,7 @@ from hpml_sim.counting.tally import Tallies
 from hpml_sim.counting.tensor_origins import Origins
 from hpml_sim.counting.tensors import tensors_in
 from hpml_sim.counting.torch_operations import is_wide, macs_of, storage_of
+from hpml_sim.kernels.common.vmapping import is_mapped, level_of, unmapped_first
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Recorder:
                 frame.opaque = not rule.sub_layers and not frame.beyond
             elif above is not None and above.hidden:
                 frame.hidden, frame.beyond = True, above.beyond
-            frame.arrived = frozenset(storage_of(t) for t in tensors_in((args, kwargs)))
+            frame.arrived = frozenset(storage_of(_of_all(t)) for t in tensors_in((args, kwargs)))
             self.frames.append(frame)
 
         return enter
@@ -146,8 +148,10 @@ class Recorder:
         was, self.paused = self.paused, True
         try:
             if frame.rule is not None:
-                self.origins.saw(list(tensors_in(output)))
                 inputs = args if not kwargs else _positional(module, args, kwargs)
+                if any(map(is_mapped, tensors_in((inputs, output)))):  # a vmap of the network's own
+                    inputs, output = (tree_map(_of_all, part) for part in (inputs, output))
+                self.origins.saw(list(tensors_in(output)))
                 self._known(frame, inputs, output)
             elif not frame.hidden:
                 self._check_seen(frame, output)
@@ -188,7 +192,7 @@ class Recorder:
         the dark.
         """
         self.ran[frame.name] = frame.module
-        for t in tensors_in(output):
+        for t in map(_of_all, tensors_in(output)):
             if storage_of(t) not in frame.arrived and not self.origins.is_known(t):
                 self._unknown(frame)
                 self.origins.saw([t])  # named once, not again by each module around it
@@ -223,7 +227,12 @@ class Recorder:
         frame = self.frames[-1]
         if frame.hidden:
             if frame.beyond:
-                frame.macs += macs_of(operation_name(func), args, out)
+                inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(out))
+                self.origins.follow(inputs, outputs, self.now)
+                if macs := macs_of(operation_name(func), args, out):
+                    sources = [self.origins.constant(t) for t in inputs]
+                    held = all(source is not None and source.name for source in sources)  # weights with weights
+                    frame.macs += macs * (self.origins.share(inputs, outputs, self.now) if held else 1.0)
         elif not self._operations.count(frame.name, func, args, kwargs, out, self.now):
             self._unknown(frame, str(func))
 
@@ -284,6 +293,13 @@ class _Attention(TorchFunctionMode):
             out = func(*args, **kwargs)
         self._recorder.origins.saw([out])
         return out
+
+
+def _of_all(x: Any) -> Any:
+    """A tensor under a vmap with the axis in front, in which all samples lie; anything else as it is."""
+    while is_mapped(x):
+        x = unmapped_first(x, level_of(x), 0)
+    return x
 
 
 def _positional(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:

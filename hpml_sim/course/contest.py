@@ -30,7 +30,8 @@ from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES
 from hpml_sim.targets import Analog
-from hpml_sim.training import Score, evaluate
+from hpml_sim.tasks.score import Score
+from hpml_sim.training import evaluate
 from hpml_sim.units.bands import Band
 
 BUDGET_J = 5e-9

@@ -1,28 +1,33 @@
 """Batches of samples, wherever they are: tensors in memory, a dataset item by item, or batches as somebody makes them.
 
 What lies in memory is used where it lies. Of everything else no more than a batch is held at a time, so that a data set
-may be larger than the memory.
+may be larger than the memory. What labels mean is for the task to say (`hpml_sim/tasks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
+from hpml_sim.conversion.network_call import Inputs, map_tensors, samples_in, shapes_of, tensors_in
 from hpml_sim.errors import HpmlError
 
-Batch = tuple[Tensor, Tensor]
-"""Inputs (batch, ...) and labels (batch,), whole numbers >= 0."""
-Samples = Dataset[Any] | Iterable[Sequence[Any]]
+Batch = tuple[Inputs, Any]
+"""Inputs and labels, tensors (batch, ...), one or several each."""
+Samples = Dataset[Any] | Iterable[Any]
 """(input, label) items in a `Dataset`, or (inputs, labels) batches in a `DataLoader` or another iterable."""
+_LABELS = ("labels", "label")
+"""Names of the labels in items and batches that are mappings, as Hugging Face's are."""
+_ITEM = "an (input, label) pair, or a mapping with 'labels' or 'label'"
 
 
-def resident_tensors(samples: Samples) -> Batch | None:
+def resident_tensors(samples: Samples) -> tuple[Tensor, Tensor] | None:
     """Inputs and labels of `samples` that are tensors in memory already; None of all others."""
     if isinstance(samples, TensorDataset) and len(samples.tensors) == 2:
         return samples.tensors[0], samples.tensors[1]
@@ -38,7 +43,7 @@ def has_items(samples: Samples) -> bool:
         return not isinstance(samples, IterableDataset)
     if not isinstance(samples, Sized) or getattr(type(samples), "__getitem__", None) is None:
         return False
-    return not (len(samples) and _is_batch(samples[0]))  # type: ignore[index]
+    return not (len(samples) and _looks_like_batch(samples[0]))  # type: ignore[index]
 
 
 def items(samples: Samples, chosen: Iterable[int]) -> Batch:
@@ -49,9 +54,9 @@ def items(samples: Samples, chosen: Iterable[int]) -> Batch:
         chosen: their numbers, from 0.
 
     Raises:
-        HpmlError: an item that is no (input, label) pair, or inputs of different shapes.
+        HpmlError: an item without a label, or items of different shapes.
     """
-    return _stacked([(i, samples[i]) for i in chosen])  # type: ignore[index]
+    return numbered_items([(f"item {i}", samples[i]) for i in chosen])  # type: ignore[index]
 
 
 def first(samples: Samples, most: int) -> Batch:
@@ -64,14 +69,39 @@ def first(samples: Samples, most: int) -> Batch:
     Raises:
         HpmlError: there are none, or something is no (inputs, labels) batch or (input, label) item.
     """
-    inputs, labels, found = [], [], 0
+    found: list[Batch] = []
+    count = 0
     for x, y in in_order(samples, most):
-        inputs.append(x[: most - found])
-        labels.append(y[: most - found])
-        found += len(labels[-1])
-        if found == most:
+        found.append((cut(x, most - count), cut(y, most - count)))
+        count += samples_in(found[-1][1])
+        if count == most:
             break
-    return torch.cat(inputs), torch.cat(labels)
+    return joined([x for x, _ in found]), joined([y for _, y in found])
+
+
+def cut(value: Any, most: int) -> Any:
+    """The first samples of a batch of inputs, or of labels.
+
+    Args:
+        value: tensors (batch, ...), one or several.
+        most: how many at most.
+    """
+    return map_tensors(lambda tensor: tensor[:most], value)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Several batches of inputs, or of labels, as one.
+
+    Args:
+        parts: tensors (batch, ...), or tuples and mappings of such, all alike.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], Mapping):
+        return {name: joined([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(parts[0], tuple):
+        return tuple(joined(column) for column in zip(*parts, strict=True))
+    return torch.cat(parts)  # type: ignore[arg-type]
 
 
 def in_order(samples: Samples, batch_size: int, *, seed: int = 0) -> Iterator[Batch]:
@@ -129,104 +159,118 @@ def batches_in(samples: Samples, batch_size: int) -> int:
 
 
 def as_batch(batch: Any) -> Batch:
-    """A `batch` that somebody made, its labels as int64.
+    """A `batch` that somebody made: (inputs, labels), or a mapping with labels in it.
 
     Raises:
-        HpmlError: it is no (inputs, labels) pair.
+        HpmlError: it is neither, or inputs and labels have different lengths.
     """
     if not _is_batch(batch):
-        given = f"a {type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else repr(type(batch))
         raise HpmlError(
-            f"data: each batch must be (inputs, labels), tensors (batch, ...) and (batch,) of the same length, got "
-            f"{given}; a dataset of (input, label) items is made into batches here"
+            f"data: each batch must be (inputs, labels), tensors (batch, ...) of the same length, or a mapping with "
+            f"'labels', got {_kind(batch)}; a dataset of (input, label) items is made into batches here"
         )
+    return _parts(batch)
+
+
+def numbered_items(found: Sequence[tuple[str, Any]]) -> Batch:
+    """Some items as a batch.
+
+    Args:
+        found: what to call each item in messages, such as "item 3", and the item.
+
+    Raises:
+        HpmlError: an item without a label, or items of different shapes.
+    """
+    pairs = [_pair(item, name) for name, item in found]
+    names = [name for name, _ in found]
+    return _collated([x for x, _ in pairs], names, "input"), _collated([y for _, y in pairs], names, "label")
+
+
+def _parts(batch: Any) -> Batch:
+    """Inputs and labels of a batch or an item that is known to have both."""
+    if isinstance(batch, Mapping):
+        name = next(name for name in _LABELS if name in batch)
+        inputs = {key: part for key, part in batch.items() if key != name}
+        return inputs, batch[name]
     x, y = batch
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool or (len(y) and int(y.min()) < 0):
-        raise HpmlError(f"data: labels must be whole numbers >= 0, got {y.dtype} such as {y[0].item()!r}")
-    return x, y.long()
+    return (tuple(x), y) if isinstance(x, list) and all(isinstance(part, Tensor) for part in x) else (x, y)
+
+
+def _kind(found: Any) -> str:
+    if isinstance(found, Mapping):
+        return f"a mapping of {', '.join(map(repr, list(found)[:6]))}"
+    if isinstance(found, (tuple, list)):
+        return f"a {type(found).__name__} of {len(found)}, {shapes_of(found)[:120]}"
+    return shapes_of(found)
+
+
+def _has_label(found: Any) -> bool:
+    if isinstance(found, Mapping):
+        return sum(name in found for name in _LABELS) == 1 and len(found) > 1
+    return isinstance(found, (tuple, list)) and len(found) == 2
 
 
 def _is_batch(found: Any) -> bool:
-    return (
-        isinstance(found, (tuple, list))
-        and len(found) == 2
-        and all(isinstance(part, Tensor) and part.dim() >= 1 for part in found)
-        and found[1].dim() == 1
-        and len(found[0]) == len(found[1])
-    )
+    if not _has_label(found):
+        return False
+    inputs, labels = _parts(found)
+    x, y = list(tensors_in(inputs)), list(tensors_in(labels))
+    if not (x and y) or any(part.dim() < 1 for part in (*x, *y)):
+        return False
+    return len({len(part) for part in (*x, *y)}) == 1
 
 
-def check_labels(where: str, labels: Tensor, inputs: int, outputs: int | None = None) -> Tensor:
-    """The labels of a batch as int64.
+def _looks_like_batch(found: Any) -> bool:
+    """Of a list, which may hold items as well: a batch of samples that are single numbers is none that anybody has."""
+    return _is_batch(found) and next(tensors_in(_parts(found)[0])).dim() > 1
 
-    Args:
-        where: the function that the caller called, which begins the message, such as "fit".
-        labels: what was given.
-        inputs: how many inputs they belong to.
-        outputs: of the network; None where they are not known yet.
 
-    Raises:
-        HpmlError: not one whole number for each input, or one that is no output of the network.
-    """
-    if labels.dim() != 1 or len(labels) != inputs:
+def _pair(item: Any, which: str) -> Batch:
+    if not _has_label(item):
         raise HpmlError(
-            f"{where}: labels of shape {tuple(labels.shape)} for {inputs} inputs: must be one whole number for each "
-            "input, shape (batch,); of one-hot labels take labels.argmax(dim=1)"
+            f"data: each item must be {_ITEM}, got {_kind(item)} as {which}; give inputs of several tensors as "
+            "((a, b), label), and where the label is the input itself (x, x); `hpml-sim estimate MODEL "
+            "--input-shape ...` needs no labels"
         )
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise HpmlError(f"{where}: labels are {labels.dtype}: must be whole numbers from 0; give labels.long()")
-    if len(labels):
-        low, high = (int(bound) for bound in torch.aminmax(labels))
-        if low < 0:
-            raise HpmlError(f"{where}: label {low}: labels must be whole numbers >= 0; number the classes from 0")
-        if outputs is not None and high >= outputs:
-            raise HpmlError(
-                f"{where}: label {high}, but the model has {outputs} outputs, for labels 0 to {outputs - 1}"
-            )
-    return labels.long()
+    return _parts(item)
 
 
-def label_of(item: Any, which: str) -> int:
-    """The label of an (input, label) item.
-
-    Args:
-        item: what a dataset gave.
-        which: names the item in the message, such as "item 3".
-
-    Raises:
-        HpmlError: it is no such pair, or the label is no whole number >= 0.
-    """
-    if not (isinstance(item, (tuple, list)) and len(item) == 2):
-        raise HpmlError(
-            f"data: each item must be an (input, label) pair, got {type(item).__name__} as {which}; accuracy needs "
-            "labels, `hpml-sim estimate MODEL --input-shape ...` does not"
-        )
+def _tensor(value: Any, which: str, role: str) -> Tensor:
     try:
-        label = int(item[1])
-        whole = label == item[1] and label >= 0
-    except (TypeError, ValueError, RuntimeError):  # of torch, for a tensor of several numbers
-        whole = False
-    if not whole:
-        raise HpmlError(f"data: label {item[1]!r} of {which} must be a whole number >= 0")
-    return int(item[1])
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise HpmlError(
+            f"data: the {role} of {which} is {shapes_of(value)[:120]}: must be a tensor, an array or numbers"
+        ) from error
 
 
-def _stacked(found: Sequence[tuple[int, Any]]) -> Batch:
-    labels = torch.as_tensor([label_of(item, f"item {i}") for i, item in found])
-    inputs = [torch.as_tensor(item[0]) for _, item in found]
-    for (i, _), x in zip(found, inputs, strict=True):
-        if x.shape != inputs[0].shape:
+def _collated(values: Sequence[Any], names: Sequence[str], role: str) -> Any:
+    """Items as a batch: tensors stacked, tuples and mappings part by part."""
+    one = values[0]
+    if isinstance(one, Mapping):
+        return {name: _collated([value[name] for value in values], names, role) for name in one}
+    if isinstance(one, (tuple, list)) and any(_is_part(part) for part in one):
+        return tuple(_collated(column, names, role) for column in zip(*values, strict=True))
+    tensors = [_tensor(value, name, role) for name, value in zip(names, values, strict=True)]
+    for name, x in zip(names, tensors, strict=True):
+        if x.shape != tensors[0].shape:
             raise HpmlError(
-                f"data: item {i} has shape {tuple(x.shape)}, item {found[0][0]} {tuple(inputs[0].shape)}; inputs of "
-                "one set must have the same shape (or come in batches from a DataLoader with a collate_fn)"
+                f"data: the {role} of {name} has shape {tuple(x.shape)}, that of {names[0]} "
+                f"{tuple(tensors[0].shape)}; {role}s of one set must have the same shape: pad them (labels with -100), "
+                "or give batches from a DataLoader with a collate_fn"
             )
-    return torch.stack(inputs), labels
+    return torch.stack(tensors)
+
+
+def _is_part(value: Any) -> bool:
+    """Whether a part of a tuple is an input of its own, not one number of a vector."""
+    return isinstance(value, Mapping) or (isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0)
 
 
 def _grouped(found: Iterator[Any], batch_size: int) -> Iterator[Batch]:
     numbered = enumerate(found)
     while group := list(islice(numbered, batch_size)):
-        yield _stacked(group)
+        yield numbered_items([(f"item {i}", item) for i, item in group])
 
 
 def _started(samples: Iterable[Any], seed: int) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from hpml_sim.data.batches import Samples, has_items, label_of
+from hpml_sim.conversion.network_call import tensors_in
+from hpml_sim.data.batches import Samples, has_items, numbered_items, resident_tensors
 from hpml_sim.data.entries import NAMED
 from hpml_sim.data.events import moving_bars
 from hpml_sim.data.image_files import IMAGE_SETS, read_images
@@ -24,14 +25,15 @@ from hpml_sim.units.display import html_table
 
 @dataclass(frozen=True)
 class Data:
-    """A classification task.
+    """Samples for training and test, and what is to be learned from them.
 
     Attributes:
         name: for tables.
-        train: dataset of (input, label) for training; inputs float32 of shape `input_shape`, labels int64.
-        test: dataset of (input, label) for the test; inputs float32 of shape `input_shape`, labels int64.
-        input_shape: of one input.
-        classes: number of classes, >= 1; labels lie in [0, classes).
+        train: dataset of (input, label) for training; an input of several tensors is a tuple or a mapping.
+        test: dataset of (input, label) for the test, as `train`.
+        input_shape: of one input; of several tensors the first one's.
+        classes: number of classes, >= 1, where labels are classes in [0, classes); None for other labels.
+        task: name of the task, such as "language_model", one of `hs.tasks`; None: inferred from data and network.
 
     Raises:
         HpmlError: train or test is no data, or the shape or the number of classes is none.
@@ -48,7 +50,8 @@ class Data:
     train: Dataset[tuple[Tensor, ...]]
     test: Dataset[tuple[Tensor, ...]]
     input_shape: tuple[int, ...]
-    classes: int
+    classes: int | None = None
+    task: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -63,11 +66,17 @@ class Data:
             raise HpmlError(f"Data: input_shape={shown(self.input_shape)}: must be a tuple, such as (1, 28, 28)")
         for size in self.input_shape:
             check_whole("Data: input_shape", size, low=1)
-        check_whole("Data: classes", self.classes, low=1)
+        if self.classes is not None:
+            check_whole("Data: classes", self.classes, low=1)
+        if not isinstance(self.task, (str, type(None))):
+            raise HpmlError(f"Data: task={shown(self.task)}: must be the name of a task, such as 'regression', or None")
 
     def __repr__(self) -> str:
         counts = " + ".join(_count(split) for split in (self.train, self.test))
-        return f"<Data {self.name}: {counts} samples of {tuple(self.input_shape)}, {self.classes} classes>"
+        return f"<Data {self.name}: {counts} samples of {tuple(self.input_shape)}{self._for()}>"
+
+    def _for(self) -> str:
+        return f", {self.classes} classes" if self.classes is not None else f", {self.task}" if self.task else ""
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -75,7 +84,8 @@ class Data:
             ("training samples", _count(self.train)),
             ("test samples", _count(self.test)),
             ("input shape", str(tuple(self.input_shape))),
-            ("classes", self.classes),
+            *([("classes", self.classes)] if self.classes is not None else []),
+            *([("task", self.task)] if self.task is not None else []),
         ]
         return html_table(f"Data: {self.name}", rows)
 
@@ -184,14 +194,16 @@ def _of_pair(pair: Any, name: str) -> Data:
     for split, which in zip(pair, ("training", "test"), strict=True):
         if not _is_samples(split):
             raise HpmlError(f"data: the {which} set, {shown(split)}, must be a dataset of (input, label) items")
-    labels = [label for split, which in zip(pair, ("training", "test"), strict=True) for label in _labels(split, which)]
-    train, test = (tuple(torch.as_tensor(split[0][0]).shape) for split in pair)
+    splits = list(zip(pair, ("training", "test"), strict=True))
+    for split, which in splits:
+        _check_split(split, which)
+    train, test = (_input_shape(split[0], which) for split, which in splits)
     if train != test:
         raise HpmlError(f"data: training inputs have shape {train}, test inputs {test}; both must have the same shape")
-    return Data(name, pair[0], pair[1], train, max(labels) + 1)
+    return Data(name, pair[0], pair[1], train, _classes(splits))
 
 
-def _labels(split: Any, which: str) -> Iterator[int]:
+def _check_split(split: Any, which: str) -> None:
     if not has_items(split):
         raise HpmlError(
             f"data: the {which} set, a {type(split).__name__}, has no items by number; a comparison "
@@ -200,8 +212,38 @@ def _labels(split: Any, which: str) -> Iterator[int]:
         )
     if len(split) == 0:
         raise HpmlError(f"data: the {which} set is empty")
+
+
+def _input_shape(item: Any, which: str) -> tuple[int, ...]:
+    """Of the first tensor of an input, for built-in networks."""
+    inputs, _ = numbered_items([(f"item 0 of the {which} set", item)])
+    return tuple(next(tensors_in(inputs)).shape[1:])
+
+
+def _classes(splits: Sequence[tuple[Any, str]]) -> int | None:
+    """One more than the largest label where labels are single whole numbers, every item looked at; otherwise None."""
+    most = 0
+    for split, which in splits:
+        for label in _labels(split, which):
+            if not isinstance(label, Tensor) or label.dim() != 1 or label.is_floating_point() or label.is_complex():
+                return None
+            if label.dtype == torch.bool:
+                return None
+            if int(label.min()) < 0:
+                raise HpmlError(
+                    f"data: a label of the {which} set is {int(label.min())}: labels must be whole numbers >= 0; "
+                    "number the classes from 0"
+                )
+            most = max(most, int(label.max()))
+    return most + 1
+
+
+def _labels(split: Any, which: str) -> Iterator[Any]:
+    if (whole := resident_tensors(split)) is not None:
+        yield whole[1]
+        return
     for i in range(len(split)):
-        yield label_of(split[i], f"item {i} of the {which} set")
+        yield numbered_items([(f"item {i} of the {which} set", split[i])])[1]
 
 
 def _digits() -> Data:

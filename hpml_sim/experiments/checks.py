@@ -5,7 +5,10 @@ A dry run asks the same questions, so it refuses what the run refuses.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,108 +18,233 @@ from hpml_sim.analog import calibrate, has_analog_layers, program
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.conversion import Converted, convert
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.network_call import call_network, map_tensors, samples_in, shapes_of, tensors_in
 from hpml_sim.data import Data
-from hpml_sim.data.batches import first
-from hpml_sim.errors import HpmlError, needs
+from hpml_sim.data.batches import first, items, resident_tensors
+from hpml_sim.errors import HpmlError, NotFiniteError, needs
 from hpml_sim.experiments.config import Objective, SearchConfig
 from hpml_sim.experiments.pipeline import crossbar_card, estimate_target
 from hpml_sim.experiments.plan import Point, given_network, network_name
 from hpml_sim.experiments.target_list import AnyTarget
+from hpml_sim.networks import models
 from hpml_sim.targets import Analog, crossbar_targets
+from hpml_sim.tasks.choosing import TRIED, Sample, choose_task
+from hpml_sim.tasks.task import Task
+from hpml_sim.training.evaluation import on_device, try_network
+from hpml_sim.training.fitting import check_loss
 
-COLUMNS: Mapping[Objective, str] = {"accuracy": "accuracy_mean", "energy": "energy_j", "latency": "latency_s"}
-"""Objective -> the column of its figures; the estimated ones are attributes of an `Estimate`, too."""
+_log = logging.getLogger(__name__)
+
+COLUMNS: Mapping[Objective, str] = {"energy": "energy_j", "latency": "latency_s"}
+"""Objective -> the column of its figures, an attribute of an `Estimate`, too; a score has that of its metric."""
 
 
-def check_samples(model: str | nn.Module, task: Data) -> None:
-    """Send two samples through a copy of the network: it must take their shape and give a logit for each class.
+def column_of_objective(name: Objective, task: Task) -> str:
+    """The column of an objective's figures.
+
+    Args:
+        name: the objective.
+        task: whose first metric is the score.
+    """
+    return f"{task.metric.column}_mean" if name == "score" else COLUMNS[name]
+
+
+_COMPARED, _LARGE, _FAR = 32, 50_000_000, 0.8
+"""Samples that tell whether a network is trained (an eighth of them above so many weights), and its share of loss."""
+_LABELS = 32
+"""Labels that say which task it is."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a network made of two samples before anything is computed.
+
+    Attributes:
+        where: names network and data in messages.
+        inputs: of some samples, more than the two.
+        labels: of the same samples.
+        given: what the network gave for the first two.
+        network: its class.
+    """
+
+    where: str
+    inputs: Any
+    labels: Any
+    given: Any
+    network: str
+
+
+def try_samples(model: str | nn.Module, data: Data) -> Trial:
+    """Send two samples through a copy of the network: it must take them.
 
     Args:
         model: a name, code by name, or a module.
-        task: the data.
+        data: the data.
 
     Raises:
-        HpmlError: the network fails on the samples, or gives something else.
+        HpmlError: the network fails on the samples.
     """
-    x = torch.stack([torch.as_tensor(task.test[i % len(task.test)][0]) for i in range(2)])  # type: ignore[arg-type]
-    where = f"model {network_name(model)!r} on data {task.name!r}"
-    network = given_network(model, task, {})
+    where = f"model {network_name(model)!r} on data {data.name!r}"
+    inputs, labels = first(data.test, _LABELS)  # type: ignore[arg-type]
+    network = given_network(model, data, {})
     # A call may change more than the state dict (counters, caches), so not even a network of ours is called itself.
     tried = clone(network).eval()
-    device = next((tensor.device for tensor in [*tried.parameters(), *tried.buffers()]), x.device)
+    held = [*tried.parameters(), *tried.buffers(), *tensors_in(inputs)]
+    device = held[0].device
+    x = map_tensors(lambda tensor: tensor[:TRIED].to(device), inputs)
     devices = [device] if device.type == "cuda" else []
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            y = tried(x.to(device))
+            given = call_network(tried, x)
     except Exception as error:  # whatever the code of a user's network raises
+        shapes = shapes_of(x) if not isinstance(x, Tensor) else f"shape {tuple(x.shape)}"
         raise HpmlError(
-            f"{where}: a batch of two samples, shape {tuple(x.shape)}, stops it with {type(error).__name__}: {error}; "
+            f"{where}: a batch of two samples, {shapes}, stops it with {type(error).__name__}: {error}; "
             "change the network or the data so that they fit"
         ) from error
-    if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != 2 or y.shape[1] < task.classes:
-        got = f"a tensor of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+    return Trial(where, inputs, labels, given, type(network).__name__)
+
+
+def find_task(trial: Trial, data: Data, given: str | Task | None) -> Task:
+    """The task of a run, and whether outputs and labels fit it.
+
+    Args:
+        trial: what the network made of two samples.
+        data: the data.
+        given: the task that was asked for; None takes that of the data, or the only one that is possible.
+
+    Raises:
+        HpmlError: no task has this name, data and outputs leave a doubt, or labels or outputs do not fit the task.
+    """
+    where, labels = trial.where, trial.labels
+    sample = Sample(trial.inputs, labels, lambda: trial.given, trial.network)
+    task = choose_task(where, given, data.task, lambda: sample)
+    outputs = task.read(where, trial.given, trial.network)
+    classes = data.classes
+    if task.name == "classification" and classes is not None and (outputs.dim() != 2 or outputs.shape[1] < classes):
         raise HpmlError(
-            f"{where}: two samples must give logits of shape (2, {task.classes}), one for each class; they give {got}"
+            f"{where}: two samples must give logits of shape (2, {classes}), one for each class; they give a tensor of "
+            f"shape {tuple(outputs.shape)}; for another task give task=, such as 'regression' (hs.tasks has them)"
         )
+    tried = map_tensors(lambda tensor: tensor[:TRIED].to(outputs.device), labels)
+    if outputs.dim() == 0 or len(outputs) != samples_in(tried):
+        raise HpmlError(f"{where}: two samples gave outputs {tuple(outputs.shape)}; expected {task.layout}")
+    check_loss(where, task, task.loss(outputs, task.labels(where, tried, len(outputs), outputs)))
+    for split in (data.train, data.test):
+        if (whole := resident_tensors(split)) is not None:
+            task.labels(where, whole[1], len(whole[0]), None)
+    return task
 
 
-def check_conversions(model: str | nn.Module, task: Data, points: Sequence[Point]) -> None:
-    """Convert every network once for every machine, so that one that fails is named before anything is trained.
+def comes_trained(model: str | nn.Module, data: Data, task: Task) -> bool:
+    """Whether a network has learned the task already: it does far better with the labels than with those of others.
+
+    A network that was not trained makes nothing of its inputs that has to do with their labels. Its loss is about the
+    same if each sample gets the label of another one.
+
+    Args:
+        model: a name, code by name, or a module; the built-in networks come untrained.
+        data: the data; some of the training samples are looked at.
+        task: its loss is taken.
+    """
+    if isinstance(model, str) and model in models.BUILT_IN:
+        return False
+    network = given_network(model, data, {})
+    large = sum(parameter.numel() for parameter in network.parameters()) > _LARGE
+    count = len(data.train)  # type: ignore[arg-type]
+    chosen = sorted({i * count // _COMPARED for i in range(_COMPARED)})[:: 8 if large else 1]
+    if len(chosen) < 2:
+        return False
+    inputs, labels = items(data.train, chosen)
+    outputs = task.read("compare", try_network("compare", clone(network), inputs), type(network).__name__)
+    labels = task.labels("compare", on_device(labels, outputs.device), len(outputs), outputs)
+    own = float(task.loss(outputs, labels))
+    moved = [
+        float(task.loss(outputs, map_tensors(lambda tensor, by=by: tensor.roll(by, 0), labels)))
+        for by in range(1, min(8, len(chosen)))
+    ]
+    others = sum(moved) / len(moved)
+    if not own < _FAR * others:
+        return False
+    _log.info(
+        "the network knows its task already (loss %.3g with the labels of %d samples, %.3g with those of others): "
+        "it is not trained again; epochs= and finetune_epochs= train it",
+        own, len(chosen), others,
+    )  # fmt: skip
+    return True
+
+
+def check_conversions(model: str | nn.Module, data: Data, points: Sequence[Point]) -> None:
+    """Convert every network once for every machine and give it a sample: one that fails is named before any training.
 
     Args:
         model: a name, code by name, or a module.
-        task: the data.
+        data: the data.
         points: the machines.
 
     Raises:
         ConversionError: a network that a machine cannot run.
-        HpmlError: a network that cannot be made, or a package that the device model of a machine needs and lacks.
+        HpmlError: a network that cannot be made or that fails on a sample once it is converted, such as token numbers
+            into an encoder of numbers, or a package that the device model of a machine needs and lacks.
     """
     networks: dict[str, nn.Module] = {}
     for point in points:
         options = repr(point.network)
         if options not in networks:
-            networks = {options: given_network(model, task, point.network)}
+            networks = {options: given_network(model, data, point.network)}
         try:
-            _check_programming(convert(networks[options], point.target), point.target, task)
+            converted = convert(networks[options], point.target)
+            _check_programming(converted, point.target, data)
         except ImportError as error:
             raise HpmlError(f"{point.label}: {error}") from error
+        try:
+            try_network(point.label, converted, first(data.test, 1)[0])
+        except NotFiniteError:
+            pass  # a row says so, and the others have their figures
+        except HpmlError as error:
+            said = str(error).removeprefix(f"{point.label}: ")
+            raise HpmlError(
+                f"{point.label}: it cannot run this network on these data: {said}; leave it out, or change its options"
+            ) from error
 
 
-def _check_programming(converted: Converted, target: AnyTarget, task: Data) -> None:
+def _check_programming(converted: Converted, target: AnyTarget, data: Data) -> None:
     """Ask now what programming asks after the training: for the device model, and what aihwkit's tiles can hold."""
     programmed = [own for own in crossbar_targets(target) if isinstance(own, Analog)]
     for analog in programmed:
         DeviceModel(crossbar_card(analog).noise)
     if any(analog.engine == "aihwkit" for analog in programmed) and has_analog_layers(converted):
-        calibrate(converted, first(task.test, 2)[0])
+        with warnings.catch_warnings():  # of the ranges of a network that is not trained yet
+            warnings.simplefilter("ignore", RuntimeWarning)
+            calibrate(converted, first(data.test, 2)[0])
         program(converted, chips=1, seed=0)
 
 
-def check_search(config: SearchConfig, point: Point, model: str | nn.Module, task: Data) -> None:
+def check_search(config: SearchConfig, point: Point, model: str | nn.Module, data: Data) -> None:
     """Refuse objectives that the machine has no figures for, and a search without Optuna.
 
     Args:
         config: objectives and options.
         point: the machine.
         model: the network.
-        task: the data.
+        data: the data.
 
     Raises:
         HpmlError: no objectives, one that stands twice or has no figure on this machine, or Optuna is missing.
     """
     if not config.objectives or len(set(config.objectives)) != len(config.objectives):
-        raise HpmlError(f"objectives={config.objectives} must name at least one, none twice: {', '.join(COLUMNS)}")
+        names = ", ".join(("score", *COLUMNS))
+        raise HpmlError(f"objectives={config.objectives} must name at least one, none twice: {names}")
     with needs("search", "hpml_sim[tune]"):
         import optuna  # noqa: F401
-    if set(config.objectives) <= {"accuracy"}:
+    if set(config.objectives) <= {"score"}:
         return
     # Whether a card has energy and latency depends on the card and on the shapes, not on the training.
     found, missing = estimate_target(
-        point.target, convert(given_network(model, task, point.network), point.target), task
+        point.target, convert(given_network(model, data, point.network), point.target), data
     )
     for name in config.objectives:
-        if name != "accuracy":
+        if name != "score":
             check_figures(name, point.label, [getattr(estimate, COLUMNS[name]) for estimate in found[:1]], missing)
 
 

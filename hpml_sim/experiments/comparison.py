@@ -1,4 +1,4 @@
-"""`compare`: one network on many machines. Accuracy, estimate and measurement are three passes that never mix.
+"""`compare`: one network on many machines. Scores, estimate and measurement are three passes that never mix.
 
 For every seed the network is trained once; for every target it is converted, tuned where the machine needs it
 (hardware-aware or surrogate-gradient training), programmed onto chips where the machine is analog, evaluated, counted
@@ -17,6 +17,7 @@ from hpml_sim.experiments.config import TIMES
 from hpml_sim.experiments.experiment import Experiment
 from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.target_list import TargetsLike
+from hpml_sim.tasks.task import Task
 
 
 def compare(
@@ -24,6 +25,7 @@ def compare(
     data: str | Data | tuple,
     targets: TargetsLike,
     *,
+    task: str | Task | None = None,
     seeds: int | Sequence[int] = 1,
     chips: int | None = None,
     times: Sequence[str | float] = TIMES,
@@ -46,15 +48,18 @@ def compare(
             `Data`, or a (train, test) pair of datasets of (input, label).
         targets: the machines: a list of names of cards, paths of cards and targets, or a mapping from labels of your
             own to such.
+        task: what is learned and measured: a name of `hs.tasks`, such as "regression", "file.py:callable" that gives an
+            `hs.Task`, or an `hs.Task`; None takes that of the data, or the only one that labels and outputs leave no
+            doubt about, which the log says.
         seeds: how many repetitions of the whole run (seeds 0, 1, ...), or which seeds. A seed decides the first weights
             (where the network has a name), the training and the chips.
         chips: programmed chips of each analog target, >= 1; None: 25, or 3 of a network of more than 50 million
             weights.
         times: times since programming, in seconds or as strings such as "1 h"; machines without drift ignore them.
-        epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits);
-            0 keeps the network as it comes.
+        epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits),
+            or 0 for a network that has learned the task already; 0 keeps the network as it comes.
         finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
-            otherwise half as many as chosen by the size of the data.
+            otherwise half as many as chosen by the size of the data, or 0 for a network that has learned the task.
         lr: first learning rate of both trainings, > 0.
         out: folder for rows, table, report, log and trained networks; None keeps the rows in memory.
         resume: go on with the run that `out` holds.
@@ -79,10 +84,11 @@ def compare(
         >>> split = torch.utils.data.TensorDataset(x, (x[:, 0] > 0.5).long())
         >>> targets = {"4 bits": hs.Analog("pcm-hermes", adc_bits=4), "loihi": "loihi"}
         >>> result = hs.compare("mlp", (split, split), targets, chips=2, times=["1 day"], epochs=1)
-        >>> [(row.target, row.time_s, row.accuracy.n) for row in result.rows]
+        >>> [(row.target, row.time_s, row.score.n) for row in result.rows]
         [('4 bits', 86400.0, 2), ('loihi', None, 1)]
     """
     return Experiment.from_call(
-        model, data, targets, seeds=seeds, chips=chips, times=times, epochs=epochs, finetune_epochs=finetune_epochs,
-        lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
+        model, data, targets, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,
+        finetune_epochs=finetune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
+        mlflow=mlflow,
     ).run_comparison()  # fmt: skip

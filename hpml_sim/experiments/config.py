@@ -25,7 +25,7 @@ from hpml_sim.targets.checking import Real, Switch, Whole
 
 TIMES = ("1 s", "1 h", "1 day", "1 year")
 """Times since programming at which analog machines are evaluated, unless told otherwise."""
-Objective = Literal["accuracy", "energy", "latency"]
+Objective = Literal["score", "energy", "latency"]
 """What a search weighs."""
 _CONFIG = ConfigDict(extra="forbid", revalidate_instances="always")
 
@@ -52,12 +52,15 @@ class ExperimentConfig:
         model: mlp, cnn (`hpml-sim networks` lists them), package.module:callable, or file.py:callable.
         data: digits, moving-bars, another name that `hpml-sim data` lists, package.module:callable, or
             file.py:callable.
+        task: what is learned and measured: classification, regression, language_model and the like, or file.py:callable
+            that gives an hs.Task; unset, that of the data, or the only one that labels and outputs allow.
         seeds: repetitions of the whole run, or which seeds, as a list.
         chips: programmed chips of each analog machine; unset, 25, or 3 of a network of more than 50 million weights.
         times: times since programming, such as "1 s", "1 h", "1 day", "1 year".
-        epochs: passes over the training data before conversion; unset, by the size of the data.
+        epochs: passes over the training data before conversion; unset, by the size of the data, or 0 for a network that
+            has learned the task already.
         finetune_epochs: passes over the training data after conversion; unset, the same number as epochs; if epochs is
-            unset or 0, a number chosen by the size of the data.
+            unset or 0, a number chosen by the size of the data, or 0 for a network that has learned the task already.
         lr: first learning rate of both.
     """
 
@@ -66,6 +69,7 @@ class ExperimentConfig:
     targets: Targets = field(default_factory=dict)
     model: str = "mlp"
     data: str = "digits"
+    task: str | None = None
     seeds: _Count | tuple[_NotNegative, ...] = 1
     chips: _Count | None = None
     times: tuple[str | Real, ...] = TIMES
@@ -102,7 +106,8 @@ class SearchConfig:
             or output_noise=0.001..0.1:log; synapses.adc_bits for spikes on crossbars; model.width for an argument of
             the network. "default" leaves an option as it is.
         trials: how many configurations to try in all; a resumed search goes on to this number.
-        objectives: what to weigh: accuracy (at the last of the times), energy and latency (estimated, batch 1).
+        objectives: what to weigh: score (the task's first metric, such as the accuracy, at the last of the times),
+            energy and latency (estimated, batch 1).
         trial_seed: seed of the sampler that picks the configurations.
     """
 
@@ -110,7 +115,7 @@ class SearchConfig:
 
     search_space: SearchSpace = field(default_factory=dict)
     trials: _Count = 30
-    objectives: tuple[Objective, ...] = ("accuracy", "energy")
+    objectives: tuple[Objective, ...] = ("score", "energy")
     trial_seed: _NotNegative = 0
 
 

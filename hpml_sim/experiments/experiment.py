@@ -18,12 +18,12 @@ from torch import nn
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.checks import check_conversions, check_samples, check_search
+from hpml_sim.experiments.checks import check_conversions, check_search, comes_trained, find_task, try_samples
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
 from hpml_sim.experiments.config_files import check_tables, to_toml
 from hpml_sim.experiments.execution import Workers, execute, in_order, workers_at
 from hpml_sim.experiments.pipeline import Work
-from hpml_sim.experiments.plan import Point, make_plan, network_name
+from hpml_sim.experiments.plan import Point, check_times, epochs_of, make_plan, network_name, with_fair_rows
 from hpml_sim.experiments.points import check_search_space, check_values, sweep_points
 from hpml_sim.experiments.preview import DryRun, preview
 from hpml_sim.experiments.result import Comparison
@@ -33,6 +33,8 @@ from hpml_sim.experiments.search_space import as_texts
 from hpml_sim.experiments.tracking import check_store, log_run
 from hpml_sim.experiments.trials import Trials
 from hpml_sim.targets.checking import checked
+from hpml_sim.tasks.choosing import as_task
+from hpml_sim.tasks.task import Task
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Experiment:
         config: the settings, or a mapping of their tables.
         model: a network, in the place of the name in the settings; it is copied where it is changed, never changed.
         data: a `Data` or a (train, test) pair, in the place of the name in the settings.
+        task: an `hs.Task`, in the place of the name in the settings.
 
     Attributes:
         config: the settings, checked.
@@ -59,6 +62,7 @@ class Experiment:
         config: RunConfig | Mapping[str, Any],
         model: str | nn.Module | None = None,
         data: str | Data | tuple | None = None,
+        task: Task | None = None,
     ):
         check_tables(config)
         self.config = checked(RunConfig, config)
@@ -72,25 +76,30 @@ class Experiment:
         alone = self.config.sweep is None and self.config.search is None
         jobs = execution.jobs or (1 if alone or execution.dask else _cores())
         self._workers = Workers(jobs=jobs, dask=execution.dask)
-        self._task = load_data(data)
+        self._data = load_data(data)
         self._model = model
         self.points = self._points()
+        check_times(setup)
+        self._task = find_task(try_samples(model, self._data), self._data, task or setup.task)
+        trained = comes_trained(model, self._data, self._task)
+        if alone:
+            self.points = with_fair_rows(self.points, epochs_of(setup, self._data, came_trained=trained)[1])
         self.plan = make_plan(
-            setup, model, self._task, self.points, timed=alone and self._workers.here, search=self._search_settings()
-        )
-        check_samples(model, self._task)
-        check_conversions(model, self._task, self.points)
+            setup, model, self._data, self.points, task=self._task, came_trained=trained,
+            timed=alone and self._workers.here, search=self._search_settings(),
+        )  # fmt: skip
+        check_conversions(model, self._data, self.points)
         if self.config.search is not None:
-            check_search(self.config.search, self.points[0], model, self._task)
+            check_search(self.config.search, self.points[0], model, self._data)
         if execution.mlflow is not None:
             check_store(execution.mlflow)
         if execution.out is not None:
             check_folder(execution.out, self.plan, resume=execution.resume, force=execution.force)
         self._processes = workers_at(self._workers)
-        self._named = isinstance(model, str) and isinstance(data, str)
+        self._named = isinstance(model, str) and isinstance(data, str) and task is None
         # A worker elsewhere loads a data set that has a name by itself, once, which is less than sending it each time.
-        sent = data if isinstance(data, str) and not self._workers.here else self._task
-        self._work = Work(self.plan, model, sent)
+        sent = data if isinstance(data, str) and not self._workers.here else self._data
+        self._work = Work(self.plan, model, sent, self._task)
 
     @classmethod
     def from_call(
@@ -99,6 +108,7 @@ class Experiment:
         data: str | Data | tuple,
         targets: Any,
         *,
+        task: str | Task | None = None,
         sweep: SweepConfig | None = None,
         search: SearchConfig | None = None,
         **options: Any,
@@ -109,6 +119,7 @@ class Experiment:
             model: a name, code by name, or a network.
             data: a name, code by name, a `Data`, or a (train, test) pair.
             targets: names of cards and targets, or a mapping from labels to either.
+            task: a name, code by name, a task, or None to take that of the data or the only one that is possible.
             sweep: which options to vary.
             search: which options to search.
             options: the fields of `ExperimentConfig` and `ExecutionConfig` that are left.
@@ -124,6 +135,7 @@ class Experiment:
         setup = {
             "model": network_name(model),
             "data": data if isinstance(data, str) else getattr(data, "name", "custom"),
+            "task": task if isinstance(task, str) else None,
             "targets": targets,
             **{name: tuple(value) if isinstance(value, (list, range)) else value for name, value in options.items()},
         }
@@ -133,7 +145,7 @@ class Experiment:
             search=search,
             run=checked(ExecutionConfig, execution),
         )
-        return cls(config, model, data)
+        return cls(config, model, data, None if task is None or isinstance(task, str) else as_task(task))
 
     def run(self) -> Comparison | SearchResult:
         """Compute the rows, and write what goes into the folder.
@@ -184,8 +196,9 @@ class Experiment:
         done = rows_held(execution.out, self.plan) if execution.resume and execution.out else 0
         repeats = 1 if search is None else search.trials + 1
         return preview(
-            self.plan, self._model, self._task, self.points, rows_done=done, repeats=repeats, workers=self._processes
-        )
+            self.plan, self._model, self._data, self._task, self.points,
+            rows_done=done, repeats=repeats, workers=self._processes,
+        )  # fmt: skip
 
     def _points(self) -> list[Point]:
         targets, sweep, search = self.config.compare.targets, self.config.sweep, self.config.search

@@ -1,4 +1,4 @@
-"""The work behind a row: train, then three passes that never mix: accuracy, estimate, measurement.
+"""The work behind a row: train, then three passes that never mix: scores, estimate, measurement.
 
 `Work` says what to compute with and can be sent to another process; `train` and `rows` compute. They depend on nothing
 but their arguments, so a row is the same wherever it is computed.
@@ -20,20 +20,23 @@ from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.conversion import Converted, convert
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.cost import Estimate, estimate, followed_bits
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
-from hpml_sim.data.batches import first
+from hpml_sim.data.batches import cut, first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
 from hpml_sim.experiments.plan import Plan, Point, configuration, own_network
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement import Measurement, measure_in_own_process
 from hpml_sim.measurement.machine import machine, versions
-from hpml_sim.results import CardInfo, Row, first_fault
+from hpml_sim.results import CardInfo, Row, Training, first_fault
 from hpml_sim.targets import Analog, Digital, InMemory, Spiking, cards_of, crossbar_targets, in_memory
+from hpml_sim.tasks.score import Score
+from hpml_sim.tasks.task import Task
 from hpml_sim.training import fit
-from hpml_sim.training.evaluation import evaluate
-from hpml_sim.training.score import Score
+from hpml_sim.training.evaluation import scores as scores_of
+from hpml_sim.training.history import History
 from hpml_sim.units.times import format_time
 
 _log = logging.getLogger(__name__)
@@ -51,17 +54,18 @@ class Work:
         plan: the run.
         model: a name, code by name, or a module, which is copied where it is changed.
         data: a name or the data.
+        task: what is learned and measured.
     """
 
-    def __init__(self, plan: Plan, model: str | nn.Module, data: str | Data):
-        self.plan, self.model, self.data = plan, model, data
+    def __init__(self, plan: Plan, model: str | nn.Module, data: str | Data, task: Task):
+        self.plan, self.model, self.data, self.task = plan, model, data, task
         self._restored: tuple[tuple[str, int], nn.Module] | None = None
 
-    def __reduce__(self) -> tuple[type[Work], tuple[Plan, str | nn.Module, str | Data]]:
-        return Work, (self.plan, self.model, self.data)
+    def __reduce__(self) -> tuple[type[Work], tuple[Plan, str | nn.Module, str | Data, Task]]:
+        return Work, (self.plan, self.model, self.data, self.task)
 
     @property
-    def task(self) -> Data:
+    def dataset(self) -> Data:
         """The data; where a name was sent to another process, loaded there once."""
         return self.data if isinstance(self.data, Data) else _loaded(self.data, self.plan.fingerprint)
 
@@ -78,7 +82,7 @@ class Work:
         """
         key = (repr(options), seed)
         if self._restored is None or self._restored[0] != key:
-            network = own_network(self.model, self.task, options, seed=seed)
+            network = own_network(self.model, self.dataset, options, seed=seed)
             network.load_state_dict(state)
             self._restored = (key, network)
         return self._restored[1]
@@ -102,10 +106,11 @@ def train(work: Work, options: Mapping[str, Any], seed: int) -> dict[str, Tensor
         Its state, or why there is none: the loss was not finite.
     """
     plan = work.plan
-    model = own_network(work.model, work.task, options, seed=seed)
+    model = own_network(work.model, work.dataset, options, seed=seed)
     _log.info("training %s on %s (seed %d, %d epochs)", plan.model, plan.data, seed, plan.epochs)
     try:
-        fit(model, work.task, epochs=plan.epochs, lr=plan.lr, seed=seed, title=f"training {plan.model}")
+        title = f"training {plan.model}"
+        fit(model, work.dataset, task=work.task, epochs=plan.epochs, lr=plan.lr, seed=seed, title=title)
     except NotFiniteError as error:
         return _reason(error)
     return {name: value.detach().cpu() for name, value in model.state_dict().items()}
@@ -116,7 +121,7 @@ def rows(
 ) -> Iterator[Row]:
     """Compute the rows of a point, one a time, each as soon as it is known.
 
-    Where training or outputs are not finite there is a row all the same: without an accuracy, and with the reason.
+    Where training or outputs are not finite there is a row all the same: without scores, and with the reason.
 
     Args:
         work: what the run computes with.
@@ -125,32 +130,60 @@ def rows(
         times: seconds since programming, or None where nothing drifts.
         trained: what `train` gave.
     """
-    plan, target, task = work.plan, point.target, work.task
+    plan, target, data = work.plan, point.target, work.dataset
     if isinstance(trained, str):
-        yield from (_row(work, point, seed, time_s, notes=[f"no accuracy: {trained}"]) for time_s in times)
+        notes = [f"no {work.task.metric.name}: {trained}"]
+        yield from (_row(work, point, seed, time_s, notes=notes) for time_s in times)
         return
     _log.info("%s: %s", point.label, _card_info(target).title)
-    model = convert(work.trained_network(point.network, seed, trained), target)
+    network = work.trained_network(point.network, seed, trained)
     wrote: list[str] = []
+    layers: list[dict[str, Any]] = []
     try:
-        if not isinstance(target, Digital):
-            lr = None if in_memory(target) else plan.lr  # pulsed devices have learning rates of their own
-            title = f"tuning for {point.label}"
-            history = fit(model, task, epochs=plan.finetune_epochs, lr=lr, seed=seed, title=title)
+        if point.finetuned and isinstance(target, Digital):  # as the network itself; a target may round its weights
+            network = clone(network)
+            _finetune(work, point, network, seed)
+        model = convert(network, target)
+        layers = [asdict(layer) for layer in model.layers]
+        if point.finetuned and not isinstance(target, Digital):
+            history = _finetune(work, point, model, seed)
             wrote = [] if history.writes is None else [str(history.writes)]
     except NotFiniteError as error:
-        notes = [f"no accuracy: {_reason(error)}"]
-        layers = [asdict(layer) for layer in model.layers]
+        notes = [f"no {work.task.metric.name}: {_reason(error)}"]
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
         return
     layers = [asdict(layer) for layer in model.layers_now()]  # with the ranges that training has found
-    estimates, missing = estimate_target(target, model, task)
-    measurements, unmeasured = _measurements(target, model, task) if plan.timed else ([], [])
-    for time_s, accuracy, notes in _accuracies(plan, model, task, seed, times):
+    estimates, missing = estimate_target(target, model, data)
+    measurements, unmeasured = _measurements(point, model, data) if plan.timed else ([], [])
+    for time_s, scores, notes in _scores(work, model, seed, times):
         yield _row(
-            work, point, seed, time_s, accuracy=accuracy, estimates=estimates, measurements=measurements, layers=layers,
+            work, point, seed, time_s, scores=scores, estimates=estimates, measurements=measurements, layers=layers,
             notes=[*notes, *wrote, *missing, *unmeasured, *_mode_notes(target)],
         )  # fmt: skip
+
+
+def _finetune(work: Work, point: Point, model: nn.Module, seed: int) -> History:
+    """Train a network on for a machine; 0 epochs keep it, and say so in the model's own session."""
+    lr = None if in_memory(point.target) else work.plan.lr  # pulsed devices have learning rates of their own
+    return fit(
+        model, work.dataset, task=work.task, epochs=work.plan.finetune_epochs, lr=lr, seed=seed,
+        title=f"tuning for {point.label}",
+    )  # fmt: skip
+
+
+def _training(work: Work, point: Point) -> Training:
+    """What the network of a row was trained with."""
+    plan, target = work.plan, point.target
+    how = {Digital: "digital", Spiking: "surrogate gradients", InMemory: "pulses in memory"}
+    return Training(
+        epochs=plan.epochs,
+        finetune_epochs=plan.finetune_epochs if point.finetuned else 0,
+        finetuned_as=how.get(type(target), "hardware-aware") if point.finetuned and plan.finetune_epochs else "",
+        lr=plan.lr,
+        samples=len(work.dataset.train),  # type: ignore[arg-type]
+        loss=str(plan.task.get("loss", "")),
+        came_trained=plan.came_trained,
+    )
 
 
 def _reason(error: NotFiniteError) -> str:
@@ -164,7 +197,7 @@ def _row(
     seed: int,
     time_s: float | None,
     *,
-    accuracy: Score | None = None,
+    scores: Sequence[Score] = (),
     estimates: Sequence[Estimate] = (),
     measurements: Sequence[Measurement] = (),
     layers: Sequence[dict[str, Any]] = (),
@@ -182,8 +215,10 @@ def _row(
             card=_card_info(point.target),
             seed=seed,
             time_s=time_s,
-            accuracy=accuracy,
-            accuracy_model=_simulated(point.target),
+            task=work.task.name,
+            training=_training(work, point),
+            scores=list(scores),
+            simulated=_simulated(point.target),
             estimates=list(estimates),
             measurements=list(measurements),
             layers=list(layers),
@@ -211,27 +246,30 @@ def _card_info(target: AnyTarget) -> CardInfo:
     )
 
 
-def _accuracies(
-    plan: Plan, model: Converted, task: Data, seed: int, times: Sequence[float | None]
-) -> Iterator[tuple[float | None, Score | None, list[str]]]:
-    """First pass: (time, accuracy or None, notes). The chips of one time are gone before those of the next are made."""
-    chips = program(model, chips=plan.chips, seed=seed) if has_analog_layers(model) else None
+def _scores(
+    work: Work, model: Converted, seed: int, times: Sequence[float | None]
+) -> Iterator[tuple[float | None, list[Score], list[str]]]:
+    """First pass: (time, scores, notes). The chips of one time are gone before those of the next are made."""
+    chips = program(model, chips=work.plan.chips, seed=seed) if has_analog_layers(model) else None
+    task, test = work.task, work.dataset.test
     for time_s in times:
+        found, notes = [], []
         try:
             at_time = model if chips is None or time_s is None else chips.at(time_s)
-            found, notes = evaluate(at_time, task), []
+            found = scores_of(at_time, test, task, task.metrics, notes=notes)
         except UnsupportedTimeError as error:
-            found, notes = None, [str(error)]
+            notes = [str(error)]
         except NotFiniteError as error:
-            found, notes = None, [f"no accuracy: {_reason(error)}"]
+            notes = [f"no {task.metric.name}: {_reason(error)}"]
         if notes:
-            _log.warning("no accuracy at %s: %s", "any time" if time_s is None else format_time(time_s), notes[0])
+            when = "any time" if time_s is None else format_time(time_s)
+            _log.warning("%s at %s: %s", f"no {task.metric.name}" if not found else "a score", when, notes[0])
         at_time = None
         yield time_s, found, notes
 
 
 def _simulated(target: AnyTarget) -> str:
-    """What stands behind the accuracy, with its source."""
+    """What stands behind the scores, with its source."""
     words = []
     if isinstance(target, Digital):
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
@@ -248,21 +286,21 @@ def _simulated(target: AnyTarget) -> str:
     return "; ".join(dict.fromkeys(words))
 
 
-def estimate_target(target: AnyTarget, model: Converted, task: Data) -> tuple[list[Estimate], list[str]]:
+def estimate_target(target: AnyTarget, model: Converted, data: Data) -> tuple[list[Estimate], list[str]]:
     """Second pass: what the card's equations give, from counts on real samples.
 
     Args:
         target: the machine.
         model: the network, converted for it.
-        task: its test samples are counted on.
+        data: its test samples are counted on.
 
     Returns:
         Estimates at each batch size, batch 1 first, and why there are none, if so.
     """
-    counts = workload(model, data=first(task.test, WORKLOAD_SAMPLES)[0])
+    counts = workload(model, data=first(data.test, WORKLOAD_SAMPLES)[0])
     try:
         return _estimated(target, model, counts), []
-    except HpmlError as error:  # a card without energy, or a network that does not fit: the accuracy still holds
+    except HpmlError as error:  # a card without energy, or a network that does not fit: the scores still hold
         _log.warning("no estimate: %s", error)
         return [], [f"no estimate: {error}"]
 
@@ -274,7 +312,7 @@ def _estimated(target: AnyTarget, model: Converted, counts: Workload) -> list[Es
 
 
 def _mode_notes(target: AnyTarget) -> list[str]:
-    """Where the target has other converters than its card: energy scaled to them, or not of one mode with accuracy."""
+    """Where the target has other converters than its card: energy scaled to them, or not of the scores' mode."""
     return list(dict.fromkeys(note for own in crossbar_targets(target) for note in _converter_notes(own)))
 
 
@@ -288,7 +326,7 @@ def _converter_notes(analog: Analog | InMemory) -> list[str]:
         "adc_bits": (analog.adc_bits, card.io.adc_bits, out),
     }
     return [
-        f"accuracy is with {name}={bits}; energy, time and area are the card's, with {int(own)}"
+        f"scores are with {name}={bits}; energy, time and area are the card's, with {int(own)}"
         if followed is None
         else f"energy and time with {name}={bits} are scaled from the card's {int(own)}: see its assumptions"
         for name, (bits, own, followed) in converters.items()
@@ -296,15 +334,18 @@ def _converter_notes(analog: Analog | InMemory) -> list[str]:
     ]
 
 
-def _measurements(target: AnyTarget, model: Converted, task: Data) -> tuple[list[Measurement], list[str]]:
+def _measurements(point: Point, model: Converted, data: Data) -> tuple[list[Measurement], list[str]]:
     """Third pass: the clock, in a process of its own, where the card's device is the machine at hand; or why not."""
+    target = point.target
     device = _device_at_hand(load_card(target.card)) if isinstance(target, Digital) else None
     if device is None:
         return [], []
-    samples, _ = first(task.test, MEASURED_BATCH)
+    if point.finetuned:
+        return [], ["not timed: the same network with other weights stands in another row"]
+    samples, _ = first(data.test, MEASURED_BATCH)
     try:
-        return measure_in_own_process(model, [samples[:1], samples], device=device), []
-    except HpmlError as error:  # accuracy and estimate still hold
+        return measure_in_own_process(model, [cut(samples, 1), samples], device=device), []
+    except HpmlError as error:  # scores and estimate still hold
         _log.warning("not measured: %s", error)
         return [], [f"not measured: {error}"]
 

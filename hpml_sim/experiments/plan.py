@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ from torch import nn
 
 from hpml_sim.cards import load_card
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.network_call import shapes_of, tensors_in
 from hpml_sim.data import Data
+from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.config import ExperimentConfig
 from hpml_sim.experiments.target_list import AnyTarget
@@ -21,7 +23,8 @@ from hpml_sim.networks import models
 from hpml_sim.networks.importing import check_not_a_file, names_code
 from hpml_sim.networks.loading import load_network
 from hpml_sim.results import config_hash
-from hpml_sim.targets import cards_of, crossbar_targets, in_memory
+from hpml_sim.targets import Digital, cards_of, crossbar_targets, in_memory
+from hpml_sim.tasks.task import Task
 from hpml_sim.units.times import parse_time
 
 NETWORK = "model."
@@ -36,11 +39,18 @@ class Point:
         label: its name in the run.
         target: how the network runs there, with those options in place.
         options: which options were given, by name.
+        digital_finetuned: whether a digital network gets the second training that the converted ones get.
     """
 
     label: str
     target: AnyTarget
     options: Mapping[str, Any] = field(default_factory=dict)
+    digital_finetuned: bool = False
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether the network is trained on for this machine."""
+        return self.digital_finetuned or not isinstance(self.target, Digital)
 
     @property
     def network(self) -> dict[str, Any]:
@@ -66,6 +76,7 @@ class Plan:
         model: the network's name.
         fingerprint: of the network's structure and first weights, and of the data.
         data: the data set's name.
+        task: what is learned and measured.
         targets: label -> configuration.
         options: label -> what a sweep changed in it.
         seeds: one full repetition each.
@@ -74,6 +85,7 @@ class Plan:
         epochs: of the digital training.
         finetune_epochs: of the training after conversion.
         lr: first learning rate of both.
+        came_trained: whether the network had learned the task already, so that it is not trained again unless asked.
         timed: whether the clock is read; only where one process computes.
         card_versions: card -> its version.
         search: what a search looks through, and for what; empty otherwise.
@@ -83,6 +95,7 @@ class Plan:
     model: str
     fingerprint: str
     data: str
+    task: dict[str, Any]
     targets: dict[str, dict[str, Any]]
     options: dict[str, dict[str, Any]]
     seeds: tuple[int, ...]
@@ -91,6 +104,7 @@ class Plan:
     epochs: int
     finetune_epochs: int
     lr: float
+    came_trained: bool
     timed: bool
     card_versions: dict[str, int]
     search: dict[str, Any] = field(default_factory=dict)
@@ -108,9 +122,11 @@ class Plan:
 def make_plan(
     config: ExperimentConfig,
     model: str | nn.Module,
-    task: Data,
+    data: Data,
     points: Sequence[Point],
     *,
+    task: Task,
+    came_trained: bool = False,
     timed: bool = True,
     search: Mapping[str, Any] | None = None,
 ) -> Plan:
@@ -119,37 +135,90 @@ def make_plan(
     Args:
         config: network, data, machines and repetitions, checked.
         model: the network: a name, code by name, or a module, which is read and not changed.
-        task: the data.
+        data: the data.
         points: the machines.
+        task: what is learned and measured.
+        came_trained: whether the network had learned the task before.
         timed: whether the clock is read.
         search: what a search looks through, and for what.
 
     Raises:
         HpmlError: no times, no seeds or a seed that stands twice, or a network that cannot be made.
     """
-    if not config.times:
-        raise HpmlError("times: give at least one time, such as '1 day'")
-    seeds, times = _seeds(config.seeds), {parse_time(time) for time in config.times}
-    default = max(5, min(40, 60_000 // len(task.train)))  # type: ignore[arg-type]
-    finetune = config.epochs or -(-default // 2)
-    network = given_network(model, task, {})
+    seeds, times = check_times(config)
+    epochs, finetune_epochs = epochs_of(config, data, came_trained=came_trained)
+    network = given_network(model, data, {})
     return Plan(
         version=versions()["hpml_sim"],
         model=network_name(model),
-        fingerprint=_fingerprint(network, task),
-        data=task.name,
+        fingerprint=_fingerprint(network, data),
+        data=data.name,
+        task=task.settings(),
         targets={point.label: configuration(point.target) for point in points},
         options={point.label: dict(point.options) for point in points if point.options},
         seeds=seeds,
         chips=_chips(network) if config.chips is None else config.chips,
         times_s=tuple(sorted(times)),
-        epochs=default if config.epochs is None else config.epochs,
-        finetune_epochs=finetune if config.finetune_epochs is None else config.finetune_epochs,
+        epochs=epochs,
+        finetune_epochs=finetune_epochs,
         lr=config.lr,
+        came_trained=came_trained,
         timed=timed,
         card_versions={name: load_card(name).version for name in sorted(_cards_of(point.target for point in points))},
         search=dict(search or {}),
     )
+
+
+def check_times(config: ExperimentConfig) -> tuple[tuple[int, ...], set[float]]:
+    """The seeds of a run, and its times since programming in seconds.
+
+    Args:
+        config: what was asked for.
+
+    Raises:
+        HpmlError: no times, a time that is none, no seeds, or a seed that stands twice.
+    """
+    if not config.times:
+        raise HpmlError("times: give at least one time, such as '1 day'")
+    return _seeds(config.seeds), {parse_time(time) for time in config.times}
+
+
+def epochs_of(config: ExperimentConfig, data: Data, *, came_trained: bool) -> tuple[int, int]:
+    """Epochs of the training before and after conversion.
+
+    Args:
+        config: what was asked for.
+        data: its size decides what was not asked for.
+        came_trained: whether the network had learned the task before: it is then not trained unless asked.
+    """
+    default = 0 if came_trained else max(5, min(40, 60_000 // len(data.train)))  # type: ignore[arg-type]
+    after = config.epochs or -(-default // 2)
+    return (
+        default if config.epochs is None else config.epochs,
+        after if config.finetune_epochs is None else config.finetune_epochs,
+    )
+
+
+def with_fair_rows(points: Sequence[Point], finetune_epochs: int) -> list[Point]:
+    """The machines of a comparison, and digital ones whose network is trained as long as the converted ones.
+
+    What is trained on after conversion saw the data more often. So that this is not taken for an effect of the machine,
+    the first digital machine of each precision gets a second row, with the same second training.
+
+    Args:
+        points: the machines.
+        finetune_epochs: of the second training.
+    """
+    if finetune_epochs == 0 or not any(point.finetuned for point in points):
+        return list(points)
+    found: list[Point] = []
+    precisions: set[str] = set()
+    for point in points:
+        found.append(point)
+        if isinstance(point.target, Digital) and point.target.precision not in precisions:
+            precisions.add(point.target.precision)
+            found.append(replace(point, label=f"{point.label}, fine-tuned", digital_finetuned=True))
+    return found
 
 
 def _chips(network: nn.Module) -> int:
@@ -185,12 +254,12 @@ def network_name(model: str | nn.Module) -> str:
     return model if isinstance(model, str) else type(model).__name__
 
 
-def given_network(model: str | nn.Module, task: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
+def given_network(model: str | nn.Module, data: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
     """The network to look at and to convert; a module that was given is returned itself and must not be changed.
 
     Args:
         model: a name that `load_network` knows, code by name ("file.py:callable"), or a module.
-        task: gives built-in networks their sizes.
+        data: gives built-in networks their sizes.
         options: arguments of the network, where it is made here.
         seed: of the first weights, where they are drawn here.
 
@@ -210,22 +279,36 @@ def given_network(model: str | nn.Module, task: Data, options: Mapping[str, Any]
     check_not_a_file("model", model)
     if model not in models.BUILT_IN:
         return load_network(model, **options)
-    return models.build(model, task.input_shape, task.classes, seed=seed, **options)
+    return models.build(model, data.input_shape, _outputs(data), seed=seed, **options)
 
 
-def own_network(model: str | nn.Module, task: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
+def _outputs(data: Data) -> int:
+    """How many outputs a built-in network gets: one for each class, or one for each number of a label."""
+    if data.classes is not None:
+        return data.classes
+    _, labels = first(data.train, 1)
+    found = next(tensors_in(labels))
+    if not found.is_floating_point():
+        raise HpmlError(
+            f"data {data.name!r}: labels {shapes_of(found)} do not say how many outputs a built-in network needs; give "
+            "a network of your own, or an hs.Data with classes="
+        )
+    return found[0].numel()
+
+
+def own_network(model: str | nn.Module, data: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
     """A network to change: one that is made here, or a copy of the module that was given.
 
     Args:
         model: as for `given_network`.
-        task: gives built-in networks their sizes.
+        data: gives built-in networks their sizes.
         options: arguments of the network, where it is made here.
         seed: of the first weights, where they are drawn here.
 
     Raises:
         HpmlError: see `given_network`.
     """
-    network = given_network(model, task, options, seed=seed)
+    network = given_network(model, data, options, seed=seed)
     return clone(network) if network is model else network
 
 
@@ -237,13 +320,14 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _fingerprint(network: nn.Module, task: Data) -> str:
+def _fingerprint(network: nn.Module, data: Data) -> str:
     """Of the network's structure and first weights, and of the data: its sizes and some samples."""
     digest = hashlib.sha256(repr(network).encode())
-    samples = [task.test[i] for i in range(min(16, len(task.test)))]  # type: ignore[arg-type]
-    sizes = (len(task.train), len(task.test))  # type: ignore[arg-type]
-    values = {**network.state_dict(), **{f"sample {i}": torch.as_tensor(x) for i, (x, _) in enumerate(samples)}}
-    digest.update(repr((task.name, sizes, [int(label) for _, label in samples])).encode())
+    inputs, labels = first(data.test, 16)
+    sizes = (len(data.train), len(data.test))  # type: ignore[arg-type]
+    samples = {f"sample {i}": tensor for i, tensor in enumerate(tensors_in((inputs, labels)))}
+    values = {**network.state_dict(), **samples}
+    digest.update(repr((data.name, sizes)).encode())
     for name, value in values.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

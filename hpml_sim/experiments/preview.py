@@ -13,14 +13,16 @@ from torch.utils.data import Subset
 
 from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.conversion import convert
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.counting import workload
 from hpml_sim.data import Data
 from hpml_sim.data.batches import first
 from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES
 from hpml_sim.experiments.plan import Plan, Point, given_network, own_network
-from hpml_sim.targets import Digital, cards_of, in_memory
+from hpml_sim.targets import cards_of, in_memory
+from hpml_sim.tasks.task import Task
 from hpml_sim.training import fit
-from hpml_sim.training.evaluation import evaluate
+from hpml_sim.training.evaluation import scores
 from hpml_sim.training.progress import progress, quiet
 from hpml_sim.units.display import WIDTH, html_table
 
@@ -93,7 +95,8 @@ def _duration(seconds: float) -> str:
 def preview(
     plan: Plan,
     model: str | nn.Module,
-    task: Data,
+    data: Data,
+    task: Task,
     points: Sequence[Point],
     *,
     rows_done: int = 0,
@@ -105,7 +108,8 @@ def preview(
     Args:
         plan: the run.
         model: a name, code by name, or a module, which is copied.
-        task: the data.
+        data: the data.
+        task: what is learned and measured.
         points: the machines.
         rows_done: rows that the folder holds already.
         repeats: how often all points are computed; a search computes its machine once a trial.
@@ -115,7 +119,7 @@ def preview(
     networks = {repr(point.network): point for point in points}
     chosen, seconds = _spread(points), 0.0
     with progress("probing", len(networks) + len(chosen)) as step, quiet():
-        probes = _Probes(plan, model, task)
+        probes = _Probes(plan, model, data, task)
         for point in _spread(list(networks.values())):
             seconds += probes.training_s(point) * len(networks) / min(len(networks), MAX_PROBES)
             step()
@@ -144,48 +148,52 @@ def _spread(points: Sequence[Point]) -> list[Point]:
 class _Probes:
     """Runs a little of everything, and scales it up."""
 
-    def __init__(self, plan: Plan, model: str | nn.Module, task: Data):
-        self.plan, self.model, self.task = plan, model, task
-        self.train_samples = min(TRAIN_SAMPLES, len(task.train))  # type: ignore[arg-type]
-        self.test_samples = min(TEST_SAMPLES, len(task.test))  # type: ignore[arg-type]
+    def __init__(self, plan: Plan, model: str | nn.Module, data: Data, task: Task):
+        self.plan, self.model, self.data, self.task = plan, model, data, task
+        self.train_samples = min(TRAIN_SAMPLES, len(data.train))  # type: ignore[arg-type]
+        self.test_samples = min(TEST_SAMPLES, len(data.test))  # type: ignore[arg-type]
         self.small = replace(
-            task,
-            train=Subset(task.train, range(self.train_samples)),
-            test=Subset(task.test, range(self.test_samples)),
+            data,
+            train=Subset(data.train, range(self.train_samples)),
+            test=Subset(data.test, range(self.test_samples)),
         )
 
     def training_s(self, point: Point) -> float:
         """Of the digital network, all epochs."""
-        network = own_network(self.model, self.task, point.network)
+        network = own_network(self.model, self.data, point.network)
         return self.plan.epochs * self._epoch_s(network, point)
 
     def point_s(self, point: Point) -> float:
         """Of everything after it: tuning, counting, programming, evaluating at all times, the clock."""
-        model = convert(given_network(self.model, self.task, point.network), point.target)
-        tuned = not isinstance(point.target, Digital)
-        total = self.plan.finetune_epochs * self._epoch_s(model, point) if tuned and self.plan.finetune_epochs else 0.0
+        model = convert(given_network(self.model, self.data, point.network), point.target)
+        trained = given_network(self.model, self.data, point.network) if point.digital_finetuned else model
+        tuned = point.finetuned and self.plan.finetune_epochs
+        total = self.plan.finetune_epochs * self._epoch_s(clone(trained), point) if tuned else 0.0
         x, _ = first(self.small.test, WORKLOAD_SAMPLES)
         total += _seconds(lambda: workload(model, data=x))
-        share = len(self.task.test) / self.test_samples  # type: ignore[arg-type]
+        share = len(self.data.test) / self.test_samples  # type: ignore[arg-type]
         if not has_analog_layers(model):
             clock = CLOCK_S if self.plan.timed and cards_of(point.target) == ("cpu",) else 0.0
-            return total + clock + share * _seconds(lambda: evaluate(model, self.small))
+            return total + clock + share * self._evaluation_s(model)
         programmed: list[Any] = []
         total += self.plan.chips / CHIPS * _seconds(lambda: programmed.append(program(model, chips=CHIPS, seed=0)))
         times = point.times(self.plan)
         aged: list[Any] = []
         at_s = _seconds(lambda: aged.append(programmed[0].at(1.0 if times[0] is None else times[0])))
-        evaluate_s = _seconds(lambda: evaluate(aged[0], self.small))
+        evaluate_s = self._evaluation_s(aged[0])
         return total + len(times) * self.plan.chips / CHIPS * (at_s + share * evaluate_s)
+
+    def _evaluation_s(self, model: nn.Module) -> float:
+        return _seconds(lambda: scores(model, self.small.test, self.task, self.task.metrics, notes=[]))
 
     def _epoch_s(self, model: nn.Module, point: Point) -> float:
         lr = None if in_memory(point.target) else self.plan.lr
 
         def epoch() -> None:
-            fit(model, self.small, epochs=1, lr=lr, show_progress=False)
+            fit(model, self.small, task=self.task, epochs=1, lr=lr, show_progress=False)
 
         epoch()  # compiles, and fills caches
-        return _seconds(epoch) * len(self.task.train) / self.train_samples  # type: ignore[arg-type]
+        return _seconds(epoch) * len(self.data.train) / self.train_samples  # type: ignore[arg-type]
 
 
 def _seconds(work: Callable[[], Any]) -> float:

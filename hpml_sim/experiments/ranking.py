@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import pandas as pd
 
 from hpml_sim.cost import rank
 from hpml_sim.errors import HpmlError, UnknownNameError
-from hpml_sim.report.summary import TargetSummary, summarize
+from hpml_sim.report.summary import TargetSummary, pooled, summarize
 from hpml_sim.results import Row
+from hpml_sim.tasks.metric import column_of
+from hpml_sim.tasks.score import RATIO, SHARE
 from hpml_sim.units.bands import Band
 from hpml_sim.units.display import html_table, text_table
 from hpml_sim.units.formatting import si_band
 
-Criterion = Literal["energy", "latency", "throughput", "area", "accuracy"]
-"""What targets can be ranked by."""
+Criterion = str
+"""What targets can be ranked by: energy, latency, throughput, area, score, or the name of a metric of the run."""
 _COLUMNS: dict[str, str] = {
     "energy": "energy_j",
     "latency": "latency_s",
     "throughput": "throughput_hz",
     "area": "area_mm2",
-    "accuracy": "accuracy",
 }
-_HIGHER_IS_BETTER = ("throughput", "accuracy")
 _UNITS = {"energy_j": "J", "latency_s": "s", "throughput_hz": "/s", "area_mm2": "mm²"}
+_HEADS = {column: criterion for criterion, column in _COLUMNS.items()}
 _NOTE = "order: overlaps where the bounds meet those of the target before"
 
 
@@ -53,27 +53,30 @@ class Ranking(pd.DataFrame):
 
     def _shown(self) -> tuple[list[str], list[list[object]]] | None:
         """Headings and cells, the figure and its bounds in one; None for a table of other columns."""
-        for criterion, column in _COLUMNS.items():
+        figures = [str(name).removesuffix("_nominal") for name in self.columns if str(name).endswith("_nominal")]
+        for column in figures:
             bounds = [f"{column}_{bound}" for bound in ("low", "nominal", "high")]
             if set(bounds) | {"place", "target", "order"} <= set(self.columns):
                 others = [name for name in ("place", "target", "scope", "batch") if name in self.columns]
                 lines = [
-                    [*(line[name] for name in others), _figure(column, *(line[b] for b in bounds)), line["order"]]
+                    [*(line[name] for name in others), self._figure(column, *(line[b] for b in bounds)), line["order"]]
                     for line in self.to_dict("records")
                 ]
-                return [*others, criterion, "order"], lines
+                return [*others, _HEADS.get(column, column), "order"], lines
         return None
 
-
-def _figure(column: str, low: float, nominal: float, high: float) -> str:
-    if column == "accuracy":
-        return f"{100 * nominal:.2f} % ({100 * low:.2f}..{100 * high:.2f})"
-    return si_band(Band(low, nominal, high), _UNITS[column])
+    def _figure(self, column: str, low: float, nominal: float, high: float) -> str:
+        if column in _UNITS:
+            return si_band(Band(low, nominal, high), _UNITS[column])
+        unit = self.attrs.get("unit", "")
+        if unit in (SHARE, RATIO):
+            return f"{100 * nominal:.2f} % ({100 * low:.2f}..{100 * high:.2f})"
+        return f"{nominal:.4g} {unit}".rstrip() + f" ({low:.4g}..{high:.4g})"
 
 
 @dataclass(frozen=True)
 class _Ranked:
-    """One target with its figure: bounds of the estimate, or of the accuracy's 95 % interval."""
+    """One target with its figure: bounds of the estimate, or of the score's 95 % interval."""
 
     target: str
     scope: str
@@ -88,7 +91,8 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
 
     Args:
         rows: of one run.
-        by: "energy", "latency", "throughput" or "area", as estimated, or "accuracy" at the earliest time.
+        by: "energy", "latency", "throughput" or "area", as estimated; "score", the task's first metric, or a metric by
+            its name, at the earliest time.
         batch: samples processed together; None takes the best batch of each target.
 
     Returns:
@@ -98,20 +102,26 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
         ScopeError: the estimates have different scopes.
         HpmlError: a criterion that does not exist, or that no target has a figure for.
     """
-    if by not in get_args(Criterion):
-        raise UnknownNameError("criterion by", str(by), get_args(Criterion))
+    metrics = {score.metric: score for row in rows for score in row.scores}
+    metric = next(iter(metrics), None) if by == "score" else next((m for m in metrics if by in (m, column_of(m))), None)
+    if by not in (*_COLUMNS, "score") and metric is None:
+        raise UnknownNameError("criterion by", str(by), [*_COLUMNS, "score", *metrics])
     targets = summarize(rows)
-    found = _accuracies(targets) if by == "accuracy" else _costs(targets, by, batch)
+    if by in _COLUMNS:
+        found, column, higher = _costs(targets, by, batch), _COLUMNS[by], by == "throughput"
+    elif metric is not None:
+        found, column, higher = _scores(rows, metric), column_of(metric), metrics[metric].higher_is_better
+    else:
+        found, column, higher = [], "", True
     if not found:
-        wanted = "" if by == "accuracy" or batch == 1 else f" at batch={batch}"
+        wanted = "" if by not in _COLUMNS or batch == 1 else f" at batch={batch}"
         raise HpmlError(f"rank: no target has a figure of by={by!r}{wanted}; .table() shows what there is")
-    found.sort(key=lambda item: -item.nominal if by in _HIGHER_IS_BETTER else item.nominal)
-    column = _COLUMNS[by]
+    found.sort(key=lambda item: -item.nominal if higher else item.nominal)
     lines = []
     for place, item in enumerate(found, start=1):
         before = found[max(place - 2, 0)]
         overlap = place > 1 and item.low <= before.high and before.low <= item.high
-        includes = {} if by == "accuracy" else {"scope": item.scope, "batch": item.batch}
+        includes = {"scope": item.scope, "batch": item.batch} if by in _COLUMNS else {}
         lines.append(
             {
                 "place": place,
@@ -123,15 +133,23 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
                 "order": "overlaps" if overlap else "apart",
             }
         )
-    return Ranking(lines)
+    ranking = Ranking(lines)
+    if metric is not None and by not in _COLUMNS:
+        ranking.attrs["unit"] = metrics[metric].unit
+    return ranking
 
 
-def _accuracies(targets: Sequence[TargetSummary]) -> list[_Ranked]:
+def _scores(rows: Sequence[Row], metric: str) -> list[_Ranked]:
+    """Each target's score at its earliest time, over all seeds."""
     found = []
-    for target in targets:
-        if target.supported:
-            score = target.supported[0][1]
-            found.append(_Ranked(target.name, target.card.scope, None, score.ci95[0], score.mean, score.ci95[1]))
+    for target in dict.fromkeys(row.target for row in rows):
+        own = [(row, score) for row in rows if row.target == target for score in row.scores if score.metric == metric]
+        if own:
+            earliest = min(row.time_s or 0.0 for row, _ in own)
+            there = [(row, score) for row, score in own if (row.time_s or 0.0) == earliest]
+            shown = pooled([score for _, score in there])
+            scope = there[0][0].card.scope
+            found.append(_Ranked(target, scope, None, shown.ci95[0], shown.mean, shown.ci95[1]))
     return found
 
 

@@ -73,13 +73,13 @@ class Comparison:
         """The targets in order, the best first, and whether their bands leave the order open.
 
         Args:
-            by: "energy", "latency", "throughput" or "area", as estimated, or "accuracy" at the earliest time since
-                programming.
-            batch: samples processed together; None takes the best batch of each target. Accuracy does not depend on it.
+            by: "energy", "latency", "throughput" or "area", as estimated; "score", the task's first metric, or a metric
+                by its name, at the earliest time since programming.
+            batch: samples processed together; None takes the best batch of each target. Scores do not depend on it.
 
         Returns:
-            A DataFrame with one line a target: `place`, `target`, `scope` and `batch` (not for the accuracy), the
-            figure with its bounds (`_low`, `_nominal`, `_high`; those of an accuracy are its 95 % interval), and
+            A DataFrame with one line a target: `place`, `target`, `scope` and `batch` (not for a score), the
+            figure with its bounds (`_low`, `_nominal`, `_high`; those of a score are its 95 % interval), and
             `order`: "apart", or "overlaps" where the bounds overlap those of the target before. Targets without the
             figure are left out.
 

@@ -1,4 +1,4 @@
-"""`search`: the best trade-offs of accuracy, energy and latency over options of machine and network, with Optuna."""
+"""`search`: the best trade-offs of score, energy and latency over options of machine and network, with Optuna."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hpml_sim.experiments.search_space import Range, from_python
 from hpml_sim.experiments.target_list import TargetsLike
 from hpml_sim.targets import Target
 from hpml_sim.targets.checking import checked
+from hpml_sim.tasks.task import Task
 
 
 def search(
@@ -25,8 +26,9 @@ def search(
     search_space: Mapping[str, Sequence[Any] | Range],
     *,
     trials: int = 30,
-    objectives: Sequence[Objective] = ("accuracy", "energy"),
+    objectives: Sequence[Objective] = ("score", "energy"),
     trial_seed: int = 0,
+    task: str | Task | None = None,
     seeds: int | Sequence[int] = 1,
     chips: int | None = None,
     times: Sequence[str | float] = TIMES,
@@ -57,18 +59,21 @@ def search(
             of one of its parts such as "synapses.adc_bits" or "neuron.beta", or "model.width" for an argument of the
             network. The value "default" leaves an option as it is.
         trials: how many configurations to try in all, >= 1; a resumed search goes on to this number.
-        objectives: at least one of "accuracy" (mean over chips and seeds at the last of the times), "energy" and
-            "latency" (estimated, nominal, batch 1).
+        objectives: at least one of "score" (the task's first metric, such as the accuracy, mean over chips and seeds at
+            the last of the times), "energy" and "latency" (estimated, nominal, batch 1).
         trial_seed: seed of the sampler, >= 0.
+        task: what is learned and measured: a name of `hs.tasks`, such as "regression", "file.py:callable" that gives an
+            `hs.Task`, or an `hs.Task`; None takes that of the data, or the only one that labels and outputs leave no
+            doubt about, which the log says.
         seeds: how many repetitions of the whole run (seeds 0, 1, ...), or which seeds. A seed decides the first weights
             (where the network has a name), the training and the chips.
         chips: programmed chips of each analog target, >= 1; None: 25, or 3 of a network of more than 50 million
             weights.
         times: times since programming, in seconds or as strings such as "1 h"; machines without drift ignore them.
-        epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits);
-            0 keeps the network as it comes.
+        epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits),
+            or 0 for a network that has learned the task already; 0 keeps the network as it comes.
         finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
-            otherwise half as many as chosen by the size of the data.
+            otherwise half as many as chosen by the size of the data, or 0 for a network that has learned the task.
         lr: first learning rate of both trainings, > 0.
         out: folder for rows, table, report, log and trained networks, with trials.csv, front.csv and the journal of the
             trials; None keeps everything in memory.
@@ -109,7 +114,7 @@ def search(
     )
     one = [targets] if isinstance(targets, (str, Target)) else targets
     return Experiment.from_call(
-        model, data, one, search=config, seeds=seeds, chips=chips, times=times, epochs=epochs,
+        model, data, one, search=config, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,
         finetune_epochs=finetune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
         mlflow=mlflow,
     ).run_search()  # fmt: skip

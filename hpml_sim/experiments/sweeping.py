@@ -15,6 +15,7 @@ from hpml_sim.experiments.result import Comparison
 from hpml_sim.experiments.search_space import Range, from_python
 from hpml_sim.experiments.target_list import TargetsLike
 from hpml_sim.targets.checking import checked
+from hpml_sim.tasks.task import Task
 
 
 def sweep(
@@ -25,6 +26,7 @@ def sweep(
     *,
     trials: int | None = None,
     trial_seed: int = 0,
+    task: str | Task | None = None,
     seeds: int | Sequence[int] = 1,
     chips: int | None = None,
     times: Sequence[str | float] = TIMES,
@@ -58,15 +60,18 @@ def sweep(
             `hs.Range(low, high)` is for random trials.
         trials: this many random combinations for each target; None takes every combination.
         trial_seed: seed of the random combinations, >= 0.
+        task: what is learned and measured: a name of `hs.tasks`, such as "regression", "file.py:callable" that gives an
+            `hs.Task`, or an `hs.Task`; None takes that of the data, or the only one that labels and outputs leave no
+            doubt about, which the log says.
         seeds: how many repetitions of the whole run (seeds 0, 1, ...), or which seeds. A seed decides the first weights
             (where the network has a name), the training and the chips.
         chips: programmed chips of each analog target, >= 1; None: 25, or 3 of a network of more than 50 million
             weights.
         times: times since programming, in seconds or as strings such as "1 h"; machines without drift ignore them.
-        epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits);
-            0 keeps the network as it comes.
+        epochs: passes over the training data before conversion. None chooses by the size of the data (40 for digits),
+            or 0 for a network that has learned the task already; 0 keeps the network as it comes.
         finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
-            otherwise half as many as chosen by the size of the data.
+            otherwise half as many as chosen by the size of the data, or 0 for a network that has learned the task.
         lr: first learning rate of both trainings, > 0.
         out: folder for rows, table, report, log and trained networks; None keeps the rows in memory.
         resume: go on with the run that `out` holds.
@@ -96,7 +101,7 @@ def sweep(
     given = {"search_space": from_python(search_space), "trials": trials, "trial_seed": trial_seed}
     config = checked(SweepConfig, given)
     return Experiment.from_call(
-        model, data, targets, sweep=config, seeds=seeds, chips=chips, times=times, epochs=epochs,
+        model, data, targets, sweep=config, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,
         finetune_epochs=finetune_epochs, lr=lr, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
         mlflow=mlflow,
     ).run_comparison()  # fmt: skip

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from hpml_sim.errors import HpmlError, needs
 from hpml_sim.results import Row, to_frame
+from hpml_sim.tasks.metric import column_of
 from hpml_sim.units.times import format_time
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _log_rows(client: MlflowClient, comparison: Comparison, artifacts: str | Non
     if parent is None:
         name = f"{plan.model} on {plan.data} {plan.hash}"
         parent = client.create_run(experiment, run_name=name, tags={_RUN: plan.hash}).info.run_id
-        for key in ("model", "data", "version", "seeds", "chips", "epochs", "finetune_epochs", "lr"):
+        for key in ("model", "data", "version", "task", "seeds", "chips", "epochs", "finetune_epochs", "lr"):
             client.log_param(parent, key, getattr(plan, key))
     done = {run.data.tags[_ROW] for run in runs if _ROW in run.data.tags and run.info.status == "FINISHED"}
     logged = 0
@@ -143,11 +144,13 @@ def _log_row(client: MlflowClient, experiment: str, parent: str, row: Row) -> No
 
 def _metrics(row: Row) -> Iterator[tuple[str, float]]:
     """The figures under the names of the table; those of a batch size carry it."""
+    scores = tuple(f"{column_of(score.metric)}_" for score in row.scores)
     for line in to_frame([row]).to_dict("records"):
         for key, value in line.items():
-            figure = key.startswith(("accuracy", "energy", "latency", "throughput", "area", "measured"))
+            score = key.startswith(scores)
+            figure = score or key.startswith(("energy", "latency", "throughput", "area", "measured"))
             if figure and isinstance(value, (int, float)) and not math.isnan(value):
-                yield (key if key.startswith("accuracy") else f"{key}.batch_{line['batch']}"), value
+                yield (key if score else f"{key}.batch_{line['batch']}"), value
 
 
 def _all_runs(client: MlflowClient, experiment: str, which: str) -> list[Run]:

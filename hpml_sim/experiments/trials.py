@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpml_sim.errors import needs
-from hpml_sim.experiments.checks import COLUMNS, check_figures
+from hpml_sim.experiments.checks import COLUMNS, check_figures, column_of_objective
 from hpml_sim.experiments.config import SearchConfig
 from hpml_sim.experiments.execution import Workers, execute, in_order
 from hpml_sim.experiments.pipeline import Work
@@ -26,14 +26,16 @@ from hpml_sim.experiments.run_folder import RunFolder
 from hpml_sim.experiments.search_result import SearchResult
 from hpml_sim.experiments.search_space import Choices, Range
 from hpml_sim.results import Row, cut_torn_end
+from hpml_sim.tasks.task import Task
 from hpml_sim.training.progress import progress
-from hpml_sim.training.score import SHARE
 
 if TYPE_CHECKING:
     import optuna
 
 _log = logging.getLogger(__name__)
 
+_FAR = 1e30
+"""Stands for a score that a trial has not, where the metric has no worst value: Optuna takes no infinity."""
 STARTUP_TRIALS = 10
 """Random trials before the sampler models the others."""
 
@@ -54,7 +56,7 @@ class Trials:
         self.rows: dict[str, list[Row]] = {}
         for row in folder.known if folder is not None else ():
             self.rows.setdefault(row.target, []).append(row)
-        self.study = _study(folder, config)
+        self.study = _study(folder, config, work.task)
 
     def run(self) -> SearchResult:
         """Compute trials up to the number that was asked for; those of the folder count."""
@@ -124,9 +126,9 @@ class Trials:
         last = max(rows, key=lambda row: -1.0 if row.time_s is None else row.time_s).time_s
         found: list[float] = []
         for name in self.config.objectives:
-            if name == "accuracy":
-                values = [row.accuracy.mean for row in rows if row.time_s == last and row.accuracy is not None]
-                found.append(math.fsum(values) / len(values) if values else 0.0)
+            if name == "score":
+                values = [row.score.mean for row in rows if row.time_s == last and row.score is not None]
+                found.append(math.fsum(values) / len(values) if values else self._worst())
                 continue
             bands = [
                 getattr(estimate, COLUMNS[name]) for row in rows if row.time_s == last for estimate in row.estimates[:1]
@@ -135,23 +137,30 @@ class Trials:
             found.append(math.fsum(band.nominal for band in bands) / len(bands))
         return found
 
+    def _worst(self) -> float:
+        """The worst that the task's first metric can be; where it has no bound, far worse than any value."""
+        metric = self.work.task.metric
+        worst = metric.limits[0] if metric.higher_is_better else metric.limits[1]
+        return worst if math.isfinite(worst) else math.copysign(_FAR, worst)
+
     def _found(self, points: Mapping[int, Point]) -> SearchResult:
         import pandas as pd
 
         from hpml_sim.report.plots.pareto import on_front
 
-        columns = [COLUMNS[name] for name in self.config.objectives]
+        task = self.work.task
+        columns = [column_of_objective(name, task) for name in self.config.objectives]
+        higher = [name == "score" and task.metric.higher_is_better for name in self.config.objectives]
         lines = []
         for number, point in points.items():
             options = {name: point.options.get(name) for name in self.config.search_space}
             lines.append({"trial": number, **options, **dict(zip(columns, self._objectives(point), strict=True))})
         table = pd.DataFrame(lines)
-        table["on_front"] = on_front(table[columns].to_numpy(float), [c == "accuracy_mean" for c in columns])
-        table.attrs["units"] = {
-            column: unit
-            for column, unit in {"accuracy_mean": SHARE, "energy_j": "J", "latency_s": "s"}.items()
-            if column in columns
-        }
+        table["on_front"] = on_front(table[columns].to_numpy(float), higher)
+        units = {column_of_objective("score", task): task.metric.unit, "energy_j": "J", "latency_s": "s"}
+        table.attrs["units"] = {column: unit for column, unit in units.items() if column in columns}
+        table.attrs["metric"] = task.metric.name
+        table.attrs["higher_is_better"] = dict(zip(columns, higher, strict=True))
         labels = list(dict.fromkeys(point.label for point in points.values()))
         rows = in_order((row for label in labels for row in self.rows[label]), labels)
         folder = None if self.folder is None else self.folder.path
@@ -169,7 +178,7 @@ def _suggested(trial: optuna.Trial, name: str, choices: Choices) -> Any:
     return trial.suggest_categorical(name, range(len(choices)))
 
 
-def _study(folder: RunFolder | None, config: SearchConfig) -> optuna.Study:
+def _study(folder: RunFolder | None, config: SearchConfig, task: Task) -> optuna.Study:
     with needs("search", "hpml_sim[tune]"):
         import optuna
         from optuna.storages import JournalStorage
@@ -189,7 +198,10 @@ def _study(folder: RunFolder | None, config: SearchConfig) -> optuna.Study:
             storage=storage,
             study_name="search",
             load_if_exists=True,
-            directions=["maximize" if name == "accuracy" else "minimize" for name in config.objectives],
+            directions=[
+                "maximize" if name == "score" and task.metric.higher_is_better else "minimize"
+                for name in config.objectives
+            ],
         )
     finally:
         log.setLevel(before)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.network_call import Inputs, as_arguments, samples_in, tensors_in
 from hpml_sim.errors import HpmlError, check_real, check_whole, shown
 from hpml_sim.measurement.machine import cpu_name
 from hpml_sim.measurement.power import Meter, meter_for
@@ -30,13 +31,14 @@ def check_call(caller: str, model: object, example: object) -> None:
     Args:
         caller: name of the public function, which begins the message.
         model: must be an `nn.Module`.
-        example: must be a tensor with at least one sample.
+        example: must be a tensor with at least one sample, or several such.
 
     Raises:
         HpmlError: one of them is not.
     """
     check_network(f"{caller}: model", model)
-    if not isinstance(example, Tensor) or example.dim() < 1 or example.shape[0] < 1:
+    tensors = list(tensors_in(example))
+    if not tensors or any(tensor.dim() < 1 or len(tensor) < 1 for tensor in tensors):
         given = f"a tensor of shape {tuple(example.shape)}" if isinstance(example, Tensor) else shown(example)
         raise HpmlError(
             f"{caller}: example={given}: must be a tensor (batch, ...) with at least one sample, on the device to be "
@@ -64,7 +66,7 @@ def check_windows(caller: str, min_window_s: object, windows: object, warmup_s: 
 
 def time_model(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     *,
     min_window_s: float | None = None,
     windows: int = 3,
@@ -75,7 +77,7 @@ def time_model(
 
     Args:
         model: (batch, ...) -> anything; it runs in evaluation mode and from rest, and is left as it was found.
-        example: one batch, on the device to be measured.
+        example: one batch, a tensor or several, on the device to be measured.
         min_window_s: least length of a window, > 0; None takes 2 s where a power meter is read, else 0.7 s.
         windows: how many, >= 1.
         warmup_s: calls for at least this long come first and are not counted.
@@ -86,7 +88,8 @@ def time_model(
     """
     check_call("measure", model, example)
     check_windows("measure", min_window_s, windows, warmup_s)
-    meter = meter or meter_for(example.device)
+    device = next(tensors_in(example)).device
+    meter = meter or meter_for(device)
     available = meter.available()
     read = meter.energy_j if available.ok else None
     length = min_window_s or (POWER_WINDOW_S if available.ok else CLOCK_WINDOW_S)
@@ -98,7 +101,7 @@ def time_model(
         call.samples_s.clear()
         measured = [_window(call, length, read) for _ in range(windows)]
 
-    batch = int(example.shape[0])
+    batch = samples_in(example)
     p10, p50, p90 = np.percentile(call.samples_s, (10, 50, 90)).tolist()
     joules = [w.joules / (batch * w.calls) for w in measured if w.joules is not None]
     above = [
@@ -107,7 +110,7 @@ def time_model(
         if w.joules is not None and idle_w is not None
     ]
     return Measurement(
-        device=torch.cuda.get_device_name(example.device) if example.device.type == "cuda" else cpu_name(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         batch=batch,
         latency_s=p50,
         latency_p10_s=p10,
@@ -128,9 +131,10 @@ def time_model(
 class _Call:
     """Forward passes, each synchronized and timed."""
 
-    def __init__(self, model: nn.Module, example: Tensor):
-        self._model, self._example = model, example
-        self._wait = torch.cuda.synchronize if example.device.type == "cuda" else (lambda: None)
+    def __init__(self, model: nn.Module, example: Inputs):
+        self._model, (self._args, self._kwargs) = model, as_arguments(example)
+        on_gpu = next(tensors_in(example)).device.type == "cuda"
+        self._wait = torch.cuda.synchronize if on_gpu else (lambda: None)
         self.samples_s: list[float] = []
 
     def repeat(self, done: Callable[[], bool], least: int = 3) -> int:
@@ -139,7 +143,7 @@ class _Call:
         while len(self.samples_s) - before < least or not done():
             self._wait()
             start = time.perf_counter()
-            self._model(self._example)
+            self._model(*self._args, **self._kwargs)
             self._wait()
             self.samples_s.append(time.perf_counter() - start)
         return len(self.samples_s) - before

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from hpml_sim.conversion.modules import running
+from hpml_sim.conversion.network_call import Inputs, tensors_in
 from hpml_sim.errors import HpmlError, check_switch, shown
 from hpml_sim.measurement.clocks import check_call, check_windows, time_model
 from hpml_sim.measurement.own_process import measure_in_own_process
@@ -14,7 +15,7 @@ from hpml_sim.measurement.result import Measurement
 
 def measure(
     model: nn.Module,
-    example: Tensor,
+    example: Inputs,
     *,
     min_window_s: float | None = None,
     windows: int = 3,
@@ -26,7 +27,7 @@ def measure(
 
     Args:
         model: (batch, ...) -> anything; it runs in evaluation mode and from rest, and is left as it was found.
-        example: one batch, on the device to be measured.
+        example: one batch, a tensor or several by position or by name, on the device to be measured.
         min_window_s: least length of a window, > 0; None takes 2 s where a power meter is read, else 0.7 s.
         windows: how many, >= 1.
         warmup_s: calls for at least this long come first and are not counted, >= 0.
@@ -59,5 +60,5 @@ def measure(
         return measure_in_own_process(
             model, [example], min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter
         )[0]
-    with running("measure", model, [example]):
+    with running("measure", model, list(tensors_in(example))):
         return time_model(model, example, min_window_s=min_window_s, windows=windows, warmup_s=warmup_s, meter=meter)

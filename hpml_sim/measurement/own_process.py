@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.network_call import Inputs, map_tensors, tensors_in
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement.clocks import time_model
 from hpml_sim.measurement.result import Measurement
@@ -39,13 +40,13 @@ _START = (
 
 
 def measure_in_own_process(
-    model: nn.Module, examples: Sequence[Tensor], *, device: torch.device | None = None, **options: Any
+    model: nn.Module, examples: Sequence[Inputs], *, device: torch.device | None = None, **options: Any
 ) -> list[Measurement]:
     """Time a model on each of several examples, one after another, all in one fresh process.
 
     Args:
         model: (batch, ...) -> anything. It is copied; this process computes nothing with it.
-        examples: batches.
+        examples: batches, each a tensor or several.
         device: where to measure; None takes the device of the first example.
         options: of `measure`: min_window_s, windows, warmup_s, meter.
 
@@ -57,9 +58,9 @@ def measure_in_own_process(
     """
     import cloudpickle  # takes what is defined in a script or notebook, too
 
-    where = str(examples[0].device if device is None else device)
+    where = str(next(tensors_in(examples[0])).device if device is None else device)
     try:
-        cpu = [example.cpu() for example in examples]
+        cpu = [map_tensors(Tensor.cpu, example) for example in examples]
         with sent_whole():
             sent = cloudpickle.dumps((clone(model).cpu(), cpu, where, torch.get_num_threads(), options))
     except Exception as error:  # pickle raises whatever the object's own methods raise
@@ -104,7 +105,9 @@ def main(given: str, result: str) -> None:
         model, examples, device, threads, options = pickle.loads(Path(given).read_bytes())
         torch.set_num_threads(threads)
         model.to(device)
-        found = [time_model(model, example.to(device), **options) for example in examples]
+        found = [
+            time_model(model, map_tensors(lambda tensor: tensor.to(device), example), **options) for example in examples
+        ]
     except HpmlError as error:
         found = error
     except Exception as error:  # whatever the model raises

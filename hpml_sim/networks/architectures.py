@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError, check_whole
 from hpml_sim.networks.convolutional import keyword_net, resnet, vgg8
+from hpml_sim.networks.known_images import IMAGE_NETWORKS
 from hpml_sim.networks.language import LANGUAGE_MODELS, TransformerShape, language_model, read_config
 from hpml_sim.networks.language.modules import build
 from hpml_sim.networks.transformer_blocks import VisionTransformer
@@ -38,8 +39,6 @@ class Architecture(NamedTuple):
     example: tuple[Tensor, ...]
 
 
-USUAL_TOKENS = {"gpt2": 512}
-"""Tokens of one input where none are given; other decoders: 2048, encoders: 128."""
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -53,6 +52,7 @@ class Known:
         image: shape of one input, for networks without a sequence.
         sequence: tokens of one input where none are given, and tokens in the cache when decoding; 0: no sequence.
         longest: most tokens that the network was made for.
+        sized: whether `build` takes the side of the image.
         decodes: whether it generates token by token, with a cache.
         dtype: of weights and activations.
         language: its sizes, of networks that read tokens.
@@ -63,6 +63,7 @@ class Known:
     image: tuple[int, ...] = ()
     sequence: int = 0
     longest: int = 0
+    sized: bool = False
     decodes: bool = False
     dtype: torch.dtype = field(default=torch.float32)
     language: TransformerShape | None = None
@@ -74,11 +75,10 @@ class Known:
         Args:
             sizes: of the network.
         """
-        usual = USUAL_TOKENS.get(sizes.name, 2048 if sizes.decodes else 128)
         return cls(
             partial(build, sizes),
             sizes.source,
-            sequence=min(usual, sizes.longest),
+            sequence=sizes.usual_tokens,
             longest=sizes.longest,
             decodes=sizes.decodes,
             dtype=_DTYPES.get(sizes.stored, torch.bfloat16),
@@ -104,7 +104,12 @@ def find(name: str) -> Known | None:
 
 
 def shape(
-    name: str, *, sequence: int | None = None, phase: Phase = "prefill", context: int | None = None
+    name: str,
+    *,
+    sequence: int | None = None,
+    phase: Phase = "prefill",
+    context: int | None = None,
+    image_size: int | None = None,
 ) -> Architecture:
     """A network by name, and a sample for it.
 
@@ -115,6 +120,7 @@ def shape(
         phase: "prefill" reads `sequence` tokens at once and gives the logits of the last one; "decode" reads one new
             token against a key-value cache of `context` tokens, and attends to these and to itself.
         context: tokens in the cache (decode); None takes the usual number.
+        image_size: side of the image in pixels (image networks); None takes the usual one.
 
     Raises:
         UnknownNameError: no such network or phase.
@@ -131,7 +137,7 @@ def shape(
         raise UnknownNameError("phase", phase, ("prefill", "decode"))
     decode = phase == "decode"
     if decode and not known.decodes:
-        raise HpmlError(f"{name}: phase='decode' needs a network that generates text: {', '.join(generating())}")
+        raise HpmlError(f"{name}: phase='decode' needs a network that generates text, such as gpt2 or llama-3-8b")
     if sequence is not None and (decode or not known.sequence):
         why = "reads one token at a time (give context=)" if known.decodes else "takes no sequence of tokens"
         raise HpmlError(f"{name}: sequence={sequence!r}: in phase {phase!r} it {why}")
@@ -140,17 +146,23 @@ def shape(
     for argument, value, least in (("sequence", sequence, 1), ("context", context, 0)):
         if value is not None:
             check_whole(f"{name}: {argument}", value, low=least)
+    if image_size is not None:
+        if not known.image or len(known.image) != 3:
+            raise HpmlError(f"{name}: image_size={image_size!r}: it takes no images")
+        check_whole(f"{name}: image_size", image_size, low=32)
     given = context if decode else sequence
     length = known.sequence if given is None else given
     tokens, cached = (1, length) if decode else (length, 0)
     if known.sequence and tokens + cached > known.longest:
         raise HpmlError(f"{name}: {tokens + cached} tokens; it was made for at most {known.longest}")
     with torch.device("meta"):
-        module = known.build(cached) if known.decodes else known.build()
+        image = known.image if image_size is None else (known.image[0], image_size, image_size)
+        takes = [cached] if known.decodes else [image[-1]] if known.sized else []
+        module = known.build(*takes)
         if known.sequence:
             example = torch.empty(1, tokens, dtype=torch.long)
         else:
-            example = torch.empty(1, *known.image, dtype=known.dtype)
+            example = torch.empty(1, *image, dtype=known.dtype)
     return Architecture(module.to(known.dtype).eval().requires_grad_(False), (example,))
 
 
@@ -183,9 +195,9 @@ ARCHITECTURES: dict[str, Known] = {
         image=(390,),
     ),
 }
+ARCHITECTURES |= {
+    name: Known(network.build, network.source, image=(3, network.size, network.size), sized=True)
+    for name, network in IMAGE_NETWORKS.items()
+    if name not in ARCHITECTURES
+}
 """Name -> network. Parameters and MACs are tested against the published figures."""
-
-
-def generating() -> list[str]:
-    """Names of the networks that generate token by token."""
-    return [name for name, known in ARCHITECTURES.items() if known.decodes]

@@ -167,10 +167,10 @@ def _scopes_of(target: TargetSummary) -> set[str]:
 
 
 def _compared(rows: Sequence[Row], targets: list[TargetSummary], models: list[str], data: list[str]) -> str:
-    samples = distinct(f"{a.samples:,}" for r in rows if (a := r.accuracy))
+    samples = distinct(f"{a.samples:,}" for r in rows if (a := r.score))
     tested = f", {listing(samples)} test samples" if samples else ""
     seeds = sorted({r.seed for r in rows})
-    chips = sorted({a.n for r in rows if (a := r.accuracy) and a.over == "chips"})
+    chips = sorted({a.n for r in rows if (a := r.score) and a.over == "chips"})
     where = names([t.name for t in targets])
     text = f"One network ({listing(models)}) and one data set ({listing(data)}{tested}) on {where}"
     if chips:

@@ -11,7 +11,7 @@ from hpml_sim.cost import Estimate, Term
 from hpml_sim.errors import HpmlError
 from hpml_sim.measurement import Measurement
 from hpml_sim.results import CardInfo, Row
-from hpml_sim.training.score import Score
+from hpml_sim.tasks.score import SHARE, Score
 from hpml_sim.units.bands import ZERO, Band
 
 WHOLE_MACHINE = "whole machine"
@@ -35,6 +35,9 @@ class AccuracySummary:
         values: every single accuracy, all chips of all seeds.
         samples: size of the test set.
         seeds: how many seeds.
+        metric: name of what was measured.
+        unit: of mean, std, ci95 and values, as of an `hs.Score`.
+        higher_is_better: whether a larger value is the better one.
     """
 
     mean: float
@@ -45,6 +48,9 @@ class AccuracySummary:
     values: tuple[float, ...]
     samples: int
     seeds: int
+    metric: str = "accuracy"
+    unit: str = SHARE
+    higher_is_better: bool = True
 
     @property
     def spread(self) -> str:
@@ -196,7 +202,7 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
     times = sorted({r.time_s for r in rows}, key=lambda t: -1.0 if t is None else t)
     by_seed = {r.seed: r for r in reversed(rows) if r.estimates or r.measurements}  # the first such row of each seed
     leading = [by_seed[seed] for seed in sorted(by_seed)]
-    general = _unique(note for r in rows if r.accuracy is not None for note in r.notes)
+    general = _unique(note for r in rows if r.score is not None for note in r.notes)
     estimates = leading[0].estimates if leading else []
     first_batches = [e for r in leading for e in r.estimates if e.batch == 1]
     components = _parts(first_batches, lambda term: term.component)
@@ -205,11 +211,11 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
         card=first.card,
         config=first.config,
         seeds=tuple(sorted({r.seed for r in rows})),
-        accuracy={t: _accuracy([r.accuracy for r in rows if r.time_s == t and r.accuracy]) for t in times},
+        accuracy={t: _accuracy([r.score for r in rows if r.time_s == t and r.score]) for t in times},
         reasons={
-            t: _unique(n for r in rows if r.time_s == t and r.accuracy is None for n in r.notes if n not in general)
+            t: _unique(n for r in rows if r.time_s == t and r.score is None for n in r.notes if n not in general)
             for t in times
-            if any(r.time_s == t and r.accuracy is None for r in rows)
+            if any(r.time_s == t and r.score is None for r in rows)
         },
         costs=(*_estimated(leading), *_measured(leading)),
         estimates=tuple(estimates),
@@ -222,7 +228,7 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
         ),
         layers=tuple(first.layers),
         notes=general,
-        accuracy_model=first.accuracy_model,
+        accuracy_model=first.simulated,
         index=index,
     )
 
@@ -231,15 +237,27 @@ def _unique(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _accuracy(found: list[Score]) -> AccuracySummary | None:
-    if not found:
-        return None
+def pooled(found: Sequence[Score]) -> AccuracySummary:
+    """Scores of one metric at one time over all seeds.
+
+    Args:
+        found: one a seed, at least one.
+    """
     values = tuple(v for a in found for v in a.values)
     first = found[0]
+    said = {"metric": first.metric, "unit": first.unit, "higher_is_better": first.higher_is_better}
     if len(found) == 1:
-        return AccuracySummary(first.mean, first.std, first.n, first.ci95, first.over, values, first.samples, seeds=1)
-    means = Score.of([a.mean for a in found], first.samples)
-    return AccuracySummary(means.mean, means.std, means.n, means.ci95, "seeds", values, first.samples, seeds=len(found))
+        return AccuracySummary(
+            first.mean, first.std, first.n, first.ci95, first.over, values, first.samples, seeds=1, **said
+        )
+    means = Score.of([a.mean for a in found], first.samples, **said)
+    return AccuracySummary(
+        means.mean, means.std, means.n, means.ci95, "seeds", values, first.samples, seeds=len(found), **said
+    )
+
+
+def _accuracy(found: Sequence[Score]) -> AccuracySummary | None:
+    return pooled(found) if found else None
 
 
 def _band(bands: Sequence[Band | None]) -> Band | None:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hpml_sim.cost.result import Estimate
 from hpml_sim.measurement.result import Measurement
-from hpml_sim.training.score import Score
+from hpml_sim.tasks.score import Score
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the row's format. Rows of another version are refused."""
 
 
@@ -47,12 +47,41 @@ class CardInfo(_Model):
     scope: str
 
 
+class Training(_Model):
+    """What the network of a row was trained with.
+
+    Attributes:
+        epochs: passes over the training data before conversion; 0: the network as it came.
+        finetune_epochs: passes over the training data after conversion.
+        finetuned_as: how it was trained then: "digital", "hardware-aware" (with the noise of the crossbars), "surrogate
+            gradients" (spikes), "pulses in memory"; "" where it was not.
+        lr: first learning rate of both; pulsed devices have one of their own.
+        samples: training samples.
+        loss: the loss function.
+        came_trained: whether the network had learned the task before the run.
+    """
+
+    epochs: int
+    finetune_epochs: int
+    finetuned_as: str = ""
+    lr: float
+    samples: int
+    loss: str = ""
+    came_trained: bool = False
+
+    def __str__(self) -> str:
+        before = "trained before the run" if self.came_trained else ""
+        own = f"{self.epochs} epochs" if self.epochs else "" if before else "not trained"
+        after = f"{self.finetune_epochs} {self.finetuned_as}" if self.finetune_epochs else ""
+        return ", then ".join(part for part in (before, own, after) if part)
+
+
 Key = tuple[str, int, float | None]
 """(target, seed, time_s)."""
 
 
 class Row(_Model):
-    """One (target, seed, time): accuracy, estimates and measurements, kept apart, and where they come from.
+    """One (target, seed, time): scores, estimates and measurements, kept apart, and where they come from.
 
     Attributes:
         schema_version: of the row's format.
@@ -65,9 +94,11 @@ class Row(_Model):
         card: the device card.
         seed: of everything random in this row.
         time_s: seconds since programming; None for machines that do not drift.
-        accuracy: None where the device model supports no such time, or where training or the outputs were not finite
-            (`notes` says so).
-        accuracy_model: what was simulated to get the accuracy, and where it comes from.
+        task: what was learned, such as "classification".
+        training: what the network was trained with.
+        scores: of every metric of the task, the most important first; empty where the device model supports no such
+            time, or where training or the outputs were not finite (`notes` says so).
+        simulated: what was simulated to get the scores, and where it comes from.
         estimates: one a batch size, batch 1 first.
         measurements: one a batch size, batch 1 first, on the machine at hand; without the time of every single call.
         layers: the conversion report, a dictionary a layer.
@@ -86,8 +117,10 @@ class Row(_Model):
     card: CardInfo
     seed: int
     time_s: float | None
-    accuracy: Score | None
-    accuracy_model: str = ""
+    task: str = "classification"
+    training: Training | None = None
+    scores: list[Score]
+    simulated: str = ""
     estimates: list[Estimate]
     measurements: list[Measurement]
     layers: list[dict[str, Any]]
@@ -97,8 +130,13 @@ class Row(_Model):
 
     def __repr__(self) -> str:
         when = "" if self.time_s is None else f", time_s={self.time_s:g}"
-        accuracy = "none" if self.accuracy is None else f"{100 * self.accuracy.mean:.2f} %"
-        return f"Row({self.target!r}, seed={self.seed}{when}: accuracy {accuracy}, {len(self.estimates)} estimates)"
+        score = f"no {self.task} score" if self.score is None else self.score.short()
+        return f"Row({self.target!r}, seed={self.seed}{when}: {score}, {len(self.estimates)} estimates)"
+
+    @property
+    def score(self) -> Score | None:
+        """The score of the most important metric; None where there is none."""
+        return self.scores[0] if self.scores else None
 
     @property
     def key(self) -> Key:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.results.rows import Row
-from hpml_sim.training.score import SHARE
+from hpml_sim.tasks.metric import column_of
+from hpml_sim.tasks.score import Score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,32 +20,59 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
         rows: of one run, in any order.
 
     Returns:
-        Shares in [0, 1], joules, seconds, square millimeters: `frame.attrs["units"]` has the unit of each column that
-        has one. `frame.attrs["rows"]` holds the full rows.
+        A column for each figure of each metric, such as `accuracy_mean`; `metric` names the most important one. Shares
+        in [0, 1], joules, seconds, square millimeters: `frame.attrs["units"]` has the unit of each column that has one,
+        `frame.attrs["higher_is_better"]` says of each metric which way is better, `frame.attrs["rows"]` holds the full
+        rows.
     """
     import pandas as pd
 
-    frame = pd.DataFrame([line for row in rows for line in _flat(row)])
+    # a run has one task, and so the same metrics in all rows; some rows lack some
+    scores = {score.metric: score for row in rows for score in row.scores}
+    metrics = [*scores] or ["accuracy"]
+    frame = pd.DataFrame([line for row in rows for line in _flat(row, metrics)])
     frame.attrs["rows"] = list(rows)
-    frame.attrs["units"] = {name: unit for name in frame.columns if (unit := _unit(name))}
+    units = _units_of_scores(rows)
+    frame.attrs["units"] = {name: unit for name in frame.columns if (unit := units.get(name) or _unit(name))}
+    frame.attrs["higher_is_better"] = {metric: score.higher_is_better for metric, score in scores.items()}
     return frame
 
 
-_UNITS = {"accuracy": SHARE, "_j": "J", "_s": "s", "_hz": "1/s", "_mm2": "mm\u00b2"}
-"""Unit of a column whose name, without the bound, begins or ends like this. Accuracies are shares."""
+def _flat_scores(scores: Sequence[Score], metrics: Sequence[str]) -> dict[str, Any]:
+    """A column for each figure of each metric, such as accuracy_mean."""
+    found = {score.metric: score for score in scores}
+    line: dict[str, Any] = {}
+    for metric in metrics:
+        score, name = found.get(metric), column_of(metric)
+        line[f"{name}_mean"] = score.mean if score else None
+        line[f"{name}_std"] = score.std if score else None
+        line[f"{name}_ci95_low"] = score.ci95[0] if score else None
+        line[f"{name}_ci95_high"] = score.ci95[1] if score else None
+        line[f"{name}_n"] = score.n if score else None
+        line[f"{name}_over"] = score.over if score else None
+    return line
+
+
+_UNITS = {"_j": "J", "_s": "s", "_hz": "1/s", "_mm2": "mm\u00b2"}
+"""Unit of a column whose name, without the bound, ends like this."""
+_FIGURES = ("mean", "std", "ci95_low", "ci95_high")
+"""What is in the unit of a metric, behind its name."""
+
+
+def _units_of_scores(rows: Sequence[Row]) -> dict[str, str]:
+    """Unit of each column of a score."""
+    scores = {column_of(score.metric): score for row in rows for score in row.scores}
+    return {f"{name}_{part}": score.unit for name, score in scores.items() for part in _FIGURES if score.unit}
 
 
 def _unit(column: str) -> str | None:
     name = column
     for bound in ("_low", "_nominal", "_high"):
         name = name.removesuffix(bound)
-    if name in ("accuracy_n", "accuracy_over"):
-        return None
-    return next((unit for end, unit in _UNITS.items() if name.startswith(end) or name.endswith(end)), None)
+    return next((unit for end, unit in _UNITS.items() if name.endswith(end)), None)
 
 
-def _flat(row: Row) -> Iterator[dict[str, Any]]:
-    accuracy = row.accuracy
+def _flat(row: Row, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
     head = {
         "target": row.target,
         "kind": row.card.kind,
@@ -53,12 +81,10 @@ def _flat(row: Row) -> Iterator[dict[str, Any]]:
         "seed": row.seed,
         "time_s": row.time_s,
         **{name: value for name, value in row.options.items() if name not in ("card", "seed")},
-        "accuracy_mean": accuracy.mean if accuracy else None,
-        "accuracy_std": accuracy.std if accuracy else None,
-        "accuracy_ci95_low": accuracy.ci95[0] if accuracy else None,
-        "accuracy_ci95_high": accuracy.ci95[1] if accuracy else None,
-        "accuracy_n": accuracy.n if accuracy else None,
-        "accuracy_over": accuracy.over if accuracy else None,
+        "task": row.task,
+        "metric": metrics[0] if metrics else None,
+        "training": None if row.training is None else str(row.training),
+        **_flat_scores(row.scores, metrics),
     }
     measured = {m.batch: m for m in row.measurements}
     batches = sorted({e.batch for e in row.estimates} | set(measured)) or [None]

@@ -22,6 +22,7 @@ from hpml_sim.targets.choosing import crossbar_targets as crossbar_targets
 from hpml_sim.targets.choosing import in_memory as in_memory
 from hpml_sim.targets.digital import Digital as Digital
 from hpml_sim.targets.digital import Engine as Engine
+from hpml_sim.targets.digital import EstimatedEngine as EstimatedEngine
 from hpml_sim.targets.spiking import NEURONS as NEURONS
 from hpml_sim.targets.spiking import Adaptive as Adaptive
 from hpml_sim.targets.spiking import Leaky as Leaky

@@ -14,6 +14,8 @@ from hpml_sim.targets.checking import Switch, config_class
 
 Engine = Literal["torch", "torch-compile", "cuda-graph", "numba-cuda"]
 """What runs a digital network."""
+EstimatedEngine = Literal["torch", "torch-compile", "cuda-graph", "numba-cuda", "fused"]
+"""What an estimate can be of: also "fused", an inference runtime such as TensorRT, which does not run here."""
 
 
 @config_class
@@ -55,10 +57,11 @@ class Digital:
     def _possible(self) -> Digital:
         card = card_named(self.card, DigitalCard)
         for option, needs_gpu in (("precision", "tf32"), ("engine", "cuda-graph")):
-            if card.device == "cpu" and getattr(self, option) == needs_gpu:
+            if card.device != "cuda" and getattr(self, option) == needs_gpu:
+                whose = "a CPU's" if card.device == "cpu" else "another GPU's"
                 raise HpmlError(
-                    f"Digital({self.card!r}, {option}={needs_gpu!r}): only NVIDIA GPUs have it, and this card is a "
-                    "CPU's; name a GPU's card, such as 'h200'"
+                    f"Digital({self.card!r}, {option}={needs_gpu!r}): only NVIDIA GPUs have it, and this card is "
+                    f"{whose}; name a GPU's card, such as 'h200'"
                 )
         if self.engine == "numba-cuda" and self.precision != "fp32":
             raise HpmlError(

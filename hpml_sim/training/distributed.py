@@ -67,7 +67,9 @@ class ProcessGroup:
         if self.size == 1:
             return model
         device = next(p.device for p in model.parameters() if p.requires_grad)
-        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+        devices = [device] if device.type == "cuda" else None
+        # a range that is still being observed, or an expert that no sample chose, has no gradient in this step
+        return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
 
     def shard(self, batch: Tensor) -> tuple[Tensor, float]:
         """This process' part of a `batch`, and the weight of its mean loss in the average of gradients.

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,18 @@ from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
 from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
+from hpml_sim.conversion.network_call import call_network, samples_in, tensors_in
 from hpml_sim.conversion.training_sessions import Optimizer, after_training, training_session
-from hpml_sim.data import Data, samples_of
-from hpml_sim.data.batches import Samples
+from hpml_sim.data import Data, load_data, samples_of
+from hpml_sim.data.batches import Batch, Samples
 from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole, shown
-from hpml_sim.training.distillation import DistillationLoss
+from hpml_sim.tasks.tally import Tally
+from hpml_sim.tasks.task import Task
+from hpml_sim.training.distillation import DistillationLoss, check_teacher
 from hpml_sim.training.distributed import ProcessGroup
+from hpml_sim.training.evaluation import task_of
 from hpml_sim.training.gradients import GradientSession
-from hpml_sim.training.history import History
+from hpml_sim.training.history import History, score_text
 from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.progress import progress
 
@@ -33,6 +38,7 @@ def fit(
     model: nn.Module,
     data: str | Data | Samples | tuple[Samples, Samples],
     *,
+    task: str | Task | None = None,
     epochs: int = 10,
     lr: float | None = None,
     batch_size: int | None = None,
@@ -44,7 +50,7 @@ def fit(
     show_progress: bool = True,
     title: str = "training",
 ) -> History:
-    """Train in place with cross-entropy and a cosine schedule of the learning rate; reproducible from `seed`.
+    """Train in place with the task's loss and a cosine schedule of the learning rate; reproducible from `seed`.
 
     What makes training hardware-aware or spiking lies in the model's own layers, so the loop is the same for all. Where
     weights are pulsed devices (`hs.InMemory`), aihwkit's SGD sends the pulses in place of Adam; they cannot be seeded,
@@ -56,22 +62,26 @@ def fit(
 
     With a teacher, usually the digital network that the model was made from, the loss is
 
-        (1 - alpha) CE(labels) + alpha temperature^2 KL(teacher || model),
+        (1 - alpha) loss(labels) + alpha distance(teacher, model).
 
-    both distributions of KL at the temperature.
+    The distance is the task's: for classes temperature^2 KL(teacher || model), both distributions at the temperature;
+    for numbers the mean squared distance.
 
     Args:
-        model: (batch, *input_shape) -> (batch, classes), logits.
+        model: (batch, ...) -> outputs (batch, ...), such as logits, or an object or mapping that holds them.
         data: a name, a `Data`, a (train, test) pair, or the training samples themselves: a dataset of (input, label)
             items, which are shuffled in each epoch, or a `DataLoader` or another iterable of (inputs, labels) batches,
-            which come as they are and must be able to begin anew.
+            which come as they are and must be able to begin anew. Items and batches may be mappings with "labels" in
+            them; a model of several inputs takes ((a, b), label).
+        task: what is learned: a name of `hs.tasks`, such as "regression", or an `hs.Task`; None takes that of the data,
+            or the only one that labels and outputs leave no doubt about. Whole numbers, one a sample, are classes.
         epochs: passes over the training set, >= 0.
         lr: first learning rate, > 0; None takes 2e-3, or for pulsed devices the one measured for device and rule.
         batch_size: samples a step, >= 1; None takes 64. A loader has a size of its own and takes no other.
         optimizer: name or class of an optimizer in `torch.optim`, or any function (parameters, lr=) -> optimizer, for
             example `partial(torch.optim.SGD, momentum=0.9)`; None takes Adam. Weights are clipped whichever it is.
-        teacher: (batch, *input_shape) -> logits of the same shape as the model's. It runs in evaluation mode and
-            without gradients, once on data in memory and batch by batch on all other, and is left as it was found.
+        teacher: takes what the model takes, and gives outputs of the same shape. It runs in evaluation mode and without
+            gradients, once on data in memory and batch by batch on all other, and is left as it was found.
         temperature: softens the outputs in distillation, > 0.
         alpha: weight of the teacher in the loss, in [0, 1]; the labels have the rest.
         seed: of the order of samples and of all noise drawn in training, >= 0; the caller's random state is left alone.
@@ -79,12 +89,12 @@ def fit(
         title: stands before the bar.
 
     Returns:
-        Loss and accuracy of each epoch, and the pulses where devices were trained in memory.
+        Loss and score of each epoch, and the pulses where devices were trained in memory.
 
     Raises:
         HpmlError: an argument out of range, a model without trainable parameters, a teacher with another output, pulsed
-            devices on several processes, a batch that is none, inputs of a type that the model does not take, or a
-            label that it has no output for. The model then has the weights that it came with.
+            devices on several processes, a batch that is none, inputs of a type that the model does not take, labels
+            that do not fit the task, or a task that is in doubt. The model then has the weights that it came with.
         NotFiniteError: an input, the loss or a weight is not finite. The model then has the weights that it came with.
         UnknownNameError: `torch.optim` has no optimizer of this name.
 
@@ -95,8 +105,8 @@ def fit(
         >>> _ = torch.manual_seed(0)
         >>> net = hs.models.mlp(64, 10)
         >>> history = hs.fit(net, "digits", epochs=3, lr=1e-2)
-        >>> history.accuracy[-1] > 0.9
-        True
+        >>> history.metric, history.scores[-1] > 0.9
+        ('accuracy', True)
         >>> hs.fit(net, "digits", epochs="3")
         Traceback (most recent call last):
         hpml_sim.errors.HpmlError: fit: epochs='3': must be a whole number >= 0
@@ -111,7 +121,7 @@ def fit(
         raise HpmlError(f"fit: title={shown(title)}: must be text, such as 'training'")
     if teacher is model:
         raise HpmlError("fit: teacher= is the model itself; give another network, such as a trained copy of it")
-    objective = DistillationLoss(teacher, temperature, alpha)
+    check_teacher(teacher, temperature, alpha)
     if teacher is None and (temperature, alpha) != _DISTILLATION:
         raise HpmlError("fit: temperature= and alpha= belong to distillation; give teacher= as well, or leave them out")
     session = training_session(model) or GradientSession(model)
@@ -119,7 +129,10 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise HpmlError("fit: the model has no trainable parameters (requires_grad is false for all of them)")
+    data = load_data(data) if isinstance(data, str) else data
     samples = samples_of(data, "train")
+    chosen = task_of("fit", model, data, samples, task)
+    objective = DistillationLoss(chosen, teacher, temperature, alpha)
     device = parameters[0].device
     group = ProcessGroup.join(device)
     stepper = session.optimizer(optimizer, lr, processes=group.size)
@@ -128,7 +141,8 @@ def fit(
     cuda = [device] if device.type == "cuda" else []
     last: Shard | None = None
     losses: list[float] = []
-    accuracies: list[float] = []
+    scores: list[float] = []
+    metric = chosen.metric
     was_training = model.training
     with (
         torch.random.fork_rng(devices=cuda),
@@ -140,14 +154,14 @@ def fit(
         order = torch.Generator().manual_seed(seed) if group.size > 1 else None
         called = group.wrap(model)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * len(batches)))
-        session.begin(batches.first, labels_alone=teacher is None)
+        session.begin(None if teacher is not None else lambda most: _before(model, batches.first(most), chosen))
         try:
             model.train()
             for epoch in range(epochs):
                 shards = batches.epoch(order)
                 if epoch == 0:
                     shards = IdleLayers(model, "fit").over(shards)
-                loss, accuracy, last = _epoch(called, shards, objective, stepper, schedule, group, device)
+                loss, score, last = _epoch(called, shards, objective, stepper, schedule, group, device)
                 if not math.isfinite(loss):
                     raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
@@ -158,13 +172,13 @@ def fit(
                 )
                 session.end_epoch(epoch, epochs, loss, lr)
                 losses.append(loss)
-                accuracies.append(accuracy)
-                step(note=f"loss {loss:.3f}, accuracy {100 * accuracy:.1f} %")
+                scores.append(score)
+                step(note=f"loss {loss:.3f}, {metric.name} {score_text(score, metric.unit)}")
             if last is not None:
                 batch = last.x
-                after_training(model, lambda: model(batch))
+                after_training(model, lambda: call_network(model, batch))
             group.broadcast_buffers(model)
-            if last is not None and not _usable(model, last, group):
+            if last is not None and not _usable(model, last, chosen, group):
                 raise NotFiniteError(
                     f"fit: after the last step weights or outputs are not finite at lr={lr}; the weights are as "
                     f"before. Try a smaller learning rate, such as {min(lr / 10, 2e-3):g}"
@@ -174,7 +188,21 @@ def fit(
             raise
         finally:
             model.train(was_training)
-    return History(tuple(losses), tuple(accuracies), session.writes())
+    better = metric.higher_is_better
+    return History(tuple(losses), tuple(scores), metric.name, metric.unit, better, session.writes())
+
+
+def _before(model: nn.Module, batch: Batch, task: Task) -> tuple[float, float | None]:
+    """The loss of a model before its training, and that of the best guess without looking, where that is known."""
+    inputs, labels = batch
+    with eval_mode(model):
+        outputs = task.read("fit", call_network(model, inputs), type(model).__name__)
+    labels = task.labels("fit", labels, samples_in(inputs), outputs)
+    chance = None
+    if task.name == "classification":  # the entropy of the labels
+        shares = torch.bincount(labels).double() / len(labels)
+        chance = float(torch.special.entr(shares).sum())
+    return float(task.loss(outputs, labels)), chance
 
 
 @contextmanager
@@ -202,59 +230,84 @@ def _epoch(
     group: ProcessGroup,
     device: torch.device,
 ) -> tuple[float, float, Shard | None]:
-    """Mean loss and accuracy of all samples, each before the step that it was used in; and the last shard."""
+    """Mean loss and score of all samples, each before the step that it was used in; and the last shard."""
     shard = None
-    total_loss, correct, samples = 0.0, 0, 0
+    total_loss, samples = 0.0, 0
+    tally = Tally(objective.task.metric, spread=False)
     for shard in shards:
-        loss, right = _step(model, shard, objective, optimizer, group)
+        loss = _step(model, shard, objective, optimizer, group, tally)
         schedule.step()
         total_loss += loss * shard.samples
-        correct += right
         samples += shard.samples
-    correct = int(group.all_reduce(torch.tensor(correct, device=device)))
-    return total_loss / samples, correct / samples, shard
+    sums = tally.sums
+    if sums is not None:
+        sums = group.all_reduce(sums.to(device)).cpu()
+    return total_loss / samples, tally.values(sums)[0], shard
 
 
-def _usable(model: nn.Module, shard: Shard, group: ProcessGroup) -> bool:
+def _usable(model: nn.Module, shard: Shard, task: Task, group: ProcessGroup) -> bool:
     """Whether the weights, and the outputs of a batch with them, are finite: no loss has seen the last step."""
     with eval_mode(model):
         finite = all(bool(torch.isfinite(p).all()) for p in numeric_parameters(model).values())
-        finite = finite and bool(torch.isfinite(model(shard.x)).all())
-    failed = torch.tensor(float(not finite), device=shard.x.device)
+        given = call_network(model, shard.x)
+        outputs = task.read("fit", given, type(model).__name__)
+        finite = finite and bool(torch.isfinite(outputs).all())
+    failed = torch.tensor(float(not finite), device=outputs.device)
     return float(group.all_reduce(failed)) == 0  # all processes decide alike
 
 
 def _step(
-    model: nn.Module, shard: Shard, objective: DistillationLoss, optimizer: torch.optim.Optimizer, group: ProcessGroup
-) -> tuple[float, int]:
-    """One step on a batch: its loss before the step, and how many of this process' part were right."""
-    right: list[int] = []
+    model: nn.Module,
+    shard: Shard,
+    objective: DistillationLoss,
+    optimizer: torch.optim.Optimizer,
+    group: ProcessGroup,
+    tally: Tally,
+) -> float:
+    """One step on a batch: its loss before the step; the tally gets this process' part of it."""
+    counted = False
     random_state = torch.get_rng_state()
 
     def closure() -> Tensor:
-        if right:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
+        nonlocal counted
+        if counted:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)
         optimizer.zero_grad(set_to_none=True)
-        with running("fit", model, [shard.x]), integers_explained("fit", shard.x):
-            logits = model(shard.x)
-        if not isinstance(logits, Tensor):
-            raise HpmlError(
-                f"fit: the model gave {shown(logits)}; expected a tensor of logits (batch, classes): wrap it so that "
-                "its forward() gives these alone"
-            )
-        if logits.dim() != 2 or len(logits) != len(shard.y):
-            raise HpmlError(
-                f"fit: for {len(shard.y)} inputs the model gave shape {tuple(logits.shape)}; expected (batch, classes)"
-            )
-        if shard.max_label >= logits.shape[1]:
-            raise HpmlError(
-                f"fit: label {shard.max_label}, but the model has {logits.shape[1]} outputs, for labels from 0"
-            )
-        right.append(int((logits.detach().argmax(dim=1) == shard.y).sum()) if shard.weight else 0)
-        loss = objective(logits, shard.y, shard.teacher_log_probs) * shard.weight
+        with running("fit", model, list(tensors_in(shard.x))), integers_explained("fit", shard.x):
+            given = call_network(model, shard.x)
+        outputs, labels = _read(objective.task, given, shard, type(model).__name__)
+        if not counted and shard.weight:
+            tally.add([outputs.detach()], labels)
+        counted = True
+        loss = objective(outputs, labels, shard.teacher) * shard.weight
+        check_loss("fit", objective.task, loss)
         loss.backward()
         return group.all_reduce(loss.detach() / group.size)  # of the whole batch: all processes decide alike
 
     # torch's type of it is too narrow
     loss: Tensor = optimizer.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return float(loss), right[0]
+    return float(loss)
+
+
+def _read(task: Task, given: object, shard: Shard, network: str) -> tuple[Tensor, Any]:
+    """The outputs of a batch and its labels as the loss takes them."""
+    outputs, count = task.read("fit", given, network), samples_in(shard.x)
+    if outputs.dim() == 0 or len(outputs) != count:
+        raise HpmlError(f"fit: for {count} inputs the model gave shape {tuple(outputs.shape)}; expected {task.layout}")
+    return outputs, task.labels("fit", shard.y, count, outputs)
+
+
+def check_loss(where: str, task: Task, loss: object) -> None:
+    """Refuse a loss that is no single number.
+
+    Args:
+        where: the function that the caller called, which begins the message.
+        task: whose loss it is.
+        loss: what it gave for a batch.
+
+    Raises:
+        HpmlError: no floating-point tensor without dimensions.
+    """
+    if not isinstance(loss, Tensor) or loss.dim() != 0 or not loss.is_floating_point():
+        given = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else shown(loss)
+        raise HpmlError(f"{where}: the loss of the task {task.name!r} gave {given}; it must be one number, a mean")

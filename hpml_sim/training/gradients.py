@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpml_sim.conversion.training_sessions import Optimizer
 from hpml_sim.errors import HpmlError, UnknownNameError, check_real, shown
@@ -71,8 +71,8 @@ class GradientSession:
         """Load a `state` of before."""
         self._model.load_state_dict(state)
 
-    def begin(self, first: Callable[[int], tuple[Tensor, Tensor]], *, labels_alone: bool) -> None:
-        """Nothing: neither `first` nor `labels_alone` is needed."""
+    def begin(self, before: Callable[[int], tuple[float, float | None]] | None) -> None:
+        """Nothing: `before` is for devices that are watched."""
 
     def end_epoch(self, epoch: int, epochs: int, loss: float, lr: float) -> None:
         """Nothing: `epoch`, `epochs`, `loss` and `lr` are for devices that are watched."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hpml_sim.conversion.training_sessions import Writes
+from hpml_sim.tasks.score import RATIO, SHARE
 from hpml_sim.units.display import html_table
 
 
@@ -14,7 +15,11 @@ class History:
 
     Attributes:
         loss: mean training loss of each epoch.
-        accuracy: share of the training samples classified right in each epoch, as they came, in [0, 1].
+        scores: the task's first metric on the training samples of each epoch, each as it was before the step that the
+            sample was used in; of a classification the accuracy, in [0, 1].
+        metric: its name.
+        unit: of the scores, as of an `hs.Score`.
+        higher_is_better: whether a larger score is the better one.
         writes: pulses that in-memory training sent to the devices; None where weights are not pulsed devices.
 
     Example:
@@ -24,7 +29,10 @@ class History:
     """
 
     loss: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    scores: tuple[float, ...]
+    metric: str = "accuracy"
+    unit: str = SHARE
+    higher_is_better: bool = True
     writes: Writes | None = None
 
     def __repr__(self) -> str:
@@ -32,21 +40,35 @@ class History:
             return "<History: no epochs>"
         epochs = f"{len(self.loss)} epoch{'s' if len(self.loss) > 1 else ''}"
         sent = f", {self.writes.total:.2g} write pulses" if self.writes is not None else ""
-        loss, accuracy = self._way(self.loss, 1, ".3f"), self._way(self.accuracy, 100, ".1f", " %")
-        return f"<History: {epochs}, loss {loss}, accuracy {accuracy}{sent}>"
+        return f"<History: {epochs}, loss {_way(self.loss, '')}, {self.metric} {_way(self.scores, self.unit)}{sent}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         rows = [
             ("epochs", len(self.loss)),
-            ("training loss", self._way(self.loss, 1, ".3f")),
-            ("training accuracy", self._way(self.accuracy, 100, ".1f", " %")),
+            ("training loss", _way(self.loss, "")),
+            (f"training {self.metric}", _way(self.scores, self.unit)),
             *([("written", str(self.writes))] if self.writes is not None else []),
         ]
         return html_table("History of a training", rows)
 
-    @staticmethod
-    def _way(values: tuple[float, ...], scale: float, form: str, unit: str = "") -> str:
-        """From the first epoch to the last."""
-        ends = values[:1] if len(values) == 1 else (values[0], values[-1]) if values else ()
-        return " -> ".join(f"{scale * value:{form}}" for value in ends) + unit * bool(ends)
+
+def score_text(value: float, unit: str) -> str:
+    """One score for people: shares in percent, others with their unit.
+
+    Args:
+        value: the score.
+        unit: as of an `hs.Score`.
+    """
+    return f"{100 * value:.1f} %" if unit in (SHARE, RATIO) else f"{value:.4g} {unit}".rstrip()
+
+
+def _way(values: tuple[float, ...], unit: str) -> str:
+    """From the first epoch to the last."""
+    if not values:
+        return ""
+    percent = unit in (SHARE, RATIO)
+    ends = dict.fromkeys((0, len(values) - 1))
+    form = ".1f" if percent else ".3f" if not unit else ".4g"
+    shown = " -> ".join(f"{100 * values[i] if percent else values[i]:{form}}" for i in ends)
+    return f"{shown} {'%' if percent else unit}".rstrip()

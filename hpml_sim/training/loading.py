@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from hpml_sim.conversion.inputs import check_finite, in_type_of_weights
+from hpml_sim.conversion.network_call import Inputs, samples_in
 from hpml_sim.data.batches import (
     Batch,
     Samples,
     batches_in,
-    check_labels,
     first,
     has_items,
     in_order,
@@ -24,6 +25,7 @@ from hpml_sim.data.batches import (
 from hpml_sim.errors import HpmlError
 from hpml_sim.training.distillation import DistillationLoss
 from hpml_sim.training.distributed import ProcessGroup
+from hpml_sim.training.evaluation import on_device
 
 
 @dataclass(frozen=True)
@@ -31,20 +33,18 @@ class Shard:
     """This process' part of a batch, on the model's device.
 
     Attributes:
-        x: inputs, (samples of this part, ...).
-        y: labels, (samples of this part,), whole numbers >= 0.
+        x: inputs, (samples of this part, ...), one or several.
+        y: labels, (samples of this part, ...), as the data have them.
         weight: of the part's mean loss in the batch's.
         samples: in the whole batch, those of all processes.
-        max_label: the largest label of the part, or of the whole data set where that is known.
-        teacher_log_probs: the teacher's log-probabilities for `x`, (samples of this part, classes); None without one.
+        teacher: the teacher's outputs for `x`, (samples of this part, ...); None without one.
     """
 
-    x: Tensor
-    y: Tensor
+    x: Inputs
+    y: Any
     weight: float
     samples: int
-    max_label: int
-    teacher_log_probs: Tensor | None
+    teacher: Tensor | None
 
 
 class BatchLoader:
@@ -79,19 +79,18 @@ class BatchLoader:
     ):
         self._model = model
         self._samples, self._device, self._group, self._objective = samples, device, group, objective
-        self._whole = self._teacher_log_probs = None
+        self._whole: tuple[Tensor, Tensor] | None = None
+        self._teacher: Tensor | None = None
         self._count: int | None = None
-        self._max_label = 0
         self.batch_size = batch_size or 64
         self._batches = batches_in(samples, self.batch_size)
         if self._batches == 0:
             raise HpmlError("fit: the training set is empty")
         if (whole := resident_tensors(samples)) is not None:
             check_finite("fit", whole[0])
-            labels = check_labels("fit", whole[1], len(whole[0]))
-            self._whole = in_type_of_weights(model, whole[0].to(device)), labels.to(device)
-            self._teacher_log_probs = objective.teacher_log_probs(self._whole[0])
-            self._max_label = int(labels.max())
+            objective.task.labels("fit", whole[1], len(whole[0]), None)  # before anything is trained
+            self._whole = in_type_of_weights(model, whole[0].to(device)), whole[1].to(device)
+            self._teacher = objective.all_teacher_outputs(self._whole[0])
         if has_items(samples):
             self._count = len(samples)  # type: ignore[arg-type]
         elif batch_size is not None and not isinstance(samples, IterableDataset):
@@ -113,7 +112,7 @@ class BatchLoader:
             return self._whole[0][:at_most], self._whole[1][:at_most]
         x, y = first(self._samples, at_most)
         check_finite("fit", x)
-        return in_type_of_weights(self._model, x.to(self._device)), y.to(self._device)
+        return in_type_of_weights(self._model, on_device(x, self._device)), on_device(y, self._device)
 
     def epoch(self, order: torch.Generator | None) -> Iterator[Shard]:
         """All samples once, in an `order` drawn from this generator, or from torch's own."""
@@ -121,8 +120,9 @@ class BatchLoader:
             seed = int(torch.randint(2**62, (), generator=order))
             seen = 0
             for x, y in in_order(self._samples, self.batch_size, seed=seed):
-                yield self._on_device(x, y, 1.0, len(y), range(seen, seen + len(y)))
-                seen += len(y)
+                count = samples_in(x)
+                yield self._on_device(x, y, 1.0, count, range(seen, seen + count))
+                seen += count
             return
         for chosen in torch.randperm(self._count, generator=order).split(self.batch_size):
             mine, weight = self._group.shard(chosen)
@@ -130,10 +130,11 @@ class BatchLoader:
                 yield self._on_device(*items(self._samples, mine.tolist()), weight, len(chosen), mine.tolist())
                 continue
             mine = mine.to(self._device)
-            log_probs = None if self._teacher_log_probs is None else self._teacher_log_probs[mine]
-            yield Shard(self._whole[0][mine], self._whole[1][mine], weight, len(chosen), self._max_label, log_probs)
+            x = self._whole[0][mine]
+            teacher = self._objective.teacher_outputs(x) if self._teacher is None else self._teacher[mine]
+            yield Shard(x, self._whole[1][mine], weight, len(chosen), teacher)
 
-    def _on_device(self, x: Tensor, y: Tensor, weight: float, samples: int, numbers: Sequence[int]) -> Shard:
+    def _on_device(self, x: Inputs, y: Any, weight: float, samples: int, numbers: Sequence[int]) -> Shard:
         check_finite("fit", x, numbers=numbers)
-        x = in_type_of_weights(self._model, x.to(self._device))
-        return Shard(x, y.to(self._device), weight, samples, int(y.max()), self._objective.teacher_log_probs(x))
+        x = in_type_of_weights(self._model, on_device(x, self._device))
+        return Shard(x, on_device(y, self._device), weight, samples, self._objective.teacher_outputs(x))

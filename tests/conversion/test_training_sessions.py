@@ -45,8 +45,9 @@ class Session:
         self.asked.append("restore")
         self.model.load_state_dict(state)
 
-    def begin(self, first, *, labels_alone):
-        self.asked.append(f"begin {len(first(7)[0])} {labels_alone}")
+    def begin(self, before):
+        loss, chance = before(7)
+        self.asked.append(f"begin {loss > 0} {chance:.3f}")
 
     def end_epoch(self, epoch, epochs, loss, lr):
         self.asked.append(f"epoch {epoch} of {epochs} at {lr}")
@@ -76,7 +77,7 @@ def test_fit_asks_the_session_and_nothing_else(sessions):
     assert sessions[-1].asked == [
         "lr None",
         "optimizer None 0.5 1",
-        "begin 7 True",
+        f"begin True {torch.special.entr(torch.tensor([4 / 7, 3 / 7])).sum():.3f}",
         "epoch 0 of 2 at 0.5",
         "epoch 1 of 2 at 0.5",
     ]

@@ -220,10 +220,9 @@ def test_without_such_figures_every_engine_pays_the_launch():
 
 
 def test_engines_that_are_not_modeled_say_so_and_a_cpu_has_no_graphs():
-    for engine in ("torch-compile", "numba-cuda"):
-        found = estimate(mlp(10, 10), digital(), engine=engine)
-        assert any(repr(engine) in sentence for sentence in found.assumptions)
-        assert found.latency_s == estimate(mlp(10, 10), digital()).latency_s
+    found = estimate(mlp(10, 10), digital(), engine="numba-cuda")
+    assert any("'numba-cuda'" in sentence for sentence in found.assumptions)
+    assert found.latency_s == estimate(mlp(10, 10), digital()).latency_s
     with pytest.raises(HpmlError, match=r"engine='cuda-graph'.*'cpu' is a CPU"):
         estimate(mlp(10, 10), "cpu", engine="cuda-graph")
     with pytest.raises(HpmlError, match="engine: not for card 'pcm-hermes'"):

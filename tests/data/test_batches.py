@@ -189,7 +189,7 @@ def test_what_is_no_batch_is_named_and_the_weights_are_as_before():
     model = net()
     before = weights(model)
     for bad, said in (
-        ([*good, (torch.zeros(2, *SHAPE), torch.zeros(2))], r"whole numbers >= 0, got torch.float32"),
+        ([*good, (torch.zeros(2, *SHAPE), torch.zeros(2))], "labels are torch.float32: must be whole numbers from 0"),
         ([*good, (torch.zeros(2, *SHAPE), torch.tensor([0, -1]))], r"whole numbers >= 0"),
         (
             [*good, (torch.zeros(3, *SHAPE), torch.zeros(2, dtype=torch.int64))],

@@ -30,7 +30,7 @@ def test_a_row_for_each_target_seed_and_time(run):
     year = 365 * 86400.0
     times = (1.0, 3600.0, 86400.0, year)
     drifting = {(card, 0, t) for card in ("pcm-hermes", "reram-neurram") for t in times}
-    assert set(by_key(run.rows)) == drifting | {(card, 0, None) for card in ("cpu", "h200", "loihi")}
+    assert set(by_key(run.rows)) == drifting | {(card, 0, None) for card in ("cpu", "cpu, fine-tuned", "h200", "loihi")}
 
 
 def test_three_passes_are_kept_apart_and_say_how(run):
@@ -58,10 +58,10 @@ def test_every_figure_is_positive_ordered_and_sourced(run):
 
 def test_a_time_without_data_is_said_never_extrapolated(run):
     rows = by_key(run.rows)
-    assert rows["reram-neurram", 0, 1.0].accuracy.n == 3
-    assert rows["reram-neurram", 0, 3600.0].accuracy is None
+    assert rows["reram-neurram", 0, 1.0].score.n == 3
+    assert rows["reram-neurram", 0, 3600.0].score is None
     assert any("1 day" in note for note in rows["reram-neurram", 0, 3600.0].notes)
-    assert rows["pcm-hermes", 0, 3600.0].accuracy.n == 3
+    assert rows["pcm-hermes", 0, 3600.0].score.n == 3
 
 
 def test_what_lies_in_the_folder(run):
@@ -70,7 +70,7 @@ def test_what_lies_in_the_folder(run):
     assert {p.name for p in folder.iterdir()} == written
     assert by_key(ResultFile(folder / "results.jsonl").read()) == by_key(run.rows)
     table = pd.read_csv(folder / "table.csv")
-    assert set(table["target"]) == set(TARGETS)
+    assert set(table["target"]) == {*TARGETS, "cpu, fine-tuned"}
     assert (folder / "report.html").stat().st_size < 1_000_000
     assert json.loads((folder / "run.json").read_text())["hash"] == run.plan.hash
 
@@ -78,7 +78,7 @@ def test_what_lies_in_the_folder(run):
 def test_again_gives_the_same_bits(run, tmp_path):
     torch.rand(3)
     again = hs.compare("mlp", "digits", TARGETS, **SMALL)
-    assert [(r.key, r.accuracy) for r in again.rows] == [(r.key, r.accuracy) for r in run.rows]
+    assert [(r.key, r.score) for r in again.rows] == [(r.key, r.score) for r in run.rows]
     assert [r.estimates for r in again.rows] == [r.estimates for r in run.rows]
     assert again.plan.hash == run.plan.hash
 
@@ -96,7 +96,7 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(tmp_path):
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(lines[0] + lines[1][:-7])  # killed while it wrote the second row
     resumed = hs.compare("mlp", "digits", ["pcm-hermes", "loihi"], resume=True, **options)
-    assert [(r.key, r.accuracy) for r in resumed.rows] == [(r.key, r.accuracy) for r in first.rows]
+    assert [(r.key, r.score) for r in resumed.rows] == [(r.key, r.score) for r in first.rows]
     assert len(ResultFile(file).read()) == len(lines)
     assert file.read_bytes().startswith(lines[0])
 
@@ -115,7 +115,7 @@ def test_spikes_on_crossbars_and_labels_of_ones_own():
     }
     rows = hs.compare("mlp", "digits", targets, epochs=1, finetune_epochs=1, chips=2, times=["1 day"]).rows
     assert [r.key for r in rows] == [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0)]
-    assert rows[1].notes == ["accuracy is with adc_bits=3; energy, time and area are the card's, with 8"]
+    assert rows[1].notes == ["scores are with adc_bits=3; energy, time and area are the card's, with 8"]
     assert rows[0].estimates[0].provenance == "estimated:pcm-hermes"
     assert rows[0].config["synapses"]["card"] == "pcm-hermes"
     assert rows[0].card.scope == "chip"
@@ -137,7 +137,7 @@ def test_the_estimate_follows_the_options_of_the_target():
     assert "energy and time with adc_bits=4 are scaled from the card's 8" in coarse.notes[0]
     assert coarse.estimates[0].energy_j.nominal < plain.estimates[0].energy_j.nominal
     assert any("4-bit outputs" in sentence for sentence in coarse.estimates[0].assumptions)
-    assert without.accuracy.n == 2
+    assert without.score.n == 2
     assert without.estimates == []
     assert any(note.startswith("no estimate: ") for note in without.notes)
 
@@ -151,7 +151,7 @@ def test_a_network_of_the_users_own_and_several_seeds(tmp_path, monkeypatch):
         "mynet:net", "digits", ["pcm-hermes"], seeds=2, epochs=1, finetune_epochs=0, chips=2, times=[60]
     ).rows
     assert [r.key for r in rows] == [("pcm-hermes", 0, 60.0), ("pcm-hermes", 1, 60.0)]
-    assert rows[0].accuracy != rows[1].accuracy
+    assert rows[0].score != rows[1].score
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,9 @@ def test_a_network_is_copied_once_for_each_use_that_changes_it(monkeypatch):
     of_ours = {asks: n for asks, n in Tagged.copies.items() if asks.split(".")[0] in ("checks", "plan", "converting")}
     assert of_ours == {
         # two samples are sent through it, which may leave anything behind
-        "checks.check_samples": 1,
+        "checks.try_samples": 1,
+        # some more are, to see whether it knows its task already
+        "checks.comes_trained": 1,
         # a seed: one is trained; one gets the trained weights, from which every machine is converted
         "plan.own_network": 2 * seeds,
         # each machine: converted before anything is trained, so that what cannot be is said; then once a seed

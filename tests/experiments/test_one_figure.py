@@ -222,7 +222,7 @@ def test_compare_takes_targets_by_layer(target, tmp_path):
     row = result.rows[0]
     own = {name: hs.Analog(**value) if isinstance(value, dict) else value for name, value in target.items()}
     assert figures(row.estimates[0]) == figures(hs.estimate(net, own, data=x))
-    assert row.accuracy.n == 2
+    assert row.score.n == 2
     assert row.config["target"] == "PerLayer"
     assert [layer["tiles"] for layer in row.layers] == [layer.tiles for layer in hs.convert(net, own).layers]
     again = hs.load_results(tmp_path)

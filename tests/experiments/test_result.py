@@ -23,7 +23,8 @@ from report.example_rows import TARGETS, example_rows
 
 def plan(targets=TARGETS) -> Plan:
     return Plan(
-        version="0.1.0", model="mlp 64-128-10", fingerprint="f", data="digits",
+        version="0.1.0", model="mlp 64-128-10", fingerprint="f", data="digits", task={},
+        came_trained=False,
         targets={name: {"target": "Digital", "card": name} for name in targets}, options={}, seeds=(0,), chips=25,
         times_s=(1.0, 3600.0), epochs=5, finetune_epochs=3, lr=5e-3, timed=True,
         card_versions=dict.fromkeys(targets, 1), search={},

@@ -21,7 +21,9 @@ def found(trials: int = 40) -> SearchResult:
         }
     )
     table.attrs["units"] = {"accuracy_mean": "share", "energy_j": "J"}
-    return SearchResult(table, ("accuracy", "energy"), Comparison((), None, None))
+    table.attrs["metric"] = "accuracy"
+    table.attrs["higher_is_better"] = {"accuracy_mean": True, "energy_j": False}
+    return SearchResult(table, ("score", "energy"), Comparison((), None, None))
 
 
 def test_a_terminal_shows_the_best_of_the_front():
@@ -43,6 +45,6 @@ def test_a_notebook_shows_the_whole_front_as_text_and_the_plot_as_a_picture():
 
 def test_one_objective_is_drawn_over_the_trials():
     result = found(5)
-    one = SearchResult(result.trials.drop(columns="energy_j"), ("accuracy",), result.comparison)
+    one = SearchResult(result.trials.drop(columns="energy_j"), ("score",), result.comparison)
     assert one.plot().axes[0].get_xlabel() == "trial"
     assert repr(one).startswith("Search for accuracy: 5 trials, and the configuration as given")

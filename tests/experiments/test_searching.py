@@ -49,7 +49,7 @@ def test_each_trial_has_its_options_and_objectives(straight):
             and r.options["neuron.beta"] == line["neuron.beta"]
             and r.options["neuron.reset"] == line["neuron.reset"]
         )
-        assert line["accuracy_mean"] == row.accuracy.mean
+        assert line["accuracy_mean"] == row.score.mean
         assert line["energy_j"] == row.estimates[0].energy_j.nominal
 
 
@@ -124,7 +124,7 @@ def test_one_objective_and_three():
     best = search(3, objectives=["energy"])
     assert len(best.front) == 1
     assert float(best.front["energy_j"].iloc[0]) == float(best.trials["energy_j"].min())
-    three = search(2, objectives=["accuracy", "energy", "latency"])
+    three = search(2, objectives=["score", "energy", "latency"])
     assert {"accuracy_mean", "energy_j", "latency_s"} < set(three.trials.columns)
     assert all(math.isfinite(v) for v in three.trials["latency_s"])
 
@@ -132,7 +132,7 @@ def test_one_objective_and_three():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"objectives": ["speed"]}, "objectives.*='speed': .*accuracy, energy, latency"),
+        ({"objectives": ["speed"]}, "objectives.*='speed': .*score, energy, latency"),
         ({"objectives": []}, "at least one"),
         ({"trials": 0}, "trials=0"),
         ({"targets": {"a": "loihi", "b": "cpu"}}, "one machine"),

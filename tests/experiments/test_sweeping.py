@@ -246,7 +246,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path, monkeypatch, caplog):
     assert (tmp_path / "died").exists()
     assert "a worker process died" in caplog.text
     healthy = hs.sweep(MODEL, DATA, ["loihi"], jobs=1, **options)
-    assert [row.accuracy for row in found.rows] == [row.accuracy for row in healthy.rows]
+    assert [row.score for row in found.rows] == [row.score for row in healthy.rows]
 
 
 def test_workers_that_always_die_are_said():
@@ -270,5 +270,5 @@ def test_what_is_not_finite_costs_its_own_accuracy_and_nothing_else(tmp_path):
         f"{OWN}:diverging", DATA, TARGETS, search_space={"adc_bits": [4, 6]}, jobs=1, out=tmp_path, **SMALL
     ).rows
     assert len(rows) == 5
-    assert all(row.accuracy is None and "no accuracy: the loss became nan" in row.notes[0] for row in rows)
+    assert all(row.score is None and "no accuracy: the loss became nan" in row.notes[0] for row in rows)
     assert hs.load_results(tmp_path).table()["accuracy_mean"].tolist() == [None] * 5

@@ -46,7 +46,7 @@ def test_each_row_is_a_run_with_its_options_and_figures_and_none_is_there_twice(
     assert len(children) == len(found.rows) == 3
     for run in children:
         row = next(row for row in found.rows if row.target == run.data.params["target"])
-        assert run.data.metrics["accuracy_mean"] == row.accuracy.mean
+        assert run.data.metrics["accuracy_mean"] == row.score.mean
         assert run.data.metrics["energy_j_nominal.batch_1"] == row.estimates[0].energy_j.nominal
         assert run.data.params.get("adc_bits") == (str(row.options["adc_bits"]) if row.options else None)
         assert run.info.status == "FINISHED"

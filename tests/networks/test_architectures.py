@@ -140,7 +140,7 @@ print(json.dumps([time.process_time() - start, peak, counts.total("weight_count"
     [
         ("resnet5", {}, "unknown network 'resnet5'. Did you mean 'resnet50'"),
         ("gpt2", {"phase": "decoding"}, "unknown phase 'decoding'. Did you mean 'decode'"),
-        ("bert-base", {"phase": "decode"}, "generates text: gpt2, llama-3-8b, llama-3-70b"),
+        ("bert-base", {"phase": "decode"}, "generates text, such as gpt2 or llama-3-8b"),
         ("resnet50", {"sequence": 5}, "takes no sequence of tokens"),
         ("resnet50", {"context": 5}, "context=5 is for phase='decode'"),
         ("gpt2", {"phase": "decode", "sequence": 5}, "give context="),

@@ -9,7 +9,7 @@ from hpml_sim.cost import Estimate, LayerWork, Roof, Term
 from hpml_sim.measurement import Measurement
 from hpml_sim.report.wording import time_label
 from hpml_sim.results import CardInfo, Row
-from hpml_sim.training.score import Score
+from hpml_sim.tasks.score import Score
 from hpml_sim.units.bands import Band
 
 HOUR, DAY, YEAR = 3600.0, 86400.0, 365 * 86400.0
@@ -275,7 +275,7 @@ def example_rows(
                         card=CardInfo(name=target, title=title, kind=kind, version=1, scope=scope),
                         seed=seed,
                         time_s=time,
-                        accuracy=accuracy,
+                        scores=[] if accuracy is None else [accuracy],
                         estimates=estimates,
                         measurements=measurements,
                         layers=_layers(target),

@@ -28,7 +28,7 @@ def test_no_rows_is_refused_with_the_next_step() -> None:
 def test_one_seed_is_taken_as_it_is() -> None:
     rows = example_rows(targets=("pcm-hermes",))
     shown = summarize(rows)[0].at(1.0)
-    written = rows[0].accuracy
+    written = rows[0].score
     assert shown is not None
     assert written is not None
     assert (shown.mean, shown.std, shown.n, shown.ci95) == (written.mean, written.std, 25, written.ci95)
@@ -39,7 +39,7 @@ def test_several_seeds_are_the_units_not_their_chips() -> None:
     rows = [r for r in example_rows(targets=("pcm-hermes",), seeds=(0, 1, 2)) if r.time_s == 1.0]
     shown = summarize(rows)[0].at(1.0)
     assert shown is not None
-    means = [statistics.fmean(r.accuracy.values) for r in rows if r.accuracy]
+    means = [statistics.fmean(r.score.values) for r in rows if r.score]
     assert shown.mean == pytest.approx(statistics.fmean(means))
     assert shown.std == pytest.approx(statistics.stdev(means))
     half = 4.302652729911275 * statistics.stdev(means) / math.sqrt(3)  # Student's t, 97.5 %, 2 degrees of freedom
@@ -146,8 +146,8 @@ def test_many_targets_do_not_make_endless_sentences() -> None:
 
 def test_what_does_not_change_stays() -> None:
     first, *_, last = example_rows(targets=("pcm-hermes",))
-    rows = [first, last.model_copy(update={"accuracy": first.accuracy})]
-    assert first.accuracy is not None
+    rows = [first, last.model_copy(update={"scores": first.scores})]
+    assert first.score is not None
     assert findings.drift(summarize(rows)) == [
-        f"pcm-hermes stays at {100 * first.accuracy.mean:.1f} % from 1 s to 1 year."
+        f"pcm-hermes stays at {100 * first.score.mean:.1f} % from 1 s to 1 year."
     ]

@@ -15,7 +15,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.result import load_results
 from hpml_sim.measurement import Measurement, Window
 from hpml_sim.results import SCHEMA, ResultFile, Row, config_hash, to_frame
-from hpml_sim.training.score import Score
+from hpml_sim.tasks.score import Score
 from hpml_sim.units.bands import Band
 
 
@@ -29,14 +29,16 @@ def row(target="cpu", seed=0, time_s=None, **changes):
         "card": {"name": "cpu", "title": "a CPU", "kind": "digital", "version": 1, "scope": "board"},
         "seed": seed,
         "time_s": time_s,
-        "accuracy": {
-            "values": [0.9],
-            "mean": 0.9,
-            "std": 0.0,
-            "n": 1,
-            "samples": 10,
-            "ci95": (0.8, 0.95),
-        },
+        "scores": [
+            {
+                "values": [0.9],
+                "mean": 0.9,
+                "std": 0.0,
+                "n": 1,
+                "samples": 10,
+                "ci95": (0.8, 0.95),
+            }
+        ],
         "estimates": [
             {
                 "card": "cpu",
@@ -115,7 +117,7 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path):
     assert done.stdout.strip() == "refused, whole: 1", done.stderr
 
 
-@pytest.mark.parametrize("version", [1, 2, SCHEMA + 1, "2", None])
+@pytest.mark.parametrize("version", [1, 2, 3, SCHEMA + 1, "2", None])
 def test_another_format_is_refused_in_one_line_that_says_who_wrote_it(tmp_path, version):
     path = tmp_path / "results.jsonl"
     old = {**row().model_dump(mode="json"), "schema_version": version, "versions": {"hpml_sim": "0.1.0"}}
@@ -128,7 +130,7 @@ def test_another_format_is_refused_in_one_line_that_says_who_wrote_it(tmp_path, 
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"schema_version": 3, "target": 3}',
+        b'{"schema_version": 4, "target": 3}',
         b"[]",
         b"3",
         b"{",
@@ -233,11 +235,11 @@ def test_a_measurement_comes_back_without_the_time_of_every_call(tmp_path):
 
 
 def test_a_row_holds_the_objects_that_the_library_computes_with():
-    one = row(accuracy=Score.of([0.9, 0.8], samples=10))
-    assert isinstance(one.accuracy, Score)
+    one = row(scores=[Score.of([0.9, 0.8], samples=10)])
+    assert isinstance(one.score, Score)
     assert isinstance(one.estimates[0], Estimate)
     assert isinstance(one.estimates[0].energy_j, Band)
-    assert one.accuracy == Score.of([0.9, 0.8], samples=10)
+    assert one.score == Score.of([0.9, 0.8], samples=10)
 
 
 def estimate(**changes):
@@ -245,17 +247,17 @@ def estimate(**changes):
 
 
 def accuracy(**changes):
-    return {**dataclasses.asdict(row().accuracy), **changes}
+    return {**dataclasses.asdict(row().score), **changes}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"accuracy": accuracy(mean=float("nan"))},
+        {"scores": [accuracy(mean=float("nan"))]},
         {"accuracy": accuracy(values=[float("inf")])},
-        {"accuracy": accuracy(mean=7.5)},
-        {"accuracy": accuracy(n=2)},
-        {"accuracy": accuracy(unknown=1)},
+        {"scores": [accuracy(mean=7.5)]},
+        {"scores": [accuracy(n=2)]},
+        {"scores": [accuracy(unknown=1)]},
         {"measurements": [measurement(latency_s=float("nan"))]},
         {"measurements": [measurement(energy_j=float("inf"))]},
         {"measurements": [measurement(throughput_hz=0.0)]},

@@ -59,12 +59,15 @@ torch.manual_seed(0)
 trained = models.mlp(64, 16, 10)
 history = fit(trained, "digits", epochs=2, seed=3, show_progress=False)
 weight = trained[1].weight.detach()
-found |= {"loss": history.loss, "accuracy": history.accuracy, "weight": weight.tolist()}
+found |= {"loss": history.loss, "accuracy": history.scores, "weight": weight.tolist()}
 noisy = convert(models.mlp(64, 16, 10), Analog("pcm-hermes"))
 fit(noisy, "digits", epochs=1, show_progress=False)
+learned = convert(models.mlp(64, 16, 10), Analog("pcm-hermes", input_range="learned"))
+fit(learned, "digits", epochs=2, batch_size=40, show_progress=False)  # 72 steps: the ranges are learned from step 50
+found["shifts"] = [float(value) for name, value in learned.named_parameters() if name.endswith("range_shift")]
 found["same_everywhere"] = all(
     bool(torch.equal(group.all_reduce(value.double()) / group.size, value.double()))
-    for value in (*trained.state_dict().values(), *noisy.state_dict().values())
+    for value in (*trained.state_dict().values(), *noisy.state_dict().values(), *learned.state_dict().values())
 )
 if group.rank == 0:
     print("FOUND " + json.dumps(found))
@@ -100,8 +103,13 @@ def test_fit_on_two_processes_follows_fit_on_one(found):
     assert found["same_everywhere"]
     # gradients differ in the last bits, and Adam divides by their size: small ones may step in another direction
     assert found["loss"] == pytest.approx(history.loss, rel=1e-3)
-    assert found["accuracy"] == pytest.approx(history.accuracy, abs=0.01)
+    assert found["accuracy"] == pytest.approx(history.scores, abs=0.01)
     assert torch.tensor(found["weight"]).sub(net[1].weight.detach()).abs().mean() < 1e-4
+
+
+def test_ranges_are_learned_on_two_processes(found):
+    assert len(found["shifts"]) == 2
+    assert all(shift != 0 for shift in found["shifts"])
 
 
 def test_without_torchrun_there_is_one_process():

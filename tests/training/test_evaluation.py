@@ -7,8 +7,8 @@ from torch.utils.data import TensorDataset
 
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
+from hpml_sim.tasks.score import Score
 from hpml_sim.training.evaluation import evaluate
-from hpml_sim.training.score import Score
 
 
 def task(n=40, classes=4):

@@ -19,7 +19,7 @@ def test_the_digits_network_learns_to_96_percent():
     net = models.build("mlp", digits.input_shape, digits.classes)
     history = fit(net, digits, epochs=40, lr=5e-3)
     assert evaluate(net, digits).mean >= 0.96
-    assert len(history.loss) == len(history.accuracy) == 40
+    assert len(history.loss) == len(history.scores) == 40
     assert history.loss[-1] < history.loss[0]
 
 

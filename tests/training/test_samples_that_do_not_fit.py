@@ -18,7 +18,7 @@ LABELS = {
     "ignored by torch": (torch.full((8,), -100), "label -100"),
     "floating point": (Y.float(), "float32"),
     "truth values": (Y > 0, "bool"),
-    "one-hot": (torch.rand(8, 3), "(8, 3)"),
+    "one-hot": (nn.functional.one_hot(Y).float(), "(8, 3)"),
 }
 
 

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpml_sim.analog.pulsed.devices import pulsed_tiles, refuse_wrong_optimizers
 from hpml_sim.analog.pulsed.learning_rates import MEASURED_ON, learning_rate
 from hpml_sim.analog.pulsed.write_pulses import TileCounter, WritePulses, pulse_energy
 from hpml_sim.conversion import Converted
-from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.training_sessions import Optimizer, register_training_session
 from hpml_sim.errors import HpmlError, check_real
 from hpml_sim.targets import Analog, InMemory, PerLayer, Spiking, analog_part
@@ -71,6 +70,7 @@ class InMemoryTraining:
         self._counted = dict.fromkeys(tiles, 0.0)
         self._pulses: dict[str, list[float]] = {name: [] for name in tiles}
         self._start: float | None = None
+        self._chance: float | None = None
         self._judged = False
 
     @classmethod
@@ -154,21 +154,15 @@ class InMemoryTraining:
         """Load a `state` of before, of the devices as well."""
         self.model.load_state_dict(state, strict=False)  # the place-holders are not in it
 
-    def begin(self, first: Callable[[int], tuple[Tensor, Tensor]], *, labels_alone: bool) -> None:
+    def begin(self, before: Callable[[int], tuple[float, float | None]] | None) -> None:
         """Note what the untrained model makes of some samples, to judge later whether it trains at all.
 
         Args:
-            first: gives inputs and labels of the first samples, at most as many as asked for.
-            labels_alone: whether the loss is the cross-entropy with the labels. With a teacher nothing is judged: its
-                loss has another level of chance.
+            before: gives, for the first samples, at most as many as asked for, the loss of the model as it is and that
+                of the best guess without looking at the input. None with a teacher: nothing is judged then.
         """
-        if not labels_alone:
-            return
-        inputs, labels = first(_JUDGED_SAMPLES)
-        with eval_mode(self.model):
-            self._start = float(nn.functional.cross_entropy(self.model(inputs), labels))
-        shares = torch.bincount(labels).double() / len(labels)
-        self._chance = float(torch.special.entr(shares).sum())
+        if before is not None:
+            self._start, self._chance = before(_JUDGED_SAMPLES)
 
     def end_epoch(self, epoch: int, epochs: int, loss: float, lr: float) -> None:
         """Close the count of pulses of an epoch, and warn if the network is not training.
@@ -185,14 +179,16 @@ class InMemoryTraining:
         if self._judged or epoch + 1 < min(_JUDGED_AFTER, epochs) or self._start is None:
             return
         self._judged = True
-        if loss < 0.98 * self._chance and loss < 1.2 * self._start:
+        chance = self._chance
+        if (chance is None or loss < 0.98 * chance) and loss < 1.2 * self._start:
             return
+        guess = "" if chance is None else f", and {chance:.3f} by chance"
         rules = ", ".join(sorted({f"device={t.device!r}, rule={t.rule!r}" for t in self.targets})) or "these"
         _log.warning(
-            "in-memory training (%s) is not training: the loss is %.3f after %d epochs, %.3f before the first, and "
-            "%.3f by chance. Try another learning rate (lr=%g or lr=%g; it is %g; the default was measured on %s), "
+            "in-memory training (%s) is not training: the loss is %.3f after %d epochs, %.3f before the first%s. "
+            "Try another learning rate (lr=%g or lr=%g; it is %g; the default was measured on %s), "
             "another rule (rule='mixed-precision' is the least demanding), or a network that was trained in digital",
-            rules, loss, epoch + 1, self._start, self._chance, lr / 4, lr * 4, lr, MEASURED_ON,
+            rules, loss, epoch + 1, self._start, guess, lr / 4, lr * 4, lr, MEASURED_ON,
         )  # fmt: skip
 
 

@@ -20,14 +20,14 @@ from hpml_sim.units.quantities import (
     Time,
 )
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4"]
 
 
 class DigitalCard(BaseCard):
     """A CPU or GPU: the ceilings of its roofline, its power, and what a launch costs."""
 
     kind: Literal["digital"]
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda", "mps"]
     peak: dict[Precision, OpRate] = Field(min_length=1, description="dense operations a second, FLOP or OP (2 a MAC)")
     compute_efficiency: PositiveShare = Field(description="share of the peak that tuned large matrix products reach")
     convolution_efficiency: PositiveShare | None = Field(

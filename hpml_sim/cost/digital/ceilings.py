@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hpml_sim.cost.digital.products import TILES
+
 if TYPE_CHECKING:
     from hpml_sim.cards import DigitalCard, Precision, Quantity
-    from hpml_sim.targets import Engine
+    from hpml_sim.targets import EstimatedEngine as Engine
 
 GRAPH_COPIES = 2
 """Operators that an eager framework still starts for a recorded graph: its input's copy and its output's."""
+RECORDED = ("cuda-graph", "fused")
+"""Engines that replay what was recorded once: the host starts the whole network, not each kernel."""
+LARGEST_TILE = max(rows * cols / (rows + cols) for rows, cols in TILES)
+"""Size of the largest tile of a matrix product."""
 Corner = Literal["low", "nominal", "high"]
 CORNERS: dict[Corner, Corner] = {"low": "high", "nominal": "nominal", "high": "low"}
 """Each corner of the bounds, and the side of a rate that leads there: the fastest machine gives the lowest time."""
@@ -40,6 +46,7 @@ class Roofline:
         call_s: seconds that a forward call takes besides its operators.
         kernel_s: the shortest kernel, in seconds.
         ahead: whether the host starts operators while the GPU works on earlier ones.
+        serial: whether the machine starts an operator itself, and works on it afterwards: a CPU.
         slowdown: how many times as long an operation of a convolution takes as one of a matrix product.
         cache_bandwidth: bytes a second of whatever a layer touches, from DRAM or not.
     """
@@ -55,6 +62,7 @@ class Roofline:
     call_s: float
     kernel_s: float = 0.0
     ahead: bool = False
+    serial: bool = False
     slowdown: float = 1.0
     cache_bandwidth: float = math.inf
 
@@ -77,8 +85,11 @@ class Roofline:
 
         headroom = max(card.power_max.si - card.power_idle.si - at(card.power_active, "nominal"), 0.0)
         dispatch_s = at(card.dispatch_time or card.launch_time, corner)
-        copies = GRAPH_COPIES if engine == "cuda-graph" else 0
-        rate = at(card.peak[precision], fast) * at(card.compute_efficiency, fast)
+        copies = GRAPH_COPIES if engine in RECORDED else 0
+        reached = at(card.compute_efficiency, fast)
+        if card.kernels is not None:  # what its largest tile reaches
+            reached = card.kernels.tile_efficiency.si * LARGEST_TILE / (LARGEST_TILE + card.kernels.tile_half.si)
+        rate = at(card.peak[precision], fast) * reached
         return cls(
             rate=rate,
             bandwidth=at(card.memory_bandwidth, fast) * at(card.memory_efficiency, fast),
@@ -90,6 +101,7 @@ class Roofline:
             start_s=at(started(card, engine), corner),
             kernel_s=at(card.replay_time, corner),
             ahead=card.dispatch_time is not None and not copies,
+            serial=card.device == "cpu",
             call_s=at(card.call_time, corner) + copies * dispatch_s,
             cache_bandwidth=math.inf if card.cache_bandwidth is None else at(card.cache_bandwidth, fast),
             slowdown=at(card.compute_efficiency, fast)
@@ -130,26 +142,34 @@ class Roofline:
             limits["power"] = self.dynamic_j(operations, traffic) / self.headroom
         return limits
 
-    def time_s(
-        self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray, launches: np.ndarray
-    ) -> np.ndarray:
-        """Seconds from the end of the layer before to its own end.
-
-        Started one after the other: the longer of the start and the work. With the host ahead, layer k ends at
-        f_k = max(h_k, f_(k-1)) + g_k, where h_k is when the host has started it and g_k its work on the device;
-        unrolled, f_k = G_k + max over j <= k of (h_j - G_(j-1)) with G the running sum of g.
+    def work_s(self, operations: np.ndarray, traffic: np.ndarray, touched: np.ndarray) -> np.ndarray:
+        """Seconds of each layer's work on the device: of the limit that takes longest.
 
         Args:
             operations: of each layer.
             traffic: its bytes to and from DRAM.
             touched: bytes that it reads and writes, wherever they are.
+        """
+        return np.maximum.reduce(list(self.limits_s(operations, traffic, touched).values()))
+
+    def time_s(self, work_s: np.ndarray, launches: np.ndarray) -> np.ndarray:
+        """Seconds from the end of the layer before to its own end.
+
+        Started one after the other: the longer of the start and the work; on a CPU, which starts its own threads and
+        waits for all of them, both. With the host ahead, layer k ends at
+        f_k = max(h_k, f_(k-1)) + g_k, where h_k is when the host has started it and g_k its work on the device;
+        unrolled, f_k = G_k + max over j <= k of (h_j - G_(j-1)) with G the running sum of g.
+
+        Args:
+            work_s: seconds of each layer's work on the device.
             launches: operators that it starts.
         """
-        work = np.maximum.reduce(list(self.limits_s(operations, traffic, touched).values()))
         starts = self.start_s * launches
+        if self.serial:
+            return work_s + starts
         if not self.ahead:
-            return np.maximum(work, starts)
-        work = np.maximum(work, self.kernel_s * launches)
+            return np.maximum(work_s, starts)
+        work = np.maximum(work_s, self.kernel_s * launches)
         worked = np.cumsum(work)
         ends = worked + np.maximum.accumulate(np.cumsum(starts) - (worked - work))
         return np.diff(ends, prepend=0.0)
@@ -160,6 +180,10 @@ def started(card: DigitalCard, engine: Engine) -> Quantity:
 
     Args:
         card: the machine.
-        engine: what runs the network; a recorded graph replays kernels, all others dispatch operators.
+        engine: what runs the network: recorded kernels are replayed, compiled ones launched, others dispatched.
     """
-    return (card.replay_time if engine == "cuda-graph" else card.dispatch_time) or card.launch_time
+    if engine in RECORDED:
+        return card.replay_time or card.launch_time
+    if engine == "torch-compile":
+        return card.launch_time
+    return card.dispatch_time or card.launch_time

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hpml_sim.cost.breakdown import PROCESSOR, CostBreakdown, at_least
+from hpml_sim.cost.breakdown import CostBreakdown
+from hpml_sim.cost.digital.bands import LENT, NETWORK, around, ordered
 from hpml_sim.cost.digital.ceilings import CORNERS, Roofline, started
+from hpml_sim.cost.digital.gpu import Gpu
+from hpml_sim.cost.digital.products import BYTES
+from hpml_sim.cost.digital.work import Work
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
@@ -22,61 +26,17 @@ if TYPE_CHECKING:
     from hpml_sim.cards import DigitalCard, Precision
     from hpml_sim.cost.result import Estimate
     from hpml_sim.counting import Workload
-    from hpml_sim.targets import Engine
+    from hpml_sim.targets import EstimatedEngine as Engine
 
-BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
-"""Bytes of a weight or activation in each precision."""
-OPS_PER_UPDATE = 4
-"""Leak, add, compare, reset: operations of one update of a leaky integrate-and-fire neuron."""
 SATURATED = 0.95
 """The best batch is the smallest that reaches this share of the best throughput."""
 MEMORY_SHARE = 0.9
 """Share of the memory that weights and activations may take; the rest is the runtime's."""
 LARGEST_BATCH = 65536
-
-
-@dataclass(frozen=True)
-class _Work:
-    """The workload as arrays, a value a layer; activations and operations are for one sample.
-
-    `stored_bytes` are all weights, `weight_bytes` those that a call touches (of an embedding, the rows looked up).
-    """
-
-    operations: np.ndarray
-    convolves: np.ndarray
-    stored_bytes: float
-    weight_bytes: np.ndarray
-    moved_bytes: np.ndarray
-    launches: np.ndarray
-    state_bytes: float
-
-    @classmethod
-    def of(cls, workload: Workload, width: int) -> _Work:
-        layers = workload.layers
-        return cls(
-            operations=np.array(
-                [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
-            ),
-            convolves=np.array([y.op == "conv" for y in layers], bool),
-            stored_bytes=float(width * sum(y.weight_count for y in layers)),
-            weight_bytes=np.array([y.weights_read * width for y in layers], float),
-            moved_bytes=np.array([(y.input_elements + y.output_elements) * width for y in layers], float),
-            launches=np.array([y.calls for y in layers], float),
-            state_bytes=width * workload.extra.get("kv_cache_elements", 0.0),
-        )
-
-    def needed(self, batch: int) -> float:
-        """Bytes of memory for all weights, the state kept between calls and the largest activations of a batch."""
-        return self.stored_bytes + batch * (self.state_bytes + float(self.moved_bytes.max()))
-
-    def touched(self, batch: int) -> np.ndarray:
-        """Bytes that a batch reads and writes, wherever they are."""
-        return self.weight_bytes + batch * self.moved_bytes
-
-    def traffic(self, batch: int, cache: float) -> np.ndarray:
-        """Bytes to and from DRAM for a batch; weights that stay in the cache between calls cost none."""
-        weights = 0.0 if self.needed(batch) <= cache else self.weight_bytes
-        return weights + batch * self.moved_bytes
+Weights = Literal["int8", "int4"]
+"""Formats of weights alone: they are read in fewer bytes, and multiplied in the precision of the activations."""
+WEIGHT_BYTES: dict[Weights, float] = {"int8": 1.0, "int4": 0.5}
+"""Bytes of such a weight; its scales, one in some 100 weights, are left out."""
 
 
 def estimate_digital(
@@ -86,6 +46,9 @@ def estimate_digital(
     batch: int | Literal["best"] = 1,
     precision: Precision = "fp32",
     engine: Engine = "torch",
+    weights: Weights | None = None,
+    channels_last: bool = False,
+    fused_attention: bool = True,
 ) -> Estimate:
     """Energy and time of a network on a CPU or GPU.
 
@@ -101,35 +64,49 @@ def estimate_digital(
         card: the machine.
         batch: samples a call, or "best": the smallest that reaches 95 % of the best throughput within the memory.
         precision: of weights, activations and arithmetic.
-        engine: what runs the network. "torch-compile" and "numba-cuda" are estimated as "torch", which is said.
+        engine: what runs the network. "numba-cuda" is estimated as "torch", which is said.
+        weights: how weights are stored where not in `precision`; they are multiplied in `precision` all the same.
+        channels_last: whether images of an eager network have the channel innermost.
+        fused_attention: whether attention is one kernel, as in PyTorch from 2.0 on.
 
     Raises:
-        HpmlError: the card has no peak for `precision`, or an engine that its device does not have.
+        HpmlError: the card has no peak for `precision`, an engine that its device does not have, or weights that are
+            stored in no fewer bytes than `precision` has.
 
     Source: docs/equations.md, section 1.
     """
     if precision not in card.peak:
         raise HpmlError(f"precision={precision!r}: card {card.name!r} has a peak for {', '.join(card.peak)} only")
-    if engine in ("cuda-graph", "numba-cuda") and card.device != "cuda":
-        raise HpmlError(f"engine={engine!r}: card {card.name!r} is a CPU; take 'torch' or 'torch-compile'")
-    work = _Work.of(workload, BYTES[precision])
+    if engine in ("cuda-graph", "numba-cuda", "fused") and card.device != "cuda":
+        what = "is a CPU" if card.device == "cpu" else "has no CUDA"
+        raise HpmlError(f"engine={engine!r}: card {card.name!r} {what}; take 'torch' or 'torch-compile'")
+    stored = None if weights is None else WEIGHT_BYTES[weights]
+    if stored is not None and stored >= BYTES[precision]:
+        raise HpmlError(
+            f"weights={weights!r}: precision={precision!r} stores its weights in as few bytes; leave weights out, or "
+            "take precision='fp16' or 'bf16'"
+        )
+    work = Work.of(workload, BYTES[precision], engine, stored, fused_attention)
     cache = 0.0 if card.cache is None else card.cache.si
-    run = _Run.of(card, work, precision, engine, batch, cache)
+    gpu = None if card.kernels is None else Gpu.of(card, precision, engine, channels_last, stored)
+    run = _Run.of(card, work, precision, engine, batch, cache, gpu)
     breakdown = CostBreakdown(card)
     _note_sources(breakdown, card, work, precision, engine)
     _charge_time(breakdown, workload, card, run)
     _charge_work(breakdown, workload, card, precision, run)
     without_idle = sum((term.energy_j for term in breakdown.terms if term.component != "idle"), ZERO)
 
-    latency = at_least(run.call + Band(*map(float, run.times.sum(axis=1))), PROCESSOR)
+    latency = around(run.call + Band(*map(float, run.times.sum(axis=1))), run.band, run.floor_s)
     overheads = run.call.nominal + float((work.launches * run.nominal.start_s).sum())
     _remarks(breakdown, workload, card, work, run.batch, cache, run.devices)
     if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
         breakdown.assume(
             "the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less"
         )
-    if engine in ("torch-compile", "numba-cuda"):
-        breakdown.assume(f"engine={engine!r} is estimated as operator by operator: what it fuses or adds is not known")
+    if engine == "numba-cuda":
+        breakdown.assume(f"engine={engine!r} is estimated as operator by operator: its own kernels have no model")
+    if weights is not None:
+        breakdown.assume(f"weights are stored as {weights} and multiplied as {precision}; unpacking them is hidden")
     return breakdown.close(
         batch=run.batch,
         latency_s=latency,
@@ -163,6 +140,9 @@ class _Run:
         traffic: bytes of each layer to and from DRAM.
         times: seconds of each layer, (corner, layer).
         dynamic: joules above idle and clocks of each layer, (corner, layer).
+        work_s: seconds of each layer's work on the device, nominal.
+        band: the factor that bounds what the model of the device leaves open.
+        floor_s: seconds that no machine with this data sheet undercuts.
     """
 
     batch: int
@@ -172,33 +152,55 @@ class _Run:
     traffic: np.ndarray
     times: np.ndarray
     dynamic: np.ndarray
+    work_s: np.ndarray
+    band: float
+    floor_s: float
 
     @classmethod
     def of(
         cls,
         card: DigitalCard,
-        work: _Work,
+        work: Work,
         precision: Precision,
         engine: Engine,
         batch: int | Literal["best"],
         cache: float,
+        gpu: Gpu | None,
     ) -> _Run:
         room = MEMORY_SHARE * card.memory.si
         if batch == "best":  # as many devices as one sample needs, filled
             fewest = math.ceil(work.needed(1) / room)
-            batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room)
+            batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room, gpu)
         operations, traffic, touched = batch * work.operations, work.traffic(batch, cache), work.touched(batch)
+        if gpu is not None:
+            traffic = traffic - work.kept(batch, cache)
         corners = [Roofline.of(card, precision, corner, engine) for corner in CORNERS]
         paced = [roof.paced(operations, work.convolves) for roof in corners]
         pairs = list(zip(corners, paced, strict=True))
+        peak, bandwidth = card.peak[precision].band().high, card.memory_bandwidth.band().high
+        floor = np.maximum(operations / peak, traffic / bandwidth)
+        band = NETWORK
+        if gpu is None:
+            spent = [roof.work_s(p, traffic, touched) for roof, p in pairs]
+        else:
+            band = NETWORK if fitted(card) else LENT
+            nominal = np.maximum(gpu.time_s(work, batch, traffic), floor)
+            spent = [np.maximum(nominal * factor, floor) for factor in (1 / band, 1.0, band)]
+        times = np.stack([roof.time_s(s, work.launches) for roof, s in zip(corners, spent, strict=True)])
+        dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in pairs])
+        if gpu is not None:  # no more than the board's limit for as long as the layer works
+            dynamic = np.minimum(dynamic, np.stack([c.headroom * s for c, s in zip(corners, spent, strict=True)]))
         return cls(
             batch=batch,
             devices=math.ceil(work.needed(batch) / room),
             corners=corners,
             paced=paced,
             traffic=traffic,
-            times=np.stack([roof.time_s(p, traffic, touched, work.launches) for roof, p in pairs]),
-            dynamic=np.stack([roof.dynamic_j(p, traffic) for roof, p in pairs]),
+            times=times,
+            dynamic=dynamic,
+            work_s=spent[1],
+            band=band,
+            floor_s=float(floor.sum()),
         )
 
     @property
@@ -212,12 +214,15 @@ class _Run:
 
 
 def _note_sources(
-    breakdown: CostBreakdown, card: DigitalCard, work: _Work, precision: Precision, engine: Engine
+    breakdown: CostBreakdown, card: DigitalCard, work: Work, precision: Precision, engine: Engine
 ) -> None:
     for quantity in (card.peak[precision], card.compute_efficiency, card.power_max, started(card, engine)):
         breakdown.use(quantity)
     if card.convolution_efficiency is not None and work.convolves.any():
         breakdown.use(card.convolution_efficiency)
+    if card.kernels is not None:
+        for quantity in (card.kernels.tile_efficiency, card.kernels.product_bandwidth):
+            breakdown.use(quantity)
     for quantity in (card.memory_bandwidth, card.memory_efficiency, card.call_time):
         breakdown.use(quantity)
 
@@ -226,11 +231,11 @@ def _charge_time(breakdown: CostBreakdown, workload: Workload, card: DigitalCard
     """What the machine draws for as long as it takes: idle power of all devices, and clocks of the one at work."""
     idle = breakdown.use(card.power_idle) * run.devices
     active = ZERO if card.power_active is None else breakdown.use(card.power_active)
-    spans = [("", run.call), *((y.name, _ordered(t)) for y, t in zip(workload.layers, run.times.T, strict=True))]
+    spans = [("", run.call), *((y.name, ordered(t)) for y, t in zip(workload.layers, run.times.T, strict=True))]
     for name, span in spans:
-        breakdown.add(name, "idle", at_least(span * idle, PROCESSOR) / run.batch, card.power_idle)
+        breakdown.add(name, "idle", around(span * idle, NETWORK) / run.batch, card.power_idle)
         if card.power_active is not None:
-            breakdown.add(name, "clocks", at_least(span * active, PROCESSOR) / run.batch, card.power_active)
+            breakdown.add(name, "clocks", around(span * active, NETWORK) / run.batch, card.power_active)
 
 
 def _charge_work(
@@ -244,19 +249,20 @@ def _charge_work(
         if memory_bound and card.energy_per_byte is not None:
             breakdown.use(card.energy_per_byte)
             quantities = [card.energy_per_byte]
-        energy = at_least(Band(*map(float, run.dynamic[:, k])), PROCESSOR) / run.batch
+        energy = around(ordered(run.dynamic[:, k]), NETWORK) / run.batch
         breakdown.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
 
 
-def _ordered(corners: np.ndarray) -> Band:
-    """The band from the least of three figures to the largest; the middle one is nominal.
+def fitted(card: DigitalCard) -> bool:
+    """Whether the constants of the card's kernels come from measurements of this very machine.
 
-    A layer waits less where the one before took longer, so that the corners of one layer need not be in order.
+    Args:
+        card: the machine.
     """
-    return Band(float(corners.min()), float(corners[1]), float(corners.max()))
+    return card.kernels is not None and card.kernels.tile_efficiency.status == "measured"
 
 
-def _roof(workload: Workload, work: _Work, run: _Run) -> Roof:
+def _roof(workload: Workload, work: Work, run: _Run) -> Roof:
     """The layers under the ceilings; "launch" limits one that waits for its start for most of its time.
 
     Where compute and power agree (a card without clocks' power), it is compute.
@@ -266,7 +272,7 @@ def _roof(workload: Workload, work: _Work, run: _Run) -> Roof:
     limits = nominal.limits_s(run.paced[1], traffic, work.touched(run.batch))
     names, seconds = [*limits, "launch"], np.stack(list(limits.values()))
     longest = np.argmax(seconds * (1 - 1e-12 * np.arange(len(limits)))[:, None], axis=0)  # the first of equals
-    longest = np.where(seconds.max(axis=0) < spans / 2, len(limits), longest)
+    longest = np.where(run.work_s < spans / 2, len(limits), longest)
     return Roof(
         operations_hz=Band(slow.rate, nominal.rate, fast.rate),
         bandwidth=Band(slow.bandwidth, nominal.bandwidth, fast.bandwidth),
@@ -277,12 +283,16 @@ def _roof(workload: Workload, work: _Work, run: _Run) -> Roof:
     )
 
 
-def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
+def _best_batch(roof: Roofline, work: Work, cache: float, room: float, gpu: Gpu | None) -> int:
     rates: dict[int, float] = {}
     batch = 1
     while batch <= LARGEST_BATCH and (batch == 1 or work.needed(batch) <= room):
-        operations = roof.paced(batch * work.operations, work.convolves)
-        times = roof.time_s(operations, work.traffic(batch, cache), work.touched(batch), work.launches)
+        traffic = work.traffic(batch, cache)
+        if gpu is None:
+            spent = roof.work_s(roof.paced(batch * work.operations, work.convolves), traffic, work.touched(batch))
+        else:
+            spent = gpu.time_s(work, batch, traffic - work.kept(batch, cache))
+        times = roof.time_s(spent, work.launches)
         rates[batch] = batch / (roof.call_s + float(times.sum()))
         batch *= 2
     enough = SATURATED * max(rates.values())
@@ -290,7 +300,7 @@ def _best_batch(roof: Roofline, work: _Work, cache: float, room: float) -> int:
 
 
 def _remarks(
-    breakdown: CostBreakdown, workload: Workload, card: DigitalCard, work: _Work, batch: int, cache: float, devices: int
+    breakdown: CostBreakdown, workload: Workload, card: DigitalCard, work: Work, batch: int, cache: float, devices: int
 ) -> None:
     for name in workload.not_counted:
         breakdown.exclude(f"{name}: a layer that the workload does not know")

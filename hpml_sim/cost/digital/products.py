@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 TILES = ((128, 256), (128, 128), (64, 128), (128, 64))
 """Rows and columns of the output that one multiprocessor computes. Libraries have more; more of them fit no better."""
+SMALL_TILE = (16, 128)
+"""One more where ordinary fp32 arithmetic multiplies few rows; tensor cores have no use for it."""
 SPLITS = (1, 2, 3, 4, 6, 8)
 """Into how many parts the sum may be split."""
 DEPTH = 64
@@ -57,6 +59,7 @@ class Products:
         activation_bytes: bytes of one activation.
         stream_rate: bytes a second of a kernel that only streams.
         launch_s: seconds of the smallest kernel of a recorded graph.
+        tiles: rows and columns of the tiles that there are.
 
     Example:
         >>> from hpml_sim.cards import load_card
@@ -80,6 +83,7 @@ class Products:
     activation_bytes: float
     stream_rate: float
     launch_s: float
+    tiles: tuple[tuple[int, int], ...] = TILES
 
     @classmethod
     def of(cls, card: DigitalCard, precision: Precision, weights: float | None = None) -> Products:
@@ -109,10 +113,17 @@ class Products:
             activation_bytes=width,
             stream_rate=card.memory_bandwidth.si * card.memory_efficiency.si,
             launch_s=(card.replay_time or card.launch_time).si,
+            tiles=(*TILES, SMALL_TILE) if precision == "fp32" else TILES,
         )
 
     def time_s(
-        self, m: ArrayLike, k: ArrayLike, n: ArrayLike, groups: ArrayLike = 1, moved: ArrayLike | None = None
+        self,
+        m: ArrayLike,
+        k: ArrayLike,
+        n: ArrayLike,
+        groups: ArrayLike = 1,
+        moved: ArrayLike | None = None,
+        splits: tuple[int, ...] = SPLITS,
     ) -> np.ndarray:
         """Seconds of each product, of the fastest tile and split.
 
@@ -122,21 +133,22 @@ class Products:
             n: columns of the output.
             groups: products of this size that one kernel computes.
             moved: bytes of inputs and outputs where they are not m (k + n) a group: a convolution reads its image once.
+            splits: into how many parts the sum may be split.
         """
         m, k, n, groups = np.broadcast_arrays(*(np.asarray(x, float) for x in (m, k, n, groups)))
         activations = self.activation_bytes * groups * m * (k + n) if moved is None else np.asarray(moved, float)
         traffic = self.weight_bytes * groups * k * n + activations
-        tiles = np.array(TILES, float).reshape(-1, 2, *([1] * (m.ndim + 1)))
+        tiles = np.array(self.tiles, float).reshape(-1, 2, *([1] * (m.ndim + 1)))
         rows, cols = tiles[:, 0], tiles[:, 1]
-        splits = np.array(SPLITS, float).reshape(-1, *([1] * m.ndim))
-        filled = np.ceil(m / rows) * np.ceil(n / cols) * splits * groups / self.multiprocessors
+        parts = np.array(splits, float).reshape(-1, *([1] * m.ndim))
+        filled = np.ceil(m / rows) * np.ceil(n / cols) * parts * groups / self.multiprocessors
         waves = self.wave_share * np.ceil(filled) + (1 - self.wave_share) * np.maximum(filled, 1)
         size = rows * cols / (rows + cols)
         rate = self.rate / self.multiprocessors * self.tile_efficiency * size / (size + self.tile_half)
-        depth = DEPTH * np.ceil(k / splits / DEPTH) + self.fill_depth
+        depth = DEPTH * np.ceil(k / parts / DEPTH) + self.fill_depth
         compute = waves * 2 * rows * cols * depth / rate
-        split = splits > 1
-        partial = split * SUM_BYTES * self.split_traffic * splits * groups * m * n
+        split = parts > 1
+        partial = split * SUM_BYTES * self.split_traffic * parts * groups * m * n
         memory = (traffic + partial) / (self.bandwidth * self.product_bandwidth)
         seconds = self.start_s + (compute**self.overlap + memory**self.overlap) ** (1 / self.overlap)
         return seconds.min(axis=(0, 1))

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Phase = Literal["prefill", "decode", "serve"]
 PHASES = ("prefill", "decode", "serve")
-USUAL_TOKENS = 2048
-"""Tokens of a prompt, or in the cache, where none are given; less where the network was made for fewer."""
 USUAL_ANSWER = 400
 """Tokens of an answer where none are given."""
 BYTES: Mapping[str, float] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "fp4": 0.5}
@@ -102,7 +100,7 @@ class Request:
             )
         answer = (USUAL_ANSWER if self.output is None else self.output) if self.phase == "serve" else 0
         room = shape.longest - (1 if self.phase == "decode" else answer)
-        usual = min(USUAL_TOKENS, 128 if not shape.decodes else 512 if self.phase == "serve" else USUAL_TOKENS, room)
+        usual = min(shape.usual_tokens, 512 if self.phase == "serve" else shape.usual_tokens, room)
         given = self.context if self.phase == "decode" else self.sequence
         length = usual if given is None else given
         if length > room or room < 1:
@@ -418,7 +416,7 @@ class _Run:
         needed = next(
             (
                 n
-                for n in (2, 4, 8, 16, 32, 64, 128)
+                for n in ((2, 4, 8, 16, 32, 64, 128) if self.card.links else ())
                 for s in possible(self.shape, n)
                 if s.data == 1 and self.fits(s) >= 1
             ),

@@ -18,7 +18,7 @@ from hpml_sim.cost.validation.crossbar import (
     pcm_34_tiles,
     puma,
 )
-from hpml_sim.cost.validation.digital import gpu_power, keyword_spotting, measured_here
+from hpml_sim.cost.validation.digital import gpu_power, image_inference, keyword_spotting, measured_here
 from hpml_sim.cost.validation.neuromorphic import loihi, odin, truenorth
 from hpml_sim.cost.validation.point import Point as Point
 
@@ -37,6 +37,7 @@ MACHINES: dict[str, Callable[[], Iterator[Point]]] = {
     "keyword-spotting": keyword_spotting,
     "gpu-power": gpu_power,
     "h200-run": measured_here,
+    "image-inference": image_inference,
 }
 
 

@@ -20,6 +20,7 @@ from hpml_sim.cost.validation.point import (
     within,
 )
 from hpml_sim.counting import LayerCount, Workload, workload
+from hpml_sim.networks.architectures import shape
 from hpml_sim.networks.models import cnn, mlp
 
 _KEYWORDS = (390, 256, 256, 29)
@@ -185,3 +186,27 @@ def gpu_power() -> Iterator[Point]:
         source=serial,
         note="Phi-3-mini, 3.8e9 weights; attention over the context is not in the workload",
     )
+
+
+def image_inference() -> Iterator[Point]:
+    """ResNet-50 by an inference runtime: MLPerf on an H100 in int8, NVIDIA's table of a V100 in fp16."""
+    network, example = shape("resnet50")
+    counts = workload(network, data=example)
+    mlperf = "MLPerf Inference v3.1, ResNet-50 offline, one H100 SXM in int8"
+    table = cite(digital_card("v100"), "vtrt", "ResNet-50 in fp16")
+    published = [("h100", "int8", 2048, 88526.0, mlperf)]
+    published += [
+        ("v100", "fp16", batch, rate, table) for batch, rate in ((1, 476), (8, 2685), (64, 5877), (128, 6275))
+    ]
+    for name, precision, batch, rate, source in published:
+        found = estimate(counts, digital_card(name), batch=batch, precision=precision, engine="fused")
+        yield Point(
+            f"{name}: images a second of ResNet-50 in {precision}, batch {batch}",
+            rate,
+            found.throughput_hz.nominal,
+            "1/s",
+            *factor(1.4),
+            basis="prediction" if name == "h100" else "calibrated" if batch <= 8 else "held out",
+            source=source,
+            note="fused engine; the tolerance is the band of a network",
+        )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 Axes = tuple[int | None, ...]
 
 
@@ -61,11 +63,16 @@ def unmapped_first(x: Tensor, level: int, length: int) -> Tensor:
 @contextmanager
 def no_fallback_warning() -> Iterator[None]:
     """Without torch's warning where vmap works slice by slice: that is right, only slower."""
+    if _QUIET.get():  # inside another one, which ends later
+        yield
+        return
+    token = _QUIET.set(True)
     _functorch._set_vmap_fallback_warning_enabled(False)
     try:
         yield
     finally:
         _functorch._set_vmap_fallback_warning_enabled(True)
+        _QUIET.reset(token)
 
 
 def with_mapped_axis(

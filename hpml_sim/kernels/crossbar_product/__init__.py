@@ -3,6 +3,8 @@
 The equations stand in `reference.py`. Beside its implementations:
 
     dispatch.py       `crossbar_product`: inference with programmed chips
+    convolution.py    the passes around a library's convolution, in training and with programmed chips (CPU)
+    noise.py          the output noise, numbered by sample
     training.py       the passes of training: tiles with noise, both converters, and their ways back (CPU)
     drift_readout.py  what the ADCs read of known inputs, which drift compensation needs (CPU)
 """

@@ -41,7 +41,14 @@ def fill_normal(buffer: Tensor, seed: int, start: int = 0) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _hash(state, high, low):
+def words(state, high, low):
+    """The random bits that follow a state, in two halves.
+
+    Args:
+        state: uint64.
+        high: result, the upper halves, uint32.
+        low: result, the lower halves, uint32, of the same length.
+    """
     for i in range(high.size):
         z = mix(state + np.uint64(i + 1) * _GOLDEN)
         high[i] = np.uint32(z >> np.uint64(32))
@@ -63,8 +70,28 @@ def _split(pattern, exponent, mantissa):
 
 
 @njit(cache=True, nogil=True)
-def _radius(exponent, mantissa, radius):
-    """sqrt(-2 ln(mantissa * 2^exponent))."""
+def uniform_bits(high, u, exponent, mantissa):
+    """Uniform numbers in (0, 1) of random bits, and the parts of them that `radii` takes.
+
+    Args:
+        high: random bits, uint32.
+        u: result, the numbers, float32.
+        exponent: result, their exponents, float32.
+        mantissa: result, the bits of their mantissas, int32.
+    """
+    _uniform(high, u)
+    _split(u.view(np.int32), exponent, mantissa)
+
+
+@njit(cache=True, nogil=True)
+def radii(exponent, mantissa, radius):
+    """sqrt(-2 ln(mantissa * 2^exponent)).
+
+    Args:
+        exponent: from `uniform_bits`.
+        mantissa: from `uniform_bits`, as float32.
+        radius: result, float32.
+    """
     f = np.float32  # a plain number would be float64, and numba would compute the whole line in it
     for i in range(mantissa.size):
         small = mantissa[i] < f(0.70710678)
@@ -86,7 +113,15 @@ def _radius(exponent, mantissa, radius):
 
 
 @njit(cache=True, nogil=True)
-def _turn(low, radius, first, second):
+def turn(low, radius, first, second):
+    """The cosine and the sine of a random angle, times the radius.
+
+    Args:
+        low: random bits, uint32.
+        radius: from `radii`.
+        first: result, the cosines.
+        second: result, the sines.
+    """
     f = np.float32
     for i in range(radius.size):
         phi = f(np.int32(np.uint32(low[i] << np.uint32(2)))) * f(0.7853981633974483 * 2.0**-31)
@@ -126,11 +161,10 @@ def draw_block(seed, start, work, out):
         out: result, float32 or float64, shape (2 * BLOCK,).
     """
     high, low, u, exponent, radius, mantissa = work
-    _hash(mix(seed) + start * _GOLDEN, high, low)
-    _uniform(high, u)
-    _split(u.view(np.int32), exponent, mantissa)
-    _radius(exponent, mantissa.view(np.float32), radius)
-    _turn(low, radius, out[:BLOCK], out[BLOCK:])
+    words(mix(seed) + start * _GOLDEN, high, low)
+    uniform_bits(high, u, exponent, mantissa)
+    radii(exponent, mantissa.view(np.float32), radius)
+    turn(low, radius, out[:BLOCK], out[BLOCK:])
 
 
 @njit(cache=True, nogil=True)

@@ -39,10 +39,36 @@ def normal(count: int, seed: int, start: int = 0) -> np.ndarray:
     out = np.empty((blocks, 2, BLOCK))
     state = mix_exactly(seed % 2**64)
     for n in range(blocks * BLOCK):
-        bits = mix_exactly((state + (start + n + 1) * GOLDEN) % 2**64)
-        radius = math.sqrt(-2 * math.log(((bits >> 40) + 0.5) / 2**24))
-        low = bits % 2**30
-        signed = (low - 2**30 if low >= 2**29 else low) / 2**29
-        angle = math.pi / 4 * signed + math.pi / 2 * (bits >> 30 & 3)
-        out[n // BLOCK, :, n % BLOCK] = radius * math.cos(angle), radius * math.sin(angle)
+        out[n // BLOCK, :, n % BLOCK] = _pair(state + (start + n) * GOLDEN)
     return out.reshape(-1)[:count]
+
+
+def stream(count: int, base: int, sample: int, index: int) -> np.ndarray:
+    """What kernels that draw noise by sample add to one row (`streams.py`).
+
+    Args:
+        count: how many numbers.
+        base: what all streams of a call have in common, any integer.
+        sample: whose stream it is, >= 0.
+        index: which of the sample's streams, >= 0.
+
+    Returns:
+        float64, shape (count,).
+    """
+    state = mix_exactly((mix_exactly((base + sample * GOLDEN) % 2**64) + index * GOLDEN) % 2**64)
+    parts = []
+    for begin in range(0, count, 2 * BLOCK):
+        pairs = -(-min(2 * BLOCK, count - begin) // 2)
+        drawn = np.array([_pair(state + (begin // 2 + n) * GOLDEN) for n in range(pairs)])
+        parts.append(drawn.T.reshape(-1)[: count - begin])
+    return np.concatenate([np.empty(0), *parts])
+
+
+def _pair(state: int) -> tuple[float, float]:
+    """The two numbers that follow a state."""
+    bits = mix_exactly((state + GOLDEN) % 2**64)
+    radius = math.sqrt(-2 * math.log(((bits >> 40) + 0.5) / 2**24))
+    low = bits % 2**30
+    signed = (low - 2**30 if low >= 2**29 else low) / 2**29
+    angle = math.pi / 4 * signed + math.pi / 2 * (bits >> 30 & 3)
+    return radius * math.cos(angle), radius * math.sin(angle)

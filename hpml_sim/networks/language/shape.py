@@ -183,6 +183,11 @@ class TransformerShape:
             yield Layer(count, window, experts)
 
     @property
+    def usual_tokens(self) -> int:
+        """Tokens of one input, or in the cache, where none are given: 2,048 at most, half of what it was made for."""
+        return min(2048, max(self.longest // 2, 1)) if self.decodes else min(128, self.longest)
+
+    @property
     def kv_width(self) -> int:
         """Elements that the cache keeps of one token in one layer."""
         if self.latent is not None:

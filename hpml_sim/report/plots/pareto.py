@@ -9,6 +9,7 @@ import numpy as np
 
 from hpml_sim.report.plots.drawing import drawing, new_figure
 from hpml_sim.report.plots.theme import COLORS, INK, PAPER
+from hpml_sim.tasks.score import RATIO, SHARE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 FRONT_LINE: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.45, "linestyle": (0, (4, 2))}
 """How the line along a front is drawn."""
 _WORDS = {
-    "accuracy_mean": "accuracy, %",
     "energy_j": "energy of an inference, J (estimated, nominal)",
     "latency_s": "latency, s (estimated, nominal, batch 1)",
 }
@@ -66,6 +66,14 @@ def draw_front_line(axes: Axes, points: Sequence[tuple[float, float]], right: fl
     axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, zorder=1, **FRONT_LINE)
 
 
+def _words(trials: pd.DataFrame, column: str) -> str:
+    """What an axis is called: a score by its metric and unit."""
+    if not column.endswith("_mean"):
+        return _WORDS.get(column, column)
+    unit = trials.attrs["units"].get(column, "")
+    return f"{trials.attrs['metric']}{', %' if unit in (SHARE, RATIO) else f', {unit}' if unit else ''}"
+
+
 def draw_trials(trials: pd.DataFrame, columns: Sequence[str]) -> Figure:
     """Every trial of a search, its front joined by a line, and the configuration that the search began with.
 
@@ -82,7 +90,7 @@ def draw_trials(trials: pd.DataFrame, columns: Sequence[str]) -> Figure:
         tried, given = trials.query("trial >= 0"), trials.query("trial < 0")
 
         def draw(part: pd.DataFrame, label: str, marker: str, line: str, color: str, size: float) -> None:
-            scale = 100 if columns[0] == "accuracy_mean" else 1
+            scale = 100 if trials.attrs["units"].get(columns[0]) in (SHARE, RATIO) else 1
             axes.plot(
                 part[across], scale * part[columns[0]], marker=marker, linestyle=line, color=color, markersize=size,
                 label=label,
@@ -93,8 +101,8 @@ def draw_trials(trials: pd.DataFrame, columns: Sequence[str]) -> Figure:
         draw(given, "as given", "D", "none", COLORS[1], 8)
         if across != "trial":
             axes.set_xscale("log")
-        axes.set_xlabel(_WORDS.get(across, across))
-        axes.set_ylabel(_WORDS.get(columns[0], columns[0]))
+        axes.set_xlabel(_words(trials, across))
+        axes.set_ylabel(_words(trials, columns[0]))
         axes.grid(visible=True)
         axes.set_axisbelow(True)
         axes.legend()

@@ -264,7 +264,7 @@ def test_a_comparison_takes_pulsed_devices():
     )
     (row,) = result.rows
     assert row.time_s is None
-    assert "cannot be seeded" in row.accuracy_model
+    assert "cannot be seeded" in row.simulated
     assert any("write pulses; energy unknown: card 'pcm' has no figure" in note for note in row.notes)
 
 

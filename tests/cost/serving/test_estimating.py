@@ -168,7 +168,8 @@ def test_what_cannot_be_is_refused_in_one_line(options: dict[str, Any], message:
     ("what", "target", "options", "message"),
     [
         ("llama-3-70b", "h100", {"phase": "decode", "devices": 1}, "weights of 141.1 GB.*devices=2 holds it"),
-        ("llama-3.1-405b", "rtx-4090", {"phase": "decode", "devices": 2, "batch": 3}, "take a multiple of 2"),
+        ("llama-3.1-405b", "rtx-4090", {"phase": "decode", "devices": 2}, "says nothing of links between GPUs"),
+        ("llama-3-70b", "rtx-4090", {"phase": "decode"}, "weights of 141.1 GB.*take a card with more memory"),
         ("bert-large", "h100", {"phase": "decode"}, "needs a network that generates text"),
         ("llama-9", "h100", {}, "unknown network 'llama-9'"),
         ("resnet50", "h200", {"devices": 2, "batch": 3}, "take a multiple of 2"),

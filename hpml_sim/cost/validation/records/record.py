@@ -30,7 +30,17 @@ class Record:
     low: float
     high: float
     quantity: Quantity
-    group: str
+    group: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Estimate over measured."""
+        return self.estimate / self.measured
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measured figure lies within the band."""
+        return self.low <= self.measured <= self.high
 
 
 class Skipped(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 
 import hpml_sim as hs
-from hpml_sim.training.score import Score
+from hpml_sim.tasks.score import Score
 
 
 def test_names_that_others_build_on():

@@ -1,0 +1,86 @@
+"""What a network is called with: a tensor, several of them, or some by name; each (batch, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+Inputs = Any
+"""A tensor (batch, ...); a tuple or list of such, given by position; or a mapping of names to such, given by name."""
+
+
+def call_network(model: nn.Module, inputs: Inputs) -> Any:
+    """What a network makes of a batch.
+
+    Args:
+        model: any network.
+        inputs: a tensor, several by position, or some by name.
+    """
+    args, kwargs = as_arguments(inputs)
+    return model(*args, **kwargs)
+
+
+def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, by position and by name.
+
+    Args:
+        inputs: a tensor, several by position, or some by name.
+    """
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a batch, in order.
+
+    Args:
+        value: a tensor, or tuples, lists and mappings of such; anything else is passed over.
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, Mapping)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(part)
+
+
+def map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """The same structure with something else in the place of each tensor.
+
+    Args:
+        function: tensor -> what takes its place.
+        value: a tensor, or tuples, lists and mappings of such; anything else stays as it is.
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {name: map_tensors(function, part) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(map_tensors(function, part) for part in value)
+    return value
+
+
+def samples_in(value: Any) -> int:
+    """How many samples a batch has: the first size of its first tensor.
+
+    Args:
+        value: a batch of inputs or labels with at least one tensor.
+    """
+    return len(next(tensors_in(value)))
+
+
+def shapes_of(value: Any) -> str:
+    """Shapes and types of a batch for a message, never its values.
+
+    Args:
+        value: a tensor, or tuples, lists and mappings of such.
+    """
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {shapes_of(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(shapes_of, value))}]"
+    return type(value).__name__
