@@ -189,11 +189,10 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if target.levels is not None:
             matrix = to_levels(matrix, scale.mT, target.levels, target.slices, signed=self.device_model().signed)
         if self.training and target.training_noise > 0:
-            # noise in units of the column's full scale: that is what the devices of a column share
-            sigma = target.training_noise * scale.transpose(-1, -2)
             # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
             normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
-            matrix = torch.addcmul(matrix, sigma, normal)
+            # in units of the column's full scale: that is what the devices of a column share
+            matrix = torch.addcmul(matrix, target.training_noise * scale.mT, normal)
         return EffectiveWeights(self._drop_connected(matrix), scale, scale)
 
     def _drop_connected(self, matrix: Tensor) -> Tensor:
@@ -404,8 +403,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             self.observe_output(
                 self._seen_by_adc(x, effective_weights, y.detach() * (to_products * dac_range.detach()))
             )
-        bound: Tensor | float = self.adc_bound()
-        halvings: Tensor | float = 1.0
+        bound, halvings = self.adc_bound(), 1.0  # type: float | Tensor, float | Tensor
         if adc_qmax is None:
             bound = bound or 1.0
         elif not (self.calibrated and bound > 0):
