@@ -30,7 +30,7 @@ _COLUMNS, _MEASURED_COLUMNS = 512, 4096
 """So many columns of a layer stand for all: to try ranges, and to measure what they lose."""
 _OCTAVES = 16
 """Static ranges are tried down to the largest input over 2 to this power."""
-_BOUNDS = (1.0, 0.71, 0.5, 0.35, 0.25)
+_BOUNDS = (1.0, 0.71, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09)
 """Ranges of the ADC that are tried, as shares of the largest product."""
 _CLEARLY = 2.0
 """A static range must lose less than a dynamic one by this factor: it will clip what is larger than the data that it
@@ -148,14 +148,14 @@ def choose_ranges(crossbar: Crossbar, weight: Tensor, samples: VectorSamples) ->
     """
     if samples.largest_input == 0 or samples.largest_product == 0:
         return  # nothing was seen
-    trial = Trial(crossbar, weight, samples, few=True)
+    trial, measured = (Trial(crossbar, weight, samples, few=few) for few in (True, False))
     by_squares = isinstance(crossbar.rule, rules.LeastSquares)
     best: tuple[float, Ranges] | None = None
     if crossbar.may_be_dynamic:
         best = _best(trial, _dynamic(crossbar, samples), by_squares)
     if not isinstance(crossbar.rule, rules.Dynamic):
         static = _best_static(trial, crossbar, samples, by_squares)
-        if best is None or _CLEARLY * static[0] < best[0]:
+        if best is None or (_CLEARLY * static[0] < best[0] and _holds(measured, static[1], best[1])):
             best = static
     assert best is not None
     ranges = best[1]
@@ -164,9 +164,13 @@ def choose_ranges(crossbar: Crossbar, weight: Tensor, samples: VectorSamples) ->
         crossbar.set_ranges(ranges.input_range, dynamic=ranges.dynamic, output_bound=bound)
     else:
         crossbar.output_bound.fill_(bound)  # the input range is that which the rule found
-    measured = Trial(crossbar, weight, samples, few=False).loss(ranges)
-    loses_all = min(measured.total, measured.by_vector) > _ALL
-    crossbar.error = ConverterError(-10 * math.log10(measured.larger), loses_all)
+    loss = measured.loss(ranges)
+    crossbar.error = ConverterError(-10 * math.log10(loss.larger), min(loss.total, loss.by_vector) > _ALL)
+
+
+def _holds(measured: Trial, static: Ranges, dynamic: Ranges) -> bool:
+    """Whether a static range is clearly the better one on more vectors than those that it was found on."""
+    return _CLEARLY * measured.loss(static).larger < measured.loss(dynamic).larger
 
 
 def _best(trial: Trial, choices: Iterator[Ranges] | Sequence[Ranges], by_squares: bool) -> tuple[float, Ranges]:
