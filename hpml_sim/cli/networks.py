@@ -8,6 +8,7 @@ from torch import nn
 
 from hpml_sim.data import load_data
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.experiments.plan import given_network
 from hpml_sim.networks import models
 from hpml_sim.networks.importing import check_not_a_file
 from hpml_sim.networks.loading import load_network
@@ -45,4 +46,4 @@ def named_network(
     if model not in models.BUILT_IN:
         raise UnknownNameError("model", model, [*others, *models.BUILT_IN, *PRETRAINED], hint=hint)
     task = load_data(data or "digits")
-    return models.build(model, task.input_shape, task.classes), input_shape or task.input_shape
+    return given_network(model, task, {}), input_shape or task.input_shape

@@ -110,4 +110,5 @@ def nmnist() -> Splits:
         if not files:
             raise HpmlError(f"data 'nmnist': {folder / name} has no recordings; they are in 0/*.bin to 9/*.bin")
         splits.append(Frames(files, [int(file.parent.name) for file in files], _NMNIST_S))
-    return Splits(*splits, (_STEPS, 2, 34, 34), 10)
+    train, test = splits
+    return Splits(train, test, (_STEPS, 2, 34, 34), 10)

@@ -107,7 +107,7 @@ class Steps(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], ids: int, width: int):
         super().__init__()
         self.tokens = len(input_shape) == 1
-        self.steps = input_shape[-2] if len(input_shape) > 1 else input_shape[0]
+        self.steps = input_shape[-2:][0]
         features = math.prod(input_shape) // self.steps
         self.embedding = nn.Embedding(ids, width) if self.tokens else nn.Linear(features, width)
 

@@ -48,7 +48,7 @@ def read_gguf(path: Path) -> GgufFile:
     with needs("reading GGUF weights", "hpml_sim[networks]"):
         import gguf
     raw = np.memmap(path, np.uint8, mode="r")
-    reader = _Reader(memoryview(raw))
+    reader = _Reader(raw.data)
     try:
         if bytes(raw[:4]) != b"GGUF" or reader.scalar("I", at=4) not in (2, 3):
             raise HpmlError(f"{path}: no GGUF file of version 2 or 3")
