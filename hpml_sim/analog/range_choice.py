@@ -32,7 +32,7 @@ _OCTAVES = 16
 """Static ranges are tried down to the largest input over 2 to this power."""
 _BOUNDS = (1.0, 0.71, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09)
 """Ranges of the ADC that are tried, as shares of the largest product."""
-_CLEARLY = 2.0
+_CLEARLY = 1.25
 """A static range must lose less than a dynamic one by this factor: it will clip what is larger than the data that it
 was found on, which a dynamic one never does."""
 _ALL = 0.98

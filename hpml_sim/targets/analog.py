@@ -59,8 +59,8 @@ class Analog:
             of the outputs) and "learned" ("sigma" first, then trained by the gradient). A table gives it options of
             its own, such as `{"name": "percentile", "share": 0.999}`. None takes, of those that the card's hardware
             can do, what loses least on the data of `calibrate` or `fit`, layer by layer: the report says which. A range
-            for all inputs clips what the data did not show, so it must lose less than half of what the dynamic one
-            does. Until a layer has seen data, each vector is scaled by its own largest magnitude.
+            for all inputs clips what the data did not show, so it must lose clearly less (1 dB) than the dynamic one.
+            Until a layer has seen data, each vector is scaled by its own largest magnitude.
         adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`), for converters
             whose range is fixed. None: the range is set for each layer, to what loses least.
         read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance, 0 to 1. The
