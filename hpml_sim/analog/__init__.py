@@ -22,6 +22,7 @@
 - `calibration.py`: `calibrate`: ranges from data, without training
 - `devices.py`: weights as conductances, and back
 - `noise_models.py`: the noise models that a card can name
+- `foundation_model_noise.py`: that on which Analog Foundation Models are evaluated
 - `programming_noise.py`: programming noise, drift and read noise of every single device
 - `bit_slicing.py`: a weight in several cells
 - `faults.py`: devices that are stuck

@@ -52,3 +52,23 @@ def significance(levels: int, slices: int) -> list[float]:
         [0.6666666666666666, 0.3333333333333333]
     """
     return [(levels - 1) * levels**place / (levels**slices - 1) for place in range(slices - 1, -1, -1)]
+
+
+def to_levels(tiles: Tensor, scale: Tensor, levels: int, slices: int, *, signed: bool) -> Tensor:
+    """The weights that cells of finite levels hold; the gradient goes straight through the rounding.
+
+    Args:
+        tiles: weights, shape (..., cols, height).
+        scale: full scale of each column, shape (..., cols, 1).
+        levels: base B, >= 2.
+        slices: digits k, >= 1.
+        signed: as in `bit_slices`.
+
+    Example:
+        >>> to_levels(torch.tensor([[0.4, -2.0]]), torch.tensor([[2.0]]), levels=2, slices=1, signed=True)
+        tensor([[ 0., -2.]])
+    """
+    with torch.no_grad():
+        digits = bit_slices(tiles / scale, levels, slices, signed=signed)
+        held = scale * torch.stack([a * d for a, d in zip(significance(levels, slices), digits, strict=True)]).sum(0)
+    return tiles + (held - tiles).detach()

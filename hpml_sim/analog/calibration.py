@@ -31,8 +31,6 @@ from hpml_sim.errors import HpmlError, shown
 
 _BATCH = 500
 """Samples of a data set in one batch."""
-
-
 Batch = Tensor | Sequence[Tensor] | Mapping[str, Any]
 """What `calibrate` gives to a model: a tensor, the first one of several, or keyword arguments."""
 
@@ -57,7 +55,8 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
         value. So is a layer that saw no input but zeros (or none).
 
     Raises:
-        HpmlError: a model without analog layers, or of programmed chips; no inputs, or inputs of another kind.
+        HpmlError: a model without analog layers, or of programmed chips; no inputs, or inputs of another kind; a range
+            asked for with which nothing is left of a layer's products.
         UnknownNameError: no data set has this name.
 
     Example:
@@ -72,7 +71,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     errors = {name: crossbar.error for name, crossbar in layers.items()}
     for crossbar in layers.values():
         crossbar.reset_calibration()
-    last, idle = None, IdleLayers(model, "calibrate")
+    last, exact, idle = None, None, IdleLayers(model, "calibrate")
     try:
         with collecting(model) as collection:
             for batch in batches:
@@ -86,6 +85,8 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
                     "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
                 )
             collection.choose()
+            for name, crossbar in layers.items():
+                _check_kept(name, crossbar)
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():
             crossbar.put_back(before[name])
@@ -102,6 +103,17 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
 
 def _call(model: nn.Module, batch: Any) -> Any:
     return model(**batch) if isinstance(batch, Mapping) else model(_first(batch))
+
+
+def _check_kept(name: str, crossbar: Crossbar) -> None:
+    """Refuse a range of the caller's that leaves nothing of any vector."""
+    target = crossbar.target
+    asked = [f"{key}={value!r}" for key in ("input_range", "adc_bound") if (value := getattr(target, key)) is not None]
+    if asked and crossbar.error is not None and crossbar.error.loses_all:
+        raise HpmlError(
+            f"calibrate: layer {name!r}: with {' and '.join(asked)} the converters lose everything (full scale "
+            f"{float(crossbar.dac_range().detach()):.3g}, ADC {crossbar.adc_bound():.3g}); take another range, or None"
+        )
 
 
 class Collection:

@@ -12,9 +12,11 @@ class ConverterError:
     Attributes:
         signal_to_error_db: power of the layer's exact outputs over that of the error, in decibels: of all outputs
             together, or the mean over the input vectors, whichever is worse.
+        loses_all: whether as good as nothing is left of any vector.
     """
 
     signal_to_error_db: float
+    loses_all: bool = False
 
 
 @dataclass

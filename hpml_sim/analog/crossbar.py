@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
-from hpml_sim.analog.bit_slicing import bit_slices, significance
+from hpml_sim.analog.bit_slicing import bit_slices, significance, to_levels
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.converters import largest_code, managed_range, quantize, resolution
 from hpml_sim.analog.devices import DeviceModel
@@ -174,7 +174,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if self.programmed is not None:
             return EffectiveWeights(self.programmed.weight, None, self.programmed.scale)
         target, tiling = self.target, self.tiling
-        if self.training and takes_compiled_pass(weight):
+        if self.training and target.levels is None and takes_compiled_pass(weight):
             if target.weight_clip is not None:
                 from hpml_sim.kernels.crossbar_product.training import spread
 
@@ -186,12 +186,13 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return EffectiveWeights(self._drop_connected(matrix.unsqueeze(0)), scale, scale)
         matrix = tiling.cut_weights(self.clipped(weight)).unsqueeze(0)
         scale = full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
+        if target.levels is not None:
+            matrix = to_levels(matrix, scale.mT, target.levels, target.slices, signed=self.device_model().signed)
         if self.training and target.training_noise > 0:
-            # noise in units of the column's full scale: that is what the devices of a column share
-            sigma = target.training_noise * scale.transpose(-1, -2)
             # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
             normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
-            matrix = torch.addcmul(matrix, sigma, normal)
+            # in units of the column's full scale: that is what the devices of a column share
+            matrix = torch.addcmul(matrix, target.training_noise * scale.mT, normal)
         return EffectiveWeights(self._drop_connected(matrix), scale, scale)
 
     def _drop_connected(self, matrix: Tensor) -> Tensor:
@@ -402,8 +403,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             self.observe_output(
                 self._seen_by_adc(x, effective_weights, y.detach() * (to_products * dac_range.detach()))
             )
-        bound: Tensor | float = self.adc_bound()
-        halvings: Tensor | float = 1.0
+        bound, halvings = self.adc_bound(), 1.0  # type: float | Tensor, float | Tensor
         if adc_qmax is None:
             bound = bound or 1.0
         elif not (self.calibrated and bound > 0):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from hpml_sim.analog.foundation_model_noise import G_MAX_US, FoundationModelNoise
 from hpml_sim.cards import Noise
 from hpml_sim.errors import CardError, HpmlError, UnsupportedTimeError
 from hpml_sim.units.times import format_time
@@ -29,6 +30,7 @@ _OPTIONS = {
         "read_noise_scale",
         "drift_scale",
     },
+    "analog-foundation-models": {"prog_noise_scale"},
     "none": {"g_max_us"},
 }
 _WAN_TIMES_S = (1.0, 86400.0, 172800.0)
@@ -84,9 +86,9 @@ class NoiseModel:
         noise: the card's entry: name of the model, its options and its source.
 
     Attributes:
-        name: of the model: "pcm", "hermes", "custom", "reram-wan", "reram-cmo" or "none".
+        name: of the model: "pcm", "hermes", "custom", "reram-wan", "reram-cmo", "analog-foundation-models" or "none".
         source: where its numbers are from.
-        physics: aihwkit's model (or one without noise).
+        physics: aihwkit's model, or one of the same methods.
         g_min_us: smallest conductance of a device, microsiemens.
         g_max_us: largest conductance of a device, microsiemens.
         times_s: the only times with data, seconds since programming, in order; empty where any time can be computed.
@@ -148,6 +150,11 @@ def _build(noise: Noise) -> tuple[ConductancePhysics, float, float]:
     options: dict[str, Any] = dict(noise.options)
     if noise.model == "none":
         return _Ideal(), 0.0, options.get("g_max_us", 1.0)
+    if noise.model == "analog-foundation-models":
+        try:
+            return FoundationModelNoise(options.get("prog_noise_scale", 1.0)), 0.0, G_MAX_US
+        except ValueError as error:
+            raise CardError(f"noise.options: refused by the model {noise.model!r}: {error}") from None
     from hpml_sim.analog.aihwkit_import import require_aihwkit
 
     require_aihwkit("noise")

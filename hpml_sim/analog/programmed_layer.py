@@ -106,7 +106,7 @@ class ProgrammedLayer:
                 self.device_model.weights(g_us, out=out)
             return
         from hpml_sim.analog.device_laws import aging_of
-        from hpml_sim.kernels.device_noise import Cells, chip_weights
+        from hpml_sim.kernels.device_noise.weights import Cells, chip_weights
 
         target = crossbar.target
         cells = Cells(

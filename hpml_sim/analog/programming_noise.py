@@ -51,7 +51,7 @@ class ProgrammedDevices:
         """
         if self.law is None:
             return _stuck(self, programmed_by_functions(self.noise_model, self.target_us, self.seeds[chip]), faults)
-        from hpml_sim.kernels.device_noise import conductances
+        from hpml_sim.kernels.device_noise.cpu import conductances
 
         out = torch.empty_like(self.target_us)
         conductances(self.law, self.target_us, out, seed=self.seeds[chip], faults=faults)
@@ -73,7 +73,7 @@ class ProgrammedDevices:
             raise HpmlError(
                 f"the model {self.noise_model.name!r} has no drift exponents; 'pcm', 'hermes' and 'custom' have"
             )
-        from hpml_sim.kernels.device_noise import drift_exponents
+        from hpml_sim.kernels.device_noise.cpu import drift_exponents
 
         out = torch.empty_like(self.target_us)
         drift_exponents(self.law, self.target_us, out, seed=self.seeds[chip])
@@ -102,7 +102,7 @@ class ProgrammedDevices:
                 aged = aged_by_functions(self.noise_model, self.target_us, own, seed(chip), time_s)
                 yield _stuck(self, aged, faults)
             return
-        from hpml_sim.kernels.device_noise import conductances
+        from hpml_sim.kernels.device_noise.cpu import conductances
 
         aging, out = aging_of(self.noise_model, time_s), torch.empty_like(self.target_us)
         for chip, own in enumerate(self.seeds):
@@ -150,7 +150,7 @@ def _stuck(devices: ProgrammedDevices, g_us: Tensor, faults: Faults) -> Tensor:
     """Conductances with the stuck devices at the ends of their range."""
     if faults.at_g_min == faults.at_g_max == 0:
         return g_us
-    from hpml_sim.kernels.device_noise import conductances
+    from hpml_sim.kernels.device_noise.cpu import conductances
 
     g_us, out = g_us.float().contiguous(), torch.empty_like(g_us, dtype=torch.float32)
     conductances(without_noise(devices.noise_model, len(g_us)), g_us, out, seed=0, faults=faults)

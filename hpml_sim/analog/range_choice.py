@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hpml_sim.analog.bit_slicing import to_levels
 from hpml_sim.analog.converter_error import ConverterError
 from hpml_sim.analog.converters import quantize
 from hpml_sim.analog.effective_weights import full_scale
@@ -25,14 +26,17 @@ if TYPE_CHECKING:
     from hpml_sim.analog.crossbar import Crossbar
     from hpml_sim.analog.range_samples import VectorSamples
 
-_COLUMNS = 512
-"""So many columns of a layer stand for all."""
+_COLUMNS, _MEASURED_COLUMNS = 512, 4096
+"""So many columns of a layer stand for all: to try ranges, and to measure what they lose."""
 _OCTAVES = 16
 """Static ranges are tried down to the largest input over 2 to this power."""
-_BOUNDS = (1.0, 0.71, 0.5, 0.35, 0.25)
+_BOUNDS = (1.0, 0.71, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09)
 """Ranges of the ADC that are tried, as shares of the largest product."""
-_TIE = 1.02
-"""A dynamic range must lose less than a static one by this factor: its digital work buys something."""
+_CLEARLY = 1.25
+"""A static range must lose less than a dynamic one by this factor: it will clip what is larger than the data that it
+was found on, which a dynamic one never does."""
+_ALL = 0.98
+"""Of the power of a product that is clipped to a hundredth of itself, so much is lost."""
 _FLOOR = 1e-15
 """The least loss that is told from none: 150 dB."""
 
@@ -77,16 +81,21 @@ class Trial:
         crossbar: of the layer.
         weight: the layer's weights, shape (groups * cols, rows).
         samples: what was collected.
+        few: some of the vectors and columns are enough.
     """
 
-    def __init__(self, crossbar: Crossbar, weight: Tensor, samples: VectorSamples):
+    def __init__(self, crossbar: Crossbar, weight: Tensor, samples: VectorSamples, *, few: bool):
         self._crossbar = crossbar
-        x, self._peaks, self._weights = samples.chosen()
+        x, self._peaks, self._weights = samples.chosen(few=few)
+        most, weight = _COLUMNS if few else _MEASURED_COLUMNS, weight.detach()
         tiling = crossbar.tiling
         columns = crossbar.clipped(weight).view(tiling.groups, tiling.cols, tiling.rows)
-        columns = columns[:, :: -(-tiling.cols // _COLUMNS)].float()
+        columns = columns[:, :: -(-tiling.cols // most)].float()
         tiles = tiling.cut_inputs(columns).transpose(1, 2)  # (groups, row tiles, columns, height)
         scale = full_scale(tiles)
+        if (levels := crossbar.target.levels) is not None:
+            signed = crossbar.device_model().signed
+            tiles = to_levels(tiles, scale.unsqueeze(-1), levels, crossbar.target.slices, signed=signed)
         self._x = tiling.cut_inputs(x).transpose(1, 2)  # (groups, row tiles, n, height)
         self._exact = (self._x @ tiles.mT).sum(1)
         self._matrix = crossbar.cells(tiles / scale.unsqueeze(-1))
@@ -139,30 +148,36 @@ def choose_ranges(crossbar: Crossbar, weight: Tensor, samples: VectorSamples) ->
     """
     if samples.largest_input == 0 or samples.largest_product == 0:
         return  # nothing was seen
-    trial = Trial(crossbar, weight, samples)
+    trial, measured = (Trial(crossbar, weight, samples, few=few) for few in (True, False))
     by_squares = isinstance(crossbar.rule, rules.LeastSquares)
-    best: tuple[float, Ranges, Loss] | None = None
+    best: tuple[float, Ranges] | None = None
     if crossbar.may_be_dynamic:
         best = _best(trial, _dynamic(crossbar, samples), by_squares)
     if not isinstance(crossbar.rule, rules.Dynamic):
         static = _best_static(trial, crossbar, samples, by_squares)
-        if best is None or static[0] <= _TIE * best[0]:
+        if best is None or (_CLEARLY * static[0] < best[0] and _holds(measured, static[1], best[1])):
             best = static
     assert best is not None
-    _, ranges, loss = best
+    ranges = best[1]
     bound = ranges.bound if crossbar.target.adc_bound is None else 0.0
     if ranges.dynamic or crossbar.rule is None or by_squares:
         crossbar.set_ranges(ranges.input_range, dynamic=ranges.dynamic, output_bound=bound)
     else:
         crossbar.output_bound.fill_(bound)  # the input range is that which the rule found
-    crossbar.error = ConverterError(-10 * math.log10(loss.larger))
+    loss = measured.loss(ranges)
+    crossbar.error = ConverterError(-10 * math.log10(loss.larger), min(loss.total, loss.by_vector) > _ALL)
 
 
-def _best(trial: Trial, choices: Iterator[Ranges] | Sequence[Ranges], by_squares: bool) -> tuple[float, Ranges, Loss]:
+def _holds(measured: Trial, static: Ranges, dynamic: Ranges) -> bool:
+    """Whether a static range is clearly the better one on more vectors than those that it was found on."""
+    return _CLEARLY * measured.loss(static).larger < measured.loss(dynamic).larger
+
+
+def _best(trial: Trial, choices: Iterator[Ranges] | Sequence[Ranges], by_squares: bool) -> tuple[float, Ranges]:
     found = []
     for ranges in choices:
         loss = trial.loss(ranges)
-        found.append((loss.total if by_squares else loss.larger, ranges, loss))
+        found.append((loss.total if by_squares else loss.larger, ranges))
     return min(found, key=lambda each: each[0])
 
 
@@ -184,10 +199,8 @@ def _dynamic(crossbar: Crossbar, samples: VectorSamples) -> Iterator[Ranges]:
             yield Ranges(True, 2.0**k, bound)
 
 
-def _best_static(
-    trial: Trial, crossbar: Crossbar, samples: VectorSamples, by_squares: bool
-) -> tuple[float, Ranges, Loss]:
-    def at(input_range: float) -> tuple[float, Ranges, Loss]:
+def _best_static(trial: Trial, crossbar: Crossbar, samples: VectorSamples, by_squares: bool) -> tuple[float, Ranges]:
+    def at(input_range: float) -> tuple[float, Ranges]:
         bounds = _bounds(crossbar, samples.largest_product / input_range)
         return _best(trial, [Ranges(False, input_range, bound) for bound in bounds], by_squares)
 

@@ -1,4 +1,4 @@
-"""Input vectors of one layer that calibration collects, to try ranges on."""
+"""Input vectors of one layer that calibration collects, to try ranges on and to measure what converters lose."""
 
 from __future__ import annotations
 
@@ -7,8 +7,42 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-_EVEN, _EXTREME = 48, 16
-"""Vectors that are kept: spread evenly over all, and those of the largest magnitudes."""
+_SPREAD, _EXTREME = 256, 16
+"""Vectors that are kept: spread over all, and those of the largest magnitudes."""
+_TRIED = 48
+"""Of those spread over all, so many are enough to tell good ranges from bad ones."""
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass
+class Vectors:
+    """Some vectors of a layer.
+
+    Attributes:
+        x: shape (groups, n, rows).
+        peaks: the largest magnitude that each was scaled by, shape (groups, n, 1).
+        number: of each among all vectors that were seen, shape (n,).
+    """
+
+    x: Tensor
+    peaks: Tensor
+    number: Tensor
+
+    def __getitem__(self, which: Tensor) -> Vectors:
+        """Some of them.
+
+        Args:
+            which: numbers or truth values, shape (n,).
+        """
+        return Vectors(self.x[:, which], self.peaks[:, which], self.number[which])
+
+    def __add__(self, other: Vectors) -> Vectors:
+        """All of both."""
+        return Vectors(
+            torch.cat([self.x, other.x], 1),
+            torch.cat([self.peaks, other.peaks], 1),
+            torch.cat([self.number, other.number]),
+        )
 
 
 @dataclass
@@ -19,21 +53,19 @@ class VectorSamples:
     vectors are always kept, beside some that stand for all others.
 
     Attributes:
-        even: vectors spread evenly over all, shape (groups, n, rows).
-        even_peaks: the largest magnitude that each was scaled by, shape (groups, n, 1).
+        spread: vectors spread over all: up to 256, all where there were no more.
         extreme: vectors of the largest magnitudes.
-        extreme_peaks: as `even_peaks`.
         vectors: how many were seen.
+        share: of all vectors, those that `spread` keeps.
         largest_input: of all of them.
         largest_product: of all of them, in units of a full-scale weight.
         largest_scaled_product: the same, where each vector is scaled by its own largest magnitude.
     """
 
-    even: list[Tensor] = field(default_factory=list)
-    even_peaks: list[Tensor] = field(default_factory=list)
-    extreme: Tensor | None = None
-    extreme_peaks: Tensor | None = None
+    spread: list[Vectors] = field(default_factory=list)
+    extreme: Vectors | None = None
     vectors: int = 0
+    share: float = 1.0
     largest_input: float = 0.0
     largest_product: float = 0.0
     largest_scaled_product: float = 0.0
@@ -48,41 +80,57 @@ class VectorSamples:
             products: exact products on each row tile, in units of a full-scale weight, (groups, row tiles, vectors,
                 columns).
         """
-        vectors = x.shape[1]
         if not x.numel():
             return
-        x, peaks = x.detach(), peaks.detach()
-        self.vectors += vectors
-        self.largest_input = max(self.largest_input, float(x.abs().amax()))
+        given = Vectors(x.detach(), peaks.detach(), torch.arange(self.vectors, self.vectors + x.shape[1]).to(x.device))
+        self.vectors += x.shape[1]
+        self.largest_input = max(self.largest_input, float(given.x.abs().amax()))
         products = products.detach()
         by_vector = torch.maximum(products.amax((1, 3)), -products.amin((1, 3))).unsqueeze(-1)  # (groups, vectors, 1)
         self.largest_product = max(self.largest_product, float(by_vector.amax()))
-        self.largest_scaled_product = max(self.largest_scaled_product, float((by_vector / peaks).amax()))
-        step = max(1, vectors // _EVEN)
-        self.even.append(x[:, step // 2 :: step][:, :_EVEN].float().clone())
-        self.even_peaks.append(peaks[:, step // 2 :: step][:, :_EVEN].float().clone())
-        if len(self.even) * _EVEN > 4 * _EVEN:  # of many batches every other one stays
-            self.even, self.even_peaks = self.even[::2], self.even_peaks[::2]
-        top = x.abs().amax((0, 2)).topk(min(_EXTREME, vectors)).indices
-        extreme, extreme_peaks = x[:, top].float(), peaks[:, top].float()
-        if self.extreme is not None and self.extreme_peaks is not None:
-            extreme = torch.cat([self.extreme, extreme], 1)
-            extreme_peaks = torch.cat([self.extreme_peaks, extreme_peaks], 1)
-        top = extreme.abs().amax((0, 2)).topk(min(_EXTREME, extreme.shape[1])).indices
-        self.extreme, self.extreme_peaks = extreme[:, top], extreme_peaks[:, top]
+        self.largest_scaled_product = max(self.largest_scaled_product, float((by_vector / given.peaks).amax()))
+        self._spread_over(given)
+        top = _largest(given)
+        self.extreme = top if self.extreme is None else _largest(self.extreme + top)
 
-    def chosen(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _spread_over(self, given: Vectors) -> None:
+        self.spread.append(_floats(given[_order(given.number) < self.share]))
+        while sum(len(each.number) for each in self.spread) > _SPREAD:
+            self.share /= 2
+            self.spread = [each[_order(each.number) < self.share] for each in self.spread]
+
+    def chosen(self, *, few: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The vectors, what each was scaled by, and how many of all vectors each stands for.
+
+        Args:
+            few: so many as tell good ranges from bad ones, instead of all that are kept.
 
         Returns:
             shapes (groups, n, rows), (groups, n, 1) and (n,).
         """
         assert self.extreme is not None
-        assert self.extreme_peaks is not None
-        even, even_peaks = torch.cat(self.even, 1), torch.cat(self.even_peaks, 1)
-        step = -(-even.shape[1] // (2 * _EVEN))
-        even, even_peaks = even[:, ::step], even_peaks[:, ::step]
-        few = self.extreme.shape[1]
-        rest = max(self.vectors - few, 0) / even.shape[1]
-        weights = torch.cat([torch.full((even.shape[1],), rest), torch.ones(few)]).to(even.device)
-        return torch.cat([even, self.extreme], 1), torch.cat([even_peaks, self.extreme_peaks], 1), weights
+        others = self.spread[0]
+        for each in self.spread[1:]:
+            others = others + each
+        # an extreme vector stands for itself alone, so it must not be among those that stand for the others
+        others = others[~torch.isin(others.number, self.extreme.number)]
+        if few:
+            others = others[_order(others.number).argsort()[:_TRIED]]
+        n, extreme = len(others.number), len(self.extreme.number)
+        weights = torch.cat([torch.full((n,), (self.vectors - extreme) / max(n, 1)), torch.ones(extreme)])
+        both = others + self.extreme
+        return both.x, both.peaks, weights.to(both.x.device)
+
+
+def _order(number: Tensor) -> Tensor:
+    """Numbers in [0, 1) whose smallest share is spread evenly over all vectors, out of step with any period of them."""
+    return (number.double() * _GOLDEN) % 1
+
+
+def _floats(vectors: Vectors) -> Vectors:
+    return Vectors(vectors.x.float(), vectors.peaks.float(), vectors.number)
+
+
+def _largest(vectors: Vectors) -> Vectors:
+    top = vectors.x.abs().amax((0, 2)).topk(min(_EXTREME, len(vectors.number))).indices
+    return _floats(vectors[top])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from hpml_sim.data.splits import Splits, of_arrays
 from hpml_sim.networks.packages import Package, files_of
@@ -76,6 +75,8 @@ def mnist_1d(samples: int = 5000, seed: int = 42) -> Splits:
 
 def _changed(curve: np.ndarray, draw: np.random.RandomState) -> np.ndarray:
     """One series of 40 samples; the order of the draws is that of the package."""
+    from scipy.ndimage import gaussian_filter1d  # here, because it takes long to import
+
     x = np.concatenate([curve + 1e-8, np.zeros(36 + int(draw.rand() * 25))])
     x = _resampled(x, 72)
     x = x * (1 + 0.4 * (draw.rand() - 0.5))

@@ -82,10 +82,10 @@ def compare(
         >>> import torch, hpml_sim as hs
         >>> x = torch.rand(64, 4, generator=torch.Generator().manual_seed(0))
         >>> split = torch.utils.data.TensorDataset(x, (x[:, 0] > 0.5).long())
-        >>> targets = {"4 bits": hs.Analog("pcm-hermes", adc_bits=4), "loihi": "loihi"}
+        >>> targets = {"6 bits": hs.Analog("pcm-hermes", adc_bits=6), "loihi": "loihi"}
         >>> result = hs.compare("mlp", (split, split), targets, chips=2, times=["1 day"], epochs=1)
         >>> [(row.target, row.time_s, row.score.n) for row in result.rows]
-        [('4 bits', 86400.0, 2), ('loihi', None, 1)]
+        [('6 bits', 86400.0, 2), ('loihi', None, 1)]
     """
     return Experiment.from_call(
         model, data, targets, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,

@@ -58,8 +58,9 @@ class Analog:
             (covers a share of them), "sigma" (a multiple of their standard deviation), "mse" (the least squared error
             of the outputs) and "learned" ("sigma" first, then trained by the gradient). A table gives it options of
             its own, such as `{"name": "percentile", "share": 0.999}`. None takes, of those that the card's hardware
-            can do, what loses least on the data of `calibrate` or `fit`, layer by layer: the report says which. Until
-            a layer has seen data, each vector is scaled by its own largest magnitude.
+            can do, what loses least on the data of `calibrate` or `fit`, layer by layer: the report says which. A range
+            for all inputs clips what the data did not show, so it must lose clearly less (1 dB) than the dynamic one.
+            Until a layer has seen data, each vector is scaled by its own largest magnitude.
         adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`), for converters
             whose range is fixed. None: the range is set for each layer, to what loses least.
         read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance, 0 to 1. The
@@ -68,7 +69,7 @@ class Analog:
         ir_drop: strength of the voltage drop along the columns, 0 to 10: 1 is that of wires of 0.35 ohm from cell to
             cell at the card's largest conductance, 0 none.
         levels: how many conductances a device can be programmed to, 2 to 65536, equally spaced from its smallest to its
-            largest; None: any. Training does not see them.
+            largest; None: any. Training rounds to them, with a straight-through gradient.
         slices: cells that hold one weight as digits to the base `levels`, most significant first, 1 to 16. Each has a
             column and an ADC reading of its own; their readings are shifted and added in digital. More than 1 needs
             `levels`.

@@ -367,3 +367,20 @@ def test_networks_of_one_chip_each_have_the_same_interface() -> None:
     assert many.n_passes == N_CHIPS
     assert "aihwkit" in str(many.chip_by_chip)
     assert many.call("twice", x).shape == (N_CHIPS, 6, 4)
+
+
+class Selects(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x).flatten()
+        return y[(y > 0).nonzero().flatten()]
+
+
+def test_outputs_of_other_shapes_name_the_line_that_makes_them() -> None:
+    torch.manual_seed(0)
+    model = hs.convert(nn.Sequential(Selects()), "pcm-hermes")
+    with pytest.raises(hs.HpmlError, match=r"other shapes for other chips.*0 \(Selects\), line \d+ of test_chip_axis"):
+        hs.program(model, chips=6, seed=0).at("1 day")(torch.randn(9, 6))

@@ -141,7 +141,7 @@ def test_cells_hold_the_digits_of_the_weights(card_file, levels, slices, model):
 @pytest.mark.parametrize("compensation", ["none", "global", "column"])
 def test_chips_shift_and_add_what_their_columns_say(card_file, rows, levels, slices, compensation):
     """Each slice is a product of its own through its own ADC; the digital sum weighs it by its place."""
-    options = {"dac_bits": 6, "adc_bits": 6, "adc_bound": BOUND, "compensation": compensation}
+    options = {"input_range": "mse", "dac_bits": 6, "adc_bits": 6, "adc_bound": BOUND, "compensation": compensation}
     layer = layer_on(card_file(rows=rows, model="none"), levels=levels, slices=slices, **options)
     layer.bias = None
     x = torch.randn(12, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -164,6 +164,28 @@ def test_chips_shift_and_add_what_their_columns_say(card_file, rows, levels, sli
             read = np.clip(np.rint(codes @ digit.T * 31 / BOUND), -31, 31) * BOUND / 31
             want += (levels - 1) * levels**place / (levels**slices - 1) * read * scale * full
     assert np.allclose(y.numpy(), want, atol=1e-5)
+
+
+@pytest.mark.parametrize(("levels", "slices"), [(2, 1), (4, 2)])
+def test_training_sees_the_levels_and_its_gradient_goes_straight_through(card_file, levels, slices):
+    options = {
+        "dac_bits": "ideal",
+        "adc_bits": "ideal",
+        "weight_clip": None,
+        "training_noise": 0.0,
+        "output_noise": 0.0,
+    }
+    layer = layer_on(card_file(model="none"), levels=levels, slices=slices, **options)
+    layer.bias = None
+    x, upstream = torch.randn(12, 40, dtype=torch.float64), torch.randn(12, 9, dtype=torch.float64)
+    weight = layer.weight.detach().numpy()
+    full = np.abs(weight).max(1, keepdims=True)
+    held = np.rint(np.abs(weight) / full * (levels**slices - 1)) / (levels**slices - 1) * full * np.sign(weight)
+    for training in (True, False):
+        y = layer.train(training)(x)
+        assert np.allclose(y.detach().numpy(), x.numpy() @ held.T, atol=1e-6)
+    layer.train()(x).backward(upstream)
+    assert np.allclose(layer.weight.grad.numpy(), (upstream.T @ x).numpy(), atol=1e-6)
 
 
 def test_slices_take_columns_and_tiles(card_file):

@@ -77,14 +77,14 @@ def test_an_outlier_costs_the_default_nothing(calibrated):
 
 
 def test_the_report_says_what_converters_lose():
-    """On all vectors, against plain numpy; the report takes 64 of the 256 and up to 512 columns: within 4 dB."""
+    """On all vectors, against plain numpy."""
     for rule in ("dynamic", "percentile", "sigma", "mse"):
         layer, analog = one_layer(input_range=rule)
         x = outliers(20.0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that some of them lose a lot
             hs.calibrate(analog, x)
-        assert analog.report["converter_db"][0] == pytest.approx(decibels(layer(x), analog(x)), abs=4)
+        assert float(analog.report["converter_db"].iloc[0]) == pytest.approx(decibels(layer(x), analog(x)), abs=0.2)
 
 
 class Block(nn.Module):
@@ -108,11 +108,13 @@ def test_a_static_range_that_ruins_the_network_is_said_with_the_layer_first():
         RuntimeWarning, match=r"^calibrate: the converters alone.*error: 'down' \(.*percentile\).*Next: "
     ):
         hs.calibrate(analog, x)
-    assert analog.report.set_index("layer")["converter_db"].idxmin() == "down"
+    assert str(analog.report.set_index("layer")["converter_db"].idxmin()) == "down"
     default = hs.convert(net, "pcm-hermes").eval()
     hs.calibrate(default, x)  # warnings are errors
     want = net(x)
-    assert float(((default(x) - want).norm() / want.norm()).detach()) < 0.04
+    # at worst the errors of the three layers add up; each keeps what 8 bits at both ends can
+    lost = sum(10 ** (-db / 20) for db in default.report["converter_db"])
+    assert float(((default(x) - want).norm() / want.norm()).detach()) < lost < 0.05
 
 
 def test_chips_and_the_converted_network_see_the_same_ranges():
@@ -124,13 +126,24 @@ def test_chips_and_the_converted_network_see_the_same_ranges():
     assert float(((y - analog(x)).norm() / (2**0.5 * analog(x).norm())).detach()) < 0.15  # the devices' errors alone
 
 
+@pytest.mark.parametrize("options", [{"input_range": {"name": "sigma", "sigmas": 1e-6}}, {"adc_bound": 1e-9}])
+def test_a_range_that_loses_everything_is_refused_and_the_last_one_stays(options):
+    x = torch.randn(64, 64, generator=torch.Generator().manual_seed(6))
+    _, analog = one_layer(**options)
+    before = {name: value.clone() for name, value in analog.state_dict().items()}
+    with pytest.raises(HpmlError, match=r"^calibrate: layer 'network': .* lose everything") as caught:
+        hs.calibrate(analog, x)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in analog.state_dict().items())
+
+
 def test_ideal_converters_lose_nothing():
     layer, analog = one_layer(dac_bits="ideal", adc_bits="ideal")
     x = outliers()
     assert torch.allclose(analog(x), layer(x), rtol=1e-4, atol=1e-3)
     hs.calibrate(analog, x)
     assert torch.allclose(analog(x), layer(x), rtol=1e-4, atol=1e-3)
-    assert analog.report["converter_db"][0] > 100
+    assert float(analog.report["converter_db"].iloc[0]) > 100
 
 
 def test_a_fixed_adc_range_is_kept():

@@ -140,6 +140,25 @@ def test_reram_cmo(percent, c, g, t):
     assert values.std() == pytest.approx(sd, rel=0.01)  # the read noise was taken at the mean conductance
 
 
+@pytest.mark.parametrize(
+    ("g", "sigma"),  # the polynomials of IBM/analog-foundation-models, by hand in double precision
+    [
+        (0.5, 0.0),
+        (10.0, 2.939751381126213e-2 - 0.371581208142707 + 2.2419685954327148 + 2.5797410660159494),
+        (100.0, 12.329755395573392 - 30.54993405157235 + 24.53487119885723 + 2.110295720240385),
+    ],
+)
+def test_analog_foundation_models(g, sigma):
+    devices = model("analog-foundation-models").program(torch.full((1, N), g), [1])
+    values = aged(devices, 86400.0, 2).double().numpy()
+    assert np.array_equal(values, devices.programmed(0).double().numpy())  # nothing drifts
+    if sigma == 0:
+        assert not values.any()
+        return
+    assert abs(values.mean() - g) < 5 * sigma / np.sqrt(N)  # once in 1.7 million
+    assert values.std() == pytest.approx(sigma, rel=5 / np.sqrt(2 * N))
+
+
 OWN = {"g_max_us": 20.0, "t_0_s": 60.0}
 CURVES = {
     "programming_us": [0.2, 1.5, -0.8],

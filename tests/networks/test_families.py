@@ -62,16 +62,16 @@ def test_ideal_crossbars_are_the_digital_network(name: str) -> None:
 def test_chips_together_are_each_chip_alone(name: str) -> None:
     net, args, analog = prepared(name)
     together = CASES[name].together
-    chips = hs.program(analog, chips=N_CHIPS, seed=1).at("1 day")
+    programmed = hs.program(analog, chips=N_CHIPS, seed=1)
+    chips = programmed.at("1 day")
     tensors, _ = take_apart(chips(*args))
     assert (chips.chip_by_chip is None) == together, chips.chip_by_chip
     assert chips.n_passes == (1 if together else N_CHIPS)
     digital = tensors_of(copy.deepcopy(net), args)
     assert [tensor.shape for tensor in tensors] == [(N_CHIPS, *tensor.shape) for tensor in digital]
     for chip in range(N_CHIPS):
-        network = hs.program(analog, chips=N_CHIPS, seed=1).at("1 day").network
         with running(ChipPass(chip)):
-            alone = tensors_of(network, args)
+            alone = tensors_of(programmed.at("1 day").network, args)
         for got, want in zip(tensors, alone, strict=True):
             if together:
                 assert_equal(got[chip], want, outliers=1e-3)
@@ -91,6 +91,18 @@ def test_products_are_those_counted_by_hand(name: str) -> None:
         counts = hs.workload(copy.deepcopy(network), data=args, batch_dim=case.batch_dim)
         assert counts.total("macs") == pytest.approx(case.macs, rel=1e-6)
         assert len(counts.not_counted) == case.unseen, counts.not_counted
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_way_of_asking_gives_one_figure(name: str) -> None:
+    net, args, analog = prepared(name)
+    found = hs.estimate(copy.deepcopy(analog), data=args)
+    assert found.mapping["tiles"] == analog.report["tiles"].fillna(0).sum() == analog.mapping.tiles
+    for other in (
+        hs.estimate(hs.workload(copy.deepcopy(analog), data=args)),
+        hs.estimate(copy.deepcopy(net), analog.target, data=args),
+    ):
+        assert (other.energy_j, other.latency_s, other.terms) == (found.energy_j, found.latency_s, found.terms)
 
 
 def test_most_run_in_one_pass() -> None:

@@ -28,7 +28,7 @@ class Noise(CardModel):
         note: why this mode and these settings.
     """
 
-    model: Literal["pcm", "hermes", "custom", "reram-wan", "reram-cmo", "none"]
+    model: Literal["pcm", "hermes", "custom", "reram-wan", "reram-cmo", "analog-foundation-models", "none"]
     options: dict[str, Option] = Field(default_factory=dict)
     curves: dict[str, list[Option]] = Field(default_factory=dict)
     times_s: list[Figure] = Field(default_factory=list)

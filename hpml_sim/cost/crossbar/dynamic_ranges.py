@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 COMPARE_J, MULTIPLY_J = 0.4e-12, 1.1e-12
 """One comparison, taken as an addition, and one multiplication in 16-bit floating point at 45 nm.
 
-Source: M. Horowitz, "Computing's energy problem", ISSCC 2014, figure 1.1.9.
+Source: M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014, figure 1.1.9 (45 nm,
+0.9 V), as several later works quote it; the paper itself was not at hand.
 """
 _YOUNGER = 10.0
 """How far below 45 nm the same operation may lie on a young node: an assumption, the low end of the band."""

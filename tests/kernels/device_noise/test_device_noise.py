@@ -5,17 +5,9 @@ import pytest
 import torch
 
 from hpml_sim.kernels.common import threads
-from hpml_sim.kernels.device_noise import (
-    NO_FAULTS,
-    Aging,
-    Cells,
-    DeviceLaw,
-    Faults,
-    chip_weights,
-    conductances,
-    drift_exponents,
-    reference,
-)
+from hpml_sim.kernels.device_noise import NO_FAULTS, Aging, DeviceLaw, Faults, reference
+from hpml_sim.kernels.device_noise.cpu import conductances, drift_exponents
+from hpml_sim.kernels.device_noise.weights import Cells, chip_weights
 from hpml_sim.kernels.random import fill_normal
 
 STEP = 25.0 / 64
