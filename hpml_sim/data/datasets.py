@@ -281,7 +281,7 @@ def _named(name: str, **options: Any) -> Data:
         known = ", ".join(inspect.signature(load).parameters) or "none"
         raise HpmlError(f"load_data: {name!r} has no option {unknown[0]!r}; it has: {known}")
     splits = load(**options)
-    return Data(name, splits.train, splits.test, splits.input_shape, splits.classes)
+    return Data(name, splits.train, splits.test, splits.input_shape, splits.classes, task=splits.task or None)
 
 
 def _moving_bars() -> Data:

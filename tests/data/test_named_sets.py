@@ -234,3 +234,8 @@ def test_recordings_without_debian(tmp_path, monkeypatch):
     monkeypatch.setattr(recordings, "_INSTALLED", tmp_path / "nowhere")
     with pytest.raises(HpmlError, match="needs apt-get and dpkg of Debian or Ubuntu"):
         hs.download_data("spoken-digits")
+
+
+def test_a_named_set_says_which_task_it_is_for():
+    assert hs.load_data("text-bytes").task == "language_model"
+    assert hs.load_data("digits").task is None
