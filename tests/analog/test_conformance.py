@@ -43,7 +43,7 @@ def errors(y, clean):
 def ours(card, compensation, bits, times):
     weight, x = weights_and_inputs()
     # every vector is scaled by its own largest value, and nothing saturates: as in aihwkit below
-    target = Analog(card, dac_bits=bits, adc_bits=bits, compensation=compensation)
+    target = Analog(card, dac_bits=bits, adc_bits=bits, compensation=compensation, adc_bound=10.0)
     layer = analog_nn.AnalogLinear(INPUTS, OUTPUTS, bias=False, card=target)
     with torch.no_grad():
         layer.weight.copy_(weight)
