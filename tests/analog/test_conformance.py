@@ -23,7 +23,7 @@ from hpml_sim.targets import Analog
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 
-CHIPS, INPUTS, OUTPUTS = 24, 96, 48
+CHIPS, INPUTS, OUTPUTS = 96, 96, 48
 TIMES = (0.0, 3600.0, 86400.0, 31536000.0)
 
 
