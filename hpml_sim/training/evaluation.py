@@ -78,6 +78,8 @@ def evaluate(
     if batch_size is not None:
         batch_size = check_whole("evaluate: batch_size", batch_size, low=1)
     data = load_data(data) if isinstance(data, str) else data
+    if isinstance(data, Iterator):  # it gives its batches once, and they are looked at more than once
+        data = list(data)
     samples = samples_of(data, "test")
     chosen = task_of("evaluate", model, data, samples, task)
     return scores(model, samples, chosen, [chosen.metric_named(metric)], batch_size=batch_size)[0]
