@@ -30,6 +30,7 @@ REFERENCE = {
     "hpml_sim.counting": "Operation counts of a network on data",
     "hpml_sim.cost": "Energy, latency, throughput and area from counts and a card",
     "hpml_sim.cost.roofline_points": "Layers, tiles and cores as points under a roofline",
+    "hpml_sim.tasks": "What is learned and what is measured",
     "hpml_sim.training": "Training and evaluation",
     "hpml_sim.training.distributed": "Training on several processes",
     "hpml_sim.measurement": "Clocks, power meters and ceilings of this machine",

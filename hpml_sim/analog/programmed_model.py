@@ -91,6 +91,17 @@ class ProgrammedModel(ChipsInFront):
         for part in self._parts:
             yield part()
 
+    def sample_streams(self, model: nn.Module) -> SampleNoise:
+        """For one evaluation of a model: the noise of all its programmed chips.
+
+        Args:
+            model: what is evaluated: this network, or one that it is a part of.
+        """
+        chips = [module for module in model.modules() if isinstance(module, ProgrammedModel)]
+        programmed = [c for module in chips for c in crossbars(module).values() if c.programmed is not None]
+        noisy = any(crossbar.target.output_noise > 0 or crossbar.target.read_noise > 0 for crossbar in programmed)
+        return SampleNoise(None if noisy else {}, call=max((module._calls for module in chips), default=0))
+
     @property
     def chip_by_chip(self) -> str | None:
         """Why the network runs one chip at a time: a module and what torch said; None: all chips run in one pass."""
@@ -244,18 +255,6 @@ class ProgrammedModel(ChipsInFront):
             *one_by_one,
             ("network", "print(model.network)"),
         ]
-
-
-def noise_by_sample(model: nn.Module) -> SampleNoise:
-    """For one evaluation of a model: the noise of its programmed chips by sample, not by call.
-
-    Args:
-        model: programmed chips, or any other model, which has no such noise.
-    """
-    chips = [module for module in model.modules() if isinstance(module, ProgrammedModel)]
-    programmed = [c for module in chips for c in crossbars(module).values() if c.programmed is not None]
-    noisy = any(crossbar.target.output_noise > 0 or crossbar.target.read_noise > 0 for crossbar in programmed)
-    return SampleNoise(None if noisy else {}, call=max((module._calls for module in chips), default=0))
 
 
 def _inner(network: nn.Module) -> nn.Module:

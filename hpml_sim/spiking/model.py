@@ -12,6 +12,7 @@ from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integer
 from hpml_sim.conversion.mapping import Mapping
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import running
+from hpml_sim.conversion.network_call import shapes_of
 from hpml_sim.conversion.torch_fast_path import one_attention_path
 from hpml_sim.errors import HpmlError, check_whole, shown
 from hpml_sim.spiking.encoders import DirectEncoder
@@ -140,7 +141,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         currents = self._before_output(x)
         if not isinstance(currents, Tensor):
             raise HpmlError(
-                f"SpikingModel: the network gave {shown(currents)}; its output neurons need one tensor (batch, "
+                f"SpikingModel: the network gave {shapes_of(currents)}; its output neurons need one tensor (batch, "
                 "classes): wrap the network so that its forward() gives the logits alone"
             )
         return currents

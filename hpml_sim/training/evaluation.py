@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.programmed_model import noise_by_sample
-from hpml_sim.analog.sample_noise import SampleNoise
-from hpml_sim.conversion.chips_in_front import ChipsInFront
+from hpml_sim.conversion.chips_in_front import ChipsInFront, SampleStreams, sample_streams
 from hpml_sim.conversion.inputs import check_finite, check_weights_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network, running
@@ -134,7 +132,7 @@ def _tallies(
     """Each metric of a network, or of some of its chips, over all samples."""
     tallies: list[Tally] = []
     count = 0
-    pieces, noise = _Pieces(samples, task, batch_size), noise_by_sample(model)
+    pieces, noise = _Pieces(samples, task, batch_size), sample_streams(model)
     with eval_mode(model):
         for x, y in pieces:
             each = _outputs(model, task, x, y, count, noise)
@@ -175,7 +173,7 @@ class _Pieces:
 
 
 def _outputs(
-    model: nn.Module, task: Task, inputs: Inputs, labels: Any, before: int, noise: SampleNoise
+    model: nn.Module, task: Task, inputs: Inputs, labels: Any, before: int, noise: SampleStreams
 ) -> list[Tensor]:
     """The outputs of each chip for a batch, (batch, ...) each; of one network a list of one."""
     count = samples_in(inputs)

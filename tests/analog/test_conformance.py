@@ -23,7 +23,7 @@ from hpml_sim.targets import Analog
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 
-CHIPS, INPUTS, OUTPUTS = 24, 96, 48
+CHIPS, INPUTS, OUTPUTS = 96, 96, 48
 TIMES = (0.0, 3600.0, 86400.0, 31536000.0)
 
 
@@ -43,7 +43,7 @@ def errors(y, clean):
 def ours(card, compensation, bits, times):
     weight, x = weights_and_inputs()
     # every vector is scaled by its own largest value, and nothing saturates: as in aihwkit below
-    target = Analog(card, dac_bits=bits, adc_bits=bits, compensation=compensation)
+    target = Analog(card, dac_bits=bits, adc_bits=bits, compensation=compensation, adc_bound=10.0)
     layer = analog_nn.AnalogLinear(INPUTS, OUTPUTS, bias=False, card=target)
     with torch.no_grad():
         layer.weight.copy_(weight)

@@ -62,7 +62,12 @@ MISTAKES = [
     ),
     ("cpu", "[power_max]", "[power_maxx]", "power_maxx: unknown field; did you mean 'power_max'?"),
     ("cpu", "[power_max]", "[power_maxx]", "power_max: Field required"),
-    ("cpu", "[peak.fp32]", "[peak.fp64]", "peak.fp64: Input should be 'fp32', 'tf32', 'bf16', 'fp16', 'fp8' or 'int8'"),
+    (
+        "cpu",
+        "[peak.fp32]",
+        "[peak.fp64]",
+        "peak.fp64: Input should be 'fp32', 'tf32', 'bf16', 'fp16', 'fp8', 'int8' or 'fp4'",
+    ),
     (
         "cpu",
         'source = "techgage"',

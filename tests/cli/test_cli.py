@@ -128,13 +128,16 @@ def test_every_example_is_understood(command, monkeypatch, tmp_path):
         (["compare", "--targets", "cpu", "--chps", "3"], "unknown option --chps; did you mean --chips?"),
         (["compare", "--targets", "cpu", "--frobnicate"], "unknown option --frobnicate"),
         (["compare", "--targets", "cpu", "--chips", "3", "4"], "'4': no option takes this value"),
-        (["compare", "--targets", "cpu", "--chips", "x"], "--chips: 'x' is no whole number; give --chips NUMBER"),
+        (["compare", "--targets", "cpu", "--chips", "x"], "--chips: cannot take 'x'; give --chips NUMBER"),
         (["compare", "--targets", "cpu", "--lr", "x"], "--lr: 'x' is no number; give --lr NUMBER"),
         (["compare", "--targets", "cpu", "--seeds", "a", "b"], "--seeds: cannot take 'a', 'b'"),
         (["compare"], "targets: give at least one machine"),
         (["estimate"], "missing: MODEL, --targets CARD [CARD ...]"),
         (["estimate", "mlp", "--targets", "cpu", "--precision", "bf99"], "--precision 'bf99': did you mean 'bf16'?"),
-        (["search", "--targets", "loihi", "--search-space", "steps=1,2", "--objectives", "speed"], "one of score"),
+        (
+            ["search", "--targets", "loihi", "--search-space", "steps=1,2", "--objectives", "speed"],
+            "one of energy, latency, score",
+        ),
         (["cards", "shw"], "Did you mean 'cards show'?"),
         (["cards", "show"], "missing: CARD"),
         (["run"], "missing: FILE"),
@@ -188,7 +191,7 @@ def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
     resumed = hpml(*arguments, "--resume", "--json")
-    assert [json.loads(line)["target"] for line in resumed.stdout.splitlines()] == ["cpu", "loihi"]
+    assert [json.loads(line)["target"] for line in resumed.stdout.splitlines()] == ["cpu", "cpu, fine-tuned", "loihi"]
 
     (out / "report.html").unlink()
     assert hpml("report", str(out)).returncode == 0

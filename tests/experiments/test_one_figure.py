@@ -191,13 +191,14 @@ def test_products_of_two_activations_have_a_row():
 
 def test_the_command_line_gives_compare_s_figure(tmp_path, monkeypatch, capsys):
     from hpml_sim.cli.estimates import estimates
+    from hpml_sim.cost.named import Asked
 
     (tmp_path / "net.py").write_text(
         "from torch import nn\ndef make():\n    layer = nn.TransformerEncoderLayer(64, 2, 32, batch_first=True)\n"
         "    return nn.Sequential(nn.Flatten(), nn.Unflatten(1, (1, 64)), layer, nn.Flatten(), nn.Linear(64, 10))\n"
     )
     monkeypatch.chdir(tmp_path)
-    asked = {"data": None, "input_shape": (8, 8), "phase": "prefill", "sequence": None, "context": None}
+    asked = {"data": None, "input_shape": (8, 8), "asked": Asked()}
     (found,) = estimates("net.py:make", ["pcm-hermes"], **asked, batch=1, precision=None, engine=None)
     from hpml_sim.networks import models
 

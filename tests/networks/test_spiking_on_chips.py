@@ -25,6 +25,8 @@ def programmed(model: nn.Module, n_chips: int) -> Any:
     return hs.program(model, chips=n_chips, seed=1).at("1 day")
 
 
+# one step of a converter can tip a spike over: here it tips enough of them that calibrate says so
+@pytest.mark.filterwarnings("ignore:calibrate. the converters alone:RuntimeWarning")
 @pytest.mark.parametrize("name", NEURONS)
 @pytest.mark.parametrize("keep_state", [False, True])
 def test_neurons_of_all_chips_in_one_pass(name: str, keep_state: bool) -> None:

@@ -62,7 +62,7 @@ weight = trained[1].weight.detach()
 found |= {"loss": history.loss, "accuracy": history.scores, "weight": weight.tolist()}
 noisy = convert(models.mlp(64, 16, 10), Analog("pcm-hermes"))
 fit(noisy, "digits", epochs=1, show_progress=False)
-learned = convert(models.mlp(64, 16, 10), Analog("pcm-hermes", input_range="learned"))
+learned = convert(models.mlp(64, 16, 10), Analog("pcm-hermes", input_range={"name": "learned", "batches": 50}))
 fit(learned, "digits", epochs=2, batch_size=40, show_progress=False)  # 72 steps: the ranges are learned from step 50
 found["shifts"] = [float(value) for name, value in learned.named_parameters() if name.endswith("range_shift")]
 found["same_everywhere"] = all(

@@ -122,7 +122,7 @@ images = hs.load_data("digits").train.tensors[0]
 all_bits = list(range(2, 11))
 results = []
 for bits in all_bits:
-    analog = hs.convert(network, hs.Analog("reram-neurram", adc_bits=bits))
+    analog = hs.convert(network, hs.Analog("reram-neurram", adc_bits=bits, input_range="percentile", adc_bound=10))
     hs.calibrate(analog, images)
     results.append(hs.evaluate(hs.program(analog, chips=10, seed=0).at("1 s"), data="digits"))
     print(f"{bits:>2} bits: {results[-1]}")

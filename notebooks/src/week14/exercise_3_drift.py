@@ -226,7 +226,7 @@ images = hs.load_data("digits").train.tensors[0]
 accuracy = {}
 for way in ("none", "global", "column"):
     # fixed ranges: with a range for each vector the DAC of the next layer would make up for part of the drift by itself
-    analog = hs.convert(network, hs.Analog("pcm", compensation=way, input_range="percentile"))
+    analog = hs.convert(network, hs.Analog("pcm", compensation=way, input_range="percentile", adc_bound=10))
     hs.calibrate(analog, images)
     chips = hs.program(analog, chips=25, seed=0)
     accuracy[way] = [hs.evaluate(chips.at(seconds), data="digits") for seconds in times.values()]

@@ -37,7 +37,7 @@ def on_crossbar(inputs, card="raella", bits=16, outputs=128):
     torch.manual_seed(0)
     layer = nn.Linear(inputs, outputs, bias=False)
     layer.weight.data = torch.where(torch.rand(outputs, inputs) < 0.5, -1.0, 1.0)
-    target = hs.Analog(card, output_noise=0.06, dac_bits=bits, adc_bits=bits, compensation="none")
+    target = hs.Analog(card, output_noise=0.06, dac_bits=bits, adc_bits=bits, compensation="none", adc_bound=10)
     chip = hs.program(hs.convert(nn.Sequential(layer), target), chips=1, seed=0).at("1 s")
     return layer, lambda x: chip(x)[0]
 
@@ -218,7 +218,9 @@ assert abs(with_8_bits / noise_with_rounding(0.06, 784, 512, 8) - 1) < 0.02
 # Is it our simulator alone? The same layer on IBM's aihwkit, which has this number from its own code:
 
 # %%
-target = hs.Analog("raella", output_noise=0.06, dac_bits=16, adc_bits=16, compensation="none", engine="aihwkit")
+target = hs.Analog(
+    "raella", output_noise=0.06, dac_bits=16, adc_bits=16, compensation="none", adc_bound=10, engine="aihwkit"
+)
 layer, _ = on_crossbar(784)
 model = hs.convert(nn.Sequential(layer), target)
 hs.calibrate(model, one_input_on(784))

@@ -215,7 +215,7 @@ check(interval, [0.5, -0.5, 0.2]).is_close(
 # %%
 data = hs.load_data("digits")
 samples = torch.stack([image for image, _ in data.train])[:300]
-pcm = hs.Analog("pcm", compensation="none", training_noise=0.1, weight_clip=2.5)
+pcm = hs.Analog("pcm", compensation="none", training_noise=0.1, weight_clip=2.5, input_range="percentile", adc_bound=10)
 
 
 def new_network(seed):
