@@ -138,7 +138,7 @@ class _Convolution(torch.autograd.Function):
                 )
             added = None if bias is None else bias.detach()
             kernel.channels_first(some, rows_of(peaks, part), added, z[part].flatten(2))
-        if watch is not None:
+        if watch is not None and pieces:
             watch([torch.cat(parts) for parts in seen])
         kept = z if log2_range is not None else None
         ctx.save_for_backward(x, matrix, kept, bias, peaks, *codes, *inside)

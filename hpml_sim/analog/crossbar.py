@@ -393,17 +393,17 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         dac_qmax, adc_qmax = self.dac_qmax, self.adc_qmax
         codes = quantize(x, (dac_qmax or 1) / dac_range, dac_qmax)
         y = codes @ matrix.mT  # (chips, groups, row tiles, vectors, cols)
-
         # from codes times weights to full-scale products. In training the matrix is in units of the weights, and the
         # gain divides by the column's full scale; dividing the weights instead would cost a pass over them
         to_products = torch.as_tensor(1 / (dac_qmax or 1), dtype=y.dtype, device=y.device)
         if unit is not None:
             to_products = to_products / unit
+        # as in the compiled passes: once known, what this product shows counts from the next one on
+        settled = self.adc_bound() if int(self.observations) > 1 else 0.0
         if learns:
-            self.observe_output(
-                self._seen_by_adc(x, effective_weights, y.detach() * (to_products * dac_range.detach()))
-            )
-        bound, halvings = self.adc_bound(), 1.0  # type: float | Tensor, float | Tensor
+            exact = y.detach() * (to_products * dac_range.detach())
+            self.observe_output(self._seen_by_adc(x, effective_weights, exact))
+        bound, halvings = settled or self.adc_bound(), 1.0  # type: float | Tensor, float | Tensor
         if adc_qmax is None:
             bound = bound or 1.0
         elif not (self.calibrated and bound > 0):

@@ -235,7 +235,7 @@ def _by_operators(
         y = library_convolution(part, tile.kernel(effective.matrix[0, :, t], geometry.kernel), geometry)
         unit = None if effective.unit is None else effective.unit[0, :, t].reshape(by_column)
         of_unit = gain if unit is None else gain / unit
-        if learns:
+        if learns and len(x):
             vectors = (y.detach() * (of_unit * lsb * dac_range.detach())).flatten(2).transpose(1, 2)
             seen.append((some_vectors if crossbar.fixed_adc else largest_vector)(vectors, len(x)))
         noise = None
@@ -246,7 +246,7 @@ def _by_operators(
         read = crossbar.read(y, of_unit, noise) * (effective.scale[0, :, t].reshape(by_column) * (dac_range * lsb))
         total = read if total is None else total + read
     assert total is not None
-    if learns:
+    if seen:
         crossbar.observe_output(torch.stack(seen))
     total = _without_slices(crossbar, total) if chip is not None else total
     return total if peaks is None else (total.unflatten(1, (groups, -1)) * peaks).flatten(1, 2)

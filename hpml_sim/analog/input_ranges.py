@@ -139,7 +139,7 @@ class InputRange(nn.Module):
     @property
     def calibrated(self) -> bool:
         """Whether the input range is known; if not, each input vector is scaled by its own largest value."""
-        return int(self.observations) > 0
+        return not self.observations.is_meta and int(self.observations) > 0
 
     @property
     def scales_vectors(self) -> bool:

@@ -82,7 +82,9 @@ class VectorSamples:
         """
         if not x.numel():
             return
-        given = Vectors(x.detach(), peaks.detach(), torch.arange(self.vectors, self.vectors + x.shape[1]).to(x.device))
+        given = Vectors(
+            x.detach(), peaks.detach(), torch.arange(self.vectors, self.vectors + x.shape[1], device=x.device)
+        )
         self.vectors += x.shape[1]
         self.largest_input = max(self.largest_input, float(given.x.abs().amax()))
         products = products.detach()
@@ -117,9 +119,10 @@ class VectorSamples:
         if few:
             others = others[_order(others.number).argsort()[:_TRIED]]
         n, extreme = len(others.number), len(self.extreme.number)
-        weights = torch.cat([torch.full((n,), (self.vectors - extreme) / max(n, 1)), torch.ones(extreme)])
         both = others + self.extreme
-        return both.x, both.peaks, weights.to(both.x.device)
+        weights = torch.ones(n + extreme, dtype=torch.float32, device=both.x.device)
+        weights[:n] = (self.vectors - extreme) / max(n, 1)
+        return both.x, both.peaks, weights
 
 
 def _order(number: Tensor) -> Tensor:

@@ -270,7 +270,8 @@ def test_what_does_not_fit_together_is_refused():
 
 
 def test_the_reference_product_is_unchanged_by_a_single_fine_slice(card_file):
-    layer = layer_on(card_file(model="none"), levels=65536, compensation="none", adc_bits=8, dac_bits=8)
+    options = {"compensation": "none", "dac_bits": 8, "adc_bits": 8, "adc_bound": 10.0}
+    layer = layer_on(card_file(model="none"), levels=65536, **options)
     layer.bias = None
     x = torch.randn(6, 40, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     y = program(nn.Sequential(layer), chips=1).at(0)(x)[0].numpy()

@@ -304,7 +304,8 @@ def test_programmed_chips_change_their_type_and_take_no_weights():
 def test_evaluation_of_convolutions_in_pieces_computes_the_same(monkeypatch, kind):
     torch.manual_seed(0)
     dims = int(kind.__name__[4])
-    model = convert(kind(4, 6, 3, padding=1, groups=2), Analog("pcm", output_noise=0.0))
+    # IR drop differs from vector to vector, so the input vectors are all written down
+    model = convert(kind(4, 6, 3, padding=1, groups=2), Analog("pcm", output_noise=0.0, ir_drop=1.0))
     x = torch.rand(7, 4, *(6,) * dims)
     calibrate(model, x)
     chips = program(model, chips=3)

@@ -55,6 +55,7 @@ def test_every_column_is_printed_within_80_characters(length, became, why):
 
 
 def test_ranges_are_columns_once_data_have_passed():
+    torch.manual_seed(0)  # which range loses least depends on the weights
     analog = hs.convert(hs.models.mlp(64, 32, 10), "pcm-hermes")
     assert not any(name in str(analog.report) for name in LATER)
     hs.calibrate(analog, torch.rand(40, 1, 8, 8))
