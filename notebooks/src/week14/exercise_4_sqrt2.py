@@ -219,7 +219,14 @@ assert abs(with_8_bits / noise_with_rounding(0.06, 784, 512, 8) - 1) < 0.02
 
 # %%
 target = hs.Analog(
-    "raella", output_noise=0.06, dac_bits=16, adc_bits=16, compensation="none", adc_bound=10, engine="aihwkit"
+    "raella",
+    output_noise=0.06,
+    dac_bits=16,
+    adc_bits=16,
+    compensation="none",
+    input_range="percentile",
+    adc_bound=10,
+    engine="aihwkit",
 )
 layer, _ = on_crossbar(784)
 model = hs.convert(nn.Sequential(layer), target)
