@@ -173,7 +173,6 @@ def test_training_sees_the_levels_and_its_gradient_goes_straight_through(card_fi
         "adc_bits": "ideal",
         "weight_clip": None,
         "training_noise": 0.0,
-        "output_noise": 0.0,
     }
     layer = layer_on(card_file(model="none"), levels=levels, slices=slices, **options)
     layer.bias = None
