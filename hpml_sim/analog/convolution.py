@@ -115,7 +115,8 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             inside = mode == "constant" and sides == tuple(padding[-2::-2])  # else the library does not pad so
             x = input if inside or not any(padding) else nn.functional.pad(input, padding, mode=mode)
             sizes: Any = (self.kernel_size, self.stride, sides if inside else (0,) * n, self.dilation)
-            geometry = Geometry(*map(tuple, sizes), self.groups)
+            kernel, stride, padded, dilation = map(tuple, sizes)
+            geometry = Geometry(kernel, stride, padded, dilation, self.groups)
             _check_places(x, geometry.places(x.shape[2:]), _reach(geometry.kernel, geometry.dilation))
             return convolve(self.crossbar, x, self.matrix(), self.bias, geometry)
         x = nn.functional.pad(input, padding, mode=mode) if any(padding) else input

@@ -396,14 +396,14 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         # from codes times weights to full-scale products. In training the matrix is in units of the weights, and the
         # gain divides by the column's full scale; dividing the weights instead would cost a pass over them
         to_products = torch.as_tensor(1 / (dac_qmax or 1), dtype=y.dtype, device=y.device)
-        if unit is not None:
-            to_products = to_products / unit
+        to_products = to_products if unit is None else to_products / unit
         # as in the compiled passes: once known, what this product shows counts from the next one on
         settled = self.adc_bound() if int(self.observations) > 1 else 0.0
         if learns:
             exact = y.detach() * (to_products * dac_range.detach())
             self.observe_output(self._seen_by_adc(x, effective_weights, exact))
-        bound, halvings = settled or self.adc_bound(), 1.0  # type: float | Tensor, float | Tensor
+        bound: float | Tensor = settled or self.adc_bound()
+        halvings: float | Tensor = 1.0
         if adc_qmax is None:
             bound = bound or 1.0
         elif not (self.calibrated and bound > 0):

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 
+from hpml_sim.cards import Precision
 from hpml_sim.cost import estimate
 from hpml_sim.cost.validation.point import (
     EXACT,
@@ -194,9 +195,10 @@ def image_inference() -> Iterator[Point]:
     counts = workload(network, data=example)
     mlperf = "MLPerf Inference v3.1, ResNet-50 offline, one H100 SXM in int8"
     table = cite(digital_card("v100"), "vtrt", "ResNet-50 in fp16")
-    published = [("h100", "int8", 2048, 88526.0, mlperf)]
+    fp16: Precision = "fp16"
+    published: list[tuple[str, Precision, int, float, str]] = [("h100", "int8", 2048, 88526.0, mlperf)]
     published += [
-        ("v100", "fp16", batch, rate, table) for batch, rate in ((1, 476), (8, 2685), (64, 5877), (128, 6275))
+        ("v100", fp16, batch, rate, table) for batch, rate in ((1, 476.0), (8, 2685.0), (64, 5877.0), (128, 6275.0))
     ]
     for name, precision, batch, rate, source in published:
         found = estimate(counts, digital_card(name), batch=batch, precision=precision, engine="fused")

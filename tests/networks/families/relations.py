@@ -178,6 +178,7 @@ def equilibrium(s: Any, x: Tensor) -> Tensor:
 def until(s: Any, x: Tensor) -> Tensor:
     """A fixed point, until it stands still: as many steps as the values ask for."""
     z, source = torch.zeros(len(x), 8), s.source(x)
+    new = z
     for _ in range(50):
         new = 0.01 * s.state(z) + source
         if (new - z).norm() < 1e-2 * new.norm():

@@ -126,6 +126,7 @@ class Capsules(nn.Module):
         parts = self.conv(x).flatten(2).mT  # (batch, 16, 4)
         votes = torch.einsum("bpi,pwoi->bpwo", parts, self.votes)
         logits = votes.new_zeros(votes.shape[:3])
+        wholes = votes
         for _ in range(2):
             wholes = (logits.softmax(-1).unsqueeze(-1) * votes).sum(1)
             wholes = wholes / (1 + wholes.norm(dim=-1, keepdim=True))
