@@ -24,7 +24,7 @@ from hpml_sim.data.batches import first, items, resident_tensors
 from hpml_sim.errors import HpmlError, NotFiniteError, needs
 from hpml_sim.experiments.config import Objective, SearchConfig
 from hpml_sim.experiments.pipeline import crossbar_card, estimate_target
-from hpml_sim.experiments.plan import Point, given_network, network_name
+from hpml_sim.experiments.plan import AnyNetwork, Point, given_network, network_name
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog, crossbar_targets
@@ -74,7 +74,7 @@ class Trial:
     network: str
 
 
-def try_samples(model: str | nn.Module, data: Data) -> Trial:
+def try_samples(model: AnyNetwork, data: Data) -> Trial:
     """Send two samples through a copy of the network: it must take them.
 
     Args:
@@ -136,7 +136,7 @@ def find_task(trial: Trial, data: Data, given: str | Task | None) -> Task:
     return task
 
 
-def comes_trained(model: str | nn.Module, data: Data, task: Task) -> bool:
+def comes_trained(model: AnyNetwork, data: Data, task: Task) -> bool:
     """Whether a network has learned the task already: it does far better with the labels than with those of others.
 
     A network that was not trained makes nothing of its inputs that has to do with their labels. Its loss is about the
@@ -174,7 +174,7 @@ def comes_trained(model: str | nn.Module, data: Data, task: Task) -> bool:
     return True
 
 
-def check_conversions(model: str | nn.Module, data: Data, points: Sequence[Point]) -> None:
+def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point]) -> None:
     """Convert every network once for every machine and give it a sample: one that fails is named before any training.
 
     Args:
@@ -220,7 +220,7 @@ def _check_programming(converted: Converted, target: AnyTarget, data: Data) -> N
         program(converted, chips=1, seed=0)
 
 
-def check_search(config: SearchConfig, point: Point, model: str | nn.Module, data: Data) -> None:
+def check_search(config: SearchConfig, point: Point, model: AnyNetwork, data: Data) -> None:
     """Refuse objectives that the machine has no figures for, and a search without Optuna.
 
     Args:

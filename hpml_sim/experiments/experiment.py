@@ -23,7 +23,15 @@ from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunCo
 from hpml_sim.experiments.config_files import check_tables, to_toml
 from hpml_sim.experiments.execution import Workers, execute, in_order, workers_at
 from hpml_sim.experiments.pipeline import Work
-from hpml_sim.experiments.plan import Point, check_times, epochs_of, make_plan, network_name, with_fair_rows
+from hpml_sim.experiments.plan import (
+    Point,
+    check_times,
+    epochs_of,
+    loaded_once,
+    make_plan,
+    network_name,
+    with_fair_rows,
+)
 from hpml_sim.experiments.points import check_search_space, check_values, sweep_points
 from hpml_sim.experiments.preview import DryRun, preview
 from hpml_sim.experiments.result import Comparison
@@ -77,20 +85,20 @@ class Experiment:
         jobs = execution.jobs or (1 if alone or execution.dask else _cores())
         self._workers = Workers(jobs=jobs, dask=execution.dask)
         self._data = load_data(data)
-        self._model = model
-        self.points = self._points()
+        self.points = self._points(model)
         check_times(setup)
-        self._task = find_task(try_samples(model, self._data), self._data, task or setup.task)
-        trained = comes_trained(model, self._data, self._task)
+        network = self._network = loaded_once(model)
+        self._task = find_task(try_samples(network, self._data), self._data, task or setup.task)
+        trained = comes_trained(network, self._data, self._task)
         if alone:
             self.points = with_fair_rows(self.points, epochs_of(setup, self._data, came_trained=trained)[1])
         self.plan = make_plan(
-            setup, model, self._data, self.points, task=self._task, came_trained=trained,
+            setup, network, self._data, self.points, task=self._task, came_trained=trained,
             timed=alone and self._workers.here, search=self._search_settings(),
         )  # fmt: skip
-        check_conversions(model, self._data, self.points)
+        check_conversions(network, self._data, self.points)
         if self.config.search is not None:
-            check_search(self.config.search, self.points[0], model, self._data)
+            check_search(self.config.search, self.points[0], network, self._data)
         if execution.mlflow is not None:
             check_store(execution.mlflow)
         if execution.out is not None:
@@ -99,7 +107,7 @@ class Experiment:
         self._named = isinstance(model, str) and isinstance(data, str) and task is None
         # A worker elsewhere loads a data set that has a name by itself, once, which is less than sending it each time.
         sent = data if isinstance(data, str) and not self._workers.here else self._data
-        self._work = Work(self.plan, model, sent, self._task)
+        self._work = Work(self.plan, network, sent, self._task)
 
     @classmethod
     def from_call(
@@ -196,21 +204,21 @@ class Experiment:
         done = rows_held(execution.out, self.plan) if execution.resume and execution.out else 0
         repeats = 1 if search is None else search.trials + 1
         return preview(
-            self.plan, self._model, self._data, self._task, self.points,
+            self.plan, self._network, self._data, self._task, self.points,
             rows_done=done, repeats=repeats, workers=self._processes,
         )  # fmt: skip
 
-    def _points(self) -> list[Point]:
+    def _points(self, model: str | nn.Module) -> list[Point]:
         targets, sweep, search = self.config.compare.targets, self.config.sweep, self.config.search
         if sweep is not None:
-            return sweep_points(sweep, targets, self._model)
+            return sweep_points(sweep, targets, model)
         if search is not None:
             if len(targets) != 1:
                 raise HpmlError(
                     f"a search is for one machine, got {', '.join(targets)}; search each by itself, then compare the "
                     "best configurations"
                 )
-            check_search_space(search.search_space, targets.values(), self._model)
+            check_search_space(search.search_space, targets.values(), model)
             check_values(search.search_space, targets)
         return [Point(label, target) for label, target in targets.items()]
 

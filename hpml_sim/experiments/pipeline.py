@@ -26,7 +26,7 @@ from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import cut, first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
-from hpml_sim.experiments.plan import Plan, Point, configuration, own_network
+from hpml_sim.experiments.plan import AnyNetwork, Plan, Point, configuration, own_network
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement import Measurement, measure_in_own_process
 from hpml_sim.measurement.machine import machine, versions
@@ -57,11 +57,11 @@ class Work:
         task: what is learned and measured.
     """
 
-    def __init__(self, plan: Plan, model: str | nn.Module, data: str | Data, task: Task):
+    def __init__(self, plan: Plan, model: AnyNetwork, data: str | Data, task: Task):
         self.plan, self.model, self.data, self.task = plan, model, data, task
         self._restored: tuple[tuple[str, int], nn.Module] | None = None
 
-    def __reduce__(self) -> tuple[type[Work], tuple[Plan, str | nn.Module, str | Data, Task]]:
+    def __reduce__(self) -> tuple[type[Work], tuple[Plan, AnyNetwork, str | Data, Task]]:
         return Work, (self.plan, self.model, self.data, self.task)
 
     @property

@@ -119,9 +119,45 @@ class Plan:
         return config_hash(asdict(self))
 
 
+@dataclass(frozen=True, eq=False)
+class LoadedNetwork:
+    """A network whose weights lie in files, read once for a whole run; another process reads them by name.
+
+    Attributes:
+        name: that `load_network` knows.
+        network: with its weights; it is copied where it is changed.
+    """
+
+    name: str
+    network: nn.Module
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return loaded_once, (self.name,)
+
+
+AnyNetwork = str | nn.Module | LoadedNetwork
+"""The network of a run: a name that makes a new one, code by name, a module, or one that was loaded."""
+
+
+def loaded_once(model: str | nn.Module) -> AnyNetwork:
+    """The network of a run, loaded if its name stands for weights in files; built-in ones and code are made anew.
+
+    Args:
+        model: a name, code by name, or a module.
+
+    Raises:
+        UnknownNameError: no network has this name.
+        HpmlError: its files are not here, or a package is missing.
+    """
+    if not isinstance(model, str) or names_code(model) or model in models.BUILT_IN:
+        return model
+    check_not_a_file("model", model)
+    return LoadedNetwork(model, load_network(model))
+
+
 def make_plan(
     config: ExperimentConfig,
-    model: str | nn.Module,
+    model: AnyNetwork,
     data: Data,
     points: Sequence[Point],
     *,
@@ -134,7 +170,7 @@ def make_plan(
 
     Args:
         config: network, data, machines and repetitions, checked.
-        model: the network: a name, code by name, or a module, which is read and not changed.
+        model: the network, which is read and not changed.
         data: the data.
         points: the machines.
         task: what is learned and measured.
@@ -245,20 +281,22 @@ def _cards_of(targets: Iterable[AnyTarget]) -> set[str]:
     }
 
 
-def network_name(model: str | nn.Module) -> str:
+def network_name(model: AnyNetwork) -> str:
     """What a network is called in the rows.
 
     Args:
         model: the name that was given, or a module, which is called by its class.
     """
+    if isinstance(model, LoadedNetwork):
+        return model.name
     return model if isinstance(model, str) else type(model).__name__
 
 
-def given_network(model: str | nn.Module, data: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
-    """The network to look at and to convert; a module that was given is returned itself and must not be changed.
+def given_network(model: AnyNetwork, data: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
+    """The network to look at and to convert; what was given or loaded is returned itself and must not be changed.
 
     Args:
-        model: a name that `load_network` knows, code by name ("file.py:callable"), or a module.
+        model: a name that `load_network` knows, code by name ("file.py:callable"), a module, or one that was loaded.
         data: gives built-in networks their sizes.
         options: arguments of the network, where it is made here.
         seed: of the first weights, where they are drawn here.
@@ -267,6 +305,8 @@ def given_network(model: str | nn.Module, data: Data, options: Mapping[str, Any]
         UnknownNameError: no network has this name, or a built-in one no such option.
         HpmlError: the code cannot be imported, fails, or gives no `nn.Module`; options for a module that is there.
     """
+    if isinstance(model, LoadedNetwork):
+        return load_network(model.name, **options) if options else model.network
     if isinstance(model, nn.Module):
         if options:
             raise HpmlError(
@@ -296,7 +336,7 @@ def _outputs(data: Data) -> int:
     return found[0].numel()
 
 
-def own_network(model: str | nn.Module, data: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
+def own_network(model: AnyNetwork, data: Data, options: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
     """A network to change: one that is made here, or a copy of the module that was given.
 
     Args:
@@ -309,7 +349,8 @@ def own_network(model: str | nn.Module, data: Data, options: Mapping[str, Any], 
         HpmlError: see `given_network`.
     """
     network = given_network(model, data, options, seed=seed)
-    return clone(network) if network is model else network
+    kept = model.network if isinstance(model, LoadedNetwork) else model
+    return clone(network) if network is kept else network
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

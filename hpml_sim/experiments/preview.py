@@ -18,7 +18,7 @@ from hpml_sim.counting import workload
 from hpml_sim.data import Data
 from hpml_sim.data.batches import first
 from hpml_sim.experiments.pipeline import WORKLOAD_SAMPLES
-from hpml_sim.experiments.plan import Plan, Point, given_network, own_network
+from hpml_sim.experiments.plan import AnyNetwork, Plan, Point, given_network, own_network
 from hpml_sim.targets import cards_of, in_memory
 from hpml_sim.tasks.task import Task
 from hpml_sim.training import fit
@@ -94,7 +94,7 @@ def _duration(seconds: float) -> str:
 
 def preview(
     plan: Plan,
-    model: str | nn.Module,
+    model: AnyNetwork,
     data: Data,
     task: Task,
     points: Sequence[Point],
@@ -148,7 +148,7 @@ def _spread(points: Sequence[Point]) -> list[Point]:
 class _Probes:
     """Runs a little of everything, and scales it up."""
 
-    def __init__(self, plan: Plan, model: str | nn.Module, data: Data, task: Task):
+    def __init__(self, plan: Plan, model: AnyNetwork, data: Data, task: Task):
         self.plan, self.model, self.data, self.task = plan, model, data, task
         self.train_samples = min(TRAIN_SAMPLES, len(data.train))  # type: ignore[arg-type]
         self.test_samples = min(TEST_SAMPLES, len(data.test))  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,8 @@ def hugging_face(name: str, **options: Any) -> nn.Module:
         auto = getattr(transformers, kind, None) if kind else transformers.AutoModel
         if auto is None:
             raise HpmlError(f"network {name!r}: this transformers has no class {kind!r}; update it")
-        model = auto.from_pretrained(name, **options)
+        with _quiet(folder.is_dir()):
+            model = auto.from_pretrained(name, **options)
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, HpmlError):
             raise
@@ -48,3 +51,18 @@ def hugging_face(name: str, **options: Any) -> nn.Module:
     except (OSError, ValueError, KeyError, TypeError, ImportError):
         model.tokenizer = None  # a model of images, or one saved without it
     return model.eval()
+
+
+@contextmanager
+def _quiet(asked: bool) -> Iterator[None]:
+    """Without the bar that `transformers` draws while it reads a file: a download may take long, a folder does not."""
+    from transformers.utils import logging
+
+    if not asked or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
