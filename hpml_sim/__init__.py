@@ -14,7 +14,7 @@ import importlib.metadata as _metadata
 import logging as _logging
 
 from hpml_sim import baselines, nn, spiking, tasks
-from hpml_sim.analog import Chips, calibrate, load_chips, program, save_chips, to_digital
+from hpml_sim.analog import Chips, calibrate, load_chips, lora, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
 from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.cost import Estimate, energy_ratio, estimate, rank
@@ -76,6 +76,7 @@ __all__ = [
     "load_data",
     "load_network",
     "load_results",
+    "lora",
     "measure",
     "models",
     "nn",

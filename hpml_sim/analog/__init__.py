@@ -50,10 +50,12 @@
 - `expert_reading.py`, `expert_products.py`: finds such weights in the code, and reads products with them
 - `carrying_over.py`: what a user put onto a layer stays with it
 - `aihwkit_import.py`: whether the installed aihwkit works
+- `adapting.py`: `lora`; `low_rank_adapter.py`: what it puts beside a layer
 - `interop/`: networks to aihwkit, and from aihwkit-lightning
 - `pulsed/`: devices that are trained in place
 """
 
+from hpml_sim.analog.adapting import lora as lora
 from hpml_sim.analog.attention import AnalogMultiheadAttention as AnalogMultiheadAttention
 from hpml_sim.analog.back_to_digital import to_digital as to_digital
 from hpml_sim.analog.calibration import calibrate as calibrate

@@ -15,6 +15,7 @@ from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.experts import AnalogExperts, without_experts
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogLinear
+from hpml_sim.analog.low_rank_adapter import adapter_of
 from hpml_sim.analog.programmed_layer import weights_of_cells
 from hpml_sim.analog.programmed_model import NetworkPerChip, ProgrammedModel
 from hpml_sim.analog.programmed_tiles import ProgrammedTiles
@@ -35,7 +36,8 @@ def to_digital(model: nn.Module) -> nn.Module:
     """The digital network again: the classes, attributes and state-dict keys that it had before `hs.convert`.
 
     Of a model in training it has the trained weights, clipped as they were mapped; of one programmed chip, the weights
-    that the chip multiplies with at that time, its drift compensation included. Converters and noise of the outputs are
+    that the chip multiplies with at that time, its drift compensation included. Adapters of `hs.lora` are added to the
+    weights, and what they froze can be trained again. Converters and noise of the outputs are
     no weights: the network computes in full precision.
 
     Args:
@@ -44,7 +46,7 @@ def to_digital(model: nn.Module) -> nn.Module:
 
     Returns:
         A new network, in the mode (training or evaluation) of the model. Weights that were tied are tied again; those
-        of a chip are not, because each layer has devices of its own.
+        of a chip are not, because each layer has devices of its own, nor is a weight that an adapter was added to.
 
     Raises:
         HpmlError: no network, several chips at once, or no analog layers.
@@ -68,12 +70,18 @@ def to_digital(model: nn.Module) -> nn.Module:
     _check(model)
     network = _inner(clone(model))
     uses = Counter(id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False))
+    adapted = False
     for name, crossbar in crossbars(network).items():
         layer: Any = network.get_submodule(name)
         # others that use a tied weight do not clip it; experts share theirs with the module that owns it
         if uses[id(layer.weight)] == 1 + isinstance(layer, AnalogExperts):
             _clip(layer, crossbar)
-    return _replaced(network)
+        if (adapter := adapter_of(layer)) is not None:
+            # after the limit: an adapter is digital, nothing clips it. Others that use a tied weight have no part in it
+            merged = layer.weight.detach() + layer.from_matrix(adapter.matrix().detach()).to(layer.weight.dtype)
+            layer.weight, adapted = nn.Parameter(merged), True
+    # what was frozen beside adapters can be trained again
+    return _replaced(network).requires_grad_(True) if adapted else _replaced(network)
 
 
 def _check(model: nn.Module) -> None:
@@ -129,6 +137,10 @@ def _twin(model: ProgrammedModel) -> nn.Module:
         # a parameter of its own: what was tied lies on devices of its own
         layer.weight = nn.Parameter(weight.to(layer.weight.dtype), requires_grad=False)
         crossbar.programmed = None
+        if (adapter := adapter_of(layer)) is not None:
+            with torch.no_grad():
+                layer.weight += layer.from_matrix(adapter.matrix()).to(layer.weight.dtype)
+            del layer._modules["adapter"]
     return _replaced(_inner(network)).requires_grad_(True)
 
 
@@ -188,7 +200,7 @@ def _plain(layer: Any) -> nn.Module:
     digital: Any = origin.kind.__new__(origin.kind)
     digital.__dict__.update({key: value for key, value in own.items() if key in origin.attributes})
     for kind in ("_parameters", "_buffers", "_modules"):
-        digital.__dict__[kind] = {key: value for key, value in own[kind].items() if key != "crossbar"}
+        digital.__dict__[kind] = {key: value for key, value in own[kind].items() if key not in ("crossbar", "adapter")}
     hooks = own["_load_state_dict_pre_hooks"]
     kept = {key: hook for key, hook in hooks.items() if getattr(hook, "hook", hook) is not forget_limit_of_loaded}
     digital.__dict__["_load_state_dict_pre_hooks"] = type(hooks)(kept)

@@ -20,6 +20,7 @@ from hpml_sim.analog.experts import BESIDE, AnalogExperts
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
+from hpml_sim.analog.low_rank_adapter import adapter_names
 from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
 from hpml_sim.analog.recurrent_cells import AnalogGRUCell, AnalogLSTMCell, AnalogRNNCell
@@ -222,8 +223,13 @@ class _Plan:
         else:
             if what := activation_product(module):
                 self._keep_activation_product(name, what)
+        beside = adapter_names(module)
         for child_name, child in children:
-            self.visit(child, f"{name}.{child_name}" if name else child_name)
+            place = f"{name}.{child_name}" if name else child_name
+            if child_name in beside and any(True for _ in child.parameters()):
+                self._keep(child, place, "low-rank adapter: digital")
+            else:
+                self.visit(child, place)
 
     def _visit_experts(self, module: nn.Module, name: str) -> set[str]:
         """Plan crossbars for the stacks of expert weights among a module's own parameters; their names."""

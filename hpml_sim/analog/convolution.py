@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.crossbar_convolution import convolve, takes_whole_images
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
+from hpml_sim.analog.low_rank_adapter import with_adapter
 from hpml_sim.analog.row_tiles import Geometry
 from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.errors import HpmlError
@@ -108,6 +109,12 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         if input.dim() != n + 2:
             raise HpmlError(f"analog convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}")
         check_input(self.crossbar, input, self.in_channels, 1)
+        y = self._convolved(input)
+        return with_adapter(self, y, input)
+
+    def _convolved(self, input: Tensor) -> Tensor:  # noqa: A002 - as in forward
+        """The convolution and the bias on crossbars. input: (batch, in_channels, *sizes)."""
+        n = len(self.kernel_size)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         padding = self._reversed_padding_repeated_twice
         if takes_whole_images(self.crossbar) and not input.is_meta:

@@ -128,13 +128,13 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         Args:
             weight: the layer's weights, shape (groups * cols, rows).
         """
-        if self.training and self.target.weight_clip is not None:
+        if self._limits(weight, self.target.weight_clip):
             with torch.no_grad():
                 flat = weight.detach().flatten()
                 variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
                 self.weight_limit.copy_(self.target.weight_clip * variance.clamp(min=0).sqrt())
             self._limit_is_of(weight)
-        elif not self.training:
+        else:
             self._check_limit(weight)
         return clip_weights(weight, self.weight_limit)
 
@@ -175,11 +175,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return EffectiveWeights(self.programmed.weight, None, self.programmed.scale)
         target, tiling = self.target, self.tiling
         if self.training and target.levels is None and takes_compiled_pass(weight):
-            if target.weight_clip is not None:
-                from hpml_sim.kernels.crossbar_product.training import spread
-
-                self.weight_limit.fill_(target.weight_clip * spread(weight))
-                self._limit_is_of(weight)
+            self._limit_in_training(weight, target.weight_clip)
             shape = (tiling.groups, tiling.row_tiles, tiling.cols, tiling.height)
             matrix, scale = noisy_tiles(weight, float(self.weight_limit), target.training_noise, shape)
             scale = scale.unsqueeze(0).unsqueeze(-2)

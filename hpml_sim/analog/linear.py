@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
+from hpml_sim.analog.low_rank_adapter import with_adapter
 from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.targets import Analog
 
@@ -120,7 +121,8 @@ class AnalogLinear(nn.Linear):
         check_input(self.crossbar, input, self.in_features, -1)
         y = self.crossbar(input.reshape(1, -1, self.in_features), self.matrix(), effective_weights)
         y = y.reshape(*input.shape[:-1], self.out_features)
-        return y if self.bias is None else y + self.bias
+        y = y if self.bias is None else y + self.bias
+        return with_adapter(self, y, input)
 
 
 class AnalogConv1D(AnalogLinear):

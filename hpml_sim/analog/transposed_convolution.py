@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
+from hpml_sim.analog.low_rank_adapter import with_adapter
 from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
@@ -114,7 +115,8 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
         # (groups, batch * places, out / groups * kernel) -> (batch, out * kernel, *places)
         y = y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, -1, *places)
         y = self._spread(y, extra)
-        return y if self.bias is None else y + self.bias.view(-1, *[1] * n)
+        y = y if self.bias is None else y + self.bias.view(-1, *[1] * n)
+        return with_adapter(self, y, input, output_size)
 
     def _extra(self, x: Tensor, output_size: Any) -> tuple[int, ...]:
         """The output padding of this call."""

@@ -39,6 +39,20 @@ class WeightLimit(nn.Module):
         self._limit_exact = False
         self.register_load_state_dict_pre_hook(_believe_loaded)
 
+    def _limits(self, weight: Tensor, sigmas: float | None) -> bool:
+        """Whether this pass sets the limit: in training, of weights that are trained. Frozen ones are not cut anew."""
+        return self.training and sigmas is not None and not is_frozen(weight)
+
+    def _limit_in_training(self, weight: Tensor, sigmas: float | None) -> None:
+        """Set the limit to a multiple of the weights' standard deviation, in a compiled pass on the CPU."""
+        if sigmas is None or not self._limits(weight, sigmas):
+            self._check_limit(weight)
+            return
+        from hpml_sim.kernels.crossbar_product.training import spread
+
+        self.weight_limit.fill_(sigmas * spread(weight))
+        self._limit_is_of(weight)
+
     def _limit_is_of(self, weight: Tensor) -> None:
         """Note, in training, which weights the limit was computed from."""
         if not torch.compiler.is_compiling():
@@ -73,6 +87,16 @@ class WeightLimit(nn.Module):
         """Clip nothing until training computes a limit again."""
         self.weight_limit.fill_(math.inf)
         self._limit_sample = None
+
+
+def is_frozen(weight: Tensor) -> bool:
+    """Whether training leaves a matrix as it is, as beside adapters.
+
+    Args:
+        weight: a layer's parameter, or a view of it as its crossbar takes it.
+    """
+    # gradient checkpointing runs a forward without gradients first, where a view of a parameter seems to need none
+    return not (weight if weight._base is None else weight._base).requires_grad
 
 
 def forget_limit_of_loaded(layer: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

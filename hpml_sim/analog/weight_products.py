@@ -22,6 +22,7 @@ from hpml_sim.analog.expert_products import ExpertProducts
 from hpml_sim.analog.experts import AnalogExperts
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D
+from hpml_sim.analog.low_rank_adapter import adapter_of
 from hpml_sim.analog.unmapped_matmul import PRODUCTS, UnmappedMatmulGuard
 from hpml_sim.counting.torch_operations import storage_of
 
@@ -201,6 +202,8 @@ def _computed(layer: Any, call: LayerCall) -> Tensor:
     view.__dict__.update(call.settings)
     view.__dict__.pop("forward", None)  # a forward of the instance's own is what calls this
     view._parameters = {**layer._parameters, "bias": call.bias}
+    if call.settings and (adapter := adapter_of(layer)) is not None:
+        view._modules = {**layer._modules, "adapter": adapter.called_with(call.settings)}
     for hooks in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
         view.__dict__[hooks] = _own(layer.__dict__[hooks])
     y = view(call.x)

@@ -71,7 +71,7 @@ def convert(
     if isinstance(model, Converted):
         raise ConversionError(f"model is already converted for {model.target!r}; convert the original network instead")
     config = _config(model, target)
-    chosen = _chooser(model, only, skip)
+    chosen = layer_chooser("convert", model, only, skip)
     return converter_of(config)(clone(model), config, chosen)
 
 
@@ -127,7 +127,24 @@ def _per_layer(model: nn.Module, targets: Mapping[str, Any]) -> PerLayer:
     return PerLayer(layers)
 
 
-def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable[[str, nn.Module], bool]:
+def layer_chooser(
+    where: str, model: nn.Module, only: LayerChoice, skip: LayerChoice
+) -> Callable[[str, nn.Module], bool]:
+    """What `only=` and `skip=` of a caller mean together.
+
+    Args:
+        where: the function that the caller called, which begins the message.
+        model: whose layers are named.
+        only: these alone; None: all.
+        skip: none of these; None: none.
+
+    Returns:
+        (name, module) -> whether the caller wants this layer.
+
+    Raises:
+        UnknownNameError: a name that is no layer.
+        HpmlError: neither names nor a predicate.
+    """
     names = _names(model)
 
     def predicate(argument: str, choice: LayerChoice, otherwise: bool) -> Callable[[str, nn.Module], bool]:
@@ -135,7 +152,7 @@ def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable
             return lambda _name, _module: otherwise
         if isinstance(choice, (type, nn.Module)):  # both can be called, but not with a name and a layer
             raise HpmlError(
-                f"convert: {argument}={shown(choice)}: must be names of layers or a predicate (name, module) -> bool, "
+                f"{where}: {argument}={shown(choice)}: must be names of layers or a predicate (name, module) -> bool, "
                 "such as lambda name, module: isinstance(module, nn.Linear)"
             )
         if callable(choice):
@@ -143,7 +160,7 @@ def _chooser(model: nn.Module, only: LayerChoice, skip: LayerChoice) -> Callable
         if not isinstance(choice, Iterable):
             known = ", ".join(map(repr, sorted(names - {""})[:3]))
             raise HpmlError(
-                f"convert: {argument}={shown(choice)}: must be names of layers, such as {known}, or a predicate "
+                f"{where}: {argument}={shown(choice)}: must be names of layers, such as {known}, or a predicate "
                 "(name, module) -> bool"
             )
         wanted = [choice] if isinstance(choice, str) else list(choice)

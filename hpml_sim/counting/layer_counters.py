@@ -162,6 +162,13 @@ def _cell_products(cell: Any, source: Tensor, state: Tensor | None, place: str) 
         if layer is not None:
             x = _unmeasured(source, 1, vectors, layer.in_features) if values is None else values
             counts.append(product(x, layer.out_features, layer.matrix().t()[None], op="recurrent", name=place + name))
+            if (adapter := layer._modules.get("adapter")) is not None:
+                for part, thin, given in (
+                    ("down", adapter.down, x),
+                    ("up", adapter.up, _unmeasured(source, 1, vectors, adapter.rank)),
+                ):
+                    where = f"{place}{name}.adapter.{part}"
+                    counts.append(product(given, thin.out_features, thin.weight.t()[None], op="recurrent", name=where))
     return counts
 
 
@@ -305,9 +312,10 @@ TORCH_LAYERS: dict[type | str, Rule] = {
 }
 """Rules by class; a string stands for a class, or for all classes of a file."""
 ANALOG_LAYERS: dict[type | str, Rule] = {
-    "hpml_sim.analog.linear.AnalogLinear": Rule(count_linear),
-    "hpml_sim.analog.convolution._AnalogConv": Rule(count_conv),
-    "hpml_sim.analog.transposed_convolution._AnalogConvTranspose": Rule(count_conv),
+    # their adapters count themselves
+    "hpml_sim.analog.linear.AnalogLinear": Rule(count_linear, sub_layers=True),
+    "hpml_sim.analog.convolution._AnalogConv": Rule(count_conv, sub_layers=True),
+    "hpml_sim.analog.transposed_convolution._AnalogConvTranspose": Rule(count_conv, sub_layers=True),
     "hpml_sim.analog.recurrent.AnalogRecurrent": Rule(_count_analog_recurrent),
     "hpml_sim.analog.recurrent_cells.AnalogCell": Rule(_count_analog_cell),
     "hpml_sim.analog.experts.AnalogExperts": Rule(_count_experts),

@@ -16,6 +16,7 @@ from torch import nn
 from hpml_sim.analog.calibration import programmable_crossbars
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.low_rank_adapter import adapter_of
 from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_model import NetworkPerChip
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
@@ -72,6 +73,10 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
     if not crossbar.calibrated:
         raise ConversionError(
             f"layer {name!r}: has no input range yet; call hs.calibrate(model, inputs) or train it, then go to aihwkit"
+        )
+    if adapter_of(layer) is not None:
+        raise ConversionError(
+            f"layer {name!r}: aihwkit's layers have no adapters; go to aihwkit before hs.lora, or use engine='fused'"
         )
     target = crossbar.target
     if target.levels is not None or target.stuck_at_g_min > 0 or target.stuck_at_g_max > 0:
