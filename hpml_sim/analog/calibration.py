@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.conversion_cost import note_cost
+from hpml_sim.analog.conversion_cost import cost_of, note_cost
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars, weight_matrix
 from hpml_sim.analog.pulsed.devices import pulsed_tiles
-from hpml_sim.analog.range_choice import choose_ranges
+from hpml_sim.analog.range_choice import RangeChoice
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modes import eval_mode
@@ -39,8 +39,9 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
     """Set the ranges of every analog layer's converters from data; training does the same by itself.
 
     The model runs on the data with ideal converters, and each layer keeps some of its input vectors: some that stand
-    for all, and the largest. On these it tries ranges, and of those that its `input_range` allows takes what loses
-    least.
+    for all, and the largest. Of the ranges that its `input_range` allows it finds those that lose least on them. The
+    network then takes, on the last batch, what loses less of its own outputs: these, or in every layer ranges that hold
+    all that was seen.
     "percentile" and "sigma" find their range on all data: the mean over the batches, and of the uses of a layer in one
     batch (such as the steps of an LSTM) the largest. `model.report` then says of each layer what its converters lose.
 
@@ -84,17 +85,17 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
                 raise HpmlError(
                     "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
                 )
-            collection.choose()
-            for name, crossbar in layers.items():
-                _check_kept(name, crossbar)
+        with eval_mode(model):
+            lost = collection.choose(exact, partial(_repeatable, partial(_call, model, last)))
+        for name, crossbar in layers.items():
+            _check_kept(name, crossbar)
     except BaseException:  # an input that does not fit costs no earlier calibration
         for name, crossbar in layers.items():
             crossbar.put_back(before[name])
             crossbar.error = errors[name]
         raise
     idle.warn()
-    with eval_mode(model):
-        note_cost(model, exact, partial(_repeatable, partial(_call, model, last)), "calibrate")
+    note_cost(model, lost, "calibrate")
     return {
         name: "dynamic" if crossbar.scales_vectors else float(crossbar.dac_range().detach())
         for name, crossbar in layers.items()
@@ -127,10 +128,32 @@ class Collection:
         self._model = model
         self.samples = {name: VectorSamples() for name in crossbars(model)}
 
-    def choose(self) -> None:
-        """Set the ranges of all layers to those that lose least on what was collected."""
-        for name, crossbar in crossbars(self._model).items():
-            choose_ranges(crossbar, weight_matrix(self._model, name), self.samples[name])
+    def choose(self, exact: Any, call: Callable[[], Any]) -> float | None:
+        """Set the ranges of all layers to those with which the network loses least.
+
+        Args:
+            exact: outputs of the network on one batch, with ideal converters.
+            call: gives them through the converters.
+
+        Returns:
+            What the converters cost those outputs, as `cost_of` has it.
+        """
+        choices = [
+            RangeChoice(crossbar, weight_matrix(self._model, name), self.samples[name])
+            for name, crossbar in crossbars(self._model).items()
+        ]
+
+        def take(*, least: bool) -> float | None:
+            for choice in choices:
+                choice.take(least=least)
+            return cost_of(exact, call)
+
+        lost = take(least=True)
+        if all(choice.is_one for choice in choices):
+            return lost
+        held = take(least=False)
+        # where the outputs tell nothing, what each layer loses is all there is to go by
+        return held if lost is not None and held is not None and held <= lost else take(least=True)
 
 
 @contextmanager
@@ -170,9 +193,8 @@ def settle_ranges(model: nn.Module, call: Callable[[], Any]) -> None:
             exact = _repeatable(call)
         for name, crossbar in crossbars(model).items():
             crossbar.put_back(before[name])  # the batch was seen in training
-        collection.choose()
     with eval_mode(model):
-        note_cost(model, exact, partial(_repeatable, call), "fit")
+        note_cost(model, collection.choose(exact, partial(_repeatable, call)), "fit")
 
 
 def _repeatable(call: Callable[[], Any]) -> Any:

@@ -15,27 +15,39 @@ from hpml_sim.analog.layers import crossbars
 
 MOST_LOST = 0.1
 """Share of the spread of a network's outputs that its converters may turn into error before a warning names layers."""
+_KEEPS = 35.0
+"""Decibels between signal and error below which a layer is worth a warning: where all keep more, it is the network that makes much of
+little, such as a neuron that spikes one step later, and no range would help."""
 _MAX_NAMES = 5
 
 
-def note_cost(model: nn.Module, exact: Any, call: Callable[[], Any], where: str) -> None:
+def note_cost(model: nn.Module, lost: float | None, where: str) -> None:
     """Note what conversion costs the outputs, and warn where it is too much.
 
     Args:
         model: the network.
-        exact: its outputs with ideal converters.
-        call: gives its outputs on the same inputs through the converters.
+        lost: what `cost_of` gave.
         where: function that the caller called, which begins the warning.
     """
-    converted = call()
-    lost = _lost(exact, converted)
-    # a network that gives something else at each call tells nothing of its converters
-    if lost > MOST_LOST and _lost(converted, call()) > 0.1 * lost:
+    if lost is None:
         return
     cost = ConversionCost(lost)
     for crossbar in crossbars(model).values():
         crossbar.cost = cost
     warn_of_cost(model, where)
+
+
+def cost_of(exact: Any, call: Callable[[], Any]) -> float | None:
+    """The power of the error of a network's outputs over that of their spread; None: it cannot be known.
+
+    Args:
+        exact: its outputs with ideal converters.
+        call: gives its outputs on the same inputs through the converters.
+    """
+    converted = call()
+    lost = _lost(exact, converted)
+    # a network that gives something else at each call tells nothing of its converters
+    return None if lost > MOST_LOST and _lost(converted, call()) > 0.1 * lost else lost
 
 
 def warn_of_cost(model: nn.Module, where: str) -> None:
@@ -50,8 +62,10 @@ def warn_of_cost(model: nn.Module, where: str) -> None:
     for cost in costs.values():
         if cost.warned or cost.lost <= MOST_LOST:
             continue
-        cost.warned = True
         known = [(crossbar.error.signal_to_error_db, name) for name, crossbar in layers.items() if crossbar.error]
+        if not known or min(known)[0] > _KEEPS:
+            continue
+        cost.warned = True
         worst = ", ".join(
             f"{name.removeprefix('network.')!r} ({db:.1f} dB, {layers[name].range_name()})"
             for db, name in sorted(known)[:_MAX_NAMES]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from hpml_sim.analog.converter_error import ConversionCost, ConverterError
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.targets import input_ranges as rules
 
+Amount = TypeVar("Amount", float, Tensor)
 _SAMPLE = 4096
 """Values that one calibration step looks at."""
 _WARM_UP, _MOMENTUM, _EVERY = 50, 0.05, 10
@@ -161,6 +162,15 @@ class InputRange(nn.Module):
         """Whether the range of the ADC is given, and not found from products."""
         return self._adc_bound is not None
 
+    def adc_range_for(self, largest: Amount) -> Amount:
+        """The range that an ADC needs for products up to `largest`, in full-scale products.
+
+        Args:
+            largest: magnitude, a number or a tensor of any shape.
+        """
+        # a little beyond: the gradient of the largest product must not fall to a rounding of its code
+        return 1.01 * largest + self._margin
+
     def peaks(self, x: Tensor, places: int = 1) -> Tensor:
         """The largest magnitude of each input vector, or of all vectors of a sample.
 
@@ -297,8 +307,7 @@ class InputRange(nn.Module):
         if self._adc_bound is None:
             largest = y.detach().abs().amax() / self.dac_range().detach()
             largest = torch.where(largest > 0, largest, torch.ones_like(largest))  # weights that are all zero
-            # a little beyond: the gradient of the largest product must not fall to a rounding of its code
-            self._learn("output_bound", 1.01 * largest + self._margin)
+            self._learn("output_bound", self.adc_range_for(largest))
             return
         share = self.rule.share if isinstance(self.rule, rules.Percentile) else _ADC_SHARE
         seen = _percentile(y, share)

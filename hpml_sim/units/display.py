@@ -51,7 +51,8 @@ def text_table(
     right = [k > 0 and any(texts) and all(_FIGURE.fullmatch(t) for t in texts if t) for k, texts in enumerate(body)]
     wide = _widths([max(map(len, texts), default=0) for texts in of_column], right, width)
     printed = [printable for line in lines for printable in _lines(line, wide, right, wrap)]
-    return "\n".join(part for part in (_cut(title, width), *printed, _cut(note, width)) if part)
+    around = [[_cut(text, width)] if text else [] for text in (title, note)]
+    return "\n".join([*around[0], *printed, *around[1]])
 
 
 def html_table(

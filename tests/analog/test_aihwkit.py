@@ -44,8 +44,9 @@ def test_the_network_computes_the_same_in_aihwkit(card_file):
             assert torch.allclose(genuine(data()), digital(data()), atol=0.05)
 
 
-def test_on_one_tile_they_agree_to_rounding():
-    _, converted = model(output_noise=0.0)
+@pytest.mark.parametrize("input_range", ["percentile", None])
+def test_on_one_tile_they_agree_to_rounding(input_range):
+    _, converted = model(output_noise=0.0, input_range=input_range)
     genuine = to_aihwkit(converted)
     for mine, theirs, x in (
         (converted.network.conv, genuine.network.conv, data()),
@@ -53,8 +54,10 @@ def test_on_one_tile_they_agree_to_rounding():
     ):
         with torch.no_grad():
             difference = (mine(x) - theirs(x)).abs() / mine(x).abs().max()
-        # float32 rounds some values on the edge between two codes the other way: those differ by a code, 1 / 127
-        assert (difference < 1e-5).double().mean() > 0.99
+        # where ranges are dynamic, aihwkit scales each patch of a convolution, and we each feature map
+        if input_range is not None or x.dim() == 2:
+            # float32 rounds some values on the edge between two codes the other way: those differ by a code, 1 / 127
+            assert (difference < 1e-5).double().mean() > 0.99
         assert difference.max() < 0.05
 
 

@@ -117,6 +117,36 @@ def test_a_static_range_that_ruins_the_network_is_said_with_the_layer_first():
     assert float(((default(x) - want).norm() / want.norm()).detach()) < lost < 0.05
 
 
+class Largest(nn.Module):
+    """A layer of which the network reads the large products alone, or all of them."""
+
+    def __init__(self, above):
+        super().__init__()
+        self.layer, self.above = nn.Linear(64, 32, bias=False), above
+
+    def forward(self, x):
+        return (self.layer(x) - self.above).relu()
+
+
+@pytest.mark.parametrize(("above", "holds"), [(40.0, True), (-100.0, False)])
+def test_the_network_decides_whether_large_products_are_clipped(above, holds):
+    """With 4 bits most products round to zero unless the few large ones are clipped."""
+    torch.manual_seed(0)
+    x = torch.randn(512, 64).sign() * (1 + 0.1 * torch.rand(512, 64))
+    net = Largest(above)
+    with torch.no_grad():
+        net.layer.weight.copy_(torch.randn(32, 64).sign() * (1 - 0.1 * torch.rand(32, 64)))
+        x[::64] = 1.05 * net.layer.weight[0].sign()
+    analog = hs.convert(net, hs.Analog("pcm", adc_bits=4, **QUIET)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hs.calibrate(analog, x)
+    crossbar = crossbars(analog)["network.layer"]
+    weight = net.layer.weight.detach().double()
+    scaled = (x / x.abs().amax(1, keepdim=True)).double() @ (weight / weight.abs().amax(1, keepdim=True)).T
+    assert (crossbar.adc_bound() >= float(scaled.abs().max())) == holds
+
+
 def test_chips_and_the_converted_network_see_the_same_ranges():
     _, analog = one_layer(dac_bits=8, adc_bits=8)
     x = outliers()

@@ -67,3 +67,7 @@ def test_lines_of_a_repr_leave_out_what_is_empty_and_cut_what_is_long():
     assert shown.splitlines()[:2] == ["Card x", "  scope    chip"]
     assert "note" not in shown
     assert max(map(len, shown.splitlines())) == 80
+
+
+def test_a_row_without_text_keeps_its_line():
+    assert text_table(["", "a"], [["", None], ["", 1]], title="t").split("\n") == ["t", "  a", "", "  1"]

@@ -34,7 +34,8 @@ def to_aihwkit(model: nn.Module) -> nn.Module:
 
     Weights (clipped as training clips them), array size, converters, output noise, noise model, drift compensation and
     input ranges are carried over. aihwkit's traps are avoided: weight scaling is on (its default costs 33 % error), and
-    bound management is off (on these tiles one saturating vector would disturb its whole batch).
+    bound management is off (on these tiles one saturating vector would disturb its whole batch). Where ranges are
+    dynamic, aihwkit scales each patch of a convolution by its own largest value, and this library each feature map.
 
     Args:
         model: a converted model, calibrated or trained: aihwkit's tiles need a fixed input range. One on pulsed devices
