@@ -16,8 +16,8 @@ from hpml_sim.analog.layers import crossbars
 MOST_LOST = 0.1
 """Share of the spread of a network's outputs that its converters may turn into error before a warning names layers."""
 _KEEPS = 35.0
-"""Decibels between signal and error below which a layer is worth a warning: where all keep more, it is the network that makes much of
-little, such as a neuron that spikes one step later, and no range would help."""
+"""Decibels between signal and error below which a layer is worth a warning. Where all layers keep more, it is the
+network that makes much of little, such as a neuron that spikes one step later, and no range would help."""
 _MAX_NAMES = 5
 
 
