@@ -5,18 +5,23 @@ A card is read once (`loading.py`), checked against the model that its `kind` ch
 """
 
 from hpml_sim.cards.loading import list_cards as list_cards
+from hpml_sim.cards.loading import list_components as list_components
 from hpml_sim.cards.loading import load_card as load_card
+from hpml_sim.cards.loading import load_component as load_component
 from hpml_sim.cards.loading import parse_card as parse_card
+from hpml_sim.cards.loading import parse_component as parse_component
 from hpml_sim.cards.schema import AdcModel as AdcModel
 from hpml_sim.cards.schema import Array as Array
 from hpml_sim.cards.schema import BaseCard as BaseCard
 from hpml_sim.cards.schema import Card as Card
 from hpml_sim.cards.schema import Component as Component
+from hpml_sim.cards.schema import ComponentCard as ComponentCard
 from hpml_sim.cards.schema import Core as Core
 from hpml_sim.cards.schema import CrossbarCard as CrossbarCard
 from hpml_sim.cards.schema import Digital as Digital
 from hpml_sim.cards.schema import DigitalCard as DigitalCard
 from hpml_sim.cards.schema import Events as Events
+from hpml_sim.cards.schema import Host as Host
 from hpml_sim.cards.schema import InputOutput as InputOutput
 from hpml_sim.cards.schema import NeuromorphicCard as NeuromorphicCard
 from hpml_sim.cards.schema import Noise as Noise

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from hpml_sim.cards.schema import ADAPTER, KINDS, Card
+from hpml_sim.cards.schema import ADAPTER, KINDS, Card, ComponentCard
 from hpml_sim.errors import CardError, HpmlError, UnknownNameError, shown
 
 
@@ -115,6 +115,80 @@ def parse_card(text: str, *, origin: str) -> Card:
         return ADAPTER.validate_python(raw)
     except ValidationError as error:
         raise CardError("\n".join(_readable(origin, problem) for problem in error.errors())) from None
+
+
+def list_components() -> list[str]:
+    """Names of the parts of which systems are built (`devices/components/`), sorted.
+
+    Example:
+        >>> from hpml_sim.cards import list_components
+        >>> {"leakage", "pcie", "sram-7nm"} <= set(list_components())
+        True
+    """
+    return sorted(_component_files())
+
+
+def load_component(name: str) -> ComponentCard:
+    """Read and check one component.
+
+    Args:
+        name: of the component (`list_components()`).
+
+    Raises:
+        UnknownNameError: no component has this name.
+        CardError: its file breaks a rule, such as a figure without a source.
+
+    Example:
+        >>> from hpml_sim.cards import load_component
+        >>> print(load_component("regulator"))
+        Component regulator: Voltage regulators
+          ratio  1.15
+    """
+    shipped = _component_files()
+    if name not in shipped:
+        raise UnknownNameError("component", name, shipped)
+    return _load_component(name)
+
+
+@lru_cache(maxsize=64)
+def _load_component(name: str) -> ComponentCard:
+    path = _component_files()[name]
+    found = parse_component(_text(path), origin=f"components/{path.name}")
+    if found.name != name:
+        raise CardError(f"components/{path.name}: name: is {found.name!r}; make it {name!r}, as the file is called")
+    return found
+
+
+def parse_component(text: str, *, origin: str) -> ComponentCard:
+    """Check the text of a component.
+
+    Args:
+        text: TOML.
+        origin: what the messages call it.
+
+    Raises:
+        CardError: all problems found, one a line, each with the dotted field.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise CardError(f"{origin}: not valid TOML: {' '.join(str(error).split())[:200]}") from None
+    try:
+        return ComponentCard.model_validate(raw)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            field = ".".join(str(part) for part in problem["loc"])
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "missing" and field.endswith("source"):
+                message = "a figure names its source: a key of [sources]"
+            lines.append(": ".join(part for part in (origin, field, message) if part))
+        raise CardError("\n".join(lines)) from None
+
+
+def _component_files() -> dict[str, Traversable]:
+    folder = files("hpml_sim.devices") / "components"
+    return {p.name.removesuffix(".toml"): p for p in folder.iterdir() if p.name.endswith(".toml")}
 
 
 def _readable(origin: str, problem: Any) -> str:

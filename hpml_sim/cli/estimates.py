@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
+from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precision, Scope, load_card
 from hpml_sim.cli.networks import named_network
 from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
+from hpml_sim.cost.estimation import at_scope
 from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for, stored_precision
 from hpml_sim.cost.serving.estimating import Request
 from hpml_sim.counting import Workload, workload
@@ -38,6 +39,8 @@ def estimates(
     batch: int | Literal["best"],
     precision: Precision | None,
     engine: Engine | None,
+    scope: Scope | None = None,
+    rate_hz: float | None = None,
 ) -> list[Estimate]:
     """One estimate a card, in the order asked for.
 
@@ -50,6 +53,8 @@ def estimates(
         batch: samples handed over together, or "best".
         precision: arithmetic on digital cards; None takes what the network is stored in, or fp32.
         engine: what runs the network on digital cards; None takes torch, and a recorded graph for language models.
+        scope: what the figures include; None is each card's own.
+        rate_hz: inferences a second that are asked for; None: one after another.
 
     Raises:
         UnknownNameError: no network, data set or card has this name.
@@ -70,7 +75,8 @@ def estimates(
     found = []
     for name, card in zip(targets, cards, strict=True):
         if known and (sizes := sizes_for(model, card)) is not None and isinstance(card, DigitalCard):
-            found.append(estimate_sizes(sizes, card, asked, batch=batch, precision=precision, engine=engine))
+            one = estimate_sizes(sizes, card, asked, batch=batch, precision=precision, engine=engine)
+            found.append(at_scope(one, card, None, scope, rate_hz))
             continue
         if counts is None or module is None:  # built and counted once, and only where sizes alone do not do
             if known:
@@ -97,6 +103,8 @@ def estimates(
                 engine=runs_on,
                 devices=asked.devices,
                 parallel=asked.parallel,
+                scope=scope,
+                rate_hz=rate_hz,
             )
         )
     return found
@@ -192,7 +200,14 @@ def estimates_table(model: str, found: Sequence[Estimate], inference: Mapping[st
         slow = rate.nominal < 1  # "183 m" would read as 183 million
         low_high = f"{digits(rate.low)}{DASH}{digits(rate.high)}"
         figures.append(f"{digits(rate.nominal)} ({low_high})" if slow else f"{si(rate.nominal, '')} ({span(rate)})")
-        table.add_row(e.card, e.scope, f"{e.batch:,}", *figures, area, _needs(e))
+        scope = f"{e.scope}, projected" if e.projection else e.scope
+        table.add_row(e.card, scope, f"{e.batch:,}", *figures, area, _needs(e))
+        if e.added:
+            parts = ", ".join(f"{part} ({names})" for part, names in _added(e).items())
+            notes.append(f"{e.card}: added from components: {parts}")
+        if "average_power_w" in e.reported_separately:
+            power = e.reported_separately["average_power_w"]
+            notes.append(f"{e.card}: {si(power.nominal, 'W')} ({span(power)}) on average at {e.rate_hz:g} a second")
         notes += [f"{e.card}: excluded: {sentence}" for sentence in e.excluded]
         notes += [f"{e.card}: assumed: {sentence}" for sentence in e.assumptions]
     scopes = {e.scope for e in found}
@@ -202,6 +217,11 @@ def estimates_table(model: str, found: Sequence[Estimate], inference: Mapping[st
     for note in notes:
         lines.add_row("·", escape(note), style="dim")
     return Group(table, lines)
+
+
+def _added(e: Estimate) -> dict[str, str]:
+    """Part -> the component that it was added from."""
+    return {term.component: term.origin for term in e.added}
 
 
 def _tokens(inference: Mapping[str, str | int]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from hpml_sim.cards import Precision
+from hpml_sim.cards import Precision, Scope
 from hpml_sim.cli import measured, runs
 from hpml_sim.cli.arguments import (
     Cards,
@@ -214,6 +214,8 @@ def estimate(
     batch: Annotated[int | Literal["best"], option("NUMBER|best")] = 1,
     precision: Annotated[Precision | None, option(PRECISIONS)] = None,
     engine: Annotated[Engine | None, option(ENGINES)] = None,
+    scope: Annotated[Scope | None, option("{core,chip,board,system}")] = None,
+    rate: Annotated[float | None, option("NUMBER")] = None,
     json_output: Json = False,
 ) -> int:
     """What a network would cost on these machines, without running it.
@@ -237,6 +239,9 @@ def estimate(
         batch: samples handed over together, or best, which each digital card picks for itself.
         precision: arithmetic on digital cards; unset, the one that the network is stored in, or fp32.
         engine: what runs the network on digital cards; unset, torch, operator by operator.
+        scope: what the figures include; unset, each card's own; system adds the rest from components, so that all
+            machines can be compared.
+        rate: inferences a second that are asked for; between them the machines wait at their idle power.
         json_output: print the estimates as JSON.
     """
     from hpml_sim.cli import estimates as view
@@ -247,8 +252,9 @@ def estimate(
         devices, view.ways(parallel),
     )  # fmt: skip
     estimates = view.estimates(
-        model, targets, data=data, input_shape=input_shape, asked=asked, batch=batch, precision=precision, engine=engine
-    )
+        model, targets, data=data, input_shape=input_shape, asked=asked, batch=batch, precision=precision, engine=engine,
+        scope=scope, rate_hz=rate,
+    )  # fmt: skip
     inference = view.one_inference(model, asked)
     if json_output:
         print(json.dumps([{**e.to_dict(), **inference, **view.machines(e)} for e in estimates], indent=2))

@@ -8,3 +8,4 @@ from hpml_sim.cost.result import Estimate as Estimate
 from hpml_sim.cost.result import LayerWork as LayerWork
 from hpml_sim.cost.result import Roof as Roof
 from hpml_sim.cost.result import Term as Term
+from hpml_sim.cost.system.duty import crossover_hz as crossover_hz

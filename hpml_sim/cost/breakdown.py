@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -97,9 +98,7 @@ class CostBreakdown:
         for key in (quantity.source, quantity.band_source):
             if key:
                 self.used[key] = self.card.sources[key].reference
-        if quantity.status in _FLAGGED:
-            path = self._paths.get(id(quantity), "a figure of the card")
-            self.assume(f"{path} = {quantity} ({_FLAGGED[quantity.status]})")
+        self.flag(self._paths.get(id(quantity), "a figure of the card"), quantity)
         if quantity.status == "scaled":
             factor = max(factor, SCALED)
         return at_least(quantity.band(), factor)
@@ -116,6 +115,39 @@ class CostBreakdown:
         if energy.high > 0:
             keys = tuple(dict.fromkeys(quantity.source for quantity in quantities))
             self.terms.append(Term(layer, component, energy, keys))
+
+    def lend(self, layer: str, component: str, energy: Band, lenders: Sequence[str]) -> None:
+        """Add one term that rests on components (`devices/components/`) instead of the card; exactly zero is left out.
+
+        Args:
+            layer: name of the layer, or "" for what belongs to the whole machine.
+            component: what spends it.
+            energy: joules an inference.
+            lenders: names of the components; their sources were noted when their figures were used.
+        """
+        if energy.high > 0:
+            keys = tuple(key for key in self.used if key.partition(":")[0] in lenders)
+            self.terms.append(Term(layer, component, energy, keys, origin=lenders[0]))
+
+    def cite_component(self, component: str, key: str, reference: str) -> None:
+        """Note a source of a component.
+
+        Args:
+            component: its name.
+            key: of the source in its file.
+            reference: the citation.
+        """
+        self.used[f"{component}:{key}"] = reference
+
+    def flag(self, path: str, quantity: Quantity) -> None:
+        """Say a weak figure among the assumptions.
+
+        Args:
+            path: what it is called.
+            quantity: the figure.
+        """
+        if quantity.status in _FLAGGED:
+            self.assume(f"{path} = {quantity} ({_FLAGGED[quantity.status]})")
 
     def assume(self, sentence: str) -> None:
         """Note something taken for granted that a reader may doubt.

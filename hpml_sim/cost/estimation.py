@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from hpml_sim.cards import BaseCard, Card, CrossbarCard, DigitalCard, NeuromorphicCard, Precision, load_card
+from hpml_sim.cards import BaseCard, Card, CrossbarCard, DigitalCard, NeuromorphicCard, Precision, Scope, load_card
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.cost.counted import AnyTarget, Subject, no_target, subject
 from hpml_sim.cost.crossbar import Layout, Mode, as_counted, as_mapped, estimate_crossbar
@@ -31,10 +31,12 @@ from hpml_sim.cost.named import (
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
 from hpml_sim.cost.serving.estimating import Phase
+from hpml_sim.cost.system.duty import at_rate, with_idle
+from hpml_sim.cost.system.whole import as_system
 from hpml_sim.cost.target_options import TargetOptions, target_options
 from hpml_sim.counting import Workload
 from hpml_sim.counting.count_network import Inputs
-from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_switch, check_whole, shown
+from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_real, check_switch, check_whole, shown
 from hpml_sim.targets import Analog, EstimatedEngine, InMemory, PerLayer, Target, analog_part
 
 
@@ -63,6 +65,8 @@ def estimate(
     draft_accepted: float = 0.7,
     devices: int | None = None,
     parallel: Parallel = None,
+    scope: Scope | None = None,
+    rate_hz: float | None = None,
 ) -> Estimate:
     """What one inference costs on a machine.
 
@@ -112,13 +116,19 @@ def estimate(
         parallel: how GPUs share a language model: ways by name ("tensor", "pipeline", "expert", "data"), which multiply
             to `devices`, or "best", the fastest split (the most frugal one is named among the assumptions). None cuts
             every matrix over all.
+        scope: what the figures include. None is the card's own scope; "system" adds what that leaves out, from
+            components with sources and bounds of their own (`Estimate.added`): digital units, buffers, links, caches,
+            static power, host, conversion of power and cooling.
+        rate_hz: inferences a second that are asked for; between them the machine waits at its idle power. None: one
+            after another without a pause.
 
     Returns:
         Energy, latency, throughput and area with low, nominal and high values, and what they leave out.
 
     Raises:
         HpmlError: an argument does not fit the card's kind, the target or the mapping says it already, the network
-            cannot run on the machine, or there is no input to count it on.
+            cannot run on the machine, there is no input to count it on, a scope that the card does not have, or a rate
+            beyond what the machine can do.
         ConversionError: the network cannot be converted for the target.
         UnknownNameError: no card, engine or layer has this name.
         CardError: the card's file is not there, or breaks a rule.
@@ -136,6 +146,7 @@ def estimate(
     """
     if weights is not None:
         check_choice("estimate: weights", weights, get_args(Weights))
+    _check_scope(scope, rate_hz)
     _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
     asked = Asked(phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel)
     if isinstance(what, (str, Path)):
@@ -154,7 +165,7 @@ def estimate(
                 "chips": chips,
             }
             _refuse_foreign(options.card, {name for name, value in foreign.items() if value is not None})
-            return estimate_sizes(
+            found = estimate_sizes(
                 sizes,
                 options.card,
                 asked,
@@ -163,6 +174,7 @@ def estimate(
                 engine=options.engine,
                 weights=weights,
             )
+            return at_scope(found, options.card, None, scope, rate_hz)
         if isinstance(options.card, DigitalCard) and isinstance(target, (str, Path, BaseCard)):
             precision = precision or stored_precision(str(what), options.card)
         what = counted(str(what), asked)
@@ -202,11 +214,39 @@ def estimate(
             found = side_by_side(one, copies)
         case CrossbarCard():
             layout = _layout(of, card, options, layer_names)
-            found = estimate_crossbar(counts, layout, card, batch=batch, mode=mode, replicate=replicate, chips=chips)
+            found = estimate_crossbar(
+                counts, layout, card, batch=batch, mode=mode, replicate=replicate, chips=chips, system=scope == "system"
+            )
         case NeuromorphicCard():
             found = estimate_neuromorphic(counts, card, batch=batch, chips=chips)
     remarks = (*options.remarks, *of.remarks)
-    return replace(found, assumptions=(*found.assumptions, *remarks)) if remarks else found
+    found = replace(found, assumptions=(*found.assumptions, *remarks)) if remarks else found
+    return at_scope(found, card, counts, scope, rate_hz)
+
+
+def at_scope(
+    found: Estimate, card: Card, counts: Workload | None, scope: Scope | None, rate_hz: float | None
+) -> Estimate:
+    """The estimate at a scope and a rate.
+
+    Args:
+        found: at the card's own scope; of crossbars, with components already in place around the tiles.
+        card: of the machine.
+        counts: what was counted; None for a language model by its sizes.
+        scope: that of the card, or "system"; None: that of the card.
+        rate_hz: inferences a second; None: one after another.
+
+    Raises:
+        HpmlError: a scope that the card does not have, or a rate beyond what the machine can do.
+    """
+    if scope not in (None, "system", card.scope):
+        raise HpmlError(
+            f"estimate: scope={scope!r}: card {card.name!r} is of scope {card.scope!r}; leave it out, or take 'system'"
+        )
+    found = with_idle(found, card)
+    if scope == "system":
+        found = as_system(found, card, counts)
+    return found if rate_hz is None else at_rate(found, rate_hz)
 
 
 def _layout(of: Subject, card: CrossbarCard, options: TargetOptions, digital_layers: Collection[str]) -> Layout:
@@ -273,6 +313,13 @@ def _check(*, batch: int | str, replicate: bool, engine: EstimatedEngine | None,
     check_switch("estimate: replicate", replicate)
     if engine is not None:
         check_choice("estimate: engine", engine, get_args(EstimatedEngine))
+
+
+def _check_scope(scope: Scope | None, rate_hz: float | None) -> None:
+    if scope is not None:
+        check_choice("estimate: scope", scope, get_args(Scope))
+    if rate_hz is not None:
+        check_real("estimate: rate_hz", rate_hz, above=0, hint="inferences a second, or leave it out")
 
 
 def _given(target: Any) -> Any:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_COLUMNS = ("layer", "component", "low_j", "nominal_j", "high_j", "sources", "added_from")
+
+
 @dataclass(frozen=True)
 class Term:
     """One share of the energy of one inference.
@@ -24,13 +27,15 @@ class Term:
         layer: name of the layer in the network, or "" for what belongs to the whole machine.
         component: what spends it ("adc", "array", "static", "sop", "launch", ...).
         energy_j: joules an inference.
-        sources: keys of the card's sources that the figure rests on.
+        sources: keys of the card's sources that the figure rests on; of components, "component:key".
+        origin: name of the component (`devices/components/`) that the term was added from; "" for the card's own.
     """
 
     layer: str
     component: str
     energy_j: Band
     sources: tuple[str, ...] = ()
+    origin: str = ""
 
     def __repr__(self) -> str:
         return f"Term({self.layer!r}, {self.component}, {si_band(self.energy_j, 'J')})"
@@ -102,6 +107,8 @@ class Estimate:
             calibration), `dynamic_j` (events of a spiking machine), `arithmetic_only_j` (fp32 additions at 45 nm: a
             bound that leaves out the rest), ...
         roof: ceilings and layers of a CPU or GPU; None for machines that keep their weights in place.
+        projection: whether no such system exists: what is around the chips was added from components, and never built.
+        rate_hz: inferences a second that were asked for; None: one after another without a pause.
 
     Example:
         >>> import hpml_sim as hs
@@ -111,7 +118,7 @@ class Estimate:
         >>> print(cost)
         Estimate of one inference on pcm-hermes, core scope, batch 1: nominal (bounds)
           energy      121 nJ (80.8–330)
-          latency     1.04 us (0.782–1.30)
+          latency     1.04 us (0.782–1.75)
           throughput  1.92 M (1.54–2.56) inferences a second
           area        3.145 mm2
           spent by    mvm 100%
@@ -132,6 +139,13 @@ class Estimate:
     assumptions: tuple[str, ...] = ()
     reported_separately: dict[str, Band] = field(default_factory=dict)
     roof: Roof | None = None
+    projection: bool = False
+    rate_hz: float | None = None
+
+    @property
+    def added(self) -> tuple[Term, ...]:
+        """The terms that were added from components, because the card's own scope excludes them."""
+        return tuple(term for term in self.terms if term.origin)
 
     @property
     def provenance(self) -> str:
@@ -163,7 +177,10 @@ class Estimate:
         return html_table(self._title(), self._lines())
 
     def _title(self) -> str:
-        return f"Estimate of one inference on {self.card}, {self.scope} scope, batch {self.batch:,}: nominal (bounds)"
+        kind = ", a projection" if self.projection else ""
+        rate = "" if self.rate_hz is None else f", {digits(self.rate_hz)} a second"
+        what = f"{self.card}, {self.scope} scope{kind}, batch {self.batch:,}{rate}"
+        return f"Estimate of one inference on {what}: nominal (bounds)"
 
     def _lines(self) -> list[tuple[str, str]]:
         nominal = self.energy_j.nominal or 1.0
@@ -177,6 +194,7 @@ class Estimate:
             ("throughput", f"{a_second} inferences a second"),
             ("area", "" if self.area_mm2 is None else f"{self.area_mm2.nominal:,.4g} mm2"),
             ("spent by", ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.01)),
+            ("added", ", ".join(dict.fromkeys(term.component for term in self.added))),
             ("left out", f"{len(self.excluded)} (.excluded); assumed: {len(self.assumptions)} (.assumptions)"),
         ]
 
@@ -196,7 +214,7 @@ class Estimate:
         return dict(sorted(sums.items(), key=lambda item: -item[1].nominal))
 
     def table(self) -> pd.DataFrame:
-        """One row a term: layer, component, low, nominal, high (joules an inference), sources."""
+        """One row a term: layer, component, low, nominal, high (joules an inference), sources, added from."""
         import pandas as pd
 
         rows = [
@@ -207,10 +225,11 @@ class Estimate:
                 "nominal_j": t.energy_j.nominal,
                 "high_j": t.energy_j.high,
                 "sources": ", ".join(t.sources),
+                "added_from": t.origin,
             }
             for t in self.terms
         ]
-        frame = pd.DataFrame(rows, columns=["layer", "component", "low_j", "nominal_j", "high_j", "sources"])
+        frame = pd.DataFrame(rows, columns=[*_COLUMNS])
         frame.attrs["scope"] = self.scope
         return frame
 
@@ -225,7 +244,13 @@ class Estimate:
             "throughput_hz": _plain(self.throughput_hz),
             "area_mm2": None if self.area_mm2 is None else _plain(self.area_mm2),
             "terms": [
-                {"layer": t.layer, "component": t.component, "energy_j": _plain(t.energy_j), "sources": list(t.sources)}
+                {
+                    "layer": t.layer,
+                    "component": t.component,
+                    "energy_j": _plain(t.energy_j),
+                    "sources": list(t.sources),
+                    "origin": t.origin,
+                }
                 for t in self.terms
             ],
             "mapping": {name: float(value) for name, value in self.mapping.items()},
@@ -234,6 +259,8 @@ class Estimate:
             "assumptions": list(self.assumptions),
             "reported_separately": {name: _plain(band) for name, band in self.reported_separately.items()},
             "roof": None if self.roof is None else asdict(self.roof),
+            "projection": self.projection,
+            "rate_hz": self.rate_hz,
         }
 
     @classmethod
@@ -272,13 +299,18 @@ def _read(data: Mapping[str, Any]) -> Estimate:
         latency_s=_band(data["latency_s"]),
         throughput_hz=_band(data["throughput_hz"]),
         area_mm2=None if area is None else _band(area),
-        terms=tuple(Term(t["layer"], t["component"], _band(t["energy_j"]), tuple(t["sources"])) for t in data["terms"]),
+        terms=tuple(
+            Term(t["layer"], t["component"], _band(t["energy_j"]), tuple(t["sources"]), t["origin"])
+            for t in data["terms"]
+        ),
         mapping=dict(data["mapping"]),
         excluded=tuple(data["excluded"]),
         sources=dict(data["sources"]),
         assumptions=tuple(data["assumptions"]),
         reported_separately={name: _band(band) for name, band in data["reported_separately"].items()},
         roof=None if data["roof"] is None else _roof(data["roof"]),
+        projection=data["projection"],
+        rate_hz=data["rate_hz"],
     )
 
 

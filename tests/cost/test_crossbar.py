@@ -354,7 +354,7 @@ cycle_time = {q(160, "ns")}
     assert short.latency_s.nominal == pytest.approx(10e-9)
     assert short.by_component()["array"].nominal == pytest.approx(100 * 50 * 1e-15)
     spikes = [estimate(snn(100, 50, steps=1), crossbar(body), input_bits=b) for b in (4, 8)]
-    assert spikes[0].latency_s == spikes[1].latency_s
+    assert spikes[0].latency_s.nominal == spikes[1].latency_s.nominal  # outputs keep their bits, and so do links
 
 
 def test_a_preset_with_components_is_scaled_by_their_ratio():

@@ -89,7 +89,10 @@ def test_order_of_layers_changes_nothing(shapes, rng: random.Random):
     for card in (digital(), crossbar(), crossbar(COMPONENT)):
         first, second = estimate(Workload(tuple(layers)), card), estimate(Workload(tuple(shuffled)), card)
         assert same(first.energy_j, second.energy_j)
-        assert same(first.latency_s, second.latency_s)
+        # which layer is the last, and sends nothing on, changes what the upper bound holds for links
+        assert (first.latency_s.low, first.latency_s.nominal) == pytest.approx(
+            (second.latency_s.low, second.latency_s.nominal)
+        )
         assert same(first.throughput_hz, second.throughput_hz)
         assert {k: v.nominal for k, v in first.by_layer().items()} == pytest.approx(
             {k: v.nominal for k, v in second.by_layer().items()}

@@ -4,6 +4,8 @@ base.py           what all cards hold: name, scope, sources
 digital.py        CPUs and GPUs
 kernels.py        how a GPU runs matrix products
 crossbar.py       analog in-memory machines
+component.py      parts of which systems are built
+curves.py         coefficients from a table
 noise.py          the noise and drift model of a crossbar card
 neuromorphic.py   spiking machines
 """
@@ -14,6 +16,9 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from hpml_sim.cards.schema.base import WEAK as WEAK
 from hpml_sim.cards.schema.base import BaseCard as BaseCard
+from hpml_sim.cards.schema.base import Host as Host
+from hpml_sim.cards.schema.base import SourcedCard as SourcedCard
+from hpml_sim.cards.schema.component import ComponentCard as ComponentCard
 from hpml_sim.cards.schema.crossbar import AdcModel as AdcModel
 from hpml_sim.cards.schema.crossbar import Array as Array
 from hpml_sim.cards.schema.crossbar import Component as Component

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from hpml_sim.cards.schema.curves import Curves
 from hpml_sim.cards.schema.input_ranges import InputRanges
 from hpml_sim.cards.schema.noise import Noise
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.quantities import CardModel, Length, Quantity, Scope, Source
 
+Host = Literal["own", "edge", "desktop", "server"]
+"""What surrounds a machine at system scope. own: the host is part of the card's figures."""
 WEAK = frozenset({"projection", "scaled", "assumption", "unverified"})
 """Statuses of numbers that a reader should not overlook."""
 
 
-class BaseCard(CardModel):
-    """What cards of every kind hold: a name, a scope, sources, and numbers that each name one of them."""
+class SourcedCard(CardModel):
+    """What every file of figures holds: a name, sources, and numbers that each name one of them."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     title: str
     summary: str
     version: int = Field(ge=1, description="raised whenever a number changes")
-    scope: Scope
-    year: int = Field(description="year of the publication or of the product")
-    silicon: bool = Field(description="false for a machine that was simulated or projected, never built")
     node: Length | None = None
     sources: dict[str, Source]
     limits: list[str] = Field(default_factory=list, description="what the figures leave out, one sentence each")
 
     @model_validator(mode="after")
-    def _sources_known(self) -> BaseCard:
-        named = _walk("", self, (Quantity, Noise, InputRanges))
+    def _sources_known(self) -> Self:
+        named = _walk("", self, (Quantity, Noise, InputRanges, Curves))
         unknown: list[str] = []
         for path, item in named:
             keys = {"source": item.source}
@@ -48,6 +48,21 @@ class BaseCard(CardModel):
         if unknown:
             raise ValueError("; ".join(unknown))
         return self
+
+    def quantities(self) -> Iterator[tuple[str, Quantity]]:
+        """Every number of the card with its dotted path, in the order of the model."""
+        yield from _walk("", self, (Quantity,))
+
+
+class BaseCard(SourcedCard):
+    """What cards of every kind of machine hold."""
+
+    scope: Scope
+    year: int = Field(description="year of the publication or of the product")
+    silicon: bool = Field(description="false for a machine that was simulated or projected, never built")
+    host: Host | None = Field(
+        default=None, description="what a whole system has around it; absent: by the kind and the size of the machine"
+    )
 
     def __repr__(self) -> str:
         return plain_lines(self._heading(), self._lines())
@@ -74,10 +89,6 @@ class BaseCard(CardModel):
     def _highlights(self) -> list[tuple[str, str]]:
         """What a reader asks first of a card of this kind."""
         return []
-
-    def quantities(self) -> Iterator[tuple[str, Quantity]]:
-        """Every number of the card with its dotted path, in the order of the model."""
-        yield from _walk("", self, (Quantity,))
 
 
 def _walk(path: str, value: Any, wanted: tuple[type, ...]) -> Iterator[tuple[str, Any]]:

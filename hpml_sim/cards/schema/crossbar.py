@@ -217,6 +217,10 @@ class CrossbarCard(BaseCard):
     noise: Noise
     recalibration_time: Period | None = Field(default=None, description="time between drift calibrations")
     area: Area | None = Field(default=None, description="whole chip")
+    includes: list[Literal["digital", "buffers", "links", "static"]] = Field(
+        default_factory=list,
+        description="what the preset or component figures hold beside the product; cards with parts hold all of it",
+    )
 
     def _highlights(self) -> list[tuple[str, str]]:
         array, preset = self.array, self.preset

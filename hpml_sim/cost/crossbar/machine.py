@@ -27,6 +27,7 @@ class Machine:
         mode: "preset" or "component"; None takes the preset where the card has one.
         chips: chips that are powered; None takes as few as hold the layers.
         replicate: copy slow layers onto tiles that would stay empty.
+        system: whether components stand in for what the card has no figure for.
 
     Attributes:
         card: the machine.
@@ -48,6 +49,7 @@ class Machine:
         mode: Mode | None,
         chips: int | None,
         replicate: bool,
+        system: bool = False,
     ):
         self.card, self.placements = card, placements
         self.mode: Mode = choose_mode(card, mode, None, None)
@@ -74,7 +76,7 @@ class Machine:
             self.breakdown, card, self.mode, None, None
         )
         self.stages = [self._charge(p) for p in placements]
-        self.around = Periphery(self.breakdown, card, self.mode, self.chips, self.per_chip)
+        self.around = Periphery(self.breakdown, card, self.mode, self.chips, self.per_chip, system=system)
 
     @property
     def used_tiles(self) -> int:
@@ -85,6 +87,15 @@ class Machine:
     def cells(self) -> int:
         """Cells of those tiles, used or not."""
         return self.used_tiles * int(self.card.array.rows) * int(self.card.array.cols)
+
+    def busy(self, seconds: float) -> float:
+        """Share of all tiles and of some seconds in which tiles do the products of one inference.
+
+        Args:
+            seconds: that one inference bears.
+        """
+        spent = sum(stage.nominal * p.tiles * p.copies for stage, p in zip(self.stages, self.placements, strict=True))
+        return spent / (self.chips * self.per_chip * seconds) if seconds else 0.0
 
     def first_products(self) -> list[Band]:
         """Seconds of one MVM of each layer that does any."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from hpml_sim.cost.crossbar.converter_bits import Mode
+from hpml_sim.cost.crossbar.delays import Delays, dependent_batch, pipelined
 from hpml_sim.cost.crossbar.layout import Layout
 from hpml_sim.cost.crossbar.machine import Machine
 from hpml_sim.cost.result import Estimate
@@ -32,12 +33,14 @@ def estimate_crossbar(
     mode: Mode | None = None,
     replicate: bool = True,
     chips: int | None = None,
+    system: bool = False,
 ) -> Estimate:
     """Energy and time of a network whose matrices lie on analog tiles.
 
     E = sum over layers of V sum_tiles E_MVM(tile) + digital operations + buffers + links + static power x time.
     A stage takes ceil(V / copies) t_MVM; throughput = 1 / slowest stage (pipelined); latency = sum of the stages, each
-    waiting for the whole of the one before (low bound: perfectly overlapped).
+    waiting for the whole of the one before (low bound: perfectly overlapped). Of a network that generates text, a token
+    waits for the one before it: b sequences get b tokens in max(latency, b x slowest stage).
 
     In preset mode, other bits than the card's scale the published total: by the ratio of the card's components, or else
     by the share of the MVM that its converters take.
@@ -50,6 +53,7 @@ def estimate_crossbar(
         mode: "preset" or "component"; None takes the preset where the card has one.
         replicate: copy slow layers onto tiles that would stay empty.
         chips: chips that are powered, of a single card; None takes as few as hold the network.
+        system: whether components stand in for what the card has no figure for.
 
     Raises:
         HpmlError: the card lacks the mode, bits that its figures cannot follow, `chips` are too few, or cards of
@@ -66,20 +70,31 @@ def estimate_crossbar(
             mode=mode,
             chips=chips,
             replicate=replicate,
+            system=system,
         )
         for each in cards
     ]
     # digital layers run beside the tiles; of several cards, on the first that knows what they take
     host = next((m for m in machines if m.card.digital.energy_per_op is not None), machines[0])
-    digital_s = sum((m.around.surroundings(m.placements, layout.digital if m is host else ()) for m in machines), ZERO)
-    latency, bottleneck = _pipelined(machines, digital_s)
+    found = [m.around.surroundings(m.placements, layout.digital if m is host else ()) for m in machines]
+    latency, bottleneck = pipelined(
+        [stage for machine in machines for stage in machine.stages],
+        [first for machine in machines for first in machine.first_products()],
+        _joined([known for known, _ in found]),
+        _joined([unknown for _, unknown in found]),
+    )
+    chained = generates(workload)
     if batch == "best":
-        batch = _best_batch(latency.nominal, bottleneck.nominal)
-    latency = latency + bottleneck * float(batch - 1)
-    throughput = bottleneck.inverse() if bottleneck.nominal > 0 else Band(0.0, 0.0, math.inf)
+        batch = _best_batch(latency.nominal, bottleneck.nominal, chained=chained)
+    if chained:
+        latency = dependent_batch(latency, bottleneck, batch)
+        throughput = latency.inverse() * float(batch)
+    else:
+        latency = latency + bottleneck * float(batch - 1)
+        throughput = bottleneck.inverse() if bottleneck.nominal > 0 else Band(0.0, 0.0, math.inf)
     for machine in machines:
-        machine.around.static(latency / batch)
-    beside = [machine.beside() for machine in machines]
+        machine.around.static(latency / batch, machine.busy(latency.nominal / batch))
+    beside = [{**machine.beside(), "idle_w": machine.around.idle()} for machine in machines]
     first = machines[0].breakdown
     for name in workload.not_counted:
         first.exclude(f"{name}: a layer that the workload does not know")
@@ -133,25 +148,31 @@ def _figures(machines: list[Machine], placements: list[Placement], digital_macs:
     return figures
 
 
-def _pipelined(machines: list[Machine], digital_s: Band) -> tuple[Band, Band]:
-    """Latency of one inference, and the time of the slowest stage, which sets the pace of those that follow.
+def _joined(parts: list[Delays]) -> Delays:
+    shared = ZERO
+    for part in parts:
+        shared = shared.maximum(part.shared)
+    return Delays(
+        tuple(stage for part in parts for stage in part.stages), sum((part.serial for part in parts), ZERO), shared
+    )
 
-    Each stage waits for the whole of the one before; in the best case a stage starts as soon as the first vectors
-    arrive, and what remains is one MVM of each stage to fill the pipeline, and the slowest stage's own time.
+
+def generates(workload: Workload) -> bool:
+    """Whether an inference is one token, which cannot be started before the one before it is known.
+
+    Args:
+        workload: counts of the network: one with a key-value cache, in which every matrix meets one vector at most.
     """
-    stages = [stage for machine in machines for stage in machine.stages]
-    slowest = ZERO
-    for stage in stages:
-        slowest = slowest.maximum(stage)
-    whole = sum(stages, ZERO) + digital_s
-    fill = sum((first for machine in machines for first in machine.first_products()), ZERO) + digital_s
-    overlapped = max(slowest.low, fill.low)
-    return Band(min(overlapped, whole.low), whole.nominal, whole.high), slowest.maximum(digital_s)
+    matrices = [layer.vectors for layer in workload.layers if layer.rows]
+    return any(layer.op == "kv_cache" for layer in workload.layers) and max(matrices, default=0.0) <= 1
 
 
-def _best_batch(latency: float, bottleneck: float) -> int:
+def _best_batch(latency: float, bottleneck: float, *, chained: bool) -> int:
     batch = 1
-    while bottleneck > 0 and batch * bottleneck < SATURATED * (latency + (batch - 1) * bottleneck):
+    while bottleneck > 0:
+        whole = max(latency, batch * bottleneck) if chained else latency + (batch - 1) * bottleneck
+        if batch * bottleneck >= SATURATED * whole:
+            break
         batch *= 2
     return batch
 

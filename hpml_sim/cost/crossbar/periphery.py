@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hpml_sim.cost.breakdown import OTHER_WORKLOAD, SAME_CLASS, CostBreakdown
+from hpml_sim.cost.crossbar.delays import Delays
 from hpml_sim.cost.crossbar.dynamic_ranges import charge_dynamic_range
-from hpml_sim.units.bands import ZERO, Band
+from hpml_sim.cost.crossbar.lent_surroundings import LentSurroundings
+from hpml_sim.cost.crossbar.traffic import Crossing, crossings
+from hpml_sim.cost.system.hosts import boards, cache_memory
+from hpml_sim.cost.system.lent import Lent
+from hpml_sim.cost.system.work import bits_of
+from hpml_sim.units.bands import Band
 
 if TYPE_CHECKING:
     from hpml_sim.cards import CrossbarCard, Quantity
@@ -17,6 +23,8 @@ if TYPE_CHECKING:
 
 OPS_PER_ELEMENT = {"norm": 5, "softmax": 5, "embedding": 0, "neuron": 0, "copy": 0, "kv_cache": 0}
 """Digital operations for an output value of a layer without weights; 1 where not listed (pooling: for an input)."""
+CELL_UM2 = 9.7
+"""Area of a chip for each cell, where its card has none: HERMES, 0.634 mm2 for 256 x 256 (KA22)."""
 OPS_PER_UPDATE = 4
 """Leak, add, compare, reset: one update of a leaky integrate-and-fire neuron in digital logic."""
 
@@ -46,7 +54,16 @@ def digital_operations(layer: LayerCount, row_blocks: int = 0) -> float:
 class Periphery:
     """Charges what the powered chips spend outside their tiles, and names what the card has no figure for."""
 
-    def __init__(self, breakdown: CostBreakdown, card: CrossbarCard, mode: Mode, chips: int, per_chip: int):
+    def __init__(
+        self,
+        breakdown: CostBreakdown,
+        card: CrossbarCard,
+        mode: Mode,
+        chips: int,
+        per_chip: int,
+        *,
+        system: bool = False,
+    ):
         """Take down what is powered.
 
         Args:
@@ -55,99 +72,215 @@ class Periphery:
             mode: "preset" or "component".
             chips: chips that are powered.
             per_chip: tiles of one chip.
+            system: whether components stand in for what the card has no figure for.
         """
         self._breakdown, self._card, self._chips, self._per_chip = breakdown, card, chips, per_chip
         # of a card with both kinds of figures, the parts belong to the component mode alone
         self._component = card.component if mode == "component" else None
         self._preset = card.preset if mode == "preset" else None
+        self._system = system
+        # where a source gives the power of whole blocks, buffers and links are among them: nothing is charged twice
+        self._parts = () if self._component is None else tuple(self._component.parts)
+        self._included = frozenset(("digital", "buffers", "links", "static") if self._parts else card.includes)
+        self._chip_mm2 = self._area_of_chip()
+        # what components would take in a scope that leaves them out is of interest for the bounds of time alone
+        noted = breakdown if system else CostBreakdown(card)
+        self._lent = LentSurroundings(Lent.of(noted), self._included, per_chip, chips, self._chip_mm2, charging=system)
+        self._memory = False
 
-    def surroundings(self, placements: Sequence[Placement], digital: Sequence[LayerCount]) -> Band:
-        """Charge digital operations, buffers and links.
+    def surroundings(self, placements: Sequence[Placement], digital: Sequence[LayerCount]) -> tuple[Delays, Delays]:
+        """Charge digital operations, buffers, links and memory.
 
         Args:
             placements: layers on tiles, in order of execution.
             digital: the other layers.
 
         Returns:
-            Seconds of the digital operations.
+            Seconds of them as the card, or at system scope components, tell; and what nothing at this scope tells.
         """
-        breakdown, around = self._breakdown, self._card.digital
         own = int(self._card.io.dac_bits)
         bits = [p.input_bits or own for p in placements]
+        each = list(zip(placements, bits, strict=True))
+        moved = {p.layer.name: p.layer.input_elements * (1 if p.layer.binary_input else b) for p, b in each}
+        for p, b in each:
+            moved[p.layer.name] += p.layer.output_elements * b
+        sent = {p.layer.name: p.layer.output_elements * b * p.row_blocks for p, b in each}
+        crossing = crossings(placements, self._per_chip, bits)
+        operations = self._digital(placements, digital)
+        self._buffers(moved, placements, digital)
+        self._links(sent, placements, digital)
+        self._off_chip(crossing)
+        if self._system:
+            self._memory = self._lent.memory(digital)
+        else:
+            self._breakdown.exclude("getting the input to the chip and the result out of it")
+            caches = [y for y in digital if y.op == "kv_cache"]
+            if caches:
+                read = sum(y.state_elements for y in caches)
+                self._breakdown.exclude(
+                    f"reading {read:,.0f} keys and values of the cache for a token: the card has no memory for them"
+                )
+        return self._delays(placements, digital, moved, sum(c.total for c in crossing), operations)
+
+    def _digital(self, placements: Sequence[Placement], digital: Sequence[LayerCount]) -> float:
+        """Charge digital operations; returns how many there are."""
+        breakdown, around = self._breakdown, self._card.digital
         work = [(p.layer, digital_operations(p.layer, p.row_blocks)) for p in placements]
         work += [(layer, digital_operations(layer)) for layer in digital]
         operations = sum(n for _, n in work)
         operations += sum(charge_dynamic_range(breakdown, self._card, p.layer) for p in placements if p.dynamic)
-        # where a source gives the power of whole blocks, buffers and links are among them: nothing is charged twice
-        parts = () if self._component is None else tuple(self._component.parts)
-        if parts:
+        if self._parts:
             breakdown.assume(
-                f"buffers, links and digital units are the parts of the card ({', '.join(parts)}), as its source has it"
+                f"buffers, links and digital units are the parts of the card ({', '.join(self._parts)}), as its source "
+                "has it"
             )
         if around.energy_per_op is not None:
             self._charge("digital", work, around.energy_per_op)
-        elif operations and not parts:
-            breakdown.exclude(
-                f"{operations:,.0f} digital operations an inference (bias, partial sums, activations, attention): "
-                "the card has no energy for them"
-            )
-        dynamic, every = sum(y.macs for y in digital), sum(y.macs for y, _ in work)
-        if dynamic and around.energy_per_op is None:
-            names = ", ".join(y.name for y in digital if y.macs)
-            breakdown.exclude(
-                f"{dynamic / every:.1%} of the MACs, of layers that lie on no crossbar (attention, digital layers): "
-                f"{names}"
-            )
-        each = list(zip(placements, bits, strict=True))
-        moved = [(p.layer, p.layer.input_elements * (1 if p.layer.binary_input else b) / 8) for p, b in each]
-        moved += [(p.layer, p.layer.output_elements * b / 8) for p, b in each]
-        if around.energy_per_byte_buffer is not None:
-            self._charge("buffer", moved, around.energy_per_byte_buffer)
-        elif not parts:
-            breakdown.exclude(
-                f"buffers for {sum(n for _, n in moved):.3g} bytes an inference: the card has no energy for them"
-            )
-        sent = [(p.layer, p.layer.output_elements * b * p.row_blocks) for p, b in each]
-        if around.energy_per_bit_link is not None:
-            self._charge("link", sent, around.energy_per_bit_link)
-        elif sent and not parts:
-            breakdown.exclude(
-                f"{sum(n for _, n in sent) / 8:.3g} bytes an inference from tile to tile: the card has no energy"
-            )
-        crossing = _crossing_bits(placements, self._per_chip, bits)
-        if crossing and around.energy_per_bit_off_chip is not None:
-            energy = breakdown.use(around.energy_per_bit_off_chip, OTHER_WORKLOAD) * crossing
-            breakdown.add("", "off-chip", energy, around.energy_per_bit_off_chip)
-        elif crossing:
-            breakdown.exclude(
-                f"{crossing / 8:.3g} bytes an inference from chip to chip: the card has no energy for them"
-            )
-        breakdown.exclude("getting the input to the chip and the result out of it")
-        if around.ops_rate is None:
-            if operations:
-                breakdown.exclude("time of the digital operations: the card has no rate")
-            return ZERO
-        seconds = operations / around.ops_rate.si
-        breakdown.use(around.ops_rate)
-        return Band(seconds / OTHER_WORKLOAD, seconds, seconds * OTHER_WORKLOAD)
+        elif self._system:
+            self._lent.digital([(p.layer, p.row_blocks) for p in placements] + [(y, 0) for y in digital])
+        else:
+            if operations and "digital" not in self._included:
+                breakdown.exclude(
+                    f"{operations:,.0f} digital operations an inference (bias, partial sums, activations, attention): "
+                    "the card has no energy for them"
+                )
+            dynamic, every = sum(y.macs for y in digital), sum(y.macs for y, _ in work)
+            if dynamic:
+                names = ", ".join(y.name for y in digital if y.macs)
+                breakdown.exclude(
+                    f"{dynamic / every:.1%} of the MACs, of layers that lie on no crossbar (attention, digital "
+                    f"layers): {names}"
+                )
+        return operations
 
-    def static(self, seconds: Band) -> None:
+    def _buffers(self, moved: dict[str, float], placements: Sequence[Placement], digital: Sequence[LayerCount]) -> None:
+        around = self._card.digital
+        if around.energy_per_byte_buffer is not None:
+            self._charge("buffer", _in_bytes(placements, moved), around.energy_per_byte_buffer)
+        elif self._system:
+            others = {
+                y.name: (y.input_elements + y.output_elements) * bits_of(y) for y in digital if y.op != "kv_cache"
+            }
+            self._lent.buffers(others if "buffers" in self._included else moved | others, placements)
+        elif "buffers" not in self._included:
+            self._breakdown.exclude(
+                f"buffers for {sum(moved.values()) / 8:.3g} bytes an inference: the card has no energy for them"
+            )
+
+    def _links(self, sent: dict[str, float], placements: Sequence[Placement], digital: Sequence[LayerCount]) -> None:
+        around = self._card.digital
+        if around.energy_per_bit_link is not None:
+            self._charge("link", [(p.layer, sent[p.layer.name]) for p in placements], around.energy_per_bit_link)
+        elif self._system:
+            others = {y.name: y.output_elements * bits_of(y) for y in self._apart(digital, "links")}
+            self._lent.links(others if "links" in self._included else sent | others)
+        elif sent and "links" not in self._included:
+            self._breakdown.exclude(
+                f"{sum(sent.values()) / 8:.3g} bytes an inference from tile to tile: the card has no energy"
+            )
+
+    def _apart(self, digital: Sequence[LayerCount], what: str) -> list[LayerCount]:
+        """Digital layers that the card's own figures do not hold: all but the cache, or attention alone."""
+        return [y for y in digital if y.op != "kv_cache" and (y.macs or what not in self._included)]
+
+    def _off_chip(self, crossing: Sequence[Crossing]) -> None:
+        breakdown, around = self._breakdown, self._card.digital
+        total = sum(crossing, Crossing())
+        if not total.total:
+            return
+        if around.energy_per_bit_off_chip is not None:
+            energy = breakdown.use(around.energy_per_bit_off_chip, OTHER_WORKLOAD) * total.total
+            breakdown.add("", "off-chip", energy, around.energy_per_bit_off_chip)
+        elif self._system:
+            self._lent.off_chip(total.total)
+        else:
+            breakdown.exclude(
+                f"{total.total / 8:.3g} bytes an inference from chip to chip (outputs {total.outputs / 8:.3g}, "
+                f"broadcasts {total.broadcasts / 8:.3g}, partial sums {total.partial_sums / 8:.3g}): the card has no "
+                "energy for them"
+            )
+
+    def _delays(
+        self,
+        placements: Sequence[Placement],
+        digital: Sequence[LayerCount],
+        moved: dict[str, float],
+        crossing: float,
+        operations: float,
+    ) -> tuple[Delays, Delays]:
+        rate = self._card.digital.ops_rate
+        if rate is not None:
+            seconds = operations / rate.si
+            self._breakdown.use(rate)
+            band = Band(seconds / OTHER_WORKLOAD, seconds, seconds * OTHER_WORKLOAD)
+            return Delays((), band, band), Delays()
+        found = self._lent.delays(placements, digital, moved, crossing)
+        if self._system:
+            return found, Delays()
+        if found.total.high:
+            self._breakdown.exclude(
+                "time of digital operations, links and memory: the card has no rates; the upper bounds of time hold "
+                f"what components would take, {found.total.nominal:.2g} s ({found.total.low:.2g} to "
+                f"{found.total.high:.2g})"
+            )
+        return Delays(), found
+
+    def static(self, seconds: Band, busy: float = 1.0) -> None:
         """Charge the power that flows whether or not a tile works.
 
         Args:
             seconds: the share of one inference in the time of its batch.
+            busy: share of tiles and time in which tiles do products, whose figures may hold their leakage.
         """
         breakdown, power_static = self._breakdown, self._card.digital.power_static
-        if power_static is not None:
-            power = breakdown.use(power_static, SAME_CLASS)
-            breakdown.add("", "static", seconds * power * float(self._chips), power_static)
-        else:
-            breakdown.exclude("static power of the chip outside its working tiles: the card has no figure")
+        constant = False
         if self._component is not None:
             for name, part in self._component.parts.items():
                 if part.scales == "constant":
                     power = breakdown.use(part.power, SAME_CLASS) * (self._chips * self._per_chip / part.tiles.si)
                     breakdown.add("", name, seconds * power, part.power)
+                    constant = True
+        if power_static is not None:
+            power = breakdown.use(power_static, SAME_CLASS)
+            breakdown.add("", "static", seconds * power * float(self._chips), power_static)
+        elif self._system:
+            self._lent.leakage(seconds, 1.0 - min(busy, 1.0) if "static" in self._included else 1.0)
+            if self._memory:
+                name = cache_memory(self._card, self._chips)
+                lent = Lent.of(breakdown)
+                power = lent.use(name, "power_idle") * float(boards(self._chips))
+                lent.add("", "memory-idle", power * seconds, name)
+        elif not constant:
+            breakdown.exclude("static power of the chip outside its working tiles: the card has no figure")
+
+    def idle(self) -> Band:
+        """Watts of all powered chips that wait. Weights that stay without power let a chip be switched off: 0 at least.
+
+        Returns:
+            The card's static power, or the leakage of its area.
+        """
+        power_static = self._card.digital.power_static
+        found = self._lent.leakage_w() if power_static is None else power_static.band() * float(self._chips)
+        return Band(0.0, found.nominal, found.high)
+
+    def _area_of_chip(self) -> float:
+        """Square millimeters of one chip, nominal."""
+        card, component, per_chip = self._card, self._component, self._per_chip
+        if card.area is not None:
+            return card.area.si * 1e6
+        if component is not None and component.area_per_tile is not None:
+            return component.area_per_tile.si * 1e6 * per_chip
+        if component is not None:
+            known = sum(p.area.si * 1e6 * per_chip / p.tiles.si for p in component.parts.values() if p.area is not None)
+            if known:
+                return known
+        if card.preset is not None:
+            return card.preset.area_per_tile.si * 1e6 * per_chip
+        if self._system:
+            self._breakdown.assume(
+                f"a chip of {CELL_UM2:g} um2 for each cell with all around it, as HERMES has it: the card has no area"
+            )
+        return CELL_UM2 * 1e-6 * card.array.rows.si * card.array.cols.si * per_chip
 
     def area(self, tiles: int) -> Band | None:
         """Square millimeters of the tiles in use or, where only whole chips can be had, of the chips that hold them.
@@ -169,7 +302,9 @@ class Periphery:
             known = [(part, part.area) for part in component.parts.values() if part.area is not None]
             if known:
                 per_part = 1e6 * self._chips * self._per_chip
-                return sum((breakdown.use(area) * (per_part / part.tiles.si) for part, area in known), ZERO)
+                return sum(
+                    (breakdown.use(area) * (per_part / part.tiles.si) for part, area in known), Band(0.0, 0.0, 0.0)
+                )
         if self._preset is not None:
             return breakdown.use(self._preset.area_per_tile) * (count * 1e6)
         return None
@@ -199,12 +334,5 @@ class Periphery:
             self._breakdown.add(layer.name, component, energy, quantity)
 
 
-def _crossing_bits(placements: Sequence[Placement], per_chip: int, bits: Sequence[int]) -> float:
-    """Output bits of the layers at or across the border of two chips, layers laid one after the other."""
-    total, first = 0.0, 0
-    for p, following, own in zip(placements, [*placements[1:], None], bits, strict=True):
-        last = first + p.tiles  # the first tile of the next layer
-        if first // per_chip != (last - (following is None)) // per_chip:
-            total += p.layer.output_elements * own
-        first = last
-    return total
+def _in_bytes(placements: Sequence[Placement], moved: Mapping[str, float]) -> list[tuple[LayerCount, float]]:
+    return [(p.layer, moved[p.layer.name] / 8) for p in placements]

@@ -1,0 +1,65 @@
+"""Which surroundings a machine has at system scope: a small host, a desktop, or its share of a server."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from hpml_sim.cards import DigitalCard
+from hpml_sim.units.bands import Band
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import Card, Host
+
+SMALL = 32
+"""Chips that still hang on a small host; more of them are boards in a server."""
+CHIPS_A_BOARD = 32
+"""Chips on one board with a memory of its own: an assumption."""
+BOARDS_A_SHARE = 8.0
+"""Boards of chips that feed each other, for which a server's share of one accelerator is charged: an assumption."""
+SERVER_W, DESKTOP_W = 250.0, 60.0
+"""From this board limit on, a GPU or CPU without a word on its card stands in a server, or in a desktop."""
+
+
+def host_of(card: Card, chips: float) -> Host:
+    """What surrounds a machine.
+
+    Args:
+        card: of the machine; what it says itself decides.
+        chips: that are powered.
+    """
+    if card.host is not None:
+        return card.host
+    if isinstance(card, DigitalCard):
+        limit = card.power_max.si
+        return "server" if limit >= SERVER_W else "desktop" if limit >= DESKTOP_W else "edge"
+    return "edge" if chips <= SMALL else "server"
+
+
+def cache_memory(card: Card, chips: float) -> str:
+    """The component that holds keys and values, and weights of layers on no tile.
+
+    Args:
+        card: of the machine.
+        chips: that are powered.
+    """
+    return "hbm" if host_of(card, chips) == "server" else "lpddr"
+
+
+def boards(chips: float) -> int:
+    """Boards that some chips lie on.
+
+    Args:
+        chips: that are powered.
+    """
+    return max(1, math.ceil(chips / CHIPS_A_BOARD))
+
+
+def shares(chips: float) -> Band:
+    """Shares of a server (an eighth of a node each) that boards of chips take: one for eight boards; from one to all.
+
+    Args:
+        chips: that are powered.
+    """
+    count = float(boards(chips))
+    return Band(1.0, max(1.0, count / BOARDS_A_SHARE), count)
