@@ -241,7 +241,7 @@ def estimate(
         engine: what runs the network on digital cards; unset, torch, operator by operator.
         scope: what the figures include; unset, each card's own; system adds the rest from components, so that all
             machines can be compared.
-        rate: inferences a second that are asked for; between them the machines wait at their idle power.
+        rate: inferences a second; between them the machines wait at their idle power.
         json_output: print the estimates as JSON.
     """
     from hpml_sim.cli import estimates as view
@@ -252,9 +252,17 @@ def estimate(
         devices, view.ways(parallel),
     )  # fmt: skip
     estimates = view.estimates(
-        model, targets, data=data, input_shape=input_shape, asked=asked, batch=batch, precision=precision, engine=engine,
-        scope=scope, rate_hz=rate,
-    )  # fmt: skip
+        model,
+        targets,
+        data=data,
+        input_shape=input_shape,
+        asked=asked,
+        batch=batch,
+        precision=precision,
+        engine=engine,
+        scope=scope,
+        rate_hz=rate,
+    )
     inference = view.one_inference(model, asked)
     if json_output:
         print(json.dumps([{**e.to_dict(), **inference, **view.machines(e)} for e in estimates], indent=2))
