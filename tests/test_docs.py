@@ -44,6 +44,9 @@ def with_defaults(function, **defaults):
     return lambda *args, **options: function(*args, **{**options, **defaults})
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")  # of Trainer, where there is no GPU
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec")  # of Lightning, with torch 2.13
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 @pytest.mark.parametrize("page", [p for p in PAGES if "```python\n" in p.read_text()], ids=lambda p: p.stem)
 def test_snippets_run_in_order(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each page is one session. Trainings are cut to one epoch: what is tested is that the code works."""
