@@ -171,7 +171,11 @@ def _execute(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
 
 
 def _carried_out(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
+    from rich.text import Text
+
     from hpml_sim.experiments.search_result import SearchResult
+    from hpml_sim.report.answer import answer
+    from hpml_sim.report.summary import summarize
     from hpml_sim.report.table import comparison_table
 
     kinds = {"compare": ExperimentConfig, "sweep": SweepConfig, "search": SearchConfig, "run": ExecutionConfig}
@@ -198,6 +202,9 @@ def _carried_out(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> 
     if (out := config.run.out) is not None:
         written = [out / name for name in ("results.jsonl", "table.csv", "front.csv", "report.html")]
         say(f"Rows, table and report: {', '.join(str(path) for path in written if path.exists())}")
+    ends = not isinstance(result, SearchResult) and not as_json and config.sweep is None and bool(result.rows)
+    if ends and (said := answer(summarize(result.rows), every_pair=False)):  # type: ignore[union-attr]
+        show(Text("\n".join(["Which machine?", *said])))
     return 0
 
 

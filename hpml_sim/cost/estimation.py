@@ -243,6 +243,8 @@ def at_scope(
         raise HpmlError(
             f"estimate: scope={scope!r}: card {card.name!r} is of scope {card.scope!r}; leave it out, or take 'system'"
         )
+    if counts is not None:
+        found = replace(found, mapping={**found.mapping, "operations": 2 * counts.total("macs")})
     found = with_idle(found, card)
     if scope == "system":
         found = as_system(found, card, counts)

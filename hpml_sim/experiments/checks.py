@@ -240,7 +240,7 @@ def check_search(config: SearchConfig, point: Point, model: AnyNetwork, data: Da
     if set(config.objectives) <= {"score"}:
         return
     # Whether a card has energy and latency depends on the card and on the shapes, not on the training.
-    found, missing = estimate_target(
+    found, _, missing = estimate_target(
         point.target, convert(given_network(model, data, point.network), point.target), data
     )
     for name in config.objectives:

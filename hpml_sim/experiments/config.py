@@ -62,6 +62,8 @@ class ExperimentConfig:
         finetune_epochs: passes over the training data after conversion; unset, the same number as epochs; if epochs is
             unset or 0, a number chosen by the size of the data, or 0 for a network that has learned the task already.
         lr: first learning rate of both.
+        scope: what energy and time in table and plots include: unset, each card's own scope; system adds what that
+            leaves out. The ranking is at system scope either way.
     """
 
     __pydantic_config__ = _CONFIG
@@ -76,6 +78,7 @@ class ExperimentConfig:
     epochs: _NotNegative | None = None
     finetune_epochs: _NotNegative | None = None
     lr: Annotated[Real, Field(gt=0)] = 5e-3
+    scope: Literal["system"] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -153,11 +153,13 @@ def rows(
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
         return
     layers = [asdict(layer) for layer in model.layers_now()]  # with the ranges that training has found
-    estimates, missing = estimate_target(target, model, data)
+    costs = estimate_target(target, model, data)
+    estimates, missing = costs.systems if plan.scope == "system" else costs.own, costs.missing
     measurements, unmeasured = _measurements(point, model, data) if plan.timed else ([], [])
     for time_s, scores, notes in _scores(work, model, seed, times):
         yield _row(
-            work, point, seed, time_s, scores=scores, estimates=estimates, measurements=measurements, layers=layers,
+            work, point, seed, time_s, scores=scores, estimates=estimates, systems=costs.systems,
+            measurements=measurements, layers=layers,
             notes=[*notes, *wrote, *missing, *unmeasured, *_mode_notes(target)],
         )  # fmt: skip
 
@@ -199,6 +201,7 @@ def _row(
     *,
     scores: Sequence[Score] = (),
     estimates: Sequence[Estimate] = (),
+    systems: Sequence[Estimate] = (),
     measurements: Sequence[Measurement] = (),
     layers: Sequence[dict[str, Any]] = (),
     notes: Sequence[str] = (),
@@ -220,6 +223,7 @@ def _row(
             scores=list(scores),
             simulated=_simulated(point.target),
             estimates=list(estimates),
+            systems=list(systems),
             measurements=list(measurements),
             layers=list(layers),
             notes=list(notes),
@@ -286,7 +290,21 @@ def _simulated(target: AnyTarget) -> str:
     return "; ".join(dict.fromkeys(words))
 
 
-def estimate_target(target: AnyTarget, model: Converted, data: Data) -> tuple[list[Estimate], list[str]]:
+class Costs(NamedTuple):
+    """What an inference costs on one machine.
+
+    Attributes:
+        own: estimates at the card's own scope, at each batch size, batch 1 first.
+        systems: the same at system scope.
+        missing: why there are none, if so.
+    """
+
+    own: list[Estimate]
+    systems: list[Estimate]
+    missing: list[str]
+
+
+def estimate_target(target: AnyTarget, model: Converted, data: Data) -> Costs:
     """Second pass: what the card's equations give, from counts on real samples.
 
     Args:
@@ -295,20 +313,19 @@ def estimate_target(target: AnyTarget, model: Converted, data: Data) -> tuple[li
         data: its test samples are counted on.
 
     Returns:
-        Estimates at each batch size, batch 1 first, and why there are none, if so.
+        Estimates at the card's own scope and at system scope, and why there are none, if so.
     """
     counts = workload(model, data=first(data.test, WORKLOAD_SAMPLES)[0])
     try:
-        return _estimated(target, model, counts), []
+        return Costs(_estimated(target, counts), _estimated(target, counts, scope="system"), [])
     except HpmlError as error:  # a card without energy, or a network that does not fit: the scores still hold
         _log.warning("no estimate: %s", error)
-        return [], [f"no estimate: {error}"]
+        return Costs([], [], [f"no estimate: {error}"])
 
 
-def _estimated(target: AnyTarget, model: Converted, counts: Workload) -> list[Estimate]:
-    if isinstance(target, Digital):
-        return [estimate(counts, target, batch=batch) for batch in (1, "best")]
-    return [estimate(counts, target)]
+def _estimated(target: AnyTarget, counts: Workload, scope: Literal["system"] | None = None) -> list[Estimate]:
+    batches: tuple[int | Literal["best"], ...] = (1, "best") if isinstance(target, Digital) else (1,)
+    return [estimate(counts, target, batch=batch, scope=scope) for batch in batches]
 
 
 def _mode_notes(target: AnyTarget) -> list[str]:

@@ -89,6 +89,7 @@ class Plan:
         timed: whether the clock is read; only where one process computes.
         card_versions: card -> its version.
         search: what a search looks through, and for what; empty otherwise.
+        scope: of the estimates in the table: "" for each card's own, or "system".
     """
 
     version: str
@@ -108,6 +109,7 @@ class Plan:
     timed: bool
     card_versions: dict[str, int]
     search: dict[str, Any] = field(default_factory=dict)
+    scope: str = ""
 
     def __repr__(self) -> str:
         machines, seeds = len(self.targets), len(self.seeds)
@@ -202,6 +204,7 @@ def make_plan(
         timed=timed,
         card_versions={name: load_card(name).version for name in sorted(_cards_of(point.target for point in points))},
         search=dict(search or {}),
+        scope=config.scope or "",
     )
 
 

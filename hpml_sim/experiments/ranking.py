@@ -1,21 +1,24 @@
-"""The targets of a run in order of one figure; figures of different scope are never ranked against each other."""
+"""The targets of a run in order of one figure, at one scope, and how sure the order is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
 
-from hpml_sim.cost import rank
-from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.cost import Estimate, rank
+from hpml_sim.cost.certainty import CERTAIN, order
+from hpml_sim.errors import HpmlError, UnknownNameError, shown
+from hpml_sim.report.answer import sureness
 from hpml_sim.report.summary import TargetSummary, pooled, summarize
 from hpml_sim.results import Row
 from hpml_sim.tasks.metric import column_of
 from hpml_sim.tasks.score import RATIO, SHARE
 from hpml_sim.units.bands import Band
 from hpml_sim.units.display import html_table, text_table
-from hpml_sim.units.formatting import si_band
+from hpml_sim.units.formatting import digits, si_band
 
 Criterion = str
 """What targets can be ranked by: energy, latency, throughput, area, score, or the name of a metric of the run."""
@@ -27,7 +30,7 @@ _COLUMNS: dict[str, str] = {
 }
 _UNITS = {"energy_j": "J", "latency_s": "s", "throughput_hz": "/s", "area_mm2": "mm²"}
 _HEADS = {column: criterion for criterion, column in _COLUMNS.items()}
-_NOTE = "order: overlaps where the bounds meet those of the target before"
+_NOTE = "ratio and certainty: to the target before"
 
 
 class Ranking(pd.DataFrame):
@@ -58,11 +61,22 @@ class Ranking(pd.DataFrame):
             bounds = [f"{column}_{bound}" for bound in ("low", "nominal", "high")]
             if set(bounds) | {"place", "target", "order"} <= set(self.columns):
                 others = [name for name in ("place", "target", "scope", "batch") if name in self.columns]
+                if "probability" not in self.columns or set(self["scope"]) != {"system"}:
+                    lines = [
+                        [*(line[o] for o in others), self._figure(column, *(line[b] for b in bounds)), line["order"]]
+                        for line in self.to_dict("records")
+                    ]
+                    return [*others, _HEADS.get(column, column), "order"], lines
+                others = [name for name in others if name != "scope"]
                 lines = [
-                    [*(line[name] for name in others), self._figure(column, *(line[b] for b in bounds)), line["order"]]
+                    [
+                        *(line[name] for name in others),
+                        self._figure(column, *(line[b] for b in bounds)),
+                        *_certainty(line),
+                    ]
                     for line in self.to_dict("records")
                 ]
-                return [*others, _HEADS.get(column, column), "order"], lines
+                return [*others, _HEADS.get(column, column), "ratio", "certainty"], lines
         return None
 
     def _figure(self, column: str, low: float, nominal: float, high: float) -> str:
@@ -72,6 +86,16 @@ class Ranking(pd.DataFrame):
         if unit in (SHARE, RATIO):
             return f"{100 * nominal:.2f} % ({100 * low:.2f}..{100 * high:.2f})"
         return f"{nominal:.4g} {unit}".rstrip() + f" ({low:.4g}..{high:.4g})"
+
+
+def _certainty(line: Mapping[Hashable, Any]) -> tuple[str, str]:
+    """How many times the figure of the target before, and how sure the order is; what decides, where it is not."""
+    if line["place"] == 1:
+        return "", ""
+    sure = sureness(line["probability"])
+    if not line["decides"]:
+        return "1.0 x", "the same"
+    return f"{digits(line['ratio'], 2)} x", sure if line["probability"] >= CERTAIN else f"{sure}: {line['decides']}"
 
 
 @dataclass(frozen=True)
@@ -84,9 +108,16 @@ class _Ranked:
     low: float
     nominal: float
     high: float
+    estimate: Estimate | None = None
 
 
-def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None = 1) -> Ranking:
+def ranked(
+    rows: Sequence[Row],
+    by: Criterion = "energy",
+    *,
+    batch: int | None = 1,
+    scope: Literal["system", "own"] = "system",
+) -> Ranking:
     """The targets of a run, the best first; `Comparison.rank` describes it.
 
     Args:
@@ -94,6 +125,7 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
         by: "energy", "latency", "throughput" or "area", as estimated; "score", the task's first metric, or a metric by
             its name, at the earliest time.
         batch: samples processed together; None takes the best batch of each target.
+        scope: "system", which every machine has, or "own" for that of the cards.
 
     Returns:
         One line a target; targets without the figure are left out.
@@ -106,6 +138,11 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
     metric = next(iter(metrics), None) if by == "score" else next((m for m in metrics if by in (m, column_of(m))), None)
     if by not in (*_COLUMNS, "score") and metric is None:
         raise UnknownNameError("criterion by", str(by), [*_COLUMNS, "score", *metrics])
+    if scope not in ("system", "own"):
+        raise HpmlError(f"rank: scope={shown(scope)}: must be 'system', or 'own' for that of the cards")
+    given = rows
+    if scope == "system":
+        rows = [row.model_copy(update={"estimates": row.systems}) for row in rows]
     targets = summarize(rows)
     if by in _COLUMNS:
         found, column, higher = _costs(targets, by, batch), _COLUMNS[by], by == "throughput"
@@ -115,13 +152,27 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
         found, column, higher = [], "", True
     if not found:
         wanted = "" if by not in _COLUMNS or batch == 1 else f" at batch={batch}"
-        raise HpmlError(f"rank: no target has a figure of by={by!r}{wanted}; .table() shows what there is")
+        own = scope == "system" and by in _COLUMNS and any(row.estimates for row in given)
+        hint = "rank(scope='own') has those of the cards" if own else ".table() shows what there is"
+        raise HpmlError(f"rank: no target has a figure of by={by!r}{wanted}; {hint}")
     found.sort(key=lambda item: -item.nominal if higher else item.nominal)
     lines = []
     for place, item in enumerate(found, start=1):
         before = found[max(place - 2, 0)]
         overlap = place > 1 and item.low <= before.high and before.low <= item.high
         includes = {"scope": item.scope, "batch": item.batch} if by in _COLUMNS else {}
+        sure: dict[str, Any] = {}
+        if by in _COLUMNS:
+            sure = {"ratio": 1.0, "probability": 1.0, "decides": "", "projection": False}
+            if item.estimate is not None:
+                sure["projection"] = item.estimate.projection
+                if place > 1 and before.estimate is not None:
+                    found_order = order(before.estimate, item.estimate, by)  # type: ignore[arg-type]
+                    sure |= {
+                        "ratio": found_order.ratio,
+                        "probability": found_order.probability,
+                        "decides": found_order.decides,
+                    }
         lines.append(
             {
                 "place": place,
@@ -131,6 +182,7 @@ def ranked(rows: Sequence[Row], by: Criterion = "energy", *, batch: int | None =
                 f"{column}_nominal": item.nominal,
                 f"{column}_high": item.high,
                 "order": "overlaps" if overlap else "apart",
+                **sure,
             }
         )
     ranking = Ranking(lines)
@@ -160,7 +212,9 @@ def _costs(targets: Sequence[TargetSummary], by: str, batch: int | None) -> list
         band = None if cost is None else getattr(cost, _COLUMNS[by])
         if cost is None or band is None:
             continue
-        estimates += [e for e in target.estimates if e.batch == cost.batch]
-        found.append(_Ranked(target.name, cost.scope, cost.batch, band.low, band.nominal, band.high))
+        own = [e for e in target.estimates if e.batch == cost.batch]
+        estimates += own
+        first = own[0] if own else None
+        found.append(_Ranked(target.name, cost.scope, cost.batch, band.low, band.nominal, band.high, first))
     rank(estimates)  # refuses estimates of different scope
     return found

@@ -7,7 +7,7 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -69,19 +69,25 @@ class Comparison:
         """One line a (target, seed, time, batch); units in the column names and in `attrs["units"]`."""
         return to_frame(self.rows)
 
-    def rank(self, by: Criterion = "energy", *, batch: int | None = 1) -> Ranking:
-        """The targets in order, the best first, and whether their bands leave the order open.
+    def rank(
+        self, by: Criterion = "energy", *, batch: int | None = 1, scope: Literal["system", "own"] = "system"
+    ) -> Ranking:
+        """The targets in order, the best first, and how sure the order is.
 
         Args:
             by: "energy", "latency", "throughput" or "area", as estimated; "score", the task's first metric, or a metric
                 by its name, at the earliest time since programming.
             batch: samples processed together; None takes the best batch of each target. Scores do not depend on it.
+            scope: "system", which every machine has: what a card excludes is added from components; or "own" for that
+                of the cards, which may differ.
 
         Returns:
             A DataFrame with one line a target: `place`, `target`, `scope` and `batch` (not for a score), the
             figure with its bounds (`_low`, `_nominal`, `_high`; those of a score are its 95 % interval), and
-            `order`: "apart", or "overlaps" where the bounds overlap those of the target before. Targets without the
-            figure are left out.
+            `order`: "apart", or "overlaps" where the bounds overlap those of the target before. Of estimates also
+            `ratio` to the target before, the `probability` that the two are in this order (low and high as the 5th and
+            95th percentile of a lognormal; components that both have vary together), the part that `decides` it, and
+            `projection` for systems that were never built. Targets without the figure are left out.
 
         Raises:
             ScopeError: the estimates have different scopes, which are not ranked against each other.
@@ -89,13 +95,21 @@ class Comparison:
         """
         from hpml_sim.experiments.ranking import ranked
 
-        return ranked(self.rows, by, batch=batch)
+        return ranked(self.rows, by, batch=batch, scope=scope)
 
-    def plot(self) -> Figure:
-        """Energy of one inference against accuracy, a panel for each scope; a notebook shows it as a picture."""
+    def plot(self, scope: Literal["system", "own"] = "own") -> Figure:
+        """Energy of one inference against the score; a notebook shows it as a picture.
+
+        Args:
+            scope: "system" draws all machines in one panel, everything around them included; "own" has a panel for each
+                scope of the cards.
+        """
         from hpml_sim.report.plots import energy_against_accuracy
 
-        return energy_against_accuracy(self.rows)
+        rows = self.rows
+        if scope == "system":
+            rows = tuple(row.model_copy(update={"estimates": row.systems, "measurements": []}) for row in rows)
+        return energy_against_accuracy(rows)
 
     def report(self, path: str | Path) -> Path:
         """Write the one-file HTML report to `path` and return its path.

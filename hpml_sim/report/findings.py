@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from hpml_sim.report.answer import answer
 from hpml_sim.report.metric_words import words_of
 from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, times_of
 from hpml_sim.report.wording import figure, listing, names, percent, time_label
@@ -22,6 +23,7 @@ def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, list[str]]]:
         (words_of(targets).title, accuracy(targets)),
         ("Drift", drift(targets)),
         ("Energy", energy(targets)),
+        ("Which machine", answer(targets)),
         ("Batch", batches(targets)),
         ("Measured here", measured(targets)),
     ]

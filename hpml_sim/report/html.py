@@ -135,6 +135,7 @@ def _context(
         "notes": notes.texts,
         "scopes": sorted({line.scope for line in lines}, key=_scope_order),
         "provenances": distinct(line.provenance for line in lines),
+        "answered": any(t.systems for t in targets),
         "plots": page_plots(rows, targets),
         "sources": cited.values(),
         "source_numbers": {key: source.number for key, source in cited.items()},

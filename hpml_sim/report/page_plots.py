@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from hpml_sim.report import findings, plots
+from hpml_sim.report.answer import answer
 from hpml_sim.report.metric_words import MetricWords, words_of
 from hpml_sim.report.summary import TargetSummary
 from hpml_sim.report.wording import names
@@ -36,12 +37,14 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
     alts = {
         "time": " ".join([f"{words.title} over time.", *findings.accuracy(targets), *findings.drift(targets)]),
         "energy": " ".join([f"Energy against {words.name}.", *findings.energy(targets)]),
+        "answer": " ".join(["All machines at system scope.", *answer(targets)]),
         "parts": f"Energy by component and by layer. {findings.components(targets)}",
         "roofline": f"Roofline. {findings.limits(targets)}",
     }
     figures: dict[str, Callable[[bool], Figure]] = {
         "time": lambda narrow: plots.accuracy_over_time(rows, only=drawn, narrow=narrow, legend=False),
         "energy": lambda narrow: plots.energy_against_accuracy(rows, only=points, narrow=narrow, legend=False),
+        "answer": lambda narrow: plots.which_machine(rows, only=drawn, narrow=narrow),
         "parts": lambda narrow: plots.energy_by_part(rows, only=drawn, narrow=narrow),
         "roofline": lambda narrow: plots.layer_roofline(rows, only=roofs, narrow=narrow, legend=False),
     }
@@ -49,12 +52,14 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
     legends = {
         "time": lines,
         "energy": [(t, t.name) for t in costed if t.name in points],
+        "answer": [],
         "parts": [],
         "roofline": [(t, t.name) for t in roofed if t.name in roofs],
     }
     left_out = {
         "time": _left_out(len(drawn), len(targets), words),
         "energy": _left_out(len(points), len(costed), words),
+        "answer": _left_out(len(drawn), len(targets), words),
         "parts": _left_out(len(drawn), len(targets), words),
         "roofline": _left_out(len(roofs), len(roofed), words),
     }

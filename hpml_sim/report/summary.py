@@ -124,6 +124,7 @@ class TargetSummary:
         reasons: time -> why there is no accuracy.
         costs: batch 1 and the best batch, estimated before measured.
         estimates: all estimates of the first seed, by batch.
+        systems: the same at system scope.
         components: energy at batch 1 by component, from the largest.
         layer_parts: energy at batch 1 by layer, in the order of the network.
         layers: the conversion report.
@@ -145,6 +146,7 @@ class TargetSummary:
     layers: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     accuracy_model: str = ""
+    systems: tuple[Estimate, ...] = ()
     index: int = field(default=0)
 
     @property
@@ -229,6 +231,7 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
         layers=tuple(first.layers),
         notes=general,
         accuracy_model=first.simulated,
+        systems=tuple(leading[0].systems if leading else ()),
         index=index,
     )
 

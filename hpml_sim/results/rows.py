@@ -100,6 +100,7 @@ class Row(_Model):
             time, or where training or the outputs were not finite (`notes` says so).
         simulated: what was simulated to get the scores, and where it comes from.
         estimates: one a batch size, batch 1 first.
+        systems: the same at system scope, which all machines have: what `Comparison.rank` orders.
         measurements: one a batch size, batch 1 first, on the machine at hand; without the time of every single call.
         layers: the conversion report, a dictionary a layer.
         notes: why a figure is missing, and what to keep in mind.
@@ -122,6 +123,7 @@ class Row(_Model):
     scores: list[Score]
     simulated: str = ""
     estimates: list[Estimate]
+    systems: list[Estimate] = []
     measurements: list[Measurement]
     layers: list[dict[str, Any]]
     notes: list[str]

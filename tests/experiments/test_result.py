@@ -63,7 +63,7 @@ def test_names_are_text_in_a_notebook():
 
 
 def test_energy_is_ranked_within_one_scope_and_says_how_sure_the_order_is():
-    ranked = comparison(targets=("pcm-hermes", "reram-neurram", "loihi")).rank("energy")
+    ranked = comparison(targets=("pcm-hermes", "reram-neurram", "loihi")).rank("energy", scope="own")
     assert ranked["target"].tolist() == ["reram-neurram", "pcm-hermes", "loihi"]
     assert ranked["place"].tolist() == [1, 2, 3]
     assert all(low <= nominal for low, nominal in zip(ranked["energy_j_low"], ranked["energy_j_nominal"], strict=True))
@@ -72,7 +72,7 @@ def test_energy_is_ranked_within_one_scope_and_says_how_sure_the_order_is():
 
 
 def test_a_ranking_prints_every_column_within_80_characters():
-    ranked = comparison(targets=("pcm-hermes", "reram-neurram", "loihi")).rank("energy")
+    ranked = comparison(targets=("pcm-hermes", "reram-neurram", "loihi")).rank("energy", scope="own")
     text = repr(ranked)
     assert max(map(len, text.splitlines())) <= 80
     assert text.splitlines()[0].split() == ["place", "target", "scope", "batch", "energy", "order"]
@@ -89,13 +89,13 @@ def test_bounds_that_overlap_leave_the_order_open():
     first, second = example_rows(targets=("pcm-hermes",), times=(1.0,))[0], example_rows(targets=("loihi",))[0]
     same = replace(second.estimates[0], energy_j=first.estimates[0].energy_j * 1.01)
     result = Comparison((second.model_copy(update={"estimates": [same]}), first), None, None)
-    assert result.rank("energy")["order"].tolist() == ["apart", "overlaps"]
-    assert result.rank("energy")["target"].tolist() == ["pcm-hermes", "loihi"]
+    assert result.rank("energy", scope="own")["order"].tolist() == ["apart", "overlaps"]
+    assert result.rank("energy", scope="own")["target"].tolist() == ["pcm-hermes", "loihi"]
 
 
 def test_figures_of_different_scope_are_refused_in_one_line():
     with pytest.raises(hs.HpmlError, match=r"board: h200") as refused:
-        comparison().rank("energy")
+        comparison().rank("energy", scope="own")
     assert type(refused.value).__name__ == "ScopeError"
     assert "\n" not in str(refused.value)
 
@@ -105,16 +105,16 @@ def test_accuracy_and_throughput_rank_the_largest_first():
     accuracies = result.rank("accuracy")["accuracy_nominal"].tolist()
     assert accuracies == sorted(accuracies, reverse=True)
     chips = comparison(targets=("pcm-hermes", "reram-neurram"))
-    assert chips.rank("throughput")["target"].tolist() == ["pcm-hermes", "reram-neurram"]
-    assert chips.rank("latency")["target"].tolist() == ["pcm-hermes", "reram-neurram"]
+    assert chips.rank("throughput", scope="own")["target"].tolist() == ["pcm-hermes", "reram-neurram"]
+    assert chips.rank("latency", scope="own")["target"].tolist() == ["pcm-hermes", "reram-neurram"]
 
 
 def test_the_best_batch_is_ranked_where_asked():
     result = comparison(targets=("cpu",))
-    assert result.rank("energy")["batch"].tolist() == [1]
-    assert result.rank("energy", batch=None)["batch"].tolist() == [16384]
+    assert result.rank("energy", scope="own")["batch"].tolist() == [1]
+    assert result.rank("energy", batch=None, scope="own")["batch"].tolist() == [16384]
     with pytest.raises(hs.HpmlError, match="no target has a figure of by='energy' at batch=3"):
-        result.rank("energy", batch=3)
+        result.rank("energy", batch=3, scope="own")
 
 
 def test_an_unknown_criterion_is_refused_with_a_guess():
@@ -173,7 +173,7 @@ def test_no_rows_are_said():
     assert repr(empty).startswith("Comparison without rows")
     assert "Comparison without rows" in empty._repr_html_()
     with pytest.raises(hs.HpmlError, match="no result rows"):
-        empty.rank("energy")
+        empty.rank("energy", scope="own")
 
 
 def test_a_band_of_one_value_shows_no_bounds():

@@ -2,6 +2,7 @@
 
 - `accuracy_over_time(rows)`: what drift does to the accuracy
 - `energy_against_accuracy(rows)`: a panel a scope, with its Pareto front
+- `which_machine(rows)`: energy, latency, throughput, operations a joule of all machines at system scope
 - `energy_by_part(rows)`: where the energy goes, by component and by layer
 - `layer_roofline(rows)`: the layers under the ceilings of each CPU and GPU
 - `machine_roofline(roofs, points)`: ceilings, layers, kernels, crossbar tiles and neuromorphic cores in one plane
@@ -16,6 +17,7 @@ from hpml_sim.report.plots.energy_parts import energy_by_part
 from hpml_sim.report.plots.pareto import draw_trials, on_front, pareto_front
 from hpml_sim.report.plots.roofline import layer_points, layer_roofline, machine_roofline
 from hpml_sim.report.plots.theme import COLORS, GRID, INK, PAPER
+from hpml_sim.report.plots.which_machine import operations_a_joule, which_machine
 
 __all__ = [
     "COLORS",
@@ -32,8 +34,10 @@ __all__ = [
     "machine_roofline",
     "notable",
     "on_front",
+    "operations_a_joule",
     "pareto_front",
     "same_line",
     "style_of",
     "to_svg",
+    "which_machine",
 ]
