@@ -174,7 +174,7 @@ def _carried_out(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> 
     from rich.text import Text
 
     from hpml_sim.experiments.search_result import SearchResult
-    from hpml_sim.report.answer import answer
+    from hpml_sim.report.ranking_words import answer
     from hpml_sim.report.summary import summarize
     from hpml_sim.report.table import comparison_table
 

@@ -11,7 +11,7 @@ import pandas as pd
 from hpml_sim.cost import Estimate, rank
 from hpml_sim.cost.certainty import CERTAIN, order
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
-from hpml_sim.report.answer import sureness
+from hpml_sim.report.ranking_words import sureness
 from hpml_sim.report.summary import TargetSummary, pooled, summarize
 from hpml_sim.results import Row
 from hpml_sim.tasks.metric import column_of

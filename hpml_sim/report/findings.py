@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hpml_sim.report.answer import answer
 from hpml_sim.report.metric_words import words_of
+from hpml_sim.report.ranking_words import answer
 from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, times_of
 from hpml_sim.report.wording import figure, listing, names, percent, time_label
 from hpml_sim.units.bands import Band

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from hpml_sim.report import findings, plots
-from hpml_sim.report.answer import answer
 from hpml_sim.report.metric_words import MetricWords, words_of
+from hpml_sim.report.ranking_words import answer
 from hpml_sim.report.summary import TargetSummary
 from hpml_sim.report.wording import names
 from hpml_sim.results import Row

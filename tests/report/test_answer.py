@@ -10,8 +10,8 @@ import pytest
 import hpml_sim as hs
 from hpml_sim.cost import Estimate, Term
 from hpml_sim.experiments.result import Comparison
-from hpml_sim.report.answer import answer, sureness
 from hpml_sim.report.plots import operations_a_joule, which_machine
+from hpml_sim.report.ranking_words import answer, sureness
 from hpml_sim.report.summary import summarize
 from hpml_sim.results import Row
 from hpml_sim.units.bands import Band

@@ -14,10 +14,10 @@ from hpml_sim.report.plots.accuracy_time import accuracy_over_time, same_line
 from hpml_sim.report.plots.drawing import Style, style_of, to_svg
 from hpml_sim.report.plots.energy_accuracy import energy_against_accuracy, notable
 from hpml_sim.report.plots.energy_parts import energy_by_part
+from hpml_sim.report.plots.machines import operations_a_joule, which_machine
 from hpml_sim.report.plots.pareto import draw_trials, on_front, pareto_front
 from hpml_sim.report.plots.roofline import layer_points, layer_roofline, machine_roofline
 from hpml_sim.report.plots.theme import COLORS, GRID, INK, PAPER
-from hpml_sim.report.plots.which_machine import operations_a_joule, which_machine
 
 __all__ = [
     "COLORS",
