@@ -142,8 +142,12 @@ class Comparison:
         return f"Comparison of {targets} target{'s'[: targets != 1]}: {first.model} on {first.data}"
 
     def _note(self, lines: int, most: int) -> str:
+        from hpml_sim.report.overview import remark
+
         more = f"{lines - most} more lines in .table(). " if lines > most else ""
-        return f"{more}{len(self.rows)} rows: .table() .rank(by) .plot() .report(path)"
+        said = remark(self.rows) if self.rows else ""
+        line = f"{more}{len(self.rows)} rows: .table() .rank(by) .plot() .report(path)"
+        return f"{said}\n{line}" if said else line
 
 
 def load_results(path: str | Path) -> Comparison:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.report import findings
 from hpml_sim.report.metric_words import words_of
+from hpml_sim.report.other_metrics import other_lines, other_words
 from hpml_sim.report.page_plots import page_plots, swatch
 from hpml_sim.report.plots import layer_points
 from hpml_sim.report.sections import (
@@ -132,6 +133,8 @@ def _context(
         "time_heads": [words.title if t is None else time_label(t) for t in times],
         "cell_heads": [*(words.named if t is None else f"{time_label(t)}{tail}" for t in times), *COST_HEADS],
         "lines": lines,
+        "other_words": other_words(rows),
+        "other_lines": other_lines(rows, targets),
         "notes": notes.texts,
         "scopes": sorted({line.scope for line in lines}, key=_scope_order),
         "provenances": distinct(line.provenance for line in lines),

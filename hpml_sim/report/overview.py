@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpml_sim.report.metric_words import MetricWords, words_of
+from hpml_sim.report.other_metrics import named_others
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
 from hpml_sim.report.wording import time_label
 from hpml_sim.results import Row
@@ -47,10 +48,24 @@ def _scope(target: TargetSummary, cost: Cost | None) -> str:
 
 
 def _score_head(words: MetricWords, time: float | None) -> str:
-    """Heading of a column of scores: a bare "%" is the accuracy; others say which way is better."""
+    """Heading of a column of scores: a bare "%" is the accuracy."""
     name = "%" if words.is_accuracy else f"{words.name}{' ' + words.sign if words.sign else ''}"
-    when = "" if time is None else f" {time_label(time)}"
-    return f"{name}{when}{f' ({words.hint})' if words.hint else ''}"
+    return name if time is None else f"{name} {time_label(time)}"
+
+
+def remark(rows: Sequence[Row]) -> str:
+    """What to say below the small table: which way the main metric is better, and what else was measured.
+
+    Args:
+        rows: results of one run.
+
+    Returns:
+        "" where all of it goes without saying, as for accuracies.
+    """
+    words, others = words_of(summarize(rows)), named_others(rows)
+    said = [f"{words.name}: {words.hint}"] if words.hint else []
+    said += [f"also measured: {others}"] if others else []
+    return "; ".join(said)
 
 
 def _score(target: TargetSummary, time_s: float | None, words: MetricWords, *, spread: bool) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpml_sim.report.metric_words import MetricWords, words_of
+from hpml_sim.report.other_metrics import named_others
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
 from hpml_sim.report.wording import listing, names, time_label
 from hpml_sim.results import Row
@@ -94,12 +95,13 @@ def comparison_table(rows: Sequence[Row], *, width: int | None = None, all_notes
         left_out.append(columns.pop(victim).called)
     unit = f" in {metric.sign}" if metric.sign else ""
     since = "" if times == [None] else f": {metric.name}{unit} at a time since programming"
+    others = named_others(rows)
     table = Table(
         box=box.SIMPLE_HEAD,
         title=Text(f"{rows[0].model} on {rows[0].data}{since}"),
         title_style="bold",
         title_justify="left",
-        caption=_caption(targets, metric, notes, words, left_out, all_notes),
+        caption=_caption(targets, metric, others, notes, words, left_out, all_notes),
         caption_justify="left",
         caption_style="",
         pad_edge=False,
@@ -203,6 +205,7 @@ def _banded(band: Band, unit: str) -> Text:
 def _caption(
     targets: list[TargetSummary],
     metric: MetricWords,
+    others: str,
     notes: _Footnotes,
     words: dict[str, str],
     left_out: list[str],
@@ -217,6 +220,8 @@ def _caption(
             spreads.setdefault(figure.spread, []).append(target.name)
     hint = f" ({metric.hint})" if metric.hint else ""
     lines += [f"{metric.name}{hint} over {spread}: {names(who)}" for spread, who in spreads.items()]
+    if others:
+        lines.append(f"also measured, in the report and in table.csv: {others}")
     devices = listing(list(dict.fromkeys(c.device for t in targets for c in t.costs if c.device)))
     lines.append(f"{words['estimated']}: from the device card, low to high is its band; best batch = highest rate")
     if devices:

@@ -32,7 +32,7 @@ def text_table(
         columns: headings; an empty sequence leaves the line of headings out.
         rows: cells, as many in each row as there are columns: text, numbers, or None for an empty cell.
         title: a line above the table.
-        note: a line below the table.
+        note: a line below the table, or several.
         width: characters in a line.
         wrap: whether long text goes on in the next line; False cuts it and ends it with an ellipsis.
 
@@ -51,7 +51,7 @@ def text_table(
     right = [k > 0 and any(texts) and all(_FIGURE.fullmatch(t) for t in texts if t) for k, texts in enumerate(body)]
     wide = _widths([max(map(len, texts), default=0) for texts in of_column], right, width)
     printed = [printable for line in lines for printable in _lines(line, wide, right, wrap)]
-    around = [[_cut(text, width)] if text else [] for text in (title, note)]
+    around = [[_cut(line, width) for line in text.splitlines()] for text in (title, note)]
     return "\n".join([*around[0], *printed, *around[1]])
 
 
