@@ -20,6 +20,8 @@ from hpml_sim.errors import HpmlError
 _PYTHONS_WORDS = (
     (re.compile(r"invalid literal for int\(\) with base 10: (.*)"), r"\1 is no whole number"),
     (re.compile(r"could not convert string to float: (.*)"), r"\1 is no number"),
+    (re.compile(r"no type matching \{None\}\|INT could be instantiated from \[('[^']*')\]"), r"\1 is no whole number"),
+    (re.compile(r"no type matching \{None\}\|FLOAT could be instantiated from \[('[^']*')\]"), r"\1 is no number"),
     (re.compile(r"no type matching .* could be instantiated from \[(.*?)\]"), r"cannot take \1"),
 )
 

@@ -53,5 +53,6 @@ def word_phonemes() -> Splits:
         TensorDataset(letters[train], labels[train]),
         TensorDataset(letters[test], labels[test]),
         (_LETTERS + 1,),
-        len(PHONEMES),  # no task: the one called "transcription" is CTC's, and these labels have no blank
+        len(PHONEMES),
+        "phonemes",
     )

@@ -29,6 +29,7 @@ from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.networks import models
 from hpml_sim.targets import Analog, crossbar_targets
 from hpml_sim.tasks.choosing import TRIED, Sample, choose_task
+from hpml_sim.tasks.tally import Tally
 from hpml_sim.tasks.task import Task
 from hpml_sim.training.evaluation import on_device, try_network
 from hpml_sim.training.fitting import check_loss
@@ -129,7 +130,10 @@ def find_task(trial: Trial, data: Data, given: str | Task | None) -> Task:
     tried = map_tensors(lambda tensor: tensor[:TRIED].to(outputs.device), labels)
     if outputs.dim() == 0 or len(outputs) != samples_in(tried):
         raise HpmlError(f"{where}: two samples gave outputs {tuple(outputs.shape)}; expected {task.layout}")
-    check_loss(where, task, task.loss(outputs, task.labels(where, tried, len(outputs), outputs)))
+    tried = task.labels(where, tried, len(outputs), outputs)
+    check_loss(where, task, task.loss(outputs, tried))
+    for metric in task.metrics:  # what a metric needs and these data lack
+        Tally(metric, spread=False).add([outputs], tried)
     for split in (data.train, data.test):
         if (whole := resident_tensors(split)) is not None:
             task.labels(where, whole[1], len(whole[0]), None)

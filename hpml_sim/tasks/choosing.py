@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from hpml_sim.conversion.network_call import shapes_of, tensors_in
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
 from hpml_sim.networks.importing import called, names_code
+from hpml_sim.networks.pretrained import pronunciation
 from hpml_sim.tasks.class_tasks import IGNORED, classification, multi_label, segmentation
 from hpml_sim.tasks.number_tasks import reconstruction, regression
 from hpml_sim.tasks.pair_tasks import ranking, similarity
@@ -27,14 +29,16 @@ TASKS: Mapping[str, Callable[[], Task]] = {
     "classification": classification,
     "language_model": language_model,
     "multi_label": multi_label,
+    "phonemes": partial(transcription, tokens="phoneme", blank=None, end=pronunciation.END),
     "ranking": ranking,
     "reconstruction": reconstruction,
     "regression": regression,
     "segmentation": segmentation,
     "similarity": similarity,
     "transcription": transcription,
+    "transcription_by_step": partial(transcription, blank=None),
 }
-"""The tasks that have a name."""
+"""The tasks that have a name; of transcription also the kinds without CTC's blank, in which step i answers label i."""
 
 
 def as_task(given: str | Task) -> Task:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,12 +98,25 @@ class Metric:
         return isinstance(self.measure, str) or _made_by_torchmetrics(self.measure)
 
     def accumulator(self) -> Any:
-        """A metric of torchmetrics of its own, on the CPU, that has seen nothing."""
+        """A metric of torchmetrics of its own, on the CPU, that has seen nothing.
+
+        Raises:
+            HpmlError: torchmetrics has none of this name, or it needs arguments or a package that is missing.
+        """
         measure = self.measure
-        if isinstance(measure, str):
-            module, _, name = measure.rpartition(".")
-            measure = getattr(importlib.import_module(f"torchmetrics.{module}"), name)
-        made = measure() if isinstance(measure, type) else measure.clone()
+        try:
+            if isinstance(measure, str):
+                module, _, name = measure.rpartition(".")
+                measure = getattr(importlib.import_module(".".join(filter(None, ("torchmetrics", module)))), name)
+            with warnings.catch_warnings():  # of rank correlations, which have to keep all outputs
+                warnings.filterwarnings("ignore", ".* will save all targets", UserWarning)
+                made = measure() if isinstance(measure, type) else measure.clone()
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            what = measure if isinstance(measure, str) else getattr(measure, "__name__", type(measure).__name__)
+            raise HpmlError(
+                f"metric {self.name!r}: torchmetrics' {what} cannot be made ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); install what it needs, or give an object with its arguments"
+            ) from error
         made.reset()
         return made.cpu()
 

@@ -128,7 +128,7 @@ def test_every_example_is_understood(command, monkeypatch, tmp_path):
         (["compare", "--targets", "cpu", "--chps", "3"], "unknown option --chps; did you mean --chips?"),
         (["compare", "--targets", "cpu", "--frobnicate"], "unknown option --frobnicate"),
         (["compare", "--targets", "cpu", "--chips", "3", "4"], "'4': no option takes this value"),
-        (["compare", "--targets", "cpu", "--chips", "x"], "--chips: cannot take 'x'; give --chips NUMBER"),
+        (["compare", "--targets", "cpu", "--chips", "x"], "--chips: 'x' is no whole number; give --chips NUMBER"),
         (["compare", "--targets", "cpu", "--lr", "x"], "--lr: 'x' is no number; give --lr NUMBER"),
         (["compare", "--targets", "cpu", "--seeds", "a", "b"], "--seeds: cannot take 'a', 'b'"),
         (["compare"], "targets: give at least one machine"),

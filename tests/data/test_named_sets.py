@@ -52,7 +52,8 @@ def test_sets_hold_what_they_say_and_the_test_shares_nothing_with_training(name)
         x, y = split[:]
         assert tuple(x.shape[1:]) == data.input_shape
         assert len(x) == len(y)
-        assert data.classes is None or int(y.max()) < data.classes
+        assert data.classes is not None
+        assert int(y.max()) < data.classes
         assert torch.isfinite(x.double()).all()
         rows = {hashlib.sha256(row.numpy().tobytes()).digest() for row in x}
         assert not rows & seen
@@ -171,6 +172,9 @@ def test_g2p_errs_in_one_phoneme_of_ten():
         errors += row[-1]
         spoken += len(right)
     assert 100 * errors / spoken == pytest.approx(9.5, abs=0.5)
+    score = hs.evaluate(network, "word-phonemes")
+    assert (score.metric, score.mean) == ("phoneme error rate", pytest.approx(errors / spoken))
+    assert score.ci95[0] < 0.0875 < score.ci95[1]  # as on 600 other words
 
 
 @pytest.mark.skipif(not DEBIAN, reason="needs a package of Debian's")
@@ -238,4 +242,5 @@ def test_recordings_without_debian(tmp_path, monkeypatch):
 
 def test_a_named_set_says_which_task_it_is_for():
     assert hs.load_data("text-bytes").task == "language_model"
+    assert hs.load_data("word-phonemes").task == "phonemes"
     assert hs.load_data("digits").task is None

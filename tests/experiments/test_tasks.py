@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 import hpml_sim as hs
 from hpml_sim.cli import main
 from hpml_sim.errors import HpmlError
+from hpml_sim.experiments import pipeline
 
 X = torch.rand(48, 4, generator=torch.Generator().manual_seed(0))
 NUMBERS = TensorDataset(X, X.sum(1))
@@ -128,3 +129,89 @@ def test_labels_that_do_not_fit_are_refused_before_anything_is_trained(labels, t
         hs.compare(network(), (split, split), ["h200"], task=task, out=tmp_path / "run")
     assert "\n" not in str(found.value)
     assert not (tmp_path / "run").exists()
+
+
+class Wordy(torch.utils.data.Dataset):
+    """Items whose labels are what each test makes of them."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, i):
+        return X[i], self.labels(i)
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "said"),
+    [
+        (
+            lambda i: 7,
+            None,
+            r"must give logits of shape \(2, 8\), one for each class; they give a tensor of shape \(2, 2\)",
+        ),
+        (lambda i: -1, None, r"is -1: labels must be whole numbers >= 0"),
+        (lambda i: 1.0, "classification", r"labels are torch\.float32: must be whole numbers"),
+        (lambda i: float("nan"), "classification", r"labels are torch\.float32: must be whole numbers"),
+        (lambda i: [0.0, float("nan")], "regression", r"labels \(2, 2\) float32 hold NaN or infinity"),
+        (lambda i: [0.0, 1.0, 0.0], "multi_label", r"outputs \(2, 2\) and labels \(2, 3\) must have the same shape"),
+        (lambda i: torch.zeros(1 + i), "regression", r"the label of item 1 has shape \(2,\), that of item 0 \(1,\)"),
+        (
+            lambda i: "a word",
+            None,
+            r"the label of item 0 of the training set is str: must be a tensor, an array or numbers",
+        ),
+        (
+            lambda i: [i % 2, i % 2],
+            hs.tasks.transcription(blank=0),
+            r"outputs \(2, 2\) must be \(batch, steps, classes\)",
+        ),
+        (
+            lambda i: i % 2,
+            hs.tasks.classification(outputs="scores"),
+            r"outputs='scores': Sequential gave a tensor \(2, 2\)",
+        ),
+    ],
+)
+def test_each_mistake_costs_one_line_with_shapes_and_nothing_is_trained(labels, task, said, monkeypatch, tmp_path):
+    trained = []
+    monkeypatch.setattr(pipeline, "fit", lambda *args, **options: trained.append(args))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    split = Wordy(labels)
+    with pytest.raises(HpmlError, match=said) as found:
+        hs.compare(net, (split, split), ["h200", "pcm-hermes"], task=task, out=tmp_path / "run", **OPTIONS)
+    assert "\n" not in str(found.value)
+    assert "tensor(" not in str(found.value)
+    assert not trained
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (
+            hs.tasks.Metric("Spearman", "regression.SpearmanCorrCoef"),
+            r"metric 'Spearman': .* on outputs \(2, 2\): .*; give metrics that fit outputs and labels",
+        ),
+        (
+            hs.tasks.Metric("rho", "regression.Spearman"),
+            r"metric 'rho': torchmetrics' regression\.Spearman cannot be made",
+        ),
+        (
+            hs.tasks.Metric("own", lambda y, t: (y - t).mean()),
+            r"metric 'own': of 2 samples its function gave a tensor \(\)",
+        ),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_before_anything_is_trained(metric, said, monkeypatch):
+    trained = []
+    monkeypatch.setattr(pipeline, "fit", lambda *args, **options: trained.append(args))
+    split = TensorDataset(X, X[:, :2])
+    net = nn.Linear(4, 2)
+    with pytest.raises(HpmlError, match=said) as found:
+        hs.compare(net, (split, split), ["h200"], task=hs.tasks.regression(metrics=[metric]), **OPTIONS)
+    assert "\n" not in str(found.value)
+    assert not trained

@@ -161,3 +161,16 @@ def test_labels_that_do_not_fit_a_task(task, labels, said):
         with pytest.raises(HpmlError, match=said) as found:
             verb(net, TensorDataset(X, labels), task=task)
         assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [("transcription_by_step", "token error rate"), ("phonemes", "phoneme error rate")]
+)
+def test_transcription_without_a_blank_has_names(name, metric):
+    """Step i answers label i: two of 4 x 6 are wrong; what stands behind the end of phonemes counts for nothing."""
+    labels = torch.tensor([[5, 6, 7, 4, 3, 5]]).repeat(4, 1)
+    logits = 9.0 * nn.functional.one_hot(labels, 8).float()
+    logits[0, 1] = logits[2, 0] = torch.tensor([9.0, 0, 0, 0, 0, 0, 0, 0])
+    found = score(nn.Identity(), logits, labels, task=name)
+    assert found.metric == metric
+    assert found.mean == pytest.approx(2 / 24 if name == "transcription_by_step" else 2 / 16)
