@@ -1,0 +1,320 @@
+"""A language model on analog hardware: what its noise costs, and what low-rank adapters get back.
+
+    python benchmarks/language_model.py --out build/language_model [--steps 600] [--chips 6] [--stages train,evaluate]
+
+SmolLM2-135M (30 blocks, all 210 matrices on crossbars, the head digital: it is the embedding's table), inputs and
+outputs of 8 bits, on the noise of Analog Foundation Models (card `pcm-afm`) and, over time, on `pcm-hermes`. Training is
+distillation from the digital network on prose of NetworkX's documentation, one window of 512 tokens a step, rank 4
+(0.91 % of the parameters), Adam at 2e-3 with a cosine schedule. Of the digital network the same training is a fixed
+point: it is its own teacher, so that its loss and its gradients are zero; this is checked.
+
+Rows, each the mean, spread and worst of so many unseen chips:
+
+- digital
+- converted: the converters alone
+- untrained, on chips
+- adapters trained under noise, on chips, and without noise
+- adapters trained without noise, on chips
+
+Columns: 512 tokens of the GNU GPL, four times 512, and 512 tokens of text of the training's kind that it did not see.
+
+It prints as it goes, keeps the adapters every ten steps under --out, and goes on from there when it is started again.
+One thread unless --threads; a step takes about 7 s of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset, TensorDataset
+
+import hpml_sim as hs
+
+LENGTH, RANK, LR, NOISE = 512, 4, 2e-3, 0.03
+HELD_OUT = 4
+"""Windows of the training's text that are not trained on."""
+TIMES = ("1 s", "1 h", "1 day", "1 month", "1 year")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Windows of 512 tokens.
+
+    Attributes:
+        train: what adapters are trained on.
+        gpl: the first window of the GNU GPL.
+        gpl4: its first four.
+        docs: of the training's kind, not seen in training.
+    """
+
+    train: Any
+    gpl: Any
+    gpl4: Any
+    docs: Any
+
+
+class RememberingTeacher(nn.Module):
+    """The digital network, which runs its blocks on a window once, and only its head again.
+
+    Args:
+        network: a language model.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network: Any = network
+        self._kept: dict[bytes, Tensor] = {}
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (batch, tokens, vocabulary).
+
+        Args:
+            tokens: (batch, tokens).
+        """
+        key = tokens.numpy().tobytes()
+        if key not in self._kept:
+            hook = self.network.head.register_forward_pre_hook(lambda _, given: self._kept.update({key: given[0]}))
+            try:
+                return self.network(tokens)
+            finally:
+                hook.remove()
+        return self.network.head(self._kept[key])
+
+
+class Watched(torch.optim.Adam):
+    """Adam that says where it is, and keeps the parameters every ten steps.
+
+    Args:
+        parameters: what is trained.
+        lr: first learning rate.
+        says: called after each step with its number and loss.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, says: Callable[[int, float], None]):
+        super().__init__(parameters, lr=lr)
+        self._says, self._steps = says, 0
+
+    def step(self, closure: Any = None) -> Any:
+        """One step.
+
+        Args:
+            closure: computes the loss.
+        """
+        loss = super().step(closure)
+        self._steps += 1
+        self._says(self._steps, float(loss))
+        return loss
+
+
+def texts(seed: int) -> Texts:
+    """The windows; those held out are spread over the training's text, and drawn with a seed."""
+    data = hs.load_data("text", length=LENGTH)
+    train: Any = data.train
+    held = set(torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:HELD_OUT].tolist())
+    return Texts(
+        Subset(train, [i for i in range(len(train)) if i not in held]),
+        Subset(data.test, [0]),
+        Subset(data.test, range(4)),
+        Subset(train, sorted(held)),
+    )
+
+
+def on(net: nn.Module, card: str, noise: float) -> hs.Converted:
+    """The network on crossbars: each vector scaled by its own largest value, no noise at the outputs."""
+    target = hs.Analog(card, input_range="dynamic", output_noise=0.0, training_noise=noise)
+    return hs.convert(net, target, skip="head")
+
+
+def adapters(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if ".adapter." in name}
+
+
+def perplexities(model: nn.Module, data: Any) -> list[float]:
+    """One for each chip; of a network without chips, one."""
+    return [float(v) for v in hs.evaluate(model, data, task="language_model", batch_size=1).values]
+
+
+def train(net: nn.Module, noise: float, steps: int, data: Texts, out: Path, name: str, seed: int) -> hs.Converted:
+    """Adapters trained by distillation; those that are there already are taken."""
+    adapted = hs.lora(on(net, "pcm-afm", noise), rank=RANK, seed=seed)
+    file = out / f"{name}.pt"
+    done = 0
+    if file.exists():
+        kept = torch.load(file, weights_only=True)
+        adapted.load_state_dict(kept["adapters"], strict=False)
+        done = int(kept["steps"])
+        print(f"{name}: {done} steps are there", flush=True)
+    if done >= steps:
+        return adapted
+    start, spent, losses = time.perf_counter(), time.process_time(), []
+
+    def says(step: int, loss: float) -> None:
+        losses.append(loss)
+        if step % 10 == 0 or done + step == steps:
+            torch.save({"adapters": adapters(adapted), "steps": done + step, "tokens": (done + step) * LENGTH}, file)
+            recent = sum(losses[-10:]) / len(losses[-10:])
+            print(
+                f"{name}: step {done + step} of {steps}, KL {recent:.4f}, {time.perf_counter() - start:,.0f} s, "
+                f"{time.process_time() - spent:,.0f} s of CPU",
+                flush=True,
+            )
+
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed)).tolist()
+    windows = [order[i % len(order)] for i in range(done, steps)]  # one epoch of as many windows as there are steps
+    parts = [data.train[i] for i in windows]
+    whole = TensorDataset(torch.stack([x for x, _ in parts]), torch.stack([y for _, y in parts]))
+    hs.fit(
+        adapted,
+        data=whole,
+        task="language_model",
+        epochs=1,
+        lr=LR,
+        batch_size=1,
+        optimizer=lambda parameters, lr: Watched(parameters, lr, says),
+        teacher=RememberingTeacher(net),
+        temperature=1.0,
+        alpha=1.0,
+        seed=seed + done,
+        show_progress=False,
+    )
+    return adapted
+
+
+def with_adapters(net: nn.Module, card: str, file: Path) -> hs.Converted:
+    """A network on a card with trained adapters, and ranges that follow each vector."""
+    model = hs.lora(on(net, card, NOISE), rank=RANK)
+    model.load_state_dict(torch.load(file, weights_only=True)["adapters"], strict=False)
+    return model.eval()
+
+
+def row(found: dict[str, Any], name: str, model: nn.Module, data: Texts, out: Path) -> None:
+    """Measure a row, print it, and keep it."""
+    if name in found:
+        return
+    found[name] = {key: perplexities(model, part) for key, part in asdict_texts(data).items()}
+    (out / "rows.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    show(name, found[name])
+
+
+def asdict_texts(data: Texts) -> dict[str, Any]:
+    return {"gpl": data.gpl, "gpl4": data.gpl4, "docs": data.docs}
+
+
+def show(name: str, columns: dict[str, list[float]]) -> None:
+    cells = []
+    for key, values in columns.items():
+        mean = sum(values) / len(values)
+        cells.append(f"{key} {mean:.2f}" + (f" (worst {max(values):.2f})" if len(values) > 1 else ""))
+    print(f"{name:<42}{', '.join(cells)}", flush=True)
+
+
+def evaluate(net: nn.Module, chips: int, seed: int, data: Texts, out: Path) -> None:
+    """All rows on the noise of Analog Foundation Models."""
+    file = out / "rows.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name, columns in found.items():
+        show(name, columns)
+    row(found, "digital", net, data, out)
+    plain = on(net, "pcm-afm", NOISE).eval()
+    row(found, "converted, no noise", plain, data, out)
+    row(found, "untrained, chips", hs.program(plain, chips, seed).at("1 s"), data, out)
+    for name, kept in (("adapters under noise", "noise"), ("adapters without noise", "no_noise")):
+        if (out / f"{kept}.pt").exists():
+            model = with_adapters(net, "pcm-afm", out / f"{kept}.pt")
+            steps = int(torch.load(out / f"{kept}.pt", weights_only=True)["steps"])
+            row(found, f"{name} ({steps} steps), chips", hs.program(model, chips, seed).at("1 s"), data, out)
+            row(found, f"{name} ({steps} steps), no noise", model, data, out)
+
+
+def over_time(net: nn.Module, chips: int, seed: int, data: Texts, out: Path) -> None:
+    """Perplexity of the first window over time on `pcm-hermes`, untrained and with adapters."""
+    file = out / "times.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name, kept in (("untrained", None), ("adapters under noise", "noise"), ("adapters without noise", "no_noise")):
+        if name in found or (kept is not None and not (out / f"{kept}.pt").exists()):
+            continue
+        model = on(net, "pcm-hermes", NOISE).eval()
+        model = model if kept is None else with_adapters(net, "pcm-hermes", out / f"{kept}.pt")
+        programmed = hs.program(model, chips, seed)
+        found[name] = {when: perplexities(programmed.at(when), data.gpl) for when in TIMES}
+        file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        means = ", ".join(f"{when} {sum(v) / len(v):.1f}" for when, v in found[name].items())
+        print(f"pcm-hermes, {name}: {means}", flush=True)
+
+
+def fixed_point(net: nn.Module, data: Texts) -> float:
+    """The largest gradient of the digital network that is taught by itself: the training has nothing to move."""
+    ideal = hs.Analog("pcm-afm", dac_bits="ideal", adc_bits="ideal", output_noise=0.0, training_noise=0.0)
+    adapted = hs.lora(hs.convert(net, ideal, skip="head"), rank=RANK)
+    x = data.train[0][0][None, :64]
+    with torch.no_grad():
+        taught = net(x)
+    task = hs.tasks.language_model()
+    task.distillation(adapted.train()(x), taught, 1.0).backward()
+    return max(float(p.grad.abs().max()) for p in adapted.parameters() if p.grad is not None)
+
+
+def plot(out: Path, path: Path) -> None:
+    """Perplexity over time, a line for each network, a band from the best chip to the worst."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from hpml_sim.report.plots.theme import COLORS
+    from hpml_sim.units.times import parse_time
+
+    found = json.loads((out / "times.json").read_text(encoding="utf-8"))
+    digital = json.loads((out / "rows.json").read_text(encoding="utf-8"))["digital"]["gpl"][0]
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    axes.axhline(digital, color="0.4", linestyle=":", label=f"digital, {digital:.1f}")
+    for color, (name, lines) in zip(COLORS, found.items(), strict=False):
+        times = [parse_time(when) for when in lines]
+        means = [sum(v) / len(v) for v in lines.values()]
+        axes.plot(times, means, marker="o", color=color, label=f"{name}, {means[0]:.1f} to {means[-1]:.1f}")
+        axes.fill_between(
+            times, [min(v) for v in lines.values()], [max(v) for v in lines.values()], color=color, alpha=0.2
+        )
+    axes.set(xscale="log", yscale="log", xlabel="time since programming, s", ylabel="perplexity of 512 tokens")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/language_model"))
+    parser.add_argument("--steps", type=int, default=600, help="of 512 tokens, of the adapters under noise")
+    parser.add_argument("--quiet-steps", type=int, default=100, help="of the adapters without noise")
+    parser.add_argument("--chips", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--stages", default="check,train,evaluate,times,quiet,evaluate,times")
+    parser.add_argument("--plot", type=Path, help="draw the curve over time here")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.out.mkdir(parents=True, exist_ok=True)
+    net, data = hs.load_network("smollm2-135m").eval(), texts(given.seed)
+    stages: dict[str, Callable[[], Any]] = {
+        "check": lambda: print(f"digital network taught by itself: largest gradient {fixed_point(net, data):.1e}"),
+        "train": lambda: train(net, NOISE, given.steps, data, given.out, "noise", given.seed),
+        "quiet": lambda: train(net, 0.0, given.quiet_steps, data, given.out, "no_noise", given.seed),
+        # chips of other seeds than any noise of the training
+        "evaluate": lambda: evaluate(net, given.chips, given.seed + 1000, data, given.out),
+        "times": lambda: over_time(net, min(3, given.chips), given.seed + 2000, data, given.out),
+    }
+    for stage in given.stages.split(","):
+        stages[stage]()
+    if given.plot is not None:
+        plot(given.out, given.plot)
+
+
+if __name__ == "__main__":
+    main()
