@@ -3,8 +3,8 @@
     python benchmarks/language_model.py --out build/language_model [--steps 600] [--chips 6] [--stages train,evaluate]
 
 SmolLM2-135M (30 blocks, all 210 matrices on crossbars, the head digital: it is the embedding's table), inputs and
-outputs of 8 bits, on the noise of Analog Foundation Models (card `pcm-afm`) and, over time, on `pcm-hermes`. Training is
-distillation from the digital network on prose of NetworkX's documentation, one window of 512 tokens a step, rank 4
+outputs of 8 bits, on the noise of Analog Foundation Models (card `pcm-afm`) and, over time, on `pcm-hermes`. Training
+is distillation from the digital network on prose of NetworkX's documentation, one window of 512 tokens a step, rank 4
 (0.91 % of the parameters), Adam at 2e-3 with a cosine schedule. Of the digital network the same training is a fixed
 point: it is its own teacher, so that its loss and its gradients are zero; this is checked.
 
@@ -28,7 +28,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

@@ -21,6 +21,7 @@ from hpml_sim.cost import Estimate, crossover_hz, energy_ratio, estimate, rank
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, list_data, load_data
 from hpml_sim.data.entries import download_data
+from hpml_sim.data.own_samples import sample_text
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.comparison import compare
 from hpml_sim.experiments.result import Comparison, load_results
@@ -33,7 +34,7 @@ from hpml_sim.measurement.diagnosis import doctor
 from hpml_sim.networks import models
 from hpml_sim.networks.loading import list_networks, load_network
 from hpml_sim.networks.pretrained.entries import download_network
-from hpml_sim.targets import Analog, Digital, InMemory, Spiking
+from hpml_sim.targets import Analog, Digital, InMemory, Spiking, load_recipe
 from hpml_sim.tasks.score import Score
 from hpml_sim.tasks.task import Task
 from hpml_sim.training import evaluate, fit
@@ -76,6 +77,7 @@ __all__ = [
     "load_chips",
     "load_data",
     "load_network",
+    "load_recipe",
     "load_results",
     "lora",
     "measure",
@@ -85,6 +87,7 @@ __all__ = [
     "rank",
     "register_target",
     "run",
+    "sample_text",
     "save_chips",
     "search",
     "spiking",

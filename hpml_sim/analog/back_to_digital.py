@@ -12,6 +12,7 @@ from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.carrying_over import HOOKS, Origin
 from hpml_sim.analog.chips import Chips
 from hpml_sim.analog.crossbar import Crossbar
+from hpml_sim.analog.effective_weights import full_scale
 from hpml_sim.analog.experts import AnalogExperts, without_experts
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogLinear
@@ -28,11 +29,11 @@ from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.modules import check_network
 from hpml_sim.conversion.references import replace_references
 from hpml_sim.conversion.torch_fast_path import allow_fast_path
-from hpml_sim.errors import ConversionError, HpmlError
+from hpml_sim.errors import ConversionError, HpmlError, check_whole
 from hpml_sim.targets import Spiking
 
 
-def to_digital(model: nn.Module) -> nn.Module:
+def to_digital(model: nn.Module, *, bits: int | None = None) -> nn.Module:
     """The digital network again: the classes, attributes and state-dict keys that it had before `hs.convert`.
 
     Of a model in training it has the trained weights, clipped as they were mapped; of one programmed chip, the weights
@@ -43,13 +44,16 @@ def to_digital(model: nn.Module) -> nn.Module:
     Args:
         model: a converted model with analog layers, a network with layers of `hs.nn`, or one programmed chip at a time,
             `chips.at("1 day", only=0)`. It is not changed.
+        bits: the weights of its analog layers are rounded to the nearest of 2^bits - 1 equally spaced numbers around
+            zero, the largest of each output channel among them, 2 to 16: training under weight noise makes a network
+            good for few bits too. None: they stay as they are.
 
     Returns:
         A new network, in the mode (training or evaluation) of the model. Weights that were tied are tied again; those
         of a chip are not, because each layer has devices of its own, nor is a weight that an adapter was added to.
 
     Raises:
-        HpmlError: no network, several chips at once, or no analog layers.
+        HpmlError: no network, several chips at once, no analog layers, or `bits` out of range.
         ConversionError: a network that was converted for another machine, or trained in place on devices.
 
     Example:
@@ -65,8 +69,10 @@ def to_digital(model: nn.Module) -> nn.Module:
     if isinstance(model, Chips):
         raise HpmlError("to_digital: chips drift, so their weights have a time; give chips.at('1 day', only=0)")
     check_network("to_digital: model", model)
+    if bits is not None:
+        bits = check_whole("to_digital: bits", bits, low=2, high=16, hint="such as 4")
     if isinstance(model, ProgrammedModel):
-        return _twin(model)
+        return _twin(model, bits)
     _check(model)
     network = _inner(clone(model))
     uses = Counter(id(parameter) for _, parameter in network.named_parameters(remove_duplicate=False))
@@ -80,6 +86,8 @@ def to_digital(model: nn.Module) -> nn.Module:
             # after the limit: an adapter is digital, nothing clips it. Others that use a tied weight have no part in it
             merged = layer.weight.detach() + layer.from_matrix(adapter.matrix().detach()).to(layer.weight.dtype)
             layer.weight, adapted = nn.Parameter(merged), True
+        if bits is not None:
+            _round(layer, bits)
     # what was frozen beside adapters can be trained again
     return _replaced(network).requires_grad_(True) if adapted else _replaced(network)
 
@@ -108,15 +116,31 @@ def _clip(layer: Any, crossbar: Crossbar) -> None:
     if crossbar.training and crossbar.target.weight_clip is None:
         return
     with torch.no_grad():
-        limit = float(crossbar.weight_limit) if crossbar.training else crossbar.limit_of(layer.matrix())
+        own = layer.matrix()
+        matrix, limit = crossbar.within_limit(own) if crossbar.training else crossbar.mapped(own)
+        if matrix is not own:  # channels have limits of their own
+            layer.weight.copy_(layer.from_matrix(matrix))
         if layer.weight.numel() and float(layer.weight.abs().max()) > limit:
             layer.weight.clamp_(-limit, limit)
+
+
+@torch.no_grad()
+def _round(layer: Any, bits: int) -> None:
+    """Round the weights of a layer to few bits, each output channel in units of its largest.
+
+    Source: round-to-nearest of Analog Foundation Models, arXiv:2505.09663; `DISCRETIZE_PER_CHANNEL` of
+    aihwkit-lightning.
+    """
+    matrix, most = layer.matrix(), 2 ** (bits - 1) - 1
+    largest = full_scale(matrix).unsqueeze(-1)
+    # a parameter of its own: others that use a tied weight are not rounded
+    layer.weight = nn.Parameter(layer.from_matrix((matrix / largest * most).round() * (largest / most)))
 
 
 # ---------------------------------------------------------------------------------------------------- a chip's weights
 
 
-def _twin(model: ProgrammedModel) -> nn.Module:
+def _twin(model: ProgrammedModel, bits: int | None) -> nn.Module:
     """The digital twin of one chip."""
     if isinstance(model.network, NetworkPerChip):
         raise ConversionError(
@@ -141,6 +165,8 @@ def _twin(model: ProgrammedModel) -> nn.Module:
             with torch.no_grad():
                 layer.weight += layer.from_matrix(adapter.matrix()).to(layer.weight.dtype)
             del layer._modules["adapter"]
+        if bits is not None:
+            _round(layer, bits)
     return _replaced(_inner(network)).requires_grad_(True)
 
 

@@ -92,7 +92,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         self.adc_qmax = largest_code(resolution(target.adc_bits, card.io.adc_bits))
         self.noise = card.noise
         self.programmed: ProgrammedTiles | None = None
-        self._add_limit(device, dtype)
+        self._add_limit(groups * cols if target.weight_clip_by == "channel" else None, device, dtype)
         self._wire_drop = WIRE_OHM * 1e-6 * self.device_model().g_max_us if target.ir_drop > 0 else 0.0
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Crossbar:
@@ -128,14 +128,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         Args:
             weight: the layer's weights, shape (groups * cols, rows).
         """
-        if self._limits(weight, self.target.weight_clip):
-            with torch.no_grad():
-                flat = weight.detach().flatten()
-                variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
-                self.weight_limit.copy_(self.target.weight_clip * variance.clamp(min=0).sqrt())
-            self._limit_is_of(weight)
-        else:
-            self._check_limit(weight)
+        self._follow(weight, self.target.weight_clip, compiled=False)
         return clip_weights(weight, self.weight_limit)
 
     def cells(self, weight: Tensor) -> Tensor:
@@ -175,9 +168,10 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return EffectiveWeights(self.programmed.weight, None, self.programmed.scale)
         target, tiling = self.target, self.tiling
         if self.training and target.levels is None and takes_compiled_pass(weight):
-            self._limit_in_training(weight, target.weight_clip)
+            self._follow(weight, target.weight_clip, compiled=True)
+            weight, limit = self.within_limit(weight)
             shape = (tiling.groups, tiling.row_tiles, tiling.cols, tiling.height)
-            matrix, scale = noisy_tiles(weight, float(self.weight_limit), target.training_noise, shape)
+            matrix, scale = noisy_tiles(weight, limit, target.training_noise, shape)
             scale = scale.unsqueeze(0).unsqueeze(-2)
             return EffectiveWeights(self._drop_connected(matrix.unsqueeze(0)), scale, scale)
         matrix = tiling.cut_weights(self.clipped(weight)).unsqueeze(0)

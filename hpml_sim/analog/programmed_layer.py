@@ -29,7 +29,7 @@ class ProgrammedLayer:
         device_model: the kind of devices, which reads them as weights.
         full_scale: largest weight of each column of each piece, shape (groups, row tiles, cols). Fixed when the layer
             is programmed, and the same at every time: drift must show in the weights.
-        limit: weights beyond it are clipped to it; an infinite one clips nothing.
+        limit: weights beyond it are clipped to it; an infinite one clips nothing beyond the limits of channels.
         baseline: what drift compensation reads right after programming, shape (chips, groups, row tiles, cells).
     """
 
@@ -53,8 +53,9 @@ class ProgrammedLayer:
             seed: what all randomness comes from.
         """
         with torch.no_grad(), cpu_float32():
-            crossbar, matrix = layer.crossbar, _on_cpu(layer.matrix())
-            limit = crossbar.limit_of(layer.matrix())
+            crossbar = layer.crossbar
+            matrix, limit = crossbar.mapped(layer.matrix())
+            matrix = _on_cpu(matrix)
             full_scale = _full_scale(crossbar, matrix, limit)
             columns = crossbar.cell_scale(full_scale)
             new = cls(layer, index, seed, device_model, full_scale, limit, torch.empty((n_chips, *columns.shape)))
@@ -110,7 +111,7 @@ class ProgrammedLayer:
 
         target = crossbar.target
         cells = Cells(
-            _on_cpu(self.layer.matrix()) if matrix is None else matrix,
+            _on_cpu(crossbar.within_limit(self.layer.matrix())[0]) if matrix is None else matrix,
             self.full_scale,
             self.limit,
             crossbar.tiling.height,
@@ -162,7 +163,7 @@ class ProgrammedLayer:
         """
         with cpu_float32():
             crossbar, tiling = self.crossbar, self.crossbar.tiling
-            matrix = _on_cpu(self.layer.matrix()).clamp(-self.limit, self.limit)
+            matrix = _on_cpu(crossbar.within_limit(self.layer.matrix())[0]).clamp(-self.limit, self.limit)
             tiles = tiling.cut_weights(matrix) / self.full_scale.unsqueeze(-1)
             target_us = self.device_model.conductances(crossbar.cells(tiles))
             for chip in chips:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.effective_weights import clip_weights
+
 _SIDE = 16
 """A sample has about this many rows and columns."""
 _ONE_STEP, _EQUAL = 0.3, 0.02
@@ -27,13 +29,15 @@ class WeightLimit(nn.Module):
         dtype: of the limit.
 
     Attributes:
-        weight_limit: largest weight, a buffer; infinite where nothing is clipped.
+        weight_limit: largest weight, a buffer; infinite where nothing is clipped. One number, or one for each channel,
+            shape (groups * cols, 1).
     """
 
     weight_limit: Tensor
 
-    def _add_limit(self, device: torch.device | None, dtype: torch.dtype | None) -> None:
-        self.register_buffer("weight_limit", torch.tensor(math.inf, device=device, dtype=dtype))
+    def _add_limit(self, channels: int | None, device: torch.device | None, dtype: torch.dtype | None) -> None:
+        shape = () if channels is None else (channels, 1)
+        self.register_buffer("weight_limit", torch.full(shape, math.inf, device=device, dtype=dtype))
         # some of the weights that the limit is of; whether they are exactly these, or an optimizer's step older
         self._limit_sample: Tensor | None = None
         self._limit_exact = False
@@ -43,15 +47,41 @@ class WeightLimit(nn.Module):
         """Whether this pass sets the limit: in training, of weights that are trained. Frozen ones are not cut anew."""
         return self.training and sigmas is not None and not is_frozen(weight)
 
-    def _limit_in_training(self, weight: Tensor, sigmas: float | None) -> None:
-        """Set the limit to a multiple of the weights' standard deviation, in a compiled pass on the CPU."""
+    @torch.no_grad()
+    def _follow(self, weight: Tensor, sigmas: float | None, *, compiled: bool) -> None:
+        """Set the limit to a multiple of the weights' standard deviation where this pass does so, else check it.
+
+        Args:
+            weight: shape (groups * cols, rows).
+            sigmas: the multiple; None: nothing is clipped.
+            compiled: whether it is found in a compiled pass over the weights, on the CPU.
+        """
         if sigmas is None or not self._limits(weight, sigmas):
             self._check_limit(weight)
             return
-        from hpml_sim.kernels.crossbar_product.training import spread
+        if self.weight_limit.dim():
+            # as aihwkit-lightning's LAYER_GAUSSIAN_PER_CHANNEL; what has no spread has no outliers either
+            sigma = weight.detach().std(1, correction=int(weight.shape[1] > 1), keepdim=True)
+            self.weight_limit.copy_(torch.where(sigma > 0, sigmas * sigma, math.inf))
+        elif compiled:
+            from hpml_sim.kernels.crossbar_product.training import spread
 
-        self.weight_limit.fill_(sigmas * spread(weight))
+            self.weight_limit.fill_(sigmas * spread(weight))
+        else:
+            flat = weight.detach().flatten()
+            variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
+            self.weight_limit.copy_(sigmas * variance.clamp(min=0).sqrt())
         self._limit_is_of(weight)
+
+    def within_limit(self, weight: Tensor) -> tuple[Tensor, float]:
+        """The weights with their channels clipped, where each has a limit, and the limit of all that is left.
+
+        Args:
+            weight: shape (groups * cols, rows).
+        """
+        if self.weight_limit.dim():
+            return clip_weights(weight, self.weight_limit.to(weight)), math.inf
+        return weight, float(self.weight_limit)
 
     def _limit_is_of(self, weight: Tensor) -> None:
         """Note, in training, which weights the limit was computed from."""
@@ -60,7 +90,7 @@ class WeightLimit(nn.Module):
 
     def _check_limit(self, weight: Tensor) -> None:
         """Clip nothing where the weights are others than those of the limit; outside of training."""
-        if torch.compiler.is_compiling() or weight.is_meta or not bool(torch.isfinite(self.weight_limit)):
+        if torch.compiler.is_compiling() or weight.is_meta or not bool(torch.isfinite(self.weight_limit).any()):
             return
         now = _sample(weight)
         before = self._limit_sample
@@ -73,14 +103,14 @@ class WeightLimit(nn.Module):
         if not self._limit_exact:
             self._limit_sample, self._limit_exact = now.clone(), True
 
-    def limit_of(self, weight: Tensor) -> float:
-        """The largest magnitude that weights are mapped with; inf where the limit is of other weights.
+    def mapped(self, weight: Tensor) -> tuple[Tensor, float]:
+        """`within_limit` outside of training, where a limit of other weights clips nothing.
 
         Args:
-            weight: shape (groups * cols, rows); outside of training.
+            weight: shape (groups * cols, rows).
         """
         self._check_limit(weight)
-        return float(self.weight_limit)
+        return self.within_limit(weight)
 
     @torch.no_grad()
     def forget_limit(self) -> None:

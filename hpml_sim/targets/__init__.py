@@ -5,6 +5,7 @@ cards.py      the card that a target names must exist, and be of its kind
 digital.py    Digital
 analog.py     Analog (programmed), InMemory (trained in place), PerLayer
 spiking.py    Spiking, and its neurons Leaky, Synaptic, Adaptive
+recipes.py    published recipes of hardware-aware training
 choosing.py   a target from a card's name; what holds the weights of a target
 """
 
@@ -23,6 +24,8 @@ from hpml_sim.targets.choosing import in_memory as in_memory
 from hpml_sim.targets.digital import Digital as Digital
 from hpml_sim.targets.digital import Engine as Engine
 from hpml_sim.targets.digital import EstimatedEngine as EstimatedEngine
+from hpml_sim.targets.recipes import Recipe as Recipe
+from hpml_sim.targets.recipes import load_recipe as load_recipe
 from hpml_sim.targets.spiking import NEURONS as NEURONS
 from hpml_sim.targets.spiking import Adaptive as Adaptive
 from hpml_sim.targets.spiking import Leaky as Leaky

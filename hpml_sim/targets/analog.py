@@ -52,7 +52,8 @@ class Analog:
             weight of the column, 0 to 1.
         drop_connect: share of the weights that each training step takes as zero, 0 to below 1.
         weight_clip: in training, weights are clipped at this many standard deviations of their layer, at least 1; None
-            never clips.
+            never clips. Weights that do not learn are not clipped anew.
+        weight_clip_by: whose standard deviation that is: of the whole "layer", or of each output "channel".
         input_range: how the full scale of a layer's DAC is found. "dynamic": each input vector by its own largest
             magnitude, of a convolution each sample's feature map. One range for all inputs of the layer: "percentile"
             (covers a share of them), "sigma" (a multiple of their standard deviation), "mse" (the least squared error
@@ -111,6 +112,7 @@ class Analog:
     training_noise: _Share = 0.1
     drop_connect: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     weight_clip: Annotated[Real, Field(ge=1)] | None = 2.5
+    weight_clip_by: Literal["layer", "channel"] = "layer"
     input_range: Annotated[InputRange | None, BeforeValidator(as_input_range)] = None
     adc_bound: Annotated[Real, Field(gt=0)] | None = None
     read_noise: _Share = 0.0

@@ -2,6 +2,8 @@
 
 fitting.py       fit: the training loop
 history.py       what a training did, epoch by epoch
+pace.py          the way of the learning rate, the largest gradient
+execution.py     autocast, checkpointing, compilation
 gradients.py     gradient descent on parameters (other weights: conversion/training_sessions.py)
 distillation.py  the task's loss, with the labels and with a teacher
 loading.py       batches, shared out among processes

@@ -6,7 +6,8 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
 from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
-from hpml_sim.conversion.network_call import call_network, samples_in, tensors_in
+from hpml_sim.conversion.network_call import call_network, map_tensors, samples_in, tensors_in
 from hpml_sim.conversion.training_sessions import Optimizer, after_training, training_session
 from hpml_sim.data import Data, load_data, samples_of
 from hpml_sim.data.batches import Batch, Samples
@@ -25,9 +26,11 @@ from hpml_sim.tasks.task import Task
 from hpml_sim.training.distillation import DistillationLoss, check_teacher
 from hpml_sim.training.distributed import ProcessGroup
 from hpml_sim.training.evaluation import task_of
+from hpml_sim.training.execution import Execution
 from hpml_sim.training.gradients import GradientSession
 from hpml_sim.training.history import History, score_text
 from hpml_sim.training.loading import BatchLoader, Shard
+from hpml_sim.training.pace import Pace
 from hpml_sim.training.progress import progress
 
 _DISTILLATION = (4.0, 0.5)
@@ -43,9 +46,15 @@ def fit(
     lr: float | None = None,
     batch_size: int | None = None,
     optimizer: Optimizer | None = None,
+    schedule: Literal["cosine", "linear", "constant"] = "cosine",
+    warmup: float = 0.0,
+    max_grad_norm: float | None = None,
     teacher: nn.Module | None = None,
     temperature: float = 4.0,
     alpha: float = 0.5,
+    autocast: Literal["bfloat16"] | None = None,
+    checkpoint: bool = False,
+    compile: bool = False,  # noqa: A002 - torch's name
     seed: int = 0,
     show_progress: bool = True,
     title: str = "training",
@@ -80,10 +89,18 @@ def fit(
         batch_size: samples a step, >= 1; None takes 64. A loader has a size of its own and takes no other.
         optimizer: name or class of an optimizer in `torch.optim`, or any function (parameters, lr=) -> optimizer, for
             example `partial(torch.optim.SGD, momentum=0.9)`; None takes Adam. Weights are clipped whichever it is.
+        schedule: how the learning rate falls, to zero at the end: along a "cosine" or "linear"; "constant" does not.
+        warmup: share of all steps in which it first rises from near zero, 0 to below 1.
+        max_grad_norm: gradients of a step are scaled down to this norm of all of them together, above 0; None: never.
         teacher: takes what the model takes, and gives outputs of the same shape. It runs in evaluation mode and without
             gradients, once on data in memory and batch by batch on all other, and is left as it was found.
         temperature: softens the outputs in distillation, > 0.
         alpha: weight of the teacher in the loss, in [0, 1]; the labels have the rest.
+        autocast: "bfloat16": products run in it, while the loss and the weights stay in float32; None: in the type of
+            the weights. Layers on crossbars then run operator by operator.
+        checkpoint: keep of each block (what an `nn.ModuleList` holds) its input alone, and run it again for the
+            gradient, with the same noise: less memory, a third more time.
+        compile: run the network through `torch.compile`. The first step takes minutes; worth it on GPUs.
         seed: of the order of samples and of all noise drawn in training, >= 0; the caller's random state is left alone.
         show_progress: draw a progress bar where there is a terminal.
         title: stands before the bar.
@@ -96,7 +113,7 @@ def fit(
             devices on several processes, a batch that is none, inputs of a type that the model does not take, labels
             that do not fit the task, or a task that is in doubt. The model then has the weights that it came with.
         NotFiniteError: an input, the loss or a weight is not finite. The model then has the weights that it came with.
-        UnknownNameError: `torch.optim` has no optimizer of this name.
+        UnknownNameError: `torch.optim` has no optimizer of this name, or no schedule or type has it.
 
     Source: the loss with a teacher is that of G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
 
@@ -124,7 +141,11 @@ def fit(
     check_teacher(teacher, temperature, alpha)
     if teacher is None and (temperature, alpha) != _DISTILLATION:
         raise HpmlError("fit: temperature= and alpha= belong to distillation; give teacher= as well, or leave them out")
+    pace = Pace.checked(schedule, warmup, max_grad_norm)
+    running_as = Execution.checked(model, autocast, checkpoint, compile)
     session = training_session(model) or GradientSession(model)
+    if not isinstance(session, GradientSession):
+        pace.refuse_on_devices()
     lr = session.learning_rate(lr)
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
@@ -139,6 +160,7 @@ def fit(
     before = copy.deepcopy(session.state())
     batches = BatchLoader(samples, batch_size, device, group, objective, model)
     cuda = [device] if device.type == "cuda" else []
+    how = _Steps(pace, running_as, device, tuple(parameters))
     last: Shard | None = None
     losses: list[float] = []
     scores: list[float] = []
@@ -148,12 +170,13 @@ def fit(
         torch.random.fork_rng(devices=cuda),
         _threads_for(model, batches.batch_size),
         stateless(model),
+        running_as.keeping_less(),
         progress(title, epochs, enabled=show_progress and group.rank == 0) as step,
     ):
         torch.manual_seed(seed + 1_000_003 * group.rank)  # noise of their own; the order of samples is process 0's
         order = torch.Generator().manual_seed(seed) if group.size > 1 else None
-        called = group.wrap(model)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, T_max=max(1, epochs * len(batches)))
+        called = running_as.called(group.wrap(model))
+        scheduler = pace.scheduler(stepper, max(1, epochs * len(batches)))
         session.begin(None if teacher is not None else lambda most: _before(model, batches.first(most), chosen))
         try:
             model.train()
@@ -161,7 +184,7 @@ def fit(
                 shards = batches.epoch(order)
                 if epoch == 0:
                     shards = IdleLayers(model, "fit").over(shards)
-                loss, score, last = _epoch(called, shards, objective, stepper, schedule, group, device)
+                loss, score, last = _epoch(called, shards, objective, stepper, scheduler, group, how)
                 if not math.isfinite(loss):
                     raise NotFiniteError(
                         f"fit: the loss became {loss} in epoch {epoch + 1} at lr={lr}; the weights are as before. "
@@ -221,27 +244,37 @@ def _threads_for(model: nn.Module, batch_size: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """What all steps of a training have in common."""
+
+    pace: Pace
+    running_as: Execution
+    device: torch.device
+    parameters: tuple[nn.Parameter, ...]
+
+
 def _epoch(
     model: nn.Module,
     shards: Iterable[Shard],
     objective: DistillationLoss,
     optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
     group: ProcessGroup,
-    device: torch.device,
+    how: _Steps,
 ) -> tuple[float, float, Shard | None]:
     """Mean loss and score of all samples, each before the step that it was used in; and the last shard."""
     shard = None
     total_loss, samples = 0.0, 0
     tally = Tally(objective.task.metric, spread=False)
     for shard in shards:
-        loss = _step(model, shard, objective, optimizer, group, tally)
-        schedule.step()
+        loss = _step(model, shard, objective, optimizer, group, tally, how)
+        scheduler.step()
         total_loss += loss * shard.samples
         samples += shard.samples
     sums = tally.sums
     if sums is not None:
-        sums = group.all_reduce(sums.to(device)).cpu()
+        sums = group.all_reduce(sums.to(how.device)).cpu()
     return total_loss / samples, tally.values(sums)[0], shard
 
 
@@ -263,6 +296,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     group: ProcessGroup,
     tally: Tally,
+    how: _Steps,
 ) -> float:
     """One step on a batch: its loss before the step; the tally gets this process' part of it."""
     counted = False
@@ -273,8 +307,14 @@ def _step(
         if counted:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)
         optimizer.zero_grad(set_to_none=True)
-        with running("fit", model, list(tensors_in(shard.x))), integers_explained("fit", shard.x):
+        with (
+            running("fit", model, list(tensors_in(shard.x))),
+            integers_explained("fit", shard.x),
+            how.running_as.products(how.device),
+        ):
             given = call_network(model, shard.x)
+        if how.running_as.autocast is not None:  # the loss keeps all bits
+            given = map_tensors(lambda t: t.float() if t.dtype == how.running_as.autocast else t, given)
         outputs, labels = _read(objective.task, given, shard, type(model).__name__)
         if not counted and shard.weight:
             tally.add([outputs.detach()], labels)
@@ -282,6 +322,7 @@ def _step(
         loss = objective(outputs, labels, shard.teacher) * shard.weight
         check_loss("fit", objective.task, loss)
         loss.backward()
+        how.pace.limit_gradients(how.parameters)
         return group.all_reduce(loss.detach() / group.size)  # of the whole batch: all processes decide alike
 
     # torch's type of it is too narrow
