@@ -183,8 +183,8 @@ def test_silero_hears_every_prompt_and_no_noise():
     sounds, labels = hs.load_data("speech").test[:]
     loudest = torch.sigmoid(hs.load_network("silero-vad")(sounds)).amax(1)
     spoken = labels.amax(1) > 0
-    assert (loudest[spoken] > 0.5).float().mean() > 0.97
-    assert (loudest[~spoken] < 0.5).float().mean() > 0.97
+    assert (loudest[spoken] > 0.5).all()  # as 40 of 40 prompts that the package's own code was given
+    assert (loudest[~spoken] < 0.5).all()
 
 
 def test_authors_files_of_event_cameras(tmp_path, monkeypatch):

@@ -141,8 +141,8 @@ def test_silero_hears_chunk_by_chunk(silero):
 def test_silero_takes_noise_and_a_tone_for_no_speech(silero):
     noise = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
     tone = 0.3 * torch.sin(2 * torch.pi * 440 / 16_000 * torch.arange(16_000))[None]
-    for sound in (noise, tone):
-        assert torch.sigmoid(silero(sound)).max() < 0.1
+    assert torch.sigmoid(silero(noise)).max() < 0.05  # the package's own code gave 0.035 and 0.008 for such sounds
+    assert torch.sigmoid(silero(tone)).max() < 0.02
 
 
 def test_workloads_are_those_counted_by_hand(g2p, silero):
