@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.conversion.exporting import check_not_exporting
 from hpml_sim.errors import HpmlError, check_switch, check_whole, shown
+from hpml_sim.kernels.common.vmapping import is_mapped
 from hpml_sim.targets import Analog
 
 
@@ -118,10 +119,15 @@ def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> None:
         dim: that dimension.
 
     Raises:
-        HpmlError: `x` is of another type than the layer, or has another number of channels; or an exporter is
-            recording.
+        HpmlError: `x` is of another type than the layer, or has another number of channels; an exporter is recording;
+            or a `torch.vmap` of the network's own hides its values in training or calibration.
     """
     check_not_exporting("a layer on crossbars", "Export the digital network that it was made from")
+    if crossbar.programmed is None and is_mapped(x) and (crossbar.training or crossbar.calibrating is not None):
+        raise HpmlError(
+            "analog layer: it was called under a torch.vmap of the network's own, which hides the values that set its "
+            "ranges; call it on the whole batch, or train the digital network and convert that"
+        )
     if not isinstance(x, Tensor) or x.dim() == 0:
         raise HpmlError(f"analog layer: input {shown(x)}: must be a tensor with {channels} values in dimension {dim}")
     # under autocast, layers of several types meet

@@ -27,6 +27,8 @@ def takes_compiled_pass(*tensors: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
+    if torch._C._are_functorch_transforms_active():  # `torch.func.grad` and others see no memory
+        return False
     return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) for t in tensors)
 
 
@@ -147,10 +149,11 @@ class _Product(torch.autograd.Function):
         return z
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from hpml_sim.kernels.crossbar_product import training as kernel
 
+        if torch.is_grad_enabled():  # of gradients that are differentiated again, as where the loss is an equation
+            return _Product._backward_in_torch(ctx, grads[0])
         x, matrix, codes, inside, z = ctx.saved_tensors
         real, dac_range, dac_qmax = ctx.real, ctx.dac_range, ctx.dac_qmax
         grad_y = torch.empty(inside.shape, dtype=x.dtype)
@@ -171,6 +174,22 @@ class _Product(torch.autograd.Function):
             # z = a f(x / a) in the range a: what scales with it, less what x itself brings through both converters
             assert grad_x is not None
             grad_range = math.log(2) * ((grads[0] * z).sum() - (grad_x * x).sum())
+        return grad_x, grad_matrix, None, None, None, None, None, None, None, grad_range
+
+    @staticmethod
+    def _backward_in_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The same gradients, made of operations that torch differentiates."""
+        x, matrix, codes, inside, z = ctx.saved_tensors
+        dac_range, dac_qmax = ctx.dac_range, ctx.dac_qmax
+        grad_y = grad.unsqueeze(1) * inside * (dac_range / dac_qmax)
+        scaled = x.transpose(1, 2) * (dac_qmax / dac_range)
+        passed = scaled.clamp(-dac_qmax, dac_qmax)
+        grad_matrix = grad_y.mT @ (passed + (codes - passed).detach())
+        grad_codes = (grad_y @ matrix) * (dac_qmax / dac_range)
+        grad_x = (grad_codes * (scaled.abs() <= dac_qmax)).transpose(1, 2)
+        grad_range = None
+        if z is not None:
+            grad_range = math.log(2) * ((grad * z).sum() - (grad_x * x).sum())
         return grad_x, grad_matrix, None, None, None, None, None, None, None, grad_range
 
 

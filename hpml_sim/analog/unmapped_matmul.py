@@ -44,6 +44,8 @@ class UnmappedMatmulGuard(TorchFunctionMode):
         analog = {id(network.get_submodule(name)) for name in crossbars(network)}
         names: dict[int, str] = {}
         reported: set[int] = set()
+        # a weight that the network replaces, as moving averages do, must not leave its place to another tensor
+        self._alive = [parameter.detach() for parameter in network.parameters()]
         for name, module in network.named_modules():
             for parameter in module.parameters(recurse=False):
                 if id(module) in analog or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):

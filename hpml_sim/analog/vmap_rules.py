@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from hpml_sim.kernels.common.vmapping import is_mapped, mapped_first
+from hpml_sim.counting.torch_operations import is_sparse
+from hpml_sim.kernels.common.vmapping import is_mapped, mapped_first, unmapped_first
 
 
 class VmapRules(TorchFunctionMode):
@@ -31,10 +32,19 @@ class VmapRules(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule: Any = _RULES.get(func, func)
+        if func in _PRODUCTS and len(args) == 2 and is_sparse(args[0]) and is_mapped(args[1]):
+            return self._of_sparse(*args)
         found = rule(*args, **(kwargs or {}))
         if self._widen and func in _MAKERS and not is_mapped(found):
             return mapped_first(found.expand(self._length, *found.shape).contiguous(), self._level)
         return found
+
+    def _of_sparse(self, left: Tensor, right: Tensor) -> Tensor:
+        """A sparse matrix, the same for all, times matrices: all of them are the columns of one."""
+        x = unmapped_first(right, self._level, self._length)  # (chips, k, n) or (chips, k)
+        wide = x.unsqueeze(-1) if right.dim() == 1 else x
+        y = (left @ wide.transpose(0, 1).flatten(1)).unflatten(1, (self._length, -1)).transpose(0, 1)
+        return mapped_first(y.squeeze(-1) if right.dim() == 1 else y, self._level)
 
 
 def cannot_write(error: Exception) -> bool:
@@ -59,7 +69,50 @@ def _group_norm(
     return torch.native_group_norm(input.contiguous(), weight, bias, samples, channels, values, num_groups, eps)[0]
 
 
-_RULES: dict[Any, Callable[..., Any]] = {F.group_norm: _group_norm}
+def _pack_padded_sequence(padded: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
+    # torch's own says how many sequences each step has as if this differed from chip to chip
+    if not is_mapped(padded) or is_mapped(lengths):
+        return torch._pack_padded_sequence(padded, lengths, batch_first)
+    x = padded.transpose(0, 1) if batch_first else padded
+    sizes = (torch.arange(int(lengths.max())).unsqueeze(1) < lengths).sum(1)  # longest first
+    places = torch.cat([step * x.shape[1] + torch.arange(int(size)) for step, size in enumerate(sizes)])
+    return x.flatten(0, 1)[places.to(x.device)], sizes
+
+
+def _pad_packed_sequence(
+    data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: float, total_length: int
+) -> tuple[Tensor, Tensor]:
+    if not is_mapped(data) or is_mapped(batch_sizes):
+        return torch._pad_packed_sequence(data, batch_sizes, batch_first, padding_value, total_length)
+    inside = torch.arange(int(batch_sizes[0])) < batch_sizes.unsqueeze(1)  # (steps, batch)
+    index = torch.full((max(total_length, len(batch_sizes)), inside.shape[1]), len(data))
+    index[: len(inside)][inside] = torch.arange(len(data))
+    x = torch.cat([data, torch.full_like(data[:1], padding_value)])[index.to(data.device)]
+    return x.transpose(0, 1) if batch_first else x, inside.sum(0)
+
+
+def _pad_sequence(
+    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
+) -> Tensor:
+    # torch's own writes the sequences into a tensor that has room for one chip
+    if not any(map(is_mapped, sequences)):
+        return torch._C._nn.pad_sequence(sequences, batch_first, padding_value, padding_side)
+    longest = max(len(x) for x in sequences)
+    sides = [(0, longest - len(x)) if padding_side == "right" else (longest - len(x), 0) for x in sequences]
+    padded = [
+        F.pad(x, (*(0, 0) * (x.dim() - 1), *side), value=padding_value)
+        for x, side in zip(sequences, sides, strict=True)
+    ]
+    return torch.stack(padded, 0 if batch_first else 1)
+
+
+_RULES: dict[Any, Callable[..., Any]] = {
+    F.group_norm: _group_norm,
+    torch._pack_padded_sequence: _pack_padded_sequence,
+    torch._pad_packed_sequence: _pad_packed_sequence,
+    torch._C._nn.pad_sequence: _pad_sequence,
+}
+_PRODUCTS = frozenset({torch.sparse.mm, torch.mm, Tensor.mm, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mv})
 _MAKERS = frozenset(
     {
         *(torch.zeros, torch.ones, torch.empty, torch.full, torch.clone, Tensor.clone),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from hpml_sim.conversion.references import replace_references
 from hpml_sim.errors import HpmlError
+
+_COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
 def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -29,7 +32,8 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     memo = {} if memo is None else memo
     for module in model.modules():
         for value in tree_leaves(vars(module)):
-            if isinstance(value, Tensor) and not value.is_leaf:
+            # nor does `copy.deepcopy` copy sparse rows
+            if isinstance(value, Tensor) and (not value.is_leaf or value.layout in _COMPRESSED):
                 memo.setdefault(id(value), value.detach().clone())
     try:
         copied = copy.deepcopy(model, memo)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Stateful(nn.Module):
@@ -38,15 +39,51 @@ def stateless(model: nn.Module) -> Iterator[None]:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Within the block, `model` is in evaluation mode, without gradients, and each call starts at rest.
 
-    Afterwards every module in it is in the mode that it was in.
+    Afterwards every module in it is in the mode that it was in, and the buffers of the user's modules, such as queues,
+    codebooks and counters, hold what they held.
     """
     modes = [(module, module.training) for module in model.modules()]
+    buffers = [_Buffer.of(module, name) for module, _ in modes if not _is_ours(module) for name in module._buffers]
     try:
         model.eval()
         with torch.no_grad(), stateless(model):
             yield
     finally:
+        for buffer in buffers:
+            buffer.put_back()
         if modes[0][1]:
             model.train()  # modules may do more on a change of mode than note it
         for module, training in modes:
             module.training = training
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    """What a buffer of a module held."""
+
+    module: nn.Module
+    name: str
+    tensor: Tensor | None
+    values: Tensor | None
+
+    @classmethod
+    def of(cls, module: nn.Module, name: str) -> _Buffer:
+        tensor = module._buffers[name]
+        # the values of sparse tensors are not written in place
+        copied = None if tensor is None or tensor.layout is not torch.strided else tensor.detach().clone()
+        return cls(module, name, tensor, copied)
+
+    def put_back(self) -> None:
+        self.module._buffers[self.name] = self.tensor
+        if self.tensor is not None and self.values is not None and self.tensor.numel():
+            same = self.tensor.shape == self.values.shape and self.tensor.device == self.values.device
+            with torch.no_grad():
+                if not same:
+                    self.tensor.data = self.values
+                elif not self.tensor.is_meta and not torch.equal(self.tensor, self.values):
+                    self.tensor.copy_(self.values)
+
+
+def _is_ours(module: nn.Module) -> bool:
+    """Whether a module is of this library: what its layers find in a pass, such as ranges, is to stay."""
+    return type(module).__module__.startswith("hpml_sim.")

@@ -37,7 +37,7 @@ def running(where: str, model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[
         shapes = ", ".join(f"{tuple(x.shape)} ({str(x.dtype).removeprefix('torch.')})" for x in inputs)
         raise HpmlError(
             f"{where}: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}; {_fitting(model, inputs)}"
+            f"{' '.join(str(error).split())[:300]}; {_fitting(model, inputs)}"
         ) from error
 
 

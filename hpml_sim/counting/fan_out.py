@@ -48,6 +48,11 @@ def _weights(weight: Tensor | None) -> dict[str, Any]:
     return found
 
 
+def _real_products(x: Tensor) -> int:
+    """Multiply-accumulates of real numbers in one of this type: (a + bi)(c + di) has four."""
+    return 4 if x.is_complex() else 1
+
+
 def _effective(x: Tensor, operations: float) -> dict[str, float]:
     """NeuroBench's rule: a call whose inputs are all -1, 0 or 1 makes accumulates, any other multiply-accumulates."""
     spikes = bool(((x == 0) | (x == 1) | (x == -1)).all())
@@ -68,7 +73,8 @@ def product(x: Tensor, cols: int, weight: Tensor | None = None, *, op: str = "li
         name: of the part of the layer, or "" for all of it.
     """
     groups, vectors, rows = x.shape
-    dense = float(x.numel()) * cols
+    real = _real_products(x)
+    dense = float(x.numel()) * cols * real
     count = LayerCount(
         name,
         op,
@@ -87,10 +93,10 @@ def product(x: Tensor, cols: int, weight: Tensor | None = None, *, op: str = "li
     if not has_values(x):
         return count
     nonzero = (x != 0).sum(1).double()  # (groups, rows)
-    sops = float(nonzero.sum()) * cols
+    sops = float(nonzero.sum()) * cols * real
     effective = sops
     if count.zero_weights and weight is not None:
-        effective = float((nonzero * (weight != 0).sum(2)).sum())
+        effective = float((nonzero * (weight != 0).sum(2)).sum()) * real
     return replace(count, sops=sops, **_effective(x, effective))
 
 
@@ -190,12 +196,15 @@ class Convolution:
         rows, cols = (ins, outs * taps) if self.transposed else (ins * taps, outs)
         vectors = float(batch * math.prod(sizes if self.transposed else out_sizes))
         axes = [self.axis_fan_out(k, size, out) for k, (size, out) in enumerate(zip(sizes, out_sizes, strict=True))]
-        macs = rows * cols * self.groups * vectors
+        real = _real_products(x)
+        macs = rows * cols * self.groups * vectors * real
         # a subclass may pad on its own: then the borders are not known, and padding counts as input
         known = [axis for axis in axes if axis is not None]
         exact = len(known) == len(axes)
         dense = (
-            float(x.shape[0] * self.in_channels * outs * math.prod(float(a.sum()) for a in known)) if exact else macs
+            float(x.shape[0] * self.in_channels * outs * real * math.prod(float(a.sum()) for a in known))
+            if exact
+            else macs
         )
         count = LayerCount(
             "",
@@ -221,8 +230,8 @@ class Convolution:
         spread = nonzero.sum(0)
         for axis in known:
             spread = (axis.to(spread.device).reshape(-1, *[1] * (spread.dim() - 1)) * spread).sum(0)
-        sops = float(spread) * outs
+        sops = float(spread) * outs * real
         effective = sops
         if count.zero_weights and weight is not None:
-            effective = float((nonzero * self.weighted_fan_out(weight != 0, sizes, out_sizes)).sum())
+            effective = float((nonzero * self.weighted_fan_out(weight != 0, sizes, out_sizes)).sum()) * real
         return replace(count, sops=sops, **_effective(x, effective))

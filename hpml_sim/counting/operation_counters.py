@@ -24,11 +24,16 @@ from hpml_sim.counting.torch_operations import (
     SCALED_DOT_PRODUCT,
     as_batch,
     distinct,
+    is_sparse,
     is_wide,
     macs_of,
+    sparse_macs,
     storage_of,
 )
 
+_LINEAR = ("add", "sub", "rsub", "neg", "mul", "div", "clone", "_to_copy", "where", "cat", "stack")
+"""Operations after which a sum is still the sum of products that were spread out before them."""
+_SUMS = ("sum", "mean")
 _GATHERS = ("index", "index_select", "gather", "clone", "_to_copy")
 """Operations that take parts of a weight, or copy what was taken."""
 
@@ -59,7 +64,7 @@ class OperationCounter:
         inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(out))
         if name.startswith(("empty", "new_empty")):  # whoever fills it may be out of sight
             return True
-        self._origins.follow(inputs, outputs, samples)
+        self._origins.follow(inputs, outputs, samples, name)
         if not inputs or func.is_view or name.startswith(NO_WORK) or torch.Tag.inplace_view in func.tags:
             return True
         arrived = {storage_of(t) for t in inputs}
@@ -82,8 +87,9 @@ class OperationCounter:
             self.attention(module, *args[:3])
         elif name in ("embedding", "_embedding_bag", "_embedding_bag_forward_only"):
             self._embedding(module, args, out, inputs, scale)
-        elif func.namespace in ("aten", "prim", "prims") and self._harmless(func, name, inputs, outputs):
+        elif func.namespace in ("aten", "prim", "prims") and _harmless(func, name):
             self._elementwise(module, name, inputs, outputs, scale)
+            self._spread(module, name, inputs, outputs, scale)
         else:
             return False
         return True
@@ -137,19 +143,26 @@ class OperationCounter:
         )
         self._tallies.add(count, self._origins.claim(claimed), scale, leading_sizes(outputs))
 
-    def _harmless(self, func: Any, name: str, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
-        """Whether an operation certainly holds no products of inputs and weights."""
-        if torch.Tag.pointwise in func.tags:
-            # a matrix spread over an input by broadcasting is a product in disguise: (x[:, :, None] * w).sum(1)
-            moving = [t for t in inputs if self._origins.constant(t) is None]
-            spread = any(1 < t.numel() < outputs[0].numel() for t in moving) if outputs else False
-            return not (
-                name.startswith("mul") and spread and any(is_wide(t) and self._origins.is_weight(t) for t in inputs)
-            )
-        return torch.Tag.reduction in func.tags or name.startswith(NO_PRODUCTS)
+    def _spread(self, module: str, name: str, inputs: list[Tensor], outputs: list[Tensor], scale: float) -> None:
+        """Count `(x[:, :, None] * w).sum(1)`, a product in disguise: a matrix spread over an input, then summed."""
+        origins = self._origins
+        if name in _SUMS and outputs and origins.is_spread(inputs[0]) and outputs[0].numel() < inputs[0].numel():
+            count = LayerCount(module, "matmul", macs=float(inputs[0].numel()))
+            self._tallies.add(count, 0, scale, leading_sizes(inputs))
+        elif name.removesuffix("_") in _LINEAR and outputs:
+            moving = [t for t in inputs if origins.constant(t) is None]
+            over = any(1 < t.numel() < outputs[0].numel() for t in moving)
+            weights = name.startswith("mul") and any(is_wide(t) and origins.is_weight(t) for t in inputs)
+            if (over and weights) or any(map(origins.is_spread, inputs)):
+                origins.spread(outputs)
 
     def _factors(self, module: str, name: str, args: tuple[Any, ...], scale: float) -> None:
         left, right = (args[k] for k in FACTORS[name])
+        if is_sparse(left) or is_sparse(right):  # the adjacency of a graph
+            count = LayerCount(module, "matmul", macs=sparse_macs(left, right))
+            count = replace(count, activation_bits=left.element_size() * 8, input_elements=float(distinct(right)))
+            self._tallies.add(count, self._origins.claim([left, right]), scale, leading_sizes([right]))
+            return
         left3, right3 = as_batch(left, right)
         if self._is_matrix(right, left):
             x, matrix, constant = left3, right3, self._weight(right)
@@ -225,6 +238,11 @@ class OperationCounter:
         name = _layer_of(constant.name) if constant and constant.name else module
         weights = self._origins.claim(list(tensors_in(args)), buffers=True) if constant else 0
         self._tallies.add(replace(count, name=name), weights, scale, leading_sizes([x]))
+
+
+def _harmless(func: Any, name: str) -> bool:
+    """Whether an operation by itself certainly holds no products of inputs and weights."""
+    return torch.Tag.pointwise in func.tags or torch.Tag.reduction in func.tags or name.startswith(NO_PRODUCTS)
 
 
 def operation_name(func: Any) -> str:

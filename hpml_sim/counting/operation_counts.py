@@ -61,7 +61,8 @@ class LayerCount:
         groups: matrices of this size (grouped convolution, experts); 1 otherwise.
         vectors: input vectors multiplied by each matrix in one inference (positions x time steps); of experts, the mean
             over all of them.
-        macs: multiply-accumulates = rows x cols x groups x vectors for a matrix layer, padding included.
+        macs: multiply-accumulates = rows x cols x groups x vectors for a matrix layer, padding included; of complex
+            numbers four times as many.
         weight_count: stored parameters; tied ones are counted where they are met first.
         input_elements: values read in one inference, weights left out.
         output_elements: values written in one inference.

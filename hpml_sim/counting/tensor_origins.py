@@ -21,11 +21,17 @@ class Constant:
         name: of the parameter or buffer it was made of; "" for none.
         root: that parameter or buffer; None for none.
         weight: whether it was made of parameters alone.
+        new: whether tensors went into it that came from nowhere, such as zeros.
     """
 
     name: str
     root: Tensor | None
     weight: bool
+    new: bool = False
+
+    def may_hold_samples(self) -> bool:
+        """Whether the batch may be among its dimensions: zeros, or a state that is kept in a buffer."""
+        return self.new or (not self.weight and self.root is not None and self.root.dim() > 1)
 
 
 class Origins:
@@ -52,6 +58,7 @@ class Origins:
         self._constants = dict(self._held)
         self._gathered: dict[int, Constant] = {}
         self._made: set[int] = set()
+        self._spread: set[int] = set()
         # a weak reference keeps the identity of a storage (not its memory) from being given to another
         self._references: dict[int, StorageWeakRef] = {}
 
@@ -92,6 +99,14 @@ class Origins:
         constant = self.constant(x)
         return constant is not None and constant.weight
 
+    def spread(self, outputs: Sequence[Tensor]) -> None:
+        """These tensors hold products of an input and a matrix that were not summed yet."""
+        self._spread.update(map(self._remember, outputs))
+
+    def is_spread(self, x: Tensor) -> bool:
+        """Whether a tensor holds products of an input and a matrix that were not summed yet."""
+        return storage_of(x) in self._spread
+
     def is_known(self, x: Tensor) -> bool:
         """Whether a tensor was made by counted work, or does not depend on the input."""
         return self.constant(x) is not None or storage_of(x) in self._made
@@ -101,26 +116,28 @@ class Origins:
         for t in outputs:
             self._made.add(self._remember(t))
 
-    def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], samples: int) -> None:
+    def follow(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], samples: int, operation: str = "") -> None:
         """What is made of weights, buffers and new tensors alone does not depend on the input either.
 
         Args:
             inputs: tensors that an operation read.
             outputs: tensors that it made or wrote.
             samples: in the pass; what was expanded over them, and copied, has the samples in it.
+            operation: its name; "": any other than those that copy one tensor several times.
         """
         sources = [self.constant(t) for t in inputs]
         arrived = {storage_of(t) for t in inputs}
         copied = all(storage_of(t) not in arrived for t in outputs)
-        if copied and _expanded(inputs, samples):
+        if copied and (_expanded(inputs, samples) or _repeated(operation, inputs, outputs, samples)):
             return
         if all(source is not None for source in sources):
             by_rank = sorted((s for s in sources if s is not None and s.name), key=lambda s: not s.weight)
             named = by_rank[0] if by_rank else None
             weight = bool(sources) and all(s is not None and s.weight for s in sources)
+            new = not sources or any(s is not None and s.new for s in sources)
             for t in outputs:
                 name, root = (named.name, named.root) if named else ("", None)
-                self._constants.setdefault(self._remember(t), Constant(name, root, weight))
+                self._constants.setdefault(self._remember(t), Constant(name, root, weight, new))
         else:
             for t in outputs:  # written in place
                 self._constants.pop(storage_of(t), None)
@@ -142,7 +159,7 @@ class Origins:
         # a weight that was expanded over the batch is worked on once for each sample
         if _expanded(inputs, samples):
             return 1.0
-        if not all(source is not None and source.weight for source in sources):
+        if any(source is not None and source.may_hold_samples() for source in sources):
             # values lie in the last dimension, but of what has no other
             sizes = [size for t in outputs for size in (t.shape[:-1] or t.shape)[:2]]
             if any(size % samples == 0 for size in sizes):
@@ -188,6 +205,19 @@ def _expanded(tensors: Sequence[Tensor], samples: int) -> bool:
     return samples > 1 and any(
         size == samples and step == 0 for t in tensors for size, step in zip(t.shape, _strides(t), strict=True)
     )
+
+
+def _repeated(operation: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], samples: int) -> bool:
+    """Whether an operation copied a tensor once for each of several samples, along one dimension or into a new one."""
+    if samples == 1 or not inputs or not outputs:
+        return False
+    if operation in ("stack", "cat"):
+        same = [storage_of(t) for t in inputs]
+        return len(same) % samples == 0 and len(set(same)) * samples == len(same)
+    if operation != "repeat":
+        return False
+    new, old = outputs[0].shape, inputs[0].shape
+    return any(to == samples * size for to, size in zip(new, (1,) * (len(new) - len(old)) + old, strict=True))
 
 
 def _strides(x: Tensor) -> Sequence[int]:

@@ -89,10 +89,15 @@ NO_PRODUCTS = (
 )
 # Views under another name, and allocations: nothing is computed or moved.
 NO_WORK = (
+    "_coalesced",
+    "_validate_sparse",
+    "_sparse_coo_tensor",
+    "_sparse_compressed_tensor",
     "_unsafe_view",
     "unsafe_split",
     "empty",
     "new_empty",
+    "is_pinned",
     "lift_fresh",
     "_local_scalar_dense",
     "resize_",
@@ -110,6 +115,8 @@ FACTORS = {  # operation -> positions of its two factors
     "baddbmm": (1, 2),
     "_int_mm": (0, 1),
     "_scaled_mm": (0, 1),
+    "_sparse_mm": (0, 1),
+    "_sparse_addmm": (1, 2),
 }
 GROUPED = "_grouped_mm"
 DISTANCES = "_cdist_forward"
@@ -124,9 +131,25 @@ def storage_of(x: Tensor) -> int:
         return id(x)
 
 
+def is_sparse(x: Tensor) -> bool:
+    """Whether only the values that are not zero are stored."""
+    return x.layout is not torch.strided
+
+
+def sparse_macs(left: Tensor, right: Tensor) -> float:
+    """MACs of a product with a sparse factor: each stored value meets a row or a column of the other.
+
+    Args:
+        left: shape (m, k).
+        right: shape (k, n), or (k,).
+    """
+    stored, other = (left, right.shape[1] if right.dim() > 1 else 1) if is_sparse(left) else (right, left.shape[0])
+    return float(len(stored.values() if stored.layout is not torch.sparse_coo else stored._values()) * other)
+
+
 def distinct(x: Tensor) -> int:
     """Elements in memory: an expanded tensor is read once."""
-    if x.layout is not torch.strided:
+    if is_sparse(x):
         return x.numel()
     return math.prod(size for size, stride in zip(x.shape, x.stride(), strict=True) if stride != 0 or size == 0)
 
@@ -144,10 +167,13 @@ def as_batch(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def macs_of(name: str, args: tuple[Any, ...], out: Any) -> float:
-    """MACs of one operation; 0 for one without products."""
+    """MACs of one operation; 0 for one without products; of complex numbers four for each."""
     if name in FACTORS:
-        left, right = as_batch(*(args[k] for k in FACTORS[name]))
-        return float(left.numel() * right.shape[2])
+        left, right = (args[k] for k in FACTORS[name])
+        if is_sparse(left) or is_sparse(right):
+            return sparse_macs(left, right)
+        left, right = as_batch(left, right)
+        return float(left.numel() * right.shape[2]) * (4 if left.is_complex() else 1)
     if name == GROUPED:
         left, right = args[:2]
         return float(left.numel() * (right.shape[-1]))

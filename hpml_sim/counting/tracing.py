@@ -228,7 +228,7 @@ class Recorder:
         if frame.hidden:
             if frame.beyond:
                 inputs, outputs = list(tensors_in((args, kwargs))), list(tensors_in(out))
-                self.origins.follow(inputs, outputs, self.now)
+                self.origins.follow(inputs, outputs, self.now, operation_name(func))
                 if macs := macs_of(operation_name(func), args, out):
                     sources = [self.origins.constant(t) for t in inputs]
                     held = all(source is not None and source.name for source in sources)  # weights with weights

@@ -243,3 +243,23 @@ def test_ranges_are_learned_in_fit_and_kept_by_chips():
     chips = program(model, chips=2)
     assert torch.isfinite(chips.at("1 day")(x)).all()
     assert evaluate(chips.at("1 h"), "digits").mean > 0.85
+
+
+def test_gradients_can_be_differentiated_again():
+    """As where the loss is a differential equation; the oracle is the digital network, converters nearly ideal."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
+    fine = {"dac_bits": 14, "adc_bits": 16, "input_range": "learned"}
+    target = Analog("pcm-hermes", output_noise=0.0, training_noise=0.0, weight_clip=None, **fine)
+    model = convert(net, target).train()
+    for _ in range(5):  # ranges stand
+        model(torch.rand(64, 2)).sum().backward()
+    x, found = 0.25 + 0.25 * torch.rand(8, 2), []  # within the ranges
+    for network in (model, net):
+        network.zero_grad()
+        points = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(network(points).sum(), points, create_graph=True)
+        slope.square().mean().backward()
+        found.append([layer.weight.grad for layer in network.modules() if isinstance(layer, nn.Linear)])
+    for got, want in zip(*found, strict=True):
+        assert torch.allclose(got, want, atol=1e-3 * float(want.abs().max()))
