@@ -120,19 +120,3 @@ def _stacked(values: list[Any]) -> Any:
     if not alike and all(isinstance(value, (bool, int, float)) for value in values):
         return torch.tensor(values)  # numbers that the network read out of tensors
     return first if alike or not isinstance(first, (str, bytes)) else values
-
-
-def copied_tensors(value: Any) -> Any:
-    """The same structure with copies of its tensors; one that stands there twice stays one.
-
-    Args:
-        value: any structure of tensors in tuples, lists and dicts.
-    """
-    from torch.utils._pytree import tree_map
-
-    copies: dict[int, Tensor] = {}
-
-    def once(part: Any) -> Any:
-        return copies.setdefault(id(part), part.clone()) if isinstance(part, Tensor) else part
-
-    return tree_map(once, value)

@@ -12,12 +12,13 @@ from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.chip_axis import ChipAxis
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.analog.output_structure import copied_tensors, stack_chips
+from hpml_sim.analog.output_structure import stack_chips
 from hpml_sim.analog.sample_noise import SampleNoise, current_samples
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
 from hpml_sim.conversion.chips_in_front import ChipsInFront
 from hpml_sim.conversion.idle_layers import IdleLayers
+from hpml_sim.conversion.network_call import copied_tensors
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import format_time

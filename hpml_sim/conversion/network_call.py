@@ -6,20 +6,35 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 Inputs = Any
 """A tensor (batch, ...); a tuple or list of such, given by position; or a mapping of names to such, given by name."""
 
 
 def call_network(model: nn.Module, inputs: Inputs) -> Any:
-    """What a network makes of a batch.
+    """What a network makes of a batch; it gets copies, and may write into them.
 
     Args:
         model: any network.
         inputs: a tensor, several by position, or some by name.
     """
-    args, kwargs = as_arguments(inputs)
+    args, kwargs = copied_tensors(as_arguments(inputs))
     return model(*args, **kwargs)
+
+
+def copied_tensors(value: Any) -> Any:
+    """The same structure with copies of its tensors; one that stands there twice stays one.
+
+    Args:
+        value: any structure of tensors in tuples, lists and dicts.
+    """
+    copies: dict[int, Tensor] = {}
+
+    def once(part: Any) -> Any:
+        return copies.setdefault(id(part), part.clone()) if isinstance(part, Tensor) else part
+
+    return tree_map(once, value)
 
 
 def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -14,6 +14,7 @@ from hpml_sim.conversion.input_layout import batch_dimension
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network, running
+from hpml_sim.conversion.network_call import copied_tensors
 from hpml_sim.counting.operation_counts import Workload
 from hpml_sim.counting.tensors import tensors_in
 from hpml_sim.counting.tracing import Recorder
@@ -123,7 +124,8 @@ def _counted(
             torch.random.fork_rng(devices=devices),
         ):
             torch.manual_seed(seed)
-            for count, part_args, part_kwargs in _parts(args, kwargs, samples, batch_dim, batch_size):
+            own_args, own_kwargs = copied_tensors((args, kwargs))  # a network may write into its inputs
+            for count, part_args, part_kwargs in _parts(own_args, own_kwargs, samples, batch_dim, batch_size):
                 with recorder.watching(count):
                     output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
     finally:

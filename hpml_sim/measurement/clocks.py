@@ -132,7 +132,8 @@ class _Call:
     """Forward passes, each synchronized and timed."""
 
     def __init__(self, model: nn.Module, example: Inputs):
-        self._model, (self._args, self._kwargs) = model, as_arguments(example)
+        # a network may write into its inputs
+        self._model, (self._args, self._kwargs) = model, copied_tensors(as_arguments(example))
         on_gpu = next(tensors_in(example)).device.type == "cuda"
         self._wait = torch.cuda.synchronize if on_gpu else (lambda: None)
         self.samples_s: list[float] = []

@@ -110,6 +110,7 @@ def profile(model: nn.Module, example: Tensor, *, calls: int = 30, trace: str | 
     if not leaves or leaves.keys() == {""}:
         raise HpmlError(f"profile: {type(model).__name__} has no layers inside; profile a network that holds it")
     gpu = example.device.type == "cuda"
+    example = example.clone()  # a network may write into its inputs
     with eval_mode(model):
         for _ in range(max(3, calls // 10)):
             model(example)
