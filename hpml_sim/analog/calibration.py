@@ -24,6 +24,7 @@ from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
+from hpml_sim.conversion.network_call import call_network
 from hpml_sim.conversion.training_sessions import register_after_training
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import in_order
@@ -103,7 +104,7 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
-    return model(**batch) if isinstance(batch, Mapping) else model(_first(batch))
+    return call_network(model, batch if isinstance(batch, Mapping) else _first(batch))
 
 
 def _check_kept(name: str, crossbar: Crossbar) -> None:

@@ -122,7 +122,10 @@ class ChipAxis:
         if self.n_chips == 1:
             return self._only_chip(call, guard)
         if self.chip_by_chip is not None:
-            return self._one_by_one(call, guard)
+            try:
+                return self._one_by_one(call, guard)
+            except OutputsDifferError as differ:
+                raise OutputsDifferError(f"{differ}. Seen in {self.chip_by_chip}") from None
         error, y = self._try_together(call, guard)
         if error is not None and cannot_write(error) and not self._widen:
             self._widen = True

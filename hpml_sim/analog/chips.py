@@ -9,7 +9,8 @@ Every time is computed from the programmed state, so times can come in any order
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
@@ -22,11 +23,13 @@ from hpml_sim.analog.conversion_cost import warn_of_cost
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.fused_backend import TOGETHER_BYTES, FusedBackend, frozen_copy
 from hpml_sim.analog.interop.aihwkit import AihwkitBackend
-from hpml_sim.analog.layers import weight_matrix
+from hpml_sim.analog.layers import crossbars, weight_matrix
 from hpml_sim.analog.noise_models import NoiseModel
+from hpml_sim.analog.output_structure import OutputsDifferError
 from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_model import ProgrammedModel
 from hpml_sim.analog.seeds import checked_seed
+from hpml_sim.conversion.training_sessions import register_before_training
 from hpml_sim.errors import HpmlError, check_memory, check_whole, shown
 from hpml_sim.targets import Analog
 from hpml_sim.units.display import html_table, plain_lines
@@ -274,12 +277,12 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
     """
     seed = checked_seed(seed)
     n_chips = check_whole("chips", chips, low=1, hint="for example chips=25")
-    crossbars = programmable_crossbars(model, "program")
-    for name in crossbars:
+    layers = programmable_crossbars(model, "program")
+    for name in layers:
         if not bool(torch.isfinite(weight_matrix(model, name)).all()):
             raise HpmlError(f"layer {name!r}: weights are NaN or infinite; nothing was programmed")
-    _check_memory(model, crossbars, n_chips)
-    engines = {crossbar.target.engine for crossbar in crossbars.values()}
+    _check_memory(model, layers, n_chips)
+    engines = {crossbar.target.engine for crossbar in layers.values()}
     if len(engines) > 1:
         raise HpmlError(
             "layers of engine='fused' and of engine='aihwkit' cannot be programmed together; take one engine"
@@ -291,10 +294,61 @@ def program(model: nn.Module, chips: int = 25, seed: int = 0) -> Chips:
     return Chips(FusedBackend.program(network, n_chips, seed), n_chips, seed)
 
 
-def _check_memory(model: nn.Module, crossbars: dict[str, Crossbar], n_chips: int) -> None:
+_TRIED = 3
+"""Chips that run before a training."""
+
+
+def try_chips(model: nn.Module, call: Callable[[nn.Module], Any]) -> None:
+    """Run a few chips of a model before it is trained: what makes it impossible to put chips side by side is named then.
+
+    Nothing is warned of or logged: with weights that are not trained yet it would say little.
+
+    Args:
+        model: any network; not changed. Without analog layers, or with those of aihwkit, nothing is tried.
+        call: calls a network with a few samples.
+
+    Raises:
+        HpmlError: the chips return tensors of different shapes; or the network fails.
+    """
+    layers = crossbars(model).values()
+    if not layers or any(layer.programmed is not None or layer.target.engine == "aihwkit" for layer in layers):
+        return
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=devices), torch.no_grad():
+        warnings.simplefilter("ignore")
+        chips = program(model, chips=_TRIED, seed=0)
+        chips._said.add("tried before training")
+        times = [one.times_s for one in chips.backend.noise_models if one.times_s]
+        common = set.intersection(*map(set, times)) if times else {1.0}
+        if common:
+            call(chips.at(min(common)))
+
+
+@register_before_training
+def warn_of_chips_that_differ(model: nn.Module, call: Callable[[nn.Module], Any]) -> None:
+    """Warn before a training where the chips of the model could not be put side by side after it.
+
+    Args:
+        model: any network.
+        call: calls a network with a few samples.
+    """
+    try:
+        try_chips(model, call)
+    except OutputsDifferError as error:
+        warnings.warn(
+            f"fit: chips of this network cannot run together after the training: {error}; or run one chip at a time, "
+            "chips.at('1 day', only=0)",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    except Exception:  # whatever else fails, the training itself says it better
+        return
+
+
+def _check_memory(model: nn.Module, layers: dict[str, Crossbar], n_chips: int) -> None:
     """Refuse what does not fit, before anything is computed."""
     weights, columns, largest = 0, 0, 0.0
-    for name, crossbar in crossbars.items():
+    for name, crossbar in layers.items():
         tiling, size = crossbar.tiling, weight_matrix(model, name).numel()
         cells = crossbar.target.slices * tiling.row_tiles * tiling.height * tiling.groups * tiling.cols
         weights += size

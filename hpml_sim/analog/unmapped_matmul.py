@@ -1,4 +1,4 @@
-"""Products with a crossbar's weights that a forward() computes by itself: digital, and no layer shows it."""
+"""Products that no layer shows: with a crossbar's weights, or with weights that are no part of the network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from hpml_sim.analog.expert_products import GROUPED
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion.idle_layers import work_of
+from hpml_sim.conversion.modules import place_that_runs
 from hpml_sim.counting.torch_operations import storage_of
 
 PRODUCTS = frozenset(
@@ -45,7 +46,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
         names: dict[int, str] = {}
         reported: set[int] = set()
         # a weight that the network replaces, as moving averages do, must not leave its place to another tensor
-        self._alive = [parameter.detach() for parameter in network.parameters()]
+        self._alive = [p.untyped_storage() for p in network.parameters() if p.layout is torch.strided and not p.is_meta]
         for name, module in network.named_modules():
             for parameter in module.parameters(recurse=False):
                 if id(module) in analog or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
@@ -54,13 +55,20 @@ class UnmappedMatmulGuard(TorchFunctionMode):
                     reported.add(storage_of(parameter))
         self._names = {storage: name for storage, name in names.items() if storage not in reported}
         self._found: set[str] = set()
+        self._own = {storage_of(parameter) for parameter in network.parameters()}
+        self._strangers: dict[int, str] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in PRODUCTS:
             # by storage: a transposed or sliced view of a weight is still that weight
-            factors = (storage_of(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor))
-            self._found |= {self._names[factor] for factor in factors if factor in self._names}
+            for value in tree_leaves((args, kwargs)):
+                factor = storage_of(value) if isinstance(value, Tensor) else None
+                if factor in self._names:
+                    self._found.add(self._names[factor])
+                elif isinstance(value, nn.Parameter) and value.dim() > 1 and factor not in self._own:
+                    if id(value) not in self._strangers:
+                        self._strangers[id(value)] = f"{tuple(value.shape)} in {place_that_runs(self._network)}"
         return func(*args, **kwargs)
 
     def warn(self) -> None:
@@ -73,6 +81,14 @@ class UnmappedMatmulGuard(TorchFunctionMode):
                 f"forward() multiplies with the weights of {', '.join(map(repr, sorted(self._found)))} outside of the "
                 "layers: these products are computed in digital, without noise. Call the layers themselves, or give "
                 "the products layers of their own (nn.Linear)",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        if self._strangers:
+            warnings.warn(
+                "forward() multiplies with weights that are no part of the network: of shape "
+                f"{'; '.join(self._strangers.values())}. These products are computed in digital, and nothing trains, "
+                "moves or saves the weights with the network: make the layer an attribute of its module",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -45,3 +45,13 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); leave out what cannot, such "
             "as open files and locks, or give the module a __deepcopy__"
         ) from error
+
+
+def copied(value: Any) -> Any:
+    """A deep copy of tensors in any structure, such as a state dict; also of sparse rows, which Python cannot copy.
+
+    Args:
+        value: tuples, lists and dicts with tensors in them.
+    """
+    sparse = [part for part in tree_leaves(value) if isinstance(part, Tensor) and part.layout in _COMPRESSED]
+    return copy.deepcopy(value, {id(part): part.detach().clone() for part in sparse})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import linecache
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import Tensor, nn
@@ -65,20 +68,35 @@ def place_in_network(error: BaseException, network: nn.Module) -> str:
     Returns:
         Such as "layers.0 (Experts), line 12 of mine.py: rows = mask.nonzero()"; "the network" where nothing is known.
     """
+    return _innermost([(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)], network)
+
+
+def place_that_runs(network: nn.Module) -> str:
+    """Where in a network Python is now: as `place_in_network`.
+
+    Args:
+        network: what runs.
+    """
+    return _innermost(list(traceback.walk_stack(sys._getframe()))[::-1], network)
+
+
+def _innermost(calls: Sequence[tuple[FrameType, int]], network: nn.Module) -> str:
+    """The last of some calls that is a user's code of a module; each a frame and a line, outermost first."""
     names = {id(module): name for name, module in network.named_modules()}
-    where, trace = "the network", error.__traceback__
-    while trace is not None:
-        frame = trace.tb_frame
+    where = "the network"
+    for frame, number in calls:
         module = frame.f_locals.get("self")
         # torch's own modules and ours only pass on what a user's forward() does
-        if id(module) in names and not frame.f_globals.get("__name__", "").startswith(("torch.", "hpml_sim.")):
-            where = f"{names[id(module)] or 'the network'} ({type(module).__name__}), line {trace.tb_lineno} of "
+        user_code = not frame.f_globals.get("__name__", "").startswith(("torch.", "hpml_sim."))
+        if isinstance(module, nn.Module) and user_code:
+            kind = type(module).__name__  # a copy of the network may run, whose modules are not known here
+            where = f"{names[id(module)] or 'the network'} ({kind})" if id(module) in names else kind
+            where += f", line {number} of "
             where += Path(frame.f_code.co_filename).name
-            line = linecache.getline(frame.f_code.co_filename, trace.tb_lineno).strip()
+            line = linecache.getline(frame.f_code.co_filename, number).strip()
             where += f": {line}" if line else ""
         elif id(module) in names and where == "the network" and names[id(module)]:
             where = f"{names[id(module)]} ({type(module).__name__})"
-        trace = trace.tb_next
     return where
 
 

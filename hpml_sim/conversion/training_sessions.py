@@ -126,6 +126,32 @@ def training_session(model: nn.Module) -> TrainingSession | None:
     return next((session for find in _FINDERS if (session := find(model)) is not None), None)
 
 
+BeforeTraining = Callable[[nn.Module, Callable[[nn.Module], Any]], None]
+"""(model, call): what is looked at once before training; the call runs a network on a few samples."""
+_BEFORE: list[BeforeTraining] = []
+
+
+def register_before_training(look: BeforeTraining) -> BeforeTraining:
+    """Let `fit` run a function once before training.
+
+    Args:
+        look: is given the model, which it must not change, and a call that runs a network on a few samples.
+    """
+    _BEFORE.append(look)
+    return look
+
+
+def before_training(model: nn.Module, call: Callable[[nn.Module], Any]) -> None:
+    """What the hardware could not do with the model after its training is said before it.
+
+    Args:
+        model: the model that will be trained.
+        call: runs a network on a few samples.
+    """
+    for look in _BEFORE:
+        look(model, call)
+
+
 AfterTraining = Callable[[nn.Module, Callable[[], Any]], None]
 """(model, call): what is done once after training; the call runs the model on one of the last batches."""
 _AFTER: list[AfterTraining] = []

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog import calibrate, has_analog_layers, program
+from hpml_sim.analog.chips import try_chips
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.conversion import Converted, convert
 from hpml_sim.conversion.cloning import clone
@@ -52,6 +53,8 @@ def column_of_objective(name: Objective, task: Task) -> str:
 
 _COMPARED, _LARGE, _FAR = 32, 50_000_000, 0.8
 """Samples that tell whether a network is trained (an eighth of them above so many weights), and its share of loss."""
+_ON_CHIPS = 64
+"""Samples on which some chips are tried; one above that many weights."""
 _LABELS = 32
 """Labels that say which task it is."""
 
@@ -178,18 +181,20 @@ def comes_trained(model: AnyNetwork, data: Data, task: Task) -> bool:
     return True
 
 
-def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point]) -> None:
+def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point], *, chips: int) -> None:
     """Convert every network once for every machine and give it a sample: one that fails is named before any training.
 
     Args:
         model: a name, code by name, or a module.
         data: the data.
         points: the machines.
+        chips: how many are programmed; with more than one, some are tried on a few samples.
 
     Raises:
         ConversionError: a network that a machine cannot run.
         HpmlError: a network that cannot be made or that fails on a sample once it is converted, such as token numbers
-            into an encoder of numbers, or a package that the device model of a machine needs and lacks.
+            into an encoder of numbers, one that returns tensors of another shape for another chip, or a package that
+            the device model of a machine needs and lacks.
     """
     networks: dict[str, nn.Module] = {}
     for point in points:
@@ -203,6 +208,10 @@ def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point]) ->
             raise HpmlError(f"{point.label}: {error}") from error
         try:
             try_network(point.label, converted, first(data.test, 1)[0])
+            if chips > 1:
+                large = sum(parameter.numel() for parameter in converted.parameters()) > _LARGE
+                few = first(data.test, 1 if large else _ON_CHIPS)[0]
+                try_chips(converted, lambda network, few=few: try_network(point.label, network, few))
         except NotFiniteError:
             pass  # a row says so, and the others have their figures
         except HpmlError as error:

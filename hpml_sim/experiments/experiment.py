@@ -96,7 +96,7 @@ class Experiment:
             setup, network, self._data, self.points, task=self._task, came_trained=trained,
             timed=alone and self._workers.here, search=self._search_settings(),
         )  # fmt: skip
-        check_conversions(network, self._data, self.points)
+        check_conversions(network, self._data, self.points, chips=self.plan.chips)
         if self.config.search is not None:
             check_search(self.config.search, self.points[0], network, self._data)
         if execution.mlflow is not None:

@@ -374,5 +374,6 @@ def _fingerprint(network: nn.Module, data: Data) -> str:
     digest.update(repr((data.name, sizes)).encode())
     for name, value in values.items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        value = value.detach().cpu() if value.layout is torch.strided else value.detach().cpu().to_dense()
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]

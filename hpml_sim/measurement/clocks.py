@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
-from hpml_sim.conversion.network_call import Inputs, as_arguments, samples_in, tensors_in
+from hpml_sim.conversion.network_call import Inputs, as_arguments, copied_tensors, samples_in, tensors_in
 from hpml_sim.errors import HpmlError, check_real, check_whole, shown
 from hpml_sim.measurement.machine import cpu_name
 from hpml_sim.measurement.power import Meter, meter_for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.cloning import copied
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
 from hpml_sim.conversion.modes import eval_mode, stateless
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.network_call import call_network, map_tensors, samples_in, tensors_in
-from hpml_sim.conversion.training_sessions import Optimizer, after_training, training_session
+from hpml_sim.conversion.training_sessions import Optimizer, after_training, before_training, training_session
 from hpml_sim.data import Data, load_data, samples_of
 from hpml_sim.data.batches import Batch, Samples
 from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole, shown
@@ -33,6 +33,8 @@ from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.pace import Pace
 from hpml_sim.training.progress import progress
 
+_TRIED = 64
+"""Samples on which it is tried before training what the hardware will do after it."""
 _DISTILLATION = (4.0, 0.5)
 """Temperature and weight of the teacher where none are given."""
 
@@ -157,8 +159,10 @@ def fit(
     device = parameters[0].device
     group = ProcessGroup.join(device)
     stepper = session.optimizer(optimizer, lr, processes=group.size)
-    before = copy.deepcopy(session.state())
+    before = copied(session.state())
     batches = BatchLoader(samples, batch_size, device, group, objective, model)
+    if epochs and group.rank == 0:
+        before_training(model, lambda network: call_network(network, batches.first(_TRIED)[0]))
     cuda = [device] if device.type == "cuda" else []
     how = _Steps(pace, running_as, device, tuple(parameters))
     last: Shard | None = None
