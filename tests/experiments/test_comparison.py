@@ -194,4 +194,4 @@ def test_the_chips_of_one_time_are_gone_before_those_of_the_next_are_made(monkey
         hs.compare("mlp", "digits", ["pcm-hermes"], epochs=0, finetune_epochs=0, chips=2, times=["1 s", "1 h", "1 day"])
     finally:
         gc.enable()
-    assert most == [0, 0, 0]
+    assert most == [0, 0, 0, 0]  # the first ones are tried before any training
