@@ -299,7 +299,7 @@ _TRIED = 3
 
 
 def try_chips(model: nn.Module, call: Callable[[nn.Module], Any]) -> None:
-    """Run a few chips of a model before it is trained: what makes it impossible to put chips side by side is named then.
+    """Run a few chips of a model before it is trained, so that outputs which cannot stand side by side are named then.
 
     Nothing is warned of or logged: with weights that are not trained yet it would say little.
 

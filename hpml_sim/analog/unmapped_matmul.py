@@ -67,9 +67,12 @@ class UnmappedMatmulGuard(TorchFunctionMode):
                 if factor in self._names:
                     self._found.add(self._names[factor])
                 elif isinstance(value, nn.Parameter) and value.dim() > 1 and factor not in self._own:
-                    if id(value) not in self._strangers:
-                        self._strangers[id(value)] = f"{tuple(value.shape)} in {place_that_runs(self._network)}"
+                    self._note_stranger(value)
         return func(*args, **kwargs)
+
+    def _note_stranger(self, weight: nn.Parameter) -> None:
+        if id(weight) not in self._strangers:
+            self._strangers[id(weight)] = f"{tuple(weight.shape)} in {place_that_runs(self._network)}"
 
     def warn(self) -> None:
         """Warn of the products that were noted, if there were any."""

@@ -13,6 +13,9 @@ from torch.overrides import TorchFunctionMode
 from hpml_sim.counting.torch_operations import is_sparse
 from hpml_sim.kernels.common.vmapping import is_mapped, mapped_first, unmapped_first
 
+_TORCH: Any = torch
+_OPERATIONS: Any = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
+
 
 class VmapRules(TorchFunctionMode):
     """Within the block, such operations run under `torch.vmap`.
@@ -72,7 +75,7 @@ def _group_norm(
 def _pack_padded_sequence(padded: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
     # torch's own says how many sequences each step has as if this differed from chip to chip
     if not is_mapped(padded) or is_mapped(lengths):
-        return torch._pack_padded_sequence(padded, lengths, batch_first)
+        return _TORCH._pack_padded_sequence(padded, lengths, batch_first)
     x = padded.transpose(0, 1) if batch_first else padded
     sizes = (torch.arange(int(lengths.max())).unsqueeze(1) < lengths).sum(1)  # longest first
     places = torch.cat([step * x.shape[1] + torch.arange(int(size)) for step, size in enumerate(sizes)])
@@ -83,7 +86,7 @@ def _pad_packed_sequence(
     data: Tensor, batch_sizes: Tensor, batch_first: bool, padding_value: float, total_length: int
 ) -> tuple[Tensor, Tensor]:
     if not is_mapped(data) or is_mapped(batch_sizes):
-        return torch._pad_packed_sequence(data, batch_sizes, batch_first, padding_value, total_length)
+        return _TORCH._pad_packed_sequence(data, batch_sizes, batch_first, padding_value, total_length)
     inside = torch.arange(int(batch_sizes[0])) < batch_sizes.unsqueeze(1)  # (steps, batch)
     index = torch.full((max(total_length, len(batch_sizes)), inside.shape[1]), len(data))
     index[: len(inside)][inside] = torch.arange(len(data))
@@ -96,7 +99,7 @@ def _pad_sequence(
 ) -> Tensor:
     # torch's own writes the sequences into a tensor that has room for one chip
     if not any(map(is_mapped, sequences)):
-        return torch._C._nn.pad_sequence(sequences, batch_first, padding_value, padding_side)
+        return _OPERATIONS.pad_sequence(sequences, batch_first, padding_value, padding_side)
     longest = max(len(x) for x in sequences)
     sides = [(0, longest - len(x)) if padding_side == "right" else (longest - len(x), 0) for x in sequences]
     padded = [
@@ -108,9 +111,9 @@ def _pad_sequence(
 
 _RULES: dict[Any, Callable[..., Any]] = {
     F.group_norm: _group_norm,
-    torch._pack_padded_sequence: _pack_padded_sequence,
-    torch._pad_packed_sequence: _pad_packed_sequence,
-    torch._C._nn.pad_sequence: _pad_sequence,
+    _TORCH._pack_padded_sequence: _pack_padded_sequence,
+    _TORCH._pad_packed_sequence: _pad_packed_sequence,
+    _OPERATIONS.pad_sequence: _pad_sequence,
 }
 _PRODUCTS = frozenset({torch.sparse.mm, torch.mm, Tensor.mm, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mv})
 _MAKERS = frozenset(

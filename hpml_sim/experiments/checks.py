@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -211,7 +212,7 @@ def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point], *,
             if chips > 1:
                 large = sum(parameter.numel() for parameter in converted.parameters()) > _LARGE
                 few = first(data.test, 1 if large else _ON_CHIPS)[0]
-                try_chips(converted, lambda network, few=few: try_network(point.label, network, few))
+                try_chips(converted, partial(_try_on, point.label, few))
         except NotFiniteError:
             pass  # a row says so, and the others have their figures
         except HpmlError as error:
@@ -219,6 +220,10 @@ def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point], *,
             raise HpmlError(
                 f"{point.label}: it cannot run this network on these data: {said}; leave it out, or change its options"
             ) from error
+
+
+def _try_on(label: str, inputs: Any, network: nn.Module) -> Any:
+    return try_network(label, network, inputs)
 
 
 def _check_programming(converted: Converted, target: AnyTarget, data: Data) -> None:

@@ -1,4 +1,4 @@
-"""What chips could not do after a training is said before it; what runs a network leaves its inputs and buffers alone."""
+"""What chips could not do after a training is said before it; inputs and buffers of a network are left alone."""
 
 import pytest
 import torch

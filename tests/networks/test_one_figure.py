@@ -13,7 +13,9 @@ from hpml_sim.cli import main
 
 from .families import asked
 
-pytestmark = pytest.mark.filterwarnings("ignore:calibrate. the converters alone", "ignore:compare. the converters alone")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:calibrate. the converters alone", "ignore:compare. the converters alone"
+)
 PLACE = "tests.networks.families.asked"
 QUICK = ("--chips", "1", "--epochs", "0", "--finetune-epochs", "0", "--times", "1 s")
 

@@ -1,4 +1,4 @@
-"""Each network of the families as a command line asks for it: `asked:net_3` on `asked:data_3`; a tensor in and out."""
+"""Each network of the families as a command line asks for it: `asked:net_3` on `asked:data_3`, a tensor in and out."""
 
 from __future__ import annotations
 

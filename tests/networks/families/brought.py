@@ -273,6 +273,8 @@ VQVAE_MACS = 16 * 16 * 6 + 16 * 24 + 16 * 4 * 8 + 16 * 4 * 16
 class Byol(nn.Module):
     """The target network is a moving average of the online one; both see both views."""
 
+    momentum: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.online = nn.Sequential(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
