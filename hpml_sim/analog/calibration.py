@@ -24,7 +24,7 @@ from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import check_network
-from hpml_sim.conversion.network_call import call_network
+from hpml_sim.conversion.network_call import Inputs, call_network, tensors_in
 from hpml_sim.conversion.training_sessions import register_after_training
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import in_order
@@ -33,7 +33,7 @@ from hpml_sim.errors import HpmlError, shown
 _BATCH = 500
 """Samples of a data set in one batch."""
 Batch = Tensor | Sequence[Tensor] | Mapping[str, Any]
-"""What `calibrate` gives to a model: a tensor, the first one of several, or keyword arguments."""
+"""What `calibrate` gives to a model: a tensor, the inputs of (inputs, labels), or keyword arguments."""
 
 
 def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) -> dict[str, float | str]:
@@ -48,9 +48,9 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
 
     Args:
         model: a converted model; its ranges are set, its weights stay.
-        inputs: one batch (batch, ...), or several, as a `DataLoader` gives them (labels are left out); a network of
-            several inputs takes batches as dicts of its arguments' names; or a data set, of which all training samples
-            are taken.
+        inputs: one batch (batch, ...), or several, as a `DataLoader` gives them (labels are left out); or a data set,
+            of which all training samples are taken. A network of several inputs takes batches ((a, b), labels), or
+            dicts of its arguments' names.
 
     Returns:
         The range of each layer by name, in units of its input, or "dynamic": each vector is scaled by its own largest
@@ -207,7 +207,7 @@ def _repeatable(call: Callable[[], Any]) -> Any:
 
 def _batches(inputs: Any) -> Iterable[Any]:
     if isinstance(inputs, (str, Data)):
-        return (x for x, _ in in_order(load_data(inputs).train, _BATCH))
+        return in_order(load_data(inputs).train, _BATCH)
     if isinstance(inputs, (Tensor, Mapping)):
         return [inputs]
     if not isinstance(inputs, Iterable):
@@ -217,16 +217,17 @@ def _batches(inputs: Any) -> Iterable[Any]:
 
 def _is_empty(batch: Any) -> bool:
     """Whether a batch holds no value at all: ranges cannot come from it."""
-    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else [batch]
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    return bool(tensors) and tensors[0].numel() == 0
+    first = next(tensors_in(batch), None)
+    return first is not None and first.numel() == 0
 
 
-def _first(batch: Any) -> Tensor:
+def _first(batch: Any) -> Inputs:
+    """What a network is called with: the batch, or of (inputs, labels) the inputs, one or several."""
     first = batch[0] if isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch) else batch
-    if not isinstance(first, Tensor):
+    found = list(tensors_in(first))
+    if not found:
         raise HpmlError(f"calibrate: inputs= holds a batch {shown(batch)}: {_ALLOWED}")
-    if not bool(torch.isfinite(first).all()):
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in found):
         raise HpmlError("calibrate: inputs= holds NaN or infinite values, which have no range; clean the data first")
     return first
 

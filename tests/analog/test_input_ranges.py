@@ -243,3 +243,36 @@ def test_a_range_is_shown_as_it_is_written():
     for rule in ("'sigma'", "{'name': 'percentile', 'share': 0.9}"):
         target = hs.Analog("pcm", input_range=eval(rule))
         assert repr(target) == f"Analog('pcm', input_range={rule})"
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(5, 3)
+
+    def forward(self, x, y):
+        return self.a(x) + self.b(y)
+
+
+A = torch.linspace(-2, 2, 80).view(20, 4)
+B = torch.linspace(-7, 7, 100).view(20, 5)
+LABELS = torch.zeros(20)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [((A, B), LABELS)],
+        [{"x": A, "y": B}],
+        hs.Data("pairs", [((a, b), 0) for a, b in zip(A, B, strict=True)], [((A[0], B[0]), 0)], (4,)),
+        hs.Data("named", [{"x": a, "y": b, "label": 0} for a, b in zip(A, B, strict=True)], [((A[0], B[0]), 0)], (4,)),
+    ],
+    ids=["batches", "by name", "data", "data by name"],
+)
+def test_all_inputs_of_a_network_are_calibrated(inputs):
+    """Each layer's range is the percentile of its own input, the largest value of all, in plain torch."""
+    model = hs.convert(TwoInputs(), hs.Analog("pcm-hermes", input_range={"name": "percentile", "share": 1.0}))
+    found = hs.calibrate(model, inputs)
+    assert found == {"network.a": pytest.approx(2.0), "network.b": pytest.approx(7.0)}
+    with pytest.raises(HpmlError, match="holds NaN or infinite values"):
+        hs.calibrate(model, [((A, B / 0), LABELS)])
