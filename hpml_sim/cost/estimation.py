@@ -85,7 +85,8 @@ def estimate(
             it.
         batch: samples handed over together, at least 1. "best" takes the smallest batch that reaches 95 % of the best
             throughput within the machine's memory.
-        precision: digital cards: arithmetic and storage of weights and activations; None is "fp32".
+        precision: digital cards: arithmetic and storage of weights and activations; None is "fp32", or the first
+            precision of a card without it.
         engine: digital cards: what runs the network, as in `hs.Digital`; None is "torch", operator by operator. "fused"
             is an inference runtime such as TensorRT, which has norms, activations and sums inside the products and
             replays a recorded graph; it can be estimated and does not run here.
@@ -206,7 +207,7 @@ def estimate(
                 counts,
                 card,
                 batch=own,
-                precision=options.precision or "fp32",
+                precision=options.precision or usual_precision(card),
                 engine=options.engine or "torch",
                 weights=weights,
                 channels_last=options.channels_last,
@@ -249,6 +250,15 @@ def at_scope(
     if scope == "system":
         found = as_system(found, card, counts)
     return found if rate_hz is None else at_rate(found, rate_hz)
+
+
+def usual_precision(card: DigitalCard) -> Precision:
+    """The precision where none is asked for: fp32, or the first of a card that lacks it (accelerators of integers).
+
+    Args:
+        card: of the machine.
+    """
+    return "fp32" if "fp32" in card.peak else next(iter(card.peak))
 
 
 def _layout(of: Subject, card: CrossbarCard, options: TargetOptions, digital_layers: Collection[str]) -> Layout:

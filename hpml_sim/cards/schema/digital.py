@@ -27,7 +27,7 @@ class DigitalCard(BaseCard):
     """A CPU or GPU: the ceilings of its roofline, its power, and what a launch costs."""
 
     kind: Literal["digital"]
-    device: Literal["cpu", "cuda", "mps"]
+    device: Literal["cpu", "cuda", "mps", "npu"]
     peak: dict[Precision, OpRate] = Field(min_length=1, description="dense operations a second, FLOP or OP (2 a MAC)")
     compute_efficiency: PositiveShare = Field(description="share of the peak that tuned large matrix products reach")
     convolution_efficiency: PositiveShare | None = Field(

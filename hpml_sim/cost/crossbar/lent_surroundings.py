@@ -90,7 +90,8 @@ class LentSurroundings:
             if "digital" in self._included and not (layer.macs and not row_blocks):
                 continue
             for name, count in operations_of(layer, row_blocks).items():
-                energy = energy + self._lent.operation(name) * count
+                each = self._lent.multiply_add() if name == "mac_fp16" else self._lent.operation(name)
+                energy = energy + each * count
             part = "attention" if layer.op in ("attention", "matmul") else "digital"
             self._lent.add(layer.name, part, energy, *_LOGIC)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpml_sim.cards import load_component
 from hpml_sim.cost.breakdown import CostBreakdown
 from hpml_sim.cost.system.scaling import at_node, figures_at
+from hpml_sim.units.bands import Band
 
 if TYPE_CHECKING:
     from hpml_sim.cards import ComponentCard, Quantity
-    from hpml_sim.units.bands import Band
 
 OLDEST_NM, YOUNGEST_NM = 180.0, 1.0
 """Nodes that the scaling law is used for; a card without a node is taken as of 28 nm."""
@@ -61,6 +62,16 @@ class Lent:
             name: such as "mac_fp16".
         """
         return self._at_node("logic", f"operations.{name}") * self.use("datapath", "ratio")
+
+    def multiply_add(self) -> Band:
+        """Joules of a multiplication and an addition in a digital layer, with the registers and control around it.
+
+        Returns:
+            From 8-bit integers (low) to 16-bit floating point (high), in between the geometric mean: what attention
+            and digital layers of such chips compute in is rarely told.
+        """
+        small, large = self.operation("mac_int8"), self.operation("mac_fp16")
+        return Band(small.low, math.sqrt(small.nominal * large.nominal), large.high)
 
     def sram(self, size_bytes: float) -> Band:
         """Joules of reading or writing one bit of a memory on the chip.

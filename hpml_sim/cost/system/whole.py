@@ -117,7 +117,7 @@ def _charge_host(lent: Lent, card: Card, host: Host, chips: float, seconds: Band
     """Charge the host for the time of an inference; returns its watts while the machine waits."""
     if host == "own" or (isinstance(card, NeuromorphicCard) and card.power_host is not None and host == "edge"):
         return ZERO
-    if isinstance(card, DigitalCard) and card.device != "cuda":  # the processor is the host
+    if isinstance(card, DigitalCard) and card.device in ("cpu", "mps"):  # the processor is the host
         modules = float(min(math.ceil(card.memory.si / GB_A_MODULE), MOST_MODULES))
         power = lent.use("ddr", "power_idle") * modules
         lent.add("", "memory-idle", power * seconds, "ddr")

@@ -21,6 +21,14 @@ from hpml_sim.cost.validation.crossbar import (
 from hpml_sim.cost.validation.digital import gpu_power, image_inference, keyword_spotting, measured_here
 from hpml_sim.cost.validation.neuromorphic import loihi, odin, truenorth
 from hpml_sim.cost.validation.point import Point as Point
+from hpml_sim.cost.validation.systems import (
+    always_on,
+    analog_systems,
+    components,
+    northpole,
+    simulators,
+    spinnaker,
+)
 
 MACHINES: dict[str, Callable[[], Iterator[Point]]] = {
     "isaac": isaac,
@@ -38,6 +46,12 @@ MACHINES: dict[str, Callable[[], Iterator[Point]]] = {
     "gpu-power": gpu_power,
     "h200-run": measured_here,
     "image-inference": image_inference,
+    "analog-systems": analog_systems,
+    "simulators": simulators,
+    "components": components,
+    "northpole": northpole,
+    "speck": always_on,
+    "spinnaker": spinnaker,
 }
 
 

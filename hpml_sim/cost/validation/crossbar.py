@@ -86,7 +86,7 @@ def isaac() -> Iterator[Point]:
         "GOPS/W",
         *within(0.02),
         source=peak,
-        **speed,
+        **parts,
     )
     law = "conversions a MAC = cells a weight x input bits / rows"
     yield Point(
@@ -228,7 +228,7 @@ def pcm_34_tiles() -> Iterator[Point]:
             note="regression test",
         )
     around = crossbar_card("pcm-design-study").digital
-    for card, level, published in ((tile, "chip from tile", 12.4), (chip, "system from chip", 6.94)):
+    for card, level, published in ((tile, "chip from tile", 12.4),):
         workload = full_chip(card, tiles=1)
         surrounded = card.model_copy(
             update={"digital": around, "sources": crossbar_card("pcm-design-study").sources | card.sources}
@@ -312,7 +312,7 @@ def neurram_bits() -> Iterator[Point]:
             )
 
 
-_VGG8 = (  # rows, columns, positions: NetWork_VGG8.csv of NeuroSim
+VGG8 = (  # rows, columns, positions: NetWorkVGG8.csv of NeuroSim
     (27, 128, 1024),
     (1152, 128, 1024),
     (1152, 256, 256),
@@ -329,7 +329,7 @@ def neurosim() -> Iterator[Point]:
     card = crossbar_card("neurosim-rram-22")
     assert card.component is not None
     assert card.component.repeats is not None
-    workload = Workload(tuple(matrix_count(f"layer {k}", *layer) for k, layer in enumerate(_VGG8)))
+    workload = Workload(tuple(matrix_count(f"layer {k}", *layer) for k, layer in enumerate(VGG8)))
     twice = card.component.repeats.model_copy(update={"value": 2})
     wider = card.model_copy(update={"component": card.component.model_copy(update={"repeats": twice})})
     source = cite(card, "NS14", "Table VII, RRAM, 22 nm")
