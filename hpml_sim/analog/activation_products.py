@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from hpml_sim.analog.expert_reading import multiplies_activations
+
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})
 _MATMULS = frozenset({"matmul", "bmm", "baddbmm", "einsum", "tensordot"})
 _WEIGHTS = frozenset({"weight", "_parameters", "get_parameter"})
@@ -22,8 +24,8 @@ _DEPTH = 4
 def activation_product(module: nn.Module) -> str | None:
     """What multiplies two activations in a module's own forward().
 
-    A product with the weights of a layer or with parameters of its own is another matter: where the code names any,
-    only attention is certain.
+    A product with the weights of a layer is another matter: where the code names any, only attention is certain. Of
+    parameters of its own, it is read which product they go into.
 
     Args:
         module: any module.
@@ -44,8 +46,10 @@ def activation_product(module: nn.Module) -> str | None:
         multiplies = multiplies or _has_matmul(code)
     if names & _ATTENTION:
         return "attention"
+    if not (multiplies or names & _MATMULS) or names & _WEIGHTS:
+        return None
     own = any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
-    return "matmul" if (multiplies or names & _MATMULS) and not own and not names & _WEIGHTS else None
+    return "matmul" if not own or multiplies_activations(module) else None
 
 
 def _codes(function: FunctionType, kind: type[nn.Module], depth: int, seen: set[CodeType]) -> Iterator[CodeType]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hpml_sim.analog.chips import Chips
-from hpml_sim.analog.experts import AnalogExperts
+from hpml_sim.analog.experts import is_beside
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.low_rank_adapter import LowRankAdapter, largest_rank
 from hpml_sim.analog.programmed_model import ProgrammedModel
@@ -120,7 +120,7 @@ def _chosen(model: Converted, rank: int, only: LayerChoice, skip: LayerChoice) -
     chosen = []
     for name in crossbars(network):
         layer: Any = network.get_submodule(name)
-        if isinstance(layer, AnalogExperts) or not wanted(name, layer):
+        if is_beside(name) or not wanted(name, layer):
             continue
         if rank > (most := largest_rank(layer)):
             tiling = layer.crossbar.tiling

@@ -13,7 +13,7 @@ from hpml_sim.analog.carrying_over import HOOKS, Origin
 from hpml_sim.analog.chips import Chips
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import full_scale
-from hpml_sim.analog.experts import AnalogExperts, without_experts
+from hpml_sim.analog.experts import is_beside, without_experts
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogLinear
 from hpml_sim.analog.low_rank_adapter import adapter_of
@@ -80,7 +80,7 @@ def to_digital(model: nn.Module, *, bits: int | None = None) -> nn.Module:
     for name, crossbar in crossbars(network).items():
         layer: Any = network.get_submodule(name)
         # others that use a tied weight do not clip it; experts share theirs with the module that owns it
-        if uses[id(layer.weight)] == 1 + isinstance(layer, AnalogExperts):
+        if uses[id(layer.weight)] == 1 + is_beside(name):
             _clip(layer, crossbar)
         if (adapter := adapter_of(layer)) is not None:
             # after the limit: an adapter is digital, nothing clips it. Others that use a tied weight have no part in it

@@ -15,8 +15,8 @@ from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.carrying_over import carry_over
 from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.crossbar import Crossbar
-from hpml_sim.analog.expert_reading import expert_stacks
-from hpml_sim.analog.experts import BESIDE, AnalogExperts
+from hpml_sim.analog.expert_reading import expert_stacks, own_matrices
+from hpml_sim.analog.experts import BESIDE, AnalogExperts, is_beside, matrix_on_tiles
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
@@ -101,7 +101,7 @@ class AnalogModel(Converted):
     def __init__(self, network: nn.Module, target: Analog | InMemory | PerLayer, mapping: Mapping):
         super().__init__(network, target, mapping.reports(), mapping)
         self._uses_weights: dict[bool, bool] = {}  # by mode; seen in the first call in it
-        self._experts = any(isinstance(module, AnalogExperts) for module in network.modules())
+        self._experts = any(map(is_beside, crossbars(network)))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The call of the network that it was made from, with the same arguments and results."""
@@ -185,7 +185,7 @@ class _Plan:
         self._target = target
         self._chosen = chosen
         self.replaced: dict[nn.Module, nn.Module] = {}
-        self.added: list[tuple[nn.Module, str, AnalogExperts]] = []
+        self.added: list[tuple[nn.Module, str, nn.Module]] = []
         self.rows: list[MappedLayer] = []
 
     def visit(self, module: nn.Module, name: str) -> None:
@@ -213,7 +213,7 @@ class _Plan:
 
     def _visit_children(self, module: nn.Module, name: str) -> None:
         children = list(module.named_children())
-        stacks = self._visit_experts(module, name)
+        stacks = self._visit_own(module, name)
         own = _own_matrices(module, name, stacks)
         if stacks or children:
             self.rows.extend(own)
@@ -231,26 +231,29 @@ class _Plan:
             else:
                 self.visit(child, place)
 
-    def _visit_experts(self, module: nn.Module, name: str) -> set[str]:
-        """Plan crossbars for the stacks of expert weights among a module's own parameters; their names."""
-        stacks = {} if parametrize.is_parametrized(module) else expert_stacks(module)
-        for own, inputs_first in stacks.items():
+    def _visit_own(self, module: nn.Module, name: str) -> set[str]:
+        """Plan crossbars for the matrices and stacks of expert weights among a module's own parameters; their names."""
+        read = {} if parametrize.is_parametrized(module) else own_matrices(module) | expert_stacks(module)
+        for own, inputs_first in read.items():
             weight: Any = module._parameters[own]
+            was = "matrix" if weight.dim() == 2 else f"{len(weight)} experts"
             place = f"{name}.{own}".strip(".")
             target = self._target[place] if isinstance(self._target, PerLayer) else self._target
             reason = "left out by only= or skip=" if not self._chosen(place, module) else ""
             if not reason and not isinstance(target, Analog):
-                reason = "no target for this layer" if target is None else "no layer of pulsed devices holds experts"
+                beside = "no layer of pulsed devices stands beside a parameter"
+                reason = "no target for this layer" if target is None else beside
             if reason or not isinstance(target, Analog):
-                self.rows.append(MappedLayer(place, f"{len(weight)} experts", "digital", reason))
+                self.rows.append(MappedLayer(place, was, "digital", reason))
                 continue
             _check_weights(module, name)
-            new = AnalogExperts(weight, inputs_first, target).train(module.training)
+            make = matrix_on_tiles if weight.dim() == 2 else AnalogExperts
+            new = make(weight, inputs_first, target).train(module.training)
             self.added.append((module, f"{own}{BESIDE}", new))
             t = new.crossbar.tiling
             product = MappedProduct.on(target, f"{place}{BESIDE}", t.rows, t.cols, t.groups)
-            self.rows.append(MappedLayer(place, f"{len(weight)} experts", "AnalogExperts", "", (product,)))
-        return set(stacks)
+            self.rows.append(MappedLayer(place, was, type(new).__name__, "", (product,)))
+        return set(read)
 
     def _keep(self, module: nn.Module, name: str, reason: str) -> None:
         self.rows.append(MappedLayer(name, type(module).__name__, "digital", reason))

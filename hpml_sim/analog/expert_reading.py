@@ -1,7 +1,7 @@
-"""Finds, before anything runs, stacks of expert weights: parameters (experts, ., .) that a forward() multiplies with.
+"""Finds, before anything runs, bare parameters that a forward() multiplies with: matrices, stacks of expert weights.
 
-The code is read, not run: which parameter of a module goes into which product tells whether an expert's matrix lies
-there as (outputs, inputs) or as (inputs, outputs).
+The code is read, not run: which parameter of a module goes into which product tells whether a matrix lies there as
+(outputs, inputs) or as (inputs, outputs).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _KEEPS = frozenset(
         *("zip", "enumerate", "reversed", "iter", "list", "tuple"),
     }
 )
+_KEEPS_ALL = frozenset({"to", "float", "half", "type", "type_as", "contiguous", "detach"})
+"""Of these, what leaves a matrix whole."""
 _DEPTH = 4
 """How many calls deep functions are followed."""
 
@@ -49,28 +51,66 @@ def expert_stacks(module: nn.Module) -> dict[str, bool]:
         By the name of a parameter of shape (experts, ., .), whether each expert's matrix lies in it as (inputs,
         outputs), and not, as in `nn.Linear`, as (outputs, inputs).
     """
+    return _read(module, dims=3).found
+
+
+def own_matrices(module: nn.Module) -> dict[str, bool]:
+    """The matrices among a module's own parameters that its forward() multiplies with, each as a whole.
+
+    Args:
+        module: any module.
+
+    Returns:
+        By the name of a parameter of shape (., .), whether it lies there as (inputs, outputs), and not, as in
+        `nn.Linear`, as (outputs, inputs).
+    """
+    return _read(module, dims=2).found
+
+
+def multiplies_activations(module: nn.Module) -> bool:
+    """Whether a forward() certainly multiplies two factors, neither of them made of its own matrices.
+
+    Args:
+        module: any module.
+    """
+    return _read(module, dims=2).activations
+
+
+def _read(module: nn.Module, dims: int) -> _Reader:
+    """What the code of a module does with its own parameters of so many dimensions."""
     kind = type(module)
-    if kind.__module__.startswith("torch."):
-        return {}
     names = {
         name
         for name, value in module.named_parameters(recurse=False)
-        if not nn.parameter.is_lazy(value) and value.dim() == 3 and min(value.shape[1:]) > 1
+        if not nn.parameter.is_lazy(value) and value.dim() == dims and min(value.shape[-2:]) > 1
     }
+    reader = _Reader(kind, names, frozenset(module._modules), whole=dims == 2)
     forward = inspect.unwrap(kind.forward)
-    if not names or not isinstance(forward, FunctionType):
-        return {}
-    reader = _Reader(kind, names)
-    reader.read(forward, {}, _DEPTH)
-    return reader.found
+    if names and not kind.__module__.startswith("torch.") and isinstance(forward, FunctionType):
+        reader.read(forward, {}, _DEPTH)
+    return reader
 
 
 class _Reader:
-    """Follows parameters through the code of one class."""
+    """Follows parameters through the code of one class.
 
-    def __init__(self, kind: type[nn.Module], names: set[str]):
-        self._kind, self._names = kind, names
+    Args:
+        kind: the class.
+        names: of the parameters.
+        layers: names of the layers inside.
+        whole: whether a part of a parameter is another thing.
+
+    Attributes:
+        found: by name, whether a parameter that is multiplied lies there as (inputs, outputs).
+        activations: whether there is a product without any of them.
+        whole: as given.
+    """
+
+    def __init__(self, kind: type[nn.Module], names: set[str], layers: frozenset[str], *, whole: bool):
+        self._kind, self._names, self._layers = kind, names, layers
+        self.whole = whole
         self.found: dict[str, bool] = {}
+        self.activations = False
 
     def read(self, function: FunctionType, given: Mapping[str, _Stack], depth: int) -> None:
         """Read one function; `given`: which of its variables hold stacks."""
@@ -89,6 +129,22 @@ class _Reader:
         if stack is not None:
             self.found.setdefault(stack.name, inputs_first != stack.turned)
 
+    def product(self, left: _Stack | None, right: _Stack | None, *, mentioned: bool) -> None:
+        """A product of two factors, each a stack or another thing; `mentioned`: of a stack, or made of one."""
+        if left is None and right is None:
+            self.activations = self.activations or not mentioned
+        if not (self.whole and left is not None and right is not None):  # a product of weights with weights
+            self.multiplies(right, inputs_first=True)
+            self.multiplies(left, inputs_first=False)
+
+    def is_layer(self, name: str) -> bool:
+        """Whether it is the name of a layer inside."""
+        return name in self._layers
+
+    def owns(self, name: str) -> bool:
+        """Whether it is the name of one of the parameters."""
+        return name in self._names
+
     def function(self, name: str, scope: FunctionType) -> FunctionType | None:
         """The function that a name stands for, in the class or in the file."""
         found: Any = inspect.unwrap(self._kind.__dict__.get(name) or scope.__globals__.get(name) or len)
@@ -102,6 +158,7 @@ class _Function(ast.NodeVisitor):
     def __init__(self, reader: _Reader, scope: FunctionType, given: dict[str, _Stack], depth: int):
         self._reader, self._scope, self._depth = reader, scope, depth
         self._stacks = given
+        self._made_of = set(given)  # variables that a parameter went into
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self.visit(node.value)
@@ -129,9 +186,25 @@ class _Function(ast.NodeVisitor):
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         if isinstance(node.op, ast.MatMult):
-            self._reader.multiplies(self._stack(node.right), inputs_first=True)
-            self._reader.multiplies(self._stack(node.left), inputs_first=False)
+            self._product(node.left, node.right)
         self.generic_visit(node)
+
+    def _product(self, left: ast.expr | None, right: ast.expr | None) -> None:
+        mentioned = self._mentions(left) or self._mentions(right)
+        self._reader.product(self._stack(left), self._stack(right), mentioned=mentioned)
+
+    def _mentions(self, node: ast.AST | None) -> bool:
+        """Whether a parameter went into an expression, but for what a layer made of it."""
+        if node is None:
+            return False
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Attribute) and _name(called.value) == "self" and self._reader.is_layer(called.attr):
+            return False
+        if isinstance(node, ast.Attribute) and _name(node.value) == "self" and self._reader.owns(node.attr):
+            return True
+        if isinstance(node, ast.Name) and node.id in self._made_of:
+            return True
+        return any(map(self._mentions, ast.iter_child_nodes(node)))
 
     def visit_Call(self, node: ast.Call) -> None:
         name = _name(node.func)
@@ -144,8 +217,7 @@ class _Function(ast.NodeVisitor):
         elif name in _PRODUCTS | _SUMS:
             first = int(name in _SUMS)
             right = named.get("mat2") or named.get("other") or named.get("batch2") or _at(args, first + 1)
-            self._reader.multiplies(self._stack(right), inputs_first=True)
-            self._reader.multiplies(self._stack(_at(args, first)), inputs_first=False)
+            self._product(_at(args, first), right)
         elif name == "einsum" and args and isinstance(args[0], ast.Constant) and isinstance(args[0].value, str):
             self._einsum(args[0].value, args[1:])
         elif self._depth and (function := self._reader.function(name, self._scope)) is not None:
@@ -154,9 +226,11 @@ class _Function(ast.NodeVisitor):
 
     def _einsum(self, equation: str, factors: list[ast.expr]) -> None:
         inputs, _, output = equation.replace(" ", "").partition("->")
+        if not any(map(self._mentions, factors)):
+            self._reader.activations = self._reader.activations or len(factors) > 1
         for letters, factor in zip(inputs.split(","), factors, strict=False):
             summed = [letter not in output for letter in letters[-2:]]
-            if len(letters) >= 3 and summed.count(True) == 1:
+            if (len(letters) == 2 if self._reader.whole else len(letters) >= 3) and summed.count(True) == 1:
                 self._reader.multiplies(self._stack(factor), inputs_first=summed[0])
 
     def _follow(self, function: FunctionType, node: ast.Call) -> None:
@@ -176,6 +250,8 @@ class _Function(ast.NodeVisitor):
             parts = target.elts[name == "enumerate" :]
             for part, value in zip(parts, iterated.args, strict=False):
                 self._loop(part, value)
+        elif self._reader.whole:  # one row after another
+            self._bind(target, ast.Constant(None))
         else:
             self._bind(target, iterated)
 
@@ -184,10 +260,14 @@ class _Function(ast.NodeVisitor):
             for part, own in zip(target.elts, value.elts, strict=True):
                 self._bind(part, own)
             return
-        stack = self._stack(value)
+        stack = None if self._reader.whole and isinstance(target, ast.Tuple) else self._stack(value)
+        mentioned = self._mentions(value)
         for part in target.elts if isinstance(target, ast.Tuple) else [target]:
             if isinstance(part, ast.Name):
                 self._stacks.pop(part.id, None)
+                self._made_of.discard(part.id)
+                if mentioned:
+                    self._made_of.add(part.id)
                 if stack is not None:
                     self._stacks[part.id] = stack
 
@@ -201,7 +281,7 @@ class _Function(ast.NodeVisitor):
             inside = self._stack(node.value)
             return _turned(inside) if node.attr in _TURNED else inside if node.attr == "data" else None
         if isinstance(node, (ast.Subscript, ast.Starred)):
-            return self._stack(node.value)
+            return None if self._reader.whole else self._stack(node.value)
         if isinstance(node, ast.IfExp):
             return self._stack(node.body) or self._stack(node.orelse)
         if isinstance(node, ast.Call):
@@ -209,7 +289,8 @@ class _Function(ast.NodeVisitor):
             inside = self._stack(node.func.value) if isinstance(node.func, ast.Attribute) else None
             for argument in node.args if inside is None else ():
                 inside = inside or self._stack(argument)
-            return _turned(inside) if name in _TURNS else inside if name in _KEEPS else None
+            keeps = _KEEPS_ALL if self._reader.whole else _KEEPS
+            return _turned(inside) if name in _TURNS else inside if name in keeps else None
         return None
 
 

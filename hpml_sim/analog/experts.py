@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import check_input
+from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
 from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.targets import Analog
 
@@ -98,19 +100,42 @@ class AnalogExperts(nn.Module):
 
 
 BESIDE = "_on_tiles"
-"""Ends the name of a layer of experts, which begins with that of its parameter."""
+"""Ends the name of a layer beside a parameter, experts or one matrix, which begins with that of the parameter."""
+
+
+def matrix_on_tiles(weight: nn.Parameter, inputs_first: bool, target: Analog) -> AnalogLinear:
+    """A layer beside a bare matrix of a module: what the module multiplies with it is computed there.
+
+    Args:
+        weight: the parameter, shape (outputs, inputs), or (inputs, outputs).
+        inputs_first: whether it is the latter.
+        target: the configuration.
+    """
+    kind = AnalogConv1D if inputs_first else AnalogLinear
+    plain: Any = nn.Linear(*(weight.shape if inputs_first else reversed(weight.shape)), bias=False, device="meta")
+    plain.weight = weight
+    return kind.from_digital(plain, target)
+
+
+def is_beside(name: str) -> bool:
+    """Whether a layer of this name stands beside the parameter that it computes with.
+
+    Args:
+        name: dotted name of a layer on crossbars.
+    """
+    return name.endswith(BESIDE)
 
 
 def without_experts(network: nn.Module) -> None:
-    """Take the layers of experts out of a network again, and leave their weights to the parameters.
+    """Take the layers beside parameters out of a network again, and leave their weights to the parameters.
 
     Args:
         network: changed in place.
     """
     for owner in list(network.modules()):
         for name, layer in list(owner.named_children()):
-            if isinstance(layer, AnalogExperts):
-                owner._parameters[name.removesuffix(BESIDE)] = layer.weight
+            if is_beside(name) and isinstance(layer, (AnalogExperts, AnalogLinear)):
+                owner._parameters[name.removesuffix(BESIDE)] = layer.weight  # pyright: ignore[reportArgumentType] - a parameter, as it came
                 del owner._modules[name]
 
 

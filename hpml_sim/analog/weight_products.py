@@ -201,6 +201,7 @@ def _computed(layer: Any, call: LayerCall) -> Tensor:
     view.__dict__.update(layer.__dict__)
     view.__dict__.update(call.settings)
     view.__dict__.pop("forward", None)  # a forward of the instance's own is what calls this
+    view.__dict__.pop("bias", None)  # a layer without one may hold None there, before its parameters
     view._parameters = {**layer._parameters, "bias": call.bias}
     if call.settings and (adapter := adapter_of(layer)) is not None:
         view._modules = {**layer._modules, "adapter": adapter.called_with(call.settings)}

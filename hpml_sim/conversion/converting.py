@@ -174,6 +174,12 @@ def layer_chooser(
 
 
 def _names(model: nn.Module) -> set[str]:
-    """What can be chosen by name: layers, and parameters that may be stacks of expert weights."""
-    stacks = (n for n, weight in model.named_parameters() if not nn.parameter.is_lazy(weight) and weight.dim() == 3)
-    return {name for name, _ in model.named_modules()} | set(stacks)
+    """What can be chosen by name: layers, and parameters that a forward() may multiply with."""
+    own = {
+        f"{name}.{own}".strip(".")
+        for name, module in model.named_modules()
+        if not type(module).__module__.startswith("torch.")
+        for own, weight in module.named_parameters(recurse=False)
+        if not nn.parameter.is_lazy(weight) and weight.dim() in (2, 3)
+    }
+    return {name for name, _ in model.named_modules()} | own

@@ -117,15 +117,57 @@ class ByHand(nn.Module):
         return self.out(F.linear(x, self.weight) * self.gain)
 
 
+class Normed(ByHand):
+    """The matrix of its product is made anew in each call."""
+
+    def forward(self, x):
+        return self.out(F.linear(x, F.normalize(self.weight)) * self.gain)
+
+
+def test_matrices_of_forwards_own_are_mapped_where_they_are_multiplied_as_they_are():
+    network = ByHand().eval()
+    model = convert(network, "pcm-hermes")
+    assert [(r.layer, r.became) for r in model.layers] == [("weight", "AnalogLinear"), ("out", "AnalogLinear")]
+    counts = workload(model, data=torch.rand(2, 4))
+    assert counts.mapping is not None
+    assert list(counts.mapping.products) == ["network.weight_on_tiles", "network.out"]
+    assert estimate(counts).mapping["digital_macs"] == 0
+    x = torch.rand(3, 4)
+    ideal = convert(network, Analog("pcm-hermes", dac_bits="ideal", adc_bits="ideal")).eval()
+    assert torch.allclose(ideal(x), network(x), atol=1e-6)
+    chips = program(model, chips=2, seed=0).at("1 day")(x)
+    assert not torch.equal(chips[0], chips[1])
+    left = convert(network, "pcm-hermes", skip="weight")
+    assert row(left, "weight").why == "left out by only= or skip="
+    model.train()(x).sum().backward()
+    assert model.network.weight.grad is not None
+
+
 def test_matrices_of_forwards_own_are_reported_and_count_as_digital():
-    model = convert(ByHand(), "pcm-hermes")
+    model = convert(Normed(), "pcm-hermes")
     assert [(r.layer, r.became) for r in model.layers] == [("weight", "digital"), ("out", "AnalogLinear")]
-    assert "forward() of ByHand itself" in row(model, "weight").why
+    assert "forward() of Normed itself" in row(model, "weight").why
     counts = workload(model, data=torch.rand(2, 4))
     assert [counted.name for counted in counts.layers if counted.rows] == ["network", "network.out"]
     assert counts.mapping is not None
     assert list(counts.mapping.products) == ["network.out"]
     assert estimate(counts).mapping["digital_macs"] == 4 * 5  # of "weight", which the workload takes for the module's
+
+
+def test_the_bias_of_a_product_with_a_layer_without_one_is_added():
+    class Borrowed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 3, bias=False)
+            self.shift = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]))
+
+        def forward(self, x):
+            return F.linear(x, self.a.weight, self.shift)
+
+    network = Borrowed()
+    ideal = convert(network, Analog("pcm-hermes", dac_bits="ideal", adc_bits="ideal")).eval()
+    x = torch.rand(5, 4)
+    assert torch.allclose(ideal(x), network(x), atol=1e-6)
 
 
 class Mirrored(nn.Module):
