@@ -22,6 +22,8 @@ _NETWORKS = {
     "transformer": "two blocks of attention over rows, steps or token ids; model.width sets a step's (64)",
     "gru": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",
     "lstm": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",
+    "spiking": "two layers of leaky integrate-and-fire neurons, for digital machines and crossbars; model.width sets "
+    "the hidden ones (128)",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -102,10 +102,29 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])
 
 
-BUILT_IN = ("mlp", "cnn", "resnet", "depthwise", "transformer", "gru", "lstm")
+BUILT_IN = ("mlp", "cnn", "resnet", "depthwise", "transformer", "gru", "lstm", "spiking")
 """Names of the built-in networks."""
-_WIDTHS = {"mlp": 128, "cnn": 16, "resnet": 16, "depthwise": 16, "transformer": 64, "gru": 64, "lstm": 64}
-_OTHERS = {"resnet": resnet, "depthwise": depthwise, "transformer": transformer, "gru": gru, "lstm": lstm}
+_WIDTHS = {
+    "mlp": 128, "cnn": 16, "resnet": 16, "depthwise": 16, "transformer": 64, "gru": 64, "lstm": 64, "spiking": 128,
+}  # fmt: skip
+_MAKERS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "resnet": resnet,
+    "depthwise": depthwise,
+    "transformer": transformer,
+    "gru": gru,
+    "lstm": lstm,
+}
+
+
+def register_built_in(name: str, make: Callable[..., nn.Module]) -> None:
+    """Let `build` make a network whose layers lie above this package.
+
+    Args:
+        name: one of `BUILT_IN`.
+        make: called with (input_shape, classes, width=).
+    """
+    _MAKERS[name] = make
 
 
 def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
@@ -116,8 +135,8 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
         input_shape: of one sample.
         classes: number of outputs, >= 1.
         seed: of the first weights, >= 0; the caller's random state is left alone.
-        options: `width` (>= 1): hidden neurons of the mlp (128), channels of the first convolution (16), or numbers
-            of a step (64).
+        options: `width` (>= 1): hidden neurons of the mlp and of the spiking network (128), channels of the first
+            convolution (16), or numbers of a step (64).
 
     Raises:
         UnknownNameError: no built-in network has this name, or it has no such option.
@@ -144,7 +163,7 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
         torch.manual_seed(seed)
         if name == "mlp":
             return mlp(math.prod(_shape(input_shape, "such as (1, 8, 8)")), width, classes)
-        return (cnn if name == "cnn" else _OTHERS[name])(input_shape, classes, width=width)
+        return _MAKERS[name](input_shape, classes, width=width)
 
 
 def imported(spec: str, *, seed: int = 0, **options: Any) -> nn.Module:

@@ -14,6 +14,7 @@ row_wise.py          layers that are known to keep the rows of a batch apart
 time_folded_layers.py  pooling, batch norm and dropout that know time
 static_input.py      an input that is the same at every step runs once through the first layers
 fused_network.py     a network of one time step run over all steps at once
+built_in.py          the spiking network of `hs.models.build("spiking", ...)`
 batch_norm_folding.py  batch norms into the weights before them
 fixed_point_arithmetic.py  a chip's integers: 8-bit weights, 12-bit decay, integer membrane
 interop/             snnTorch (fuse) and NIR (to_nir, from_nir)
@@ -27,6 +28,7 @@ chips outermost; state lives inside one call unless asked for.
 """
 
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
+from hpml_sim.spiking import built_in as _built_in  # noqa: F401 - registers the network
 from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
 from hpml_sim.spiking.encoders import (
     DeltaEncoder,

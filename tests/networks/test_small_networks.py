@@ -31,6 +31,7 @@ def test_macs_are_those_counted_by_hand(name):
         + 64 * 5,
         "transformer": steps * 24 * width + 2 * steps * (12 * width**2 + 2 * steps * width) + width * 5,
         "gru": steps * (24 * width + 6 * width**2) + width * 5,
+        "spiking": 16 * (2 * 8 * 12 * width + width * 5),
         "lstm": steps * (24 * width + 8 * width**2) + width * 5,
     }
     network = models.build(name, (2, 8, 12), 5, width=width)
@@ -78,9 +79,45 @@ def test_a_token_sees_none_after_it(name):
         (lambda: models.depthwise((1, 8, 8), 0), "depthwise: classes=0: must be a whole number >= 1"),
         (lambda: models.transformer((8, 8), 3, width=6), "width=6: must be a multiple of 4"),
         (lambda: models.gru((8, 0), 3), "gru: input_shape=0: must be a whole number >= 1"),
+        (
+            lambda: models.build("spiking", (1, 2, 3, 4, 5), 3),
+            r"spiking: input_shape=\(1, 2, 3, 4, 5\): must be frames",
+        ),
         (lambda: models.lstm("8", 3), "lstm: input_shape='8': must be the shape of one sample"),
     ],
 )
 def test_bad_input_is_one_line(call, message):
     with pytest.raises(HpmlError, match=message):
         call()
+
+
+def test_frames_run_step_by_step_and_images_at_every_step():
+    """Leaky neurons in plain float64, a step at a time: m = 0.9 m + x - (spike before), a spike above 1."""
+
+    def counts(network, currents):
+        first, second = (network.network.network[i] for i in (1, 3))
+        membranes, spikes = [0.0, 0.0], [0.0, 0.0]
+        total = 0.0
+        for x in currents:
+            for layer, (linear, given) in enumerate(((first, x.flatten(1)), (second, None))):
+                given = spikes[0] if given is None else given
+                current = given.double() @ linear.weight.double().T + linear.bias.double()
+                membranes[layer] = 0.9 * membranes[layer] + current - spikes[layer]
+                spikes[layer] = (membranes[layer] > 1).double()
+            total = total + spikes[1]
+        return total
+
+    torch.manual_seed(0)
+    frames = 4 * torch.rand(3, 6, 2, 4, 4)
+    network = models.build("spiking", (6, 2, 4, 4), 5, width=9)
+    with torch.no_grad():
+        assert torch.equal(network(frames).double(), counts(network, frames.transpose(0, 1)))
+        assert network(frames).sum() > 0
+        image = 4 * torch.rand(3, 2, 4, 4)
+        still = models.build("spiking", (2, 4, 4), 5, width=9)
+        assert torch.equal(still(image).double(), counts(still, [image] * 16))
+
+
+def test_a_spiking_network_is_no_network_for_a_spiking_chip_to_convert():
+    with pytest.raises(HpmlError, match=r"SpikeCounts spikes already: .* give it one, such as 'mlp'"):
+        hs.convert(models.build("spiking", (8,), 3), "loihi")

@@ -35,6 +35,7 @@ from hpml_sim.spiking.relu_conversion.functions_as_modules import with_functions
 from hpml_sim.spiking.relu_conversion.weight_scaling import scale_weights
 from hpml_sim.spiking.snntorch_reset import warn_if_changed
 from hpml_sim.spiking.time_folded_layers import TimeFoldedDropout
+from hpml_sim.spiking.time_folding import TimeFolded
 from hpml_sim.targets import Adaptive, Spiking, Synaptic
 
 
@@ -191,6 +192,11 @@ def _refuse_without_rectifier(model: nn.Module) -> None:
             f"{type(model).__name__} spikes already: its neurons are snnTorch's. hs.spiking.fuse(network) runs "
             "them over all steps at once; hs.convert(hs.spiking.fuse(network), 'pcm-hermes') puts the weights on "
             "crossbars"
+        )
+    if any(isinstance(module, TimeFolded) for module in model.modules()):
+        raise ConversionError(
+            f"{type(model).__name__} spikes already: hs.Spiking makes the neurons of a ReLU network itself, so give it "
+            "one, such as 'mlp'; this network runs on digital machines, and on crossbars such as 'pcm-hermes'"
         )
     raise ConversionError(
         f"{type(model).__name__}: no nn.ReLU found, so nothing can spike. An activation called as a function "
