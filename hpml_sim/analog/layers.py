@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -101,12 +102,18 @@ def has_analog_layers(model: nn.Module) -> bool:
 def weight_matrix(model: nn.Module, name: str) -> Tensor:
     """The weights of an analog layer as its crossbar takes them, shape (groups * cols, rows).
 
+    Where FSDP has spread them over processes they are collected, which all processes must do together.
+
     Args:
         model: the network.
         name: dotted name of the layer.
     """
     layer: Any = model.get_submodule(name)
-    return layer.matrix()
+    matrix: Any = layer.matrix()
+    sharded = sys.modules.get("torch.distributed.tensor")  # where it was never imported, nothing is spread
+    if sharded is not None and isinstance(matrix, sharded.DTensor):
+        return matrix.full_tensor()  # type: ignore[no-any-return]
+    return matrix  # type: ignore[no-any-return]
 
 
 def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> None:

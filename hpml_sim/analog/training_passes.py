@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hpml_sim.kernels.common.arrays import array_of
+
 # The compiled passes are imported where they run: numba takes half a second to import.
 
 
@@ -68,7 +70,8 @@ class _NoisyTiles(torch.autograd.Function):
         groups, tiles, cols, _ = shape
         matrix, scale = weight.new_empty(shape), weight.new_empty((groups, tiles, cols))
         normal = _normal(matrix) if noise > 0 else matrix
-        array = weight.detach().contiguous().numpy()
+        own = weight.detach().contiguous()
+        array = array_of(own)
         real = array.dtype.type
         kernel.noisy_tiles(array, real(limit), real(noise), normal.numpy(), noise > 0, matrix.numpy(), scale.numpy())
         ctx.save_for_backward(weight)
@@ -82,7 +85,8 @@ class _NoisyTiles(torch.autograd.Function):
         from hpml_sim.kernels.crossbar_product import training as kernel
 
         (weight,) = ctx.saved_tensors
-        array = weight.contiguous().numpy()
+        own = weight.contiguous()
+        array = array_of(own)
         result = torch.empty(weight.shape, dtype=weight.dtype)
         kernel.tiles_backward(grads[0].contiguous().numpy(), array, array.dtype.type(ctx.limit), result.numpy())
         return result, None, None, None

@@ -7,6 +7,9 @@ are the same (up to the order of additions) and `batch_size` and `lr` keep their
 draw noise (hardware-aware training, dropout) draw their own on each process. What a layer learns from the inputs it
 sees (a crossbar's input range, batch normalization's averages) it learns from process 0's part.
 
+A model that the caller has spread over the processes with FSDP2 (`torch.distributed.fsdp.fully_shard`) stays so: each
+holds a part of the weights, of the gradients and of the optimizer's state.
+
 Source: S. Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 13(12):3005, 2020.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 import atexit
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -66,6 +70,8 @@ class ProcessGroup:
         """The `model` as training must call it: process 0's weights everywhere, gradients averaged in backward."""
         if self.size == 1:
             return model
+        if is_sharded(model):
+            return _SameBuffers(model, self)
         device = next(p.device for p in model.parameters() if p.requires_grad)
         devices = [device] if device.type == "cuda" else None
         # a range that is still being observed, or an expert that no sample chose, has no gradient in this step
@@ -88,11 +94,46 @@ class ProcessGroup:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
+    def of_first(self, value: Any) -> Any:
+        """Process 0's `value` everywhere, so that all processes decide alike: tensors, or what can be pickled."""
+        if self.size == 1:
+            return value
+        sent = [value]
+        dist.broadcast_object_list(sent, 0)
+        return sent[0]
+
     def all_reduce(self, values: Tensor) -> Tensor:
         """Sums of `values` over all processes, of the same shape; every process gets them."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the caller spread the parameters over processes, with `torch.distributed.fsdp.fully_shard`.
+
+    Args:
+        model: any network.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+class _SameBuffers(nn.Module):
+    """A model whose gradients average by themselves; its buffers are process 0's at the start of a step, as DDP's."""
+
+    def __init__(self, model: nn.Module, group: ProcessGroup):
+        super().__init__()
+        self._model, self._group = [model], group  # in a list: it is no child, whose names would change
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        (model,) = self._model
+        if model.training:
+            self._group.broadcast_buffers(model)
+        return model(*args, **kwargs)
 
 
 def _leave() -> None:

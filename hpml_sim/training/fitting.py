@@ -202,7 +202,7 @@ def fit(
                 scores.append(score)
                 step(note=f"loss {loss:.3f}, {metric.name} {score_text(score, metric.unit)}")
             if last is not None:
-                batch = last.x
+                batch = group.of_first(last.x)  # ranges are chosen alike, and sharded weights gathered in one order
                 after_training(model, lambda: call_network(model, batch))
             group.broadcast_buffers(model)
             if last is not None and not _usable(model, last, chosen, group):

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
+from hpml_sim.kernels.common.arrays import array_of
 from hpml_sim.kernels.crossbar_product import cpu
 
 
@@ -86,7 +87,8 @@ def _moments(flat):
 
 def spread(weight: Tensor) -> float:
     """Standard deviation of all numbers of a tensor on the CPU, accumulated in float64."""
-    return math.sqrt(_moments(weight.detach().contiguous().view(-1).numpy()))
+    flat = weight.detach().contiguous().view(-1)
+    return math.sqrt(_moments(array_of(flat)))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
