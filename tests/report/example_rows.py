@@ -319,3 +319,12 @@ def regression_rows(**keywords: Any) -> list[Row]:
 def language_rows(**keywords: Any) -> list[Row]:
     """Rows whose score is a perplexity of about 20."""
     return rescored(example_rows(**keywords), lambda accuracy: 20 * (0.9722 / accuracy) ** 6, "perplexity")
+
+
+def two_metrics_rows() -> list[Row]:
+    """Rows of a perplexity, and of a share that follows it."""
+    found = []
+    for row, right in zip(language_rows(), example_rows(), strict=True):
+        shares = [Score.of(score.values, score.samples, metric="token accuracy") for score in right.scores]
+        found.append(row.model_copy(update={"scores": [*row.scores, *shares]}))
+    return found

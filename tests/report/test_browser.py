@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpml_sim.report.html import write_report
-from tests.report.example_rows import TARGETS, example_rows
+from tests.report.example_rows import TARGETS, example_rows, two_metrics_rows
 
 CHROMIUM = next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None)
 pytestmark = [
@@ -129,6 +129,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             [r for k in range(4) for r in example_rows(rename={t: f"{t}, ADC {k + 4} bits" for t in TARGETS})],
             folder / "twenty.html",
         ),
+        "two metrics": write_report(two_metrics_rows(), folder / "metrics.html"),
         "one target": write_report(example_rows(targets=("cpu",)), folder / "cpu.html"),
     }
 
@@ -165,7 +166,9 @@ def column(page: Any, number: int) -> list[str]:
     return cells.evaluate_all("cells => cells.map(cell => cell.dataset.sort)")
 
 
-@pytest.mark.parametrize("which", ["one seed", "five seeds", "long names", "twenty targets", "one target"])
+@pytest.mark.parametrize(
+    "which", ["one seed", "five seeds", "long names", "twenty targets", "two metrics", "one target"]
+)
 @pytest.mark.parametrize("width", [400, 800, 1280, 1920])
 def test_nothing_overflows_overlaps_or_is_clipped(
     browser: Any, reports: dict[str, Path], which: str, width: int

@@ -14,8 +14,14 @@ from hpml_sim.report.overview import overview, remark
 from hpml_sim.report.summary import summarize
 from hpml_sim.report.table import comparison_table
 from hpml_sim.results import Row
-from hpml_sim.tasks.score import Score
-from tests.report.example_rows import HOUR, example_rows, language_rows, regression_rows, rescored
+from tests.report.example_rows import (
+    HOUR,
+    example_rows,
+    language_rows,
+    regression_rows,
+    rescored,
+    two_metrics_rows,
+)
 
 DIGITAL = ("cpu", "h200", "loihi")
 CHIPS = ("cpu", "pcm-hermes")
@@ -86,7 +92,7 @@ def test_the_small_table_says_metric_unit_and_direction() -> None:
 
 
 def test_other_metrics_stand_in_the_report_with_spread_and_interval() -> None:
-    rows = with_another(language_rows(seeds=(0,)))
+    rows = two_metrics_rows()
     assert remark(rows) == "perplexity: lower is better; also measured: token accuracy"
     assert "also measured, in the report and in table.csv: token accuracy" in printed(rows)
     page = render_report(rows)
@@ -94,7 +100,7 @@ def test_other_metrics_stand_in_the_report_with_spread_and_interval() -> None:
     assert "Token accuracy, % <small>higher is better</small>" in table
     lines = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in re.findall(r"<tr.*?</tr>", table)[1:]]
     assert len(lines) == sum(len(target.supported) for target in summarize(rows))
-    chips = next(line for line in lines if line[0] == "pcm-hermes" and line[1] == "1 s")
+    chips = next(line for line in lines if line[0] == "pcm-hermes" and line[1] == "1\N{NO-BREAK SPACE}s")
     score = next(row for row in rows if row.target == "pcm-hermes" and row.time_s == 1.0).scores[1]
     assert chips[2] == f"{100 * score.mean:.2f} ± {100 * score.std:.2f}"
     assert chips[3] == f"{100 * score.ci95[0]:.2f} to {100 * score.ci95[1]:.2f}"
@@ -103,15 +109,6 @@ def test_other_metrics_stand_in_the_report_with_spread_and_interval() -> None:
     assert (alone[1], alone[4]) == ("any", "360 test samples")
     assert "±" not in alone[2]
     assert "Other metrics" not in render_report(language_rows(seeds=(0,)))
-
-
-def with_another(rows: list[Row]) -> list[Row]:
-    """The same rows with a second metric, a share that follows the first."""
-    found = []
-    for row, right in zip(rows, example_rows(seeds=(0,)), strict=True):
-        others = [Score.of(score.values, score.samples, metric="token accuracy") for score in right.scores]
-        found.append(row.model_copy(update={"scores": [*row.scores, *others]}))
-    return found
 
 
 def test_the_best_comes_first_where_lower_is_better() -> None:
