@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import hpml_sim as hs
 from hpml_sim.cli import main
+from hpml_sim.errors import HpmlError
 from hpml_sim.experiments import plan
 
 transformers = pytest.importorskip("transformers", reason="the extra hf is not installed: pip install transformers")
@@ -120,3 +122,12 @@ def test_weights_are_read_once_a_run(saved, monkeypatch):
     )
     assert read == [str(saved)]
     assert {row.model for row in result.rows} == {str(saved)}
+
+
+@pytest.mark.parametrize("saved", ["gpt2"], indirect=True)
+def test_without_transformers_one_line_says_what_to_install(saved, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(HpmlError, match=r"hpml_sim\[hf\]") as found:
+        hs.compare(str(saved), hs.load_data(f"{FILE}:text_items"), ["h200"], out=tmp_path / "run")
+    assert "\n" not in str(found.value)
+    assert not (tmp_path / "run").exists()
