@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import hpml_sim as hs
+from hpml_sim.errors import HpmlError
 from hpml_sim.networks.packages import files_of
 from hpml_sim.networks.pretrained.entries import PRETRAINED
 
@@ -108,6 +109,11 @@ def test_g2p_is_the_published_recurrence(g2p):
             expected.append(PHONEMES[number])
         assert phonemes == expected
     assert said[0][:5] == ["AE2", "K", "T", "IH0", "V"]
+
+
+def test_letters_are_no_logits(g2p):
+    with pytest.raises(HpmlError, match=r"phonemes: logits of shape \(1, 4\): must be what the network gives"):
+        g2p.phonemes(g2p.letters(["cat"]))
 
 
 @torch.no_grad()
