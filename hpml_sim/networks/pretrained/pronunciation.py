@@ -99,8 +99,8 @@ class Pronunciation(nn.Module):
         if not isinstance(logits, Tensor) or logits.dim() != 3 or logits.shape[2] != len(PHONEMES):
             given = f"of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"= {shown(logits)}"
             raise HpmlError(
-                f"phonemes: logits {given}: must be what the network gives, (batch, {LONGEST}, {len(PHONEMES)}); such as "
-                "net.phonemes(net(net.letters(['hello'])))"
+                f"phonemes: logits {given}: must be what the network gives, (batch, {LONGEST}, {len(PHONEMES)}), "
+                "such as net.phonemes(net(net.letters(['hello'])))"
             )
         return [[PHONEMES[n] for n in _to_end(row)] for row in logits.argmax(-1).tolist()]
 
