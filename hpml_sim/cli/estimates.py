@@ -186,6 +186,8 @@ def estimates_table(model: str, found: Sequence[Estimate], inference: Mapping[st
     from rich.markup import escape
     from rich.table import Table
 
+    from hpml_sim.report.ranking_words import order_of
+
     title = f"{model}: estimated for one inference{_tokens(inference)}, nominal (low to high)"
     table = Table(title=title)
     for name in ("card", "scope", "batch"):
@@ -213,9 +215,12 @@ def estimates_table(model: str, found: Sequence[Estimate], inference: Mapping[st
     scopes = {e.scope for e in found}
     if len(scopes) > 1:
         notes.append(f"Figures of different scope ({', '.join(sorted(scopes))}) are not ranked.")
+    ranking = order_of([(e.card, e) for e in found]) if len(scopes) == 1 and len(found) > 1 else []
     lines = Table.grid(padding=(0, 1))
     for note in notes:
         lines.add_row("·", escape(note), style="dim")
+    for sentence in ranking:
+        lines.add_row("»", escape(sentence))
     return Group(table, lines)
 
 

@@ -65,6 +65,16 @@ def answer(targets: Sequence[TargetSummary], *, every_pair: bool = True) -> list
     return [part for part in parts if part]
 
 
+def order_of(found: Sequence[Named]) -> list[str]:
+    """A sentence for each machine and the next one, least energy first.
+
+    Args:
+        found: names and estimates of one scope.
+    """
+    ranked = sorted(found, key=lambda item: item[1].energy_j.nominal)
+    return [_sentence(a, b) for a, b in pairwise(ranked)]
+
+
 def _sentence(lower: Named, higher: Named) -> str:
     """One pair: how many times the energy, how sure, and what decides where that is under nine in ten."""
     (name, a), (other, b) = lower, higher

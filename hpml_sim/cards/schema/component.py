@@ -29,6 +29,7 @@ class ComponentCard(SourcedCard):
         operations: joules of one operation, by name ("add_int32", "mac_fp16", ...), at `node`.
         memories: memories on the chip by name, at `node`.
         transfer: moving one bit across, or to and from it.
+        write: writing one bit, where that is not `transfer`.
         transfer_per_mm: moving one bit over one millimeter.
         rate: bytes a second of one of it.
         op_rate: digital operations a second of one of it.
@@ -42,6 +43,7 @@ class ComponentCard(SourcedCard):
     operations: dict[str, Energy] = Field(default_factory=dict)
     memories: dict[str, Memory] = Field(default_factory=dict)
     transfer: EnergyPerBit | None = None
+    write: EnergyPerBit | None = None
     transfer_per_mm: EnergyPerBit | None = None
     rate: ByteRate | None = None
     op_rate: OpRate | None = None

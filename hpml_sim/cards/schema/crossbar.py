@@ -40,6 +40,9 @@ class Array(CardModel):
     cols: Whole
     cells_per_weight: Whole = Field(description="columns that one weight takes (1 unless weights are bit-sliced)")
     tiles_per_chip: Whole
+    tiers: Whole | None = Field(
+        default=None, description="tiles stacked over one periphery, of which one works at a time; default 1"
+    )
 
 
 class InputOutput(CardModel):
@@ -217,6 +220,9 @@ class CrossbarCard(BaseCard):
     noise: Noise
     recalibration_time: Period | None = Field(default=None, description="time between drift calibrations")
     area: Area | None = Field(default=None, description="whole chip")
+    cache: Literal["lpddr", "hbm", "gddr6", "ddr", "sram-cache", "gain-cell"] | None = Field(
+        default=None, description="component that keeps keys and values at system scope; default lpddr, hbm in a server"
+    )
     includes: list[Literal["digital", "buffers", "links", "static"]] = Field(
         default_factory=list,
         description="what the preset or component figures hold beside the product; cards with parts hold all of it",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hpml_sim.cards import load_component
 from hpml_sim.cost.crossbar.delays import Delays
-from hpml_sim.cost.system.hosts import boards, cache_memory
-from hpml_sim.cost.system.work import memory_bits, operations_of, outside, weighted
+from hpml_sim.cost.system.hosts import boards, cache_memory, outer_memory
+from hpml_sim.cost.system.work import bits_of, memory_bits, operations_of, weighted
 from hpml_sim.units.bands import ZERO, Band
 
 if TYPE_CHECKING:
@@ -68,9 +69,12 @@ class LentSurroundings:
         units = max(float(min(self._tiles, tiles)), tiles / blocks)
         apart = pace * (sum(map(weighted, counts)) / units)
         memory, stacks = ZERO, max(1.0, boards(self._chips) / blocks)
-        if any(y.op == "kv_cache" or outside(y) for y in digital):
-            rate = self._lent.use(cache_memory(self._lent.breakdown.card, self._chips), "rate")
-            memory = rate.inverse() * (sum(map(memory_bits, digital)) / 8 / stacks)
+        card = self._lent.breakdown.card
+        for find, own in ((cache_memory, True), (outer_memory, False)):
+            moved_bits = sum(memory_bits(y) for y in digital if (y.op == "kv_cache") == own)
+            if moved_bits:
+                rate = self._lent.use(find(card, self._chips), "rate")
+                memory = memory + rate.inverse() * (moved_bits / 8 / stacks)
         between = ZERO
         if crossing:
             between = self._lent.use("chip-link", "rate").inverse() * (crossing / 8)
@@ -140,14 +144,18 @@ class LentSurroundings:
         Returns:
             Whether a memory beside the chips is needed.
         """
+        cache, outer = (find(self._lent.breakdown.card, self._chips) for find in (cache_memory, outer_memory))
         needed = False
-        name = cache_memory(self._lent.breakdown.card, self._chips)
         for layer in digital:
             bits = memory_bits(layer)
-            if bits:
-                part = "kv-cache" if layer.op == "kv_cache" else "weights"
-                self._lent.add(layer.name, part, self._lent.use(name, "transfer") * bits, name)
-                needed = True
+            if layer.op == "kv_cache" and bits:
+                added = layer.output_elements * bits_of(layer)
+                writes = "write" if load_component(cache).write is not None else "transfer"
+                energy = self._lent.use(cache, "transfer") * max(bits - added, 0.0)
+                self._lent.add(layer.name, "kv-cache", energy + self._lent.use(cache, writes) * min(added, bits), cache)
+            elif bits:
+                self._lent.add(layer.name, "weights", self._lent.use(outer, "transfer") * bits, outer)
+            needed = needed or bits > 0
         return needed
 
     def leakage(self, seconds: Band, share: float) -> None:

@@ -97,6 +97,17 @@ class Machine:
         spent = sum(stage.nominal * p.tiles * p.copies for stage, p in zip(self.stages, self.placements, strict=True))
         return spent / (self.chips * self.per_chip * seconds) if seconds else 0.0
 
+    def stacked(self) -> Band:
+        """Seconds in which all stacks of tiers do the products of one inference: one tier of a stack works at a time.
+
+        Of a machine without stacks, nothing: its tiles work side by side.
+        """
+        tiers = 1 if self.card.array.tiers is None else int(self.card.array.tiers)
+        if tiers == 1:
+            return ZERO
+        spent = sum((stage * float(p.tiles) for stage, p in zip(self.stages, self.placements, strict=True)), ZERO)
+        return spent / max(1.0, self.used_tiles / tiers)
+
     def first_products(self) -> list[Band]:
         """Seconds of one MVM of each layer that does any."""
         return [self._tile(p).time(p.layer) for p in self.placements if p.layer.vectors]

@@ -83,6 +83,8 @@ def estimate_crossbar(
         _joined([known for known, _ in found]),
         _joined([unknown for _, unknown in found]),
     )
+    for machine in machines:
+        bottleneck = bottleneck.maximum(machine.stacked())
     chained = generates(workload)
     if batch == "best":
         batch = _best_batch(latency.nominal, bottleneck.nominal, chained=chained)

@@ -10,9 +10,9 @@ from hpml_sim.cost.crossbar.delays import Delays
 from hpml_sim.cost.crossbar.dynamic_ranges import charge_dynamic_range
 from hpml_sim.cost.crossbar.lent_surroundings import LentSurroundings
 from hpml_sim.cost.crossbar.traffic import Crossing, crossings
-from hpml_sim.cost.system.hosts import boards, cache_memory
+from hpml_sim.cost.system.hosts import cache_memory, units_of
 from hpml_sim.cost.system.lent import Lent
-from hpml_sim.cost.system.work import bits_of
+from hpml_sim.cost.system.work import bits_of, cached_bytes
 from hpml_sim.units.bands import Band
 
 if TYPE_CHECKING:
@@ -82,11 +82,12 @@ class Periphery:
         # where a source gives the power of whole blocks, buffers and links are among them: nothing is charged twice
         self._parts = () if self._component is None else tuple(self._component.parts)
         self._included = frozenset(("digital", "buffers", "links", "static") if self._parts else card.includes)
+        self._tiers = 1 if card.array.tiers is None else int(card.array.tiers)
         self._chip_mm2 = self._area_of_chip()
         # what components would take in a scope that leaves them out is of interest for the bounds of time alone
         noted = breakdown if system else CostBreakdown(card)
         self._lent = LentSurroundings(Lent.of(noted), self._included, per_chip, chips, self._chip_mm2, charging=system)
-        self._memory = False
+        self._memory, self._kept_bytes = False, 0.0
 
     def surroundings(self, placements: Sequence[Placement], digital: Sequence[LayerCount]) -> tuple[Delays, Delays]:
         """Charge digital operations, buffers, links and memory.
@@ -111,7 +112,7 @@ class Periphery:
         self._links(sent, placements, digital)
         self._off_chip(crossing)
         if self._system:
-            self._memory = self._lent.memory(digital)
+            self._memory, self._kept_bytes = self._lent.memory(digital), cached_bytes(digital)
         else:
             self._breakdown.exclude("getting the input to the chip and the result out of it")
             caches = [y for y in digital if y.op == "kv_cache"]
@@ -248,7 +249,7 @@ class Periphery:
             if self._memory:
                 name = cache_memory(self._card, self._chips)
                 lent = Lent.of(breakdown)
-                power = lent.use(name, "power_idle") * float(boards(self._chips))
+                power = lent.use(name, "power_idle") * units_of(name, self._chips, self._kept_bytes)
                 lent.add("", "memory-idle", power * seconds, name)
         elif not constant:
             breakdown.exclude("static power of the chip outside its working tiles: the card has no figure")
@@ -269,18 +270,18 @@ class Periphery:
         if card.area is not None:
             return card.area.si * 1e6
         if component is not None and component.area_per_tile is not None:
-            return component.area_per_tile.si * 1e6 * per_chip
+            return component.area_per_tile.si * 1e6 * per_chip / self._tiers
         if component is not None:
             known = sum(p.area.si * 1e6 * per_chip / p.tiles.si for p in component.parts.values() if p.area is not None)
             if known:
                 return known
         if card.preset is not None:
-            return card.preset.area_per_tile.si * 1e6 * per_chip
+            return card.preset.area_per_tile.si * 1e6 * per_chip / self._tiers
         if self._system:
             self._breakdown.assume(
                 f"a chip of {CELL_UM2:g} um2 for each cell with all around it, as HERMES has it: the card has no area"
             )
-        return CELL_UM2 * 1e-6 * card.array.rows.si * card.array.cols.si * per_chip
+        return CELL_UM2 * 1e-6 * card.array.rows.si * card.array.cols.si * per_chip / self._tiers
 
     def area(self, tiles: int) -> Band | None:
         """Square millimeters of the tiles in use or, where only whole chips can be had, of the chips that hold them.
@@ -295,7 +296,7 @@ class Periphery:
         if card.area is not None:
             return breakdown.use(card.area) * (self._chips * 1e6)
         # a chip cannot be bought by the tile
-        count = tiles if card.scope == "core" else self._chips * self._per_chip
+        count = (tiles if card.scope == "core" else self._chips * self._per_chip) / self._tiers  # share one periphery
         if component is not None:
             if component.area_per_tile is not None:
                 return breakdown.use(component.area_per_tile) * (count * 1e6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from hpml_sim.cards import DigitalCard
+from hpml_sim.cards import CrossbarCard, DigitalCard
 from hpml_sim.units.bands import Band
 
 if TYPE_CHECKING:
@@ -36,14 +36,40 @@ def host_of(card: Card, chips: float) -> Host:
     return "edge" if chips <= SMALL else "server"
 
 
-def cache_memory(card: Card, chips: float) -> str:
-    """The component that holds keys and values, and weights of layers on no tile.
+ON_CHIP = ("sram-cache", "gain-cell")
+"""Memories on the chip, whose idle power is of a megabyte that they hold."""
+
+
+def outer_memory(card: Card, chips: float) -> str:
+    """The component that holds weights of layers on no tile.
 
     Args:
         card: of the machine.
         chips: that are powered.
     """
     return "hbm" if host_of(card, chips) == "server" else "lpddr"
+
+
+def cache_memory(card: Card, chips: float) -> str:
+    """The component that holds keys and values: what the card names, or the memory beside the chips.
+
+    Args:
+        card: of the machine.
+        chips: that are powered.
+    """
+    chosen = card.cache if isinstance(card, CrossbarCard) else None
+    return chosen or outer_memory(card, chips)
+
+
+def units_of(memory: str, chips: float, kept_bytes: float) -> float:
+    """How many times a memory's idle power flows: once for each board, or for each megabyte on the chip.
+
+    Args:
+        memory: the component.
+        chips: that are powered.
+        kept_bytes: keys and values.
+    """
+    return kept_bytes / 1e6 if memory in ON_CHIP else float(boards(chips))
 
 
 def boards(chips: float) -> int:

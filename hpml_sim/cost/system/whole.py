@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard
 from hpml_sim.cost.breakdown import CostBreakdown
-from hpml_sim.cost.system.hosts import CHIPS_A_BOARD, boards, cache_memory, host_of, shares
+from hpml_sim.cost.system.hosts import CHIPS_A_BOARD, boards, cache_memory, host_of, shares, units_of
 from hpml_sim.cost.system.lent import Lent
-from hpml_sim.cost.system.work import memory_bits, operations_of
+from hpml_sim.cost.system.work import cached_bytes, memory_bits, operations_of
 from hpml_sim.units.bands import ZERO, Band
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def as_system(base: Estimate, card: Card, workload: Workload | None) -> Estimate
         book.excluded = [s for s in book.excluded if not s.startswith(("the host or", "loading the weights"))]
     idle = idle + _charge_host(lent, card, host, chips, seconds)
     if isinstance(card, CrossbarCard) and workload is not None and any(memory_bits(y) for y in workload.layers):
-        idle = idle + lent.use(cache_memory(card, chips), "power_idle") * float(boards(chips))
+        name = cache_memory(card, chips)
+        kept = cached_bytes(workload.layers)
+        idle = idle + lent.use(name, "power_idle") * units_of(name, chips, kept)
     _charge_io(lent, host, workload)
     for name in (*(("regulator",) if card.scope in ("core", "chip") else ()), *_CONVERSIONS[host]):
         ratio = lent.use(name, "ratio")

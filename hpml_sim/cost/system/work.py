@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,3 +83,12 @@ def weighted(operations: Mapping[str, float]) -> float:
         operations: by name, as `operations_of` gives them.
     """
     return sum(_OPERATIONS.get(name, 1.0) * count for name, count in operations.items())
+
+
+def cached_bytes(layers: Iterable[LayerCount]) -> float:
+    """Bytes of keys and values that are kept for one sequence.
+
+    Args:
+        layers: of the network.
+    """
+    return sum(y.state_elements * bits_of(y) / 8 for y in layers if y.op == "kv_cache")

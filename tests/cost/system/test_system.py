@@ -256,3 +256,49 @@ def test_several_devices_all_idle():
 def test_made_up_chips_have_a_small_host_and_neurons_of_their_own():
     found = estimate(snn(100, 50, steps=4), neuromorphic(), scope="system")
     assert {"host", "regulator", "supply", "input-output"} <= {t.component for t in found.added}
+
+
+def test_keys_and_values_where_the_card_says():
+    """By hand: reads of the old and writes of the new, in gain cells, in SRAM and in HBM."""
+    for name in ("gain-cell", "sram-cache", "hbm"):
+        card = crossbar().model_copy(update={"cache": name})
+        found = estimate(decode(1000), card, scope="system")
+        memory = load_component(name)
+        write = (memory.write or memory.transfer).si
+        joules = 2 * 128 * 16 * (1000 * memory.transfer.si + write)
+        assert found.by_component()["kv-cache"].nominal == pytest.approx(joules)
+        kept = 2 * 128 * 1001 * 2 / 1e6 if name != "hbm" else 1.0  # megabytes on the chip, or one board
+        idle = memory.power_idle.si * kept * found.latency_s.nominal
+        assert found.by_component()["memory-idle"].nominal == pytest.approx(idle)
+
+
+def test_of_a_stack_of_tiers_one_works_at_a_time():
+    """Four layers of one tile on one stack of four: a quarter of the area; the next inference waits for all four."""
+    counts = mlp(90, 90, 90, 90, 90)
+    flat, stack = (crossbar(tiles=4), crossbar(tiles=4))
+    array = stack.array.model_copy(update={"tiers": stack.array.tiles_per_chip.model_copy(update={"value": 4})})
+    stack = stack.model_copy(update={"array": array})
+    one, other = (estimate(counts, card, replicate=False) for card in (flat, stack))
+    assert one.mapping["tiles"] == other.mapping["tiles"] == 4
+    assert other.latency_s.nominal == pytest.approx(one.latency_s.nominal)
+    assert one.throughput_hz.nominal == pytest.approx(1 / 100e-9)
+    assert other.throughput_hz.nominal == pytest.approx(1 / 400e-9)
+    assert other.area_mm2.nominal == pytest.approx(one.area_mm2.nominal / 4)
+    assert other.energy_j == one.energy_j
+
+
+def test_shares_of_a_server_by_hand():
+    from hpml_sim.cost.system.hosts import boards, shares
+
+    assert [boards(n) for n in (1, 32, 33, 3200)] == [1, 1, 2, 100]
+    assert shares(3200) == Band(1.0, 12.5, 100.0)
+
+
+def test_leakage_that_the_product_s_figure_holds_is_not_charged_again():
+    """A chip of one tile that works all the time: with "static" among what its figure includes, nothing is left."""
+    card = crossbar(tiles=1)
+    counts = Workload((linear("a", 90, 90, vectors=1e6),))
+    whole = estimate(counts, card, scope="system").by_component()["leakage"].nominal
+    held = card.model_copy(update={"includes": ["static"]})
+    left = estimate(counts, held, scope="system").by_component().get("leakage", ZERO).nominal
+    assert left < 0.2 * whole
