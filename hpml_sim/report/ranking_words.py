@@ -84,6 +84,10 @@ def _sentence(lower: Named, higher: Named) -> str:
     times = f"{other} takes {digits(found.ratio, 2)} times the energy of {name}"
     if found.certain:
         return f"{times} ({sureness(found.probability)} sure of the order)."
+    if found.probability < 0.5:
+        less = sureness(1 - found.probability)
+        words = f"By nominal values {times}; yet its bounds reach less far up, and with {less} it takes less"
+        return f"{words}; what decides is {found.decides}."
     return f"{times}, but that is only {sureness(found.probability)} sure; what decides is {found.decides}."
 
 

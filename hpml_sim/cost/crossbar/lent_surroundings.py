@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hpml_sim.cards import load_component
 from hpml_sim.cost.crossbar.delays import Delays
 from hpml_sim.cost.system.hosts import boards, cache_memory, outer_memory
+from hpml_sim.cost.system.lent import product
 from hpml_sim.cost.system.work import bits_of, memory_bits, operations_of, weighted
 from hpml_sim.units.bands import ZERO, Band
 
@@ -125,7 +126,7 @@ class LentSurroundings:
         tile = self._side_mm / max(self._tiles, 1) ** 0.5
         distance = Band(min(tile, self._side_mm / 2), self._side_mm / 2, 2 * self._side_mm)
         for name, bits in sent.items():
-            self._lent.add(name, "link", per_mm * distance * bits, "wire")
+            self._lent.add(name, "link", product(per_mm, distance) * bits, "wire")
 
     def off_chip(self, bits: float) -> None:
         """Charge what goes from chip to chip.
@@ -165,7 +166,7 @@ class LentSurroundings:
             seconds: that one inference bears.
             share: of tiles and time in which the card's own figures do not hold it.
         """
-        self._lent.add("", "leakage", self.leakage_w() * seconds * share, "leakage")
+        self._lent.add("", "leakage", product(self.leakage_w(), seconds) * share, "leakage")
 
     def leakage_w(self) -> Band:
         """Watts of all powered chips that do nothing."""

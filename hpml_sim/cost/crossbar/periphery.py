@@ -11,7 +11,7 @@ from hpml_sim.cost.crossbar.dynamic_ranges import charge_dynamic_range
 from hpml_sim.cost.crossbar.lent_surroundings import LentSurroundings
 from hpml_sim.cost.crossbar.traffic import Crossing, crossings
 from hpml_sim.cost.system.hosts import cache_memory, units_of
-from hpml_sim.cost.system.lent import Lent
+from hpml_sim.cost.system.lent import Lent, product
 from hpml_sim.cost.system.work import bits_of, cached_bytes
 from hpml_sim.units.bands import Band
 
@@ -250,7 +250,7 @@ class Periphery:
                 name = cache_memory(self._card, self._chips)
                 lent = Lent.of(breakdown)
                 power = lent.use(name, "power_idle") * units_of(name, self._chips, self._kept_bytes)
-                lent.add("", "memory-idle", power * seconds, name)
+                lent.add("", "memory-idle", product(power, seconds), name)
         elif not constant:
             breakdown.exclude("static power of the chip outside its working tiles: the card has no figure")
 

@@ -14,6 +14,8 @@ from hpml_sim.units.bands import Band
 if TYPE_CHECKING:
     from hpml_sim.cards import ComponentCard, Quantity
 
+_FAR = 1e3
+"""A lower bound of 0 is taken this factor below the nominal value."""
 OLDEST_NM, YOUNGEST_NM = 180.0, 1.0
 """Nodes that the scaling law is used for; a card without a node is taken as of 28 nm."""
 USUAL_NM = 28.0
@@ -61,7 +63,7 @@ class Lent:
         Args:
             name: such as "mac_fp16".
         """
-        return self._at_node("logic", f"operations.{name}") * self.use("datapath", "ratio")
+        return product(self._at_node("logic", f"operations.{name}"), self.use("datapath", "ratio"))
 
     def multiply_add(self) -> Band:
         """Joules of a multiplication and an addition in a digital layer, with the registers and control around it.
@@ -106,3 +108,24 @@ class Lent:
             if key:
                 self.breakdown.cite_component(card.name, key, card.sources[key].reference)
         self.breakdown.flag(f"component {card.name}: {field}", figure)
+
+
+def product(*factors: Band) -> Band:
+    """The product of figures that have nothing to do with each other: a power and a time, an energy and an overhead.
+
+    Bounds are the 5th and 95th percentile, so that those of a product of lognormals lie at exp(sqrt(sum of squares)) of
+    the logarithms, not at the product of the bounds, which would be a case of one in hundreds or thousands.
+
+    Args:
+        factors: of the product.
+
+    Example:
+        >>> product(Band.factor(2.0, 3.0), Band.factor(5.0, 3.0))
+        Band(2.11, 10, 47.3)
+    """
+    nominal = math.prod(f.nominal for f in factors)
+    if nominal == 0:
+        return Band(0.0, 0.0, math.prod(f.high for f in factors))
+    up = math.sqrt(sum(math.log(f.high / f.nominal) ** 2 for f in factors))
+    down = math.sqrt(sum(math.log(f.nominal / f.low if f.low > 0 else _FAR) ** 2 for f in factors))
+    return Band(nominal * math.exp(-down), nominal, nominal * math.exp(up))

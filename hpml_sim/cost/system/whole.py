@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard
 from hpml_sim.cost.breakdown import CostBreakdown
 from hpml_sim.cost.system.hosts import CHIPS_A_BOARD, boards, cache_memory, host_of, shares, units_of
-from hpml_sim.cost.system.lent import Lent
+from hpml_sim.cost.system.lent import Lent, product
 from hpml_sim.cost.system.work import cached_bytes, memory_bits, operations_of
 from hpml_sim.units.bands import ZERO, Band
 
@@ -82,7 +82,7 @@ def as_system(base: Estimate, card: Card, workload: Workload | None) -> Estimate
     for name in (*(("regulator",) if card.scope in ("core", "chip") else ()), *_CONVERSIONS[host]):
         ratio = lent.use(name, "ratio")
         lost = Band(ratio.low - 1, ratio.nominal - 1, ratio.high - 1)
-        lent.add("", _PARTS[name], book.total() * lost, name)
+        lent.add("", _PARTS[name], product(book.total(), lost), name)
         idle = idle * ratio
     book.assume(f"around the machine: {_WORDS[host]}")
     for sentence in card.limits:
@@ -122,7 +122,7 @@ def _charge_host(lent: Lent, card: Card, host: Host, chips: float, seconds: Band
     if isinstance(card, DigitalCard) and card.device in ("cpu", "mps"):  # the processor is the host
         modules = float(min(math.ceil(card.memory.si / GB_A_MODULE), MOST_MODULES))
         power = lent.use("ddr", "power_idle") * modules
-        lent.add("", "memory-idle", power * seconds, "ddr")
+        lent.add("", "memory-idle", product(power, seconds), "ddr")
         lent.breakdown.exclude("mainboard, storage and network cards of the computer")
         return power
     count = Band.exact(1.0)
@@ -134,7 +134,7 @@ def _charge_host(lent: Lent, card: Card, host: Host, chips: float, seconds: Band
             f"{chips:,.0f} chips on {boards(chips):,} boards of {CHIPS_A_BOARD}, which take {count.nominal:,.3g} "
             f"eighths of a server ({count.low:,.3g} to {count.high:,.3g})"
         )
-    lent.add("", "host", lent.use(f"host-{host}", "power_active") * count * seconds, f"host-{host}")
+    lent.add("", "host", product(lent.use(f"host-{host}", "power_active"), count, seconds), f"host-{host}")
     return lent.use(f"host-{host}", "power_idle") * count
 
 

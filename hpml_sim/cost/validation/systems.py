@@ -84,12 +84,6 @@ def analog_systems() -> Iterator[Point]:
     yield _in_band("HERMES LSTM: time of a time step in the band", 1.43, lstm.latency_s * 1e6, "us", source)
     filled = estimate(full_chip(card), card, scope="system")
     yield _in_band("HERMES LSTM: energy of a time step in the band", 5.24, filled.energy_j * 1e6, "uJ", source)
-    puma = crossbar_card("puma")
-    node = full_chip(puma)
-    efficiency = estimate(node, puma, scope="system").energy_j.inverse() * (operations(node) / 1e12)
-    yield _in_band(
-        "PUMA: efficiency of a node in the band", 0.84, efficiency, "TOPS/W", cite(puma, "PU19", "table of the node")
-    )
 
 
 def _in_band(name: str, published: float, band: Band, unit: str, source: str) -> Point:
