@@ -52,6 +52,19 @@ def activation_product(module: nn.Module) -> str | None:
     return "matmul" if not own or multiplies_activations(module) else None
 
 
+def names_weights(module: nn.Module) -> bool:
+    """Whether the code of a module outside torch names weights, with which it may multiply by itself.
+
+    Args:
+        module: any module.
+    """
+    kind = type(module)
+    forward = getattr(kind.forward, "__wrapped__", kind.forward)
+    if kind.__module__.startswith(("torch.", "hpml_sim.")) or not isinstance(forward, FunctionType):
+        return False
+    return any(_WEIGHTS.intersection(code.co_names) for code in _codes(forward, kind, _DEPTH, set()))
+
+
 def _codes(function: FunctionType, kind: type[nn.Module], depth: int, seen: set[CodeType]) -> Iterator[CodeType]:
     """The code of a function, of functions defined in it, and of what it names in its class and its file."""
     if function.__code__ in seen:

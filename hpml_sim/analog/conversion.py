@@ -16,7 +16,7 @@ from hpml_sim.analog.carrying_over import carry_over
 from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.expert_reading import expert_stacks, own_matrices
-from hpml_sim.analog.experts import BESIDE, AnalogExperts, is_beside, matrix_on_tiles
+from hpml_sim.analog.experts import BESIDE, AnalogExperts, matrix_on_tiles
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
@@ -29,7 +29,7 @@ from hpml_sim.analog.transposed_convolution import (
     AnalogConvTranspose2d,
     AnalogConvTranspose3d,
 )
-from hpml_sim.analog.weight_products import WeightProducts, own_forward_multiplies
+from hpml_sim.analog.weight_products import ProductWatch, own_forward_multiplies
 from hpml_sim.conversion import Converted, register_target
 from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT, MappedLayer, MappedProduct, Mapping
 from hpml_sim.conversion.references import replace_references
@@ -100,17 +100,15 @@ class AnalogModel(Converted):
 
     def __init__(self, network: nn.Module, target: Analog | InMemory | PerLayer, mapping: Mapping):
         super().__init__(network, target, mapping.reports(), mapping)
-        self._uses_weights: dict[bool, bool] = {}  # by mode; seen in the first call in it
-        self._experts = any(map(is_beside, crossbars(network)))
+        self._watch = ProductWatch(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The call of the network that it was made from, with the same arguments and results."""
-        self.check_input(args)
+        self.refuse_other_than_tensors(args)
         self.note_input(args, kwargs)
-        training = self.training
-        step = one_calibration_step(crossbars(self).values()) if training else nullcontext()
+        step = one_calibration_step(crossbars(self).values()) if self.training else nullcontext()
         if torch.compiler.is_compiling():  # what is compiled cannot be watched
-            if self._experts or any(self._uses_weights.values()):  # nor can what has to be watched be compiled
+            if self._watch.must_see(self.training):  # nor can what has to be watched be compiled
                 watched: Any = torch.compiler.disable(self._watched)
                 return watched(step, args, kwargs)
             with step:
@@ -119,17 +117,8 @@ class AnalogModel(Converted):
 
     def _watched(self, step: AbstractContextManager[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One call in which layers compute the products that the network does with their weights."""
-        training = self.training
-        first = training not in self._uses_weights
-        # to watch every operation takes time: after the first call only where there was something to find
-        products = WeightProducts(self) if first or self._uses_weights[training] else None
-        with step, products or nullcontext(), no_fallback_warning():
-            y = self.network(*args, **kwargs)
-        if first and products is not None:
-            self._uses_weights[training] = self._experts or products.redirected > 0
-            if all(crossbar.programmed is None for crossbar in crossbars(self).values()):
-                products.warn()  # programmed chips do so themselves
-        return y
+        with step, no_fallback_warning():
+            return self._watch.run(self, lambda: self.network(*args, **kwargs))
 
 
 def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chosen: Chosen) -> tuple[nn.Module, Mapping]:

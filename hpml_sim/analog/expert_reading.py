@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+import torch
+import torch.fx
 from torch import nn
 
 _PRODUCTS = frozenset({"matmul", "bmm", "mm", "_grouped_mm", "grouped_mm", "grouped_mm_fallback"})
@@ -86,7 +88,8 @@ def _read(module: nn.Module, dims: int) -> _Reader:
     }
     reader = _Reader(kind, names, frozenset(module._modules), whole=dims == 2)
     forward = inspect.unwrap(kind.forward)
-    if names and not kind.__module__.startswith("torch.") and isinstance(forward, FunctionType):
+    traced = isinstance(module, torch.fx.GraphModule)  # its class is torch's, its code is the user's
+    if names and (traced or not kind.__module__.startswith("torch.")) and isinstance(forward, FunctionType):
         reader.read(forward, {}, _DEPTH)
     return reader
 
@@ -118,7 +121,9 @@ class _Reader:
             tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
         except (OSError, TypeError, SyntaxError):  # typed in at a prompt, or a lambda in the middle of a line
             return
-        _Function(self, function, dict(given), depth).visit(tree)
+        method = "." in function.__qualname__.rpartition("<locals>.")[2]
+        first = tree.args.args[0].arg if method and isinstance(tree, ast.FunctionDef) and tree.args.args else "self"
+        _Function(self, function, dict(given), depth, first).visit(tree)
 
     def own(self, name: str) -> _Stack | None:
         """The stack that `self.name` is."""
@@ -155,7 +160,8 @@ class _Reader:
 class _Function(ast.NodeVisitor):
     """One function, read from top to bottom."""
 
-    def __init__(self, reader: _Reader, scope: FunctionType, given: dict[str, _Stack], depth: int):
+    def __init__(self, reader: _Reader, scope: FunctionType, given: dict[str, _Stack], depth: int, own: str):
+        self._self = own
         self._reader, self._scope, self._depth = reader, scope, depth
         self._stacks = given
         self._made_of = set(given)  # variables that a parameter went into
@@ -198,9 +204,13 @@ class _Function(ast.NodeVisitor):
         if node is None:
             return False
         called = node.func if isinstance(node, ast.Call) else None
-        if isinstance(called, ast.Attribute) and _name(called.value) == "self" and self._reader.is_layer(called.attr):
+        if (
+            isinstance(called, ast.Attribute)
+            and _name(called.value) == self._self
+            and self._reader.is_layer(called.attr)
+        ):
             return False
-        if isinstance(node, ast.Attribute) and _name(node.value) == "self" and self._reader.owns(node.attr):
+        if isinstance(node, ast.Attribute) and _name(node.value) == self._self and self._reader.owns(node.attr):
             return True
         if isinstance(node, ast.Name) and node.id in self._made_of:
             return True
@@ -236,7 +246,7 @@ class _Function(ast.NodeVisitor):
     def _follow(self, function: FunctionType, node: ast.Call) -> None:
         """Read a function that a stack is handed to, or a method."""
         names = list(inspect.signature(function).parameters)
-        method = isinstance(node.func, ast.Attribute) and _name(node.func.value) == "self"
+        method = isinstance(node.func, ast.Attribute) and _name(node.func.value) == self._self
         pairs = dict(zip(names[method:], node.args, strict=False))
         pairs |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
         stacks = {name: stack for name, value in pairs.items() if (stack := self._stack(value)) is not None}
@@ -276,7 +286,7 @@ class _Function(ast.NodeVisitor):
         if isinstance(node, ast.Name):
             return self._stacks.get(node.id)
         if isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Name) and node.value.id == "self":
+            if isinstance(node.value, ast.Name) and node.value.id == self._self:
                 return self._reader.own(node.attr)
             inside = self._stack(node.value)
             return _turned(inside) if node.attr in _TURNED else inside if node.attr == "data" else None

@@ -130,8 +130,8 @@ def _row_order(more: Tensor, fewer: Tensor | None) -> RowOrder:
     """How rows lie, from the inputs for two samples and for the first of them, each (rows, values)."""
     if fewer is None:
         return RowOrder("mixed")
-    if len(more) == len(fewer):
-        return RowOrder("same")
+    if len(more) == len(fewer):  # as many rows may still be other ones, such as means over the batch
+        return RowOrder("same" if _alike(more, fewer) else "mixed")
     each = len(more) // _MORE
     if len(more) != each * _MORE or len(fewer) != each * _FEWER:
         return RowOrder("mixed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,9 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from hpml_sim.analog.activation_products import names_weights
 from hpml_sim.analog.expert_products import ExpertProducts
-from hpml_sim.analog.experts import AnalogExperts
+from hpml_sim.analog.experts import AnalogExperts, is_beside
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D
 from hpml_sim.analog.low_rank_adapter import adapter_of
@@ -192,6 +194,47 @@ class WeightProducts(UnmappedMatmulGuard):
         if self._experts:
             self._experts.note(func, args, kwargs, found)
         return found
+
+
+class ProductWatch:
+    """Lets layers compute, call after call, the products that a network does with their weights.
+
+    To watch every operation takes time: after the first call in a mode only where there was something to find.
+
+    Args:
+        model: what `hs.convert` made, with layers on crossbars.
+    """
+
+    def __init__(self, model: nn.Module):
+        self._beside = any(map(is_beside, crossbars(model)))
+        self._names_weights = any(map(names_weights, model.modules()))
+        self._found: dict[bool, bool] = {}  # by mode; seen in the first call in it
+
+    def must_see(self, training: bool) -> bool:
+        """Whether a call in a mode has to be watched, and cannot be compiled.
+
+        Args:
+            training: the mode.
+        """
+        return self._beside or self._found.get(training, self._names_weights) or any(self._found.values())
+
+    def run(self, model: nn.Module, call: Callable[[], Any]) -> Any:
+        """One call.
+
+        Args:
+            model: the model, or a copy of it.
+            call: runs its network.
+        """
+        training = model.training
+        first = training not in self._found
+        products = WeightProducts(model) if first or self._found[training] else None
+        with products or nullcontext():
+            y = call()
+        if first and products is not None:
+            self._found[training] = self._beside or products.redirected > 0
+            if all(crossbar.programmed is None for crossbar in crossbars(model).values()):
+                products.warn()  # programmed chips do so themselves
+        return y
 
 
 def _computed(layer: Any, call: LayerCall) -> Tensor:

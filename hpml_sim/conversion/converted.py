@@ -94,7 +94,7 @@ class Converted(nn.Module):
             found.append(layer)
         return tuple(found)
 
-    def check_input(self, args: tuple[Any, ...]) -> None:
+    def refuse_other_than_tensors(self, args: tuple[Any, ...]) -> None:
         """Refuse a call with something that no network takes.
 
         Args:
@@ -116,7 +116,7 @@ class Converted(nn.Module):
         Raises:
             HpmlError: the only input is a text, a number or None.
         """
-        self.check_input(args)
+        self.refuse_other_than_tensors(args)
         self.note_input(args, kwargs)
         return self.network(*args, **kwargs)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.layers import has_analog_layers
+from hpml_sim.analog.weight_products import ProductWatch
 from hpml_sim.conversion import Converted, LayerReport
 from hpml_sim.conversion.inputs import check_finite, in_type_of_weights, integers_explained
 from hpml_sim.conversion.mapping import Mapping
@@ -84,6 +87,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         self.output = output
         self.population = target.population
         self._proof = FoldProof()
+        self._products = ProductWatch(self) if has_analog_layers(network) else None
         self._steps = target.steps
 
     @property
@@ -134,7 +138,13 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
             running("SpikingModel", self.network, [x]),
             integers_explained("SpikingModel", x),
         ):
-            return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._currents(x))))
+            return self.output.unfold(self.run_from_kept_state(lambda: self.output(self._watched(x))))
+
+    def _watched(self, x: Tensor) -> Tensor:
+        """As `_currents`; crossbars compute what the network multiplies with their layers' weights by itself."""
+        if self._products is None or torch.compiler.is_compiling():
+            return self._currents(x)
+        return self._products.run(self, lambda: self._currents(x))
 
     def _currents(self, x: Tensor) -> Tensor:
         """What reaches the output neurons at every step."""

@@ -113,6 +113,7 @@ def test_mixed_samples_are_said(caplog):
         (lambda rows: rows.transpose(0, 1), RowOrder("sample", 1)),
         (lambda rows: rows.unflatten(1, (2, 2)).transpose(0, 1), RowOrder("sample", 2)),
         (lambda rows: rows[0], RowOrder("same")),
+        (lambda rows: rows.sum(0), RowOrder("mixed")),  # as many rows, but others
         (lambda rows: rows + rows.sum(0), RowOrder("mixed")),
         (lambda rows: rows.reshape(-1, 5)[1:], RowOrder("mixed")),
     ],

@@ -13,7 +13,7 @@ from hpml_sim.analog import calibrate, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert
 from hpml_sim.counting import workload
-from hpml_sim.targets import Analog
+from hpml_sim.targets import Analog, Spiking
 
 PRODUCTS = {
     "F.linear": lambda x, layer: F.linear(x, layer.weight, layer.bias),
@@ -164,6 +164,42 @@ def test_a_network_without_such_products_is_not_watched_after_its_first_call(mon
     for _ in range(3):
         model(torch.rand(2, 8))
     assert len(made) == 1
+
+
+class ByWeights(nn.Module):
+    """Names the weights in its own forward()."""
+
+    def __init__(self, calls: bool = False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.act, self.b = nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 6)
+        self.calls = calls
+
+    def forward(self, x):
+        if self.calls:
+            return self.b(self.act(self.a(x)))
+        return F.linear(self.act(F.linear(x, self.a.weight, self.a.bias)), self.b.weight, self.b.bias)
+
+
+def test_a_network_that_is_compiled_before_its_first_call_is_watched_too():
+    torch.manual_seed(0)
+    model, x = convert(ByWeights(), Analog("pcm-hermes", dac_bits=3)).eval(), torch.rand(4, 8)
+    compiled = torch.compile(model, backend="eager")
+    got = [compiled(x) for _ in range(2)]
+    want = convert(ByWeights(calls=True), Analog("pcm-hermes", dac_bits=3)).eval()(x)
+    assert all(torch.equal(y, want) for y in got)
+    assert not torch.allclose(want, ByWeights()(x), atol=1e-3)
+    torch._dynamo.reset()
+
+
+def test_spiking_networks_on_crossbars_compute_them_there():
+    target, x, found = Spiking("loihi", steps=16, synapses=Analog("pcm-hermes")), torch.rand(16, 8), []
+    for calls in (False, True):
+        model = convert(ByWeights(calls), target).eval()
+        calibrate(model, x)
+        found.append(program(model, chips=2, seed=0).at("1 day")(x))
+    assert torch.equal(*found)
+    assert not torch.equal(found[0][0], found[0][1])
 
 
 # ------------------------------------------------------------------------------------- what a user put onto a layer

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 import hpml_sim.analog  # noqa: F401 - registers the converter for crossbars
+from hpml_sim.analog.experts import BESIDE
 from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.conversion import LayerReport, convert, register_target
 from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT
@@ -61,11 +62,14 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
         if chosen(name, module):
             _check_no_memory(name, module)
     on_crossbars: dict[str, LayerReport] = {}
+    beside: list[LayerReport] = []  # parameters that a forward() multiplies with
     mapping = None
     if target.synapses is not None:
         converted = convert(model, target.synapses, only=chosen)
         model, mapping = converted.network, converted.mapping
         on_crossbars = {row.layer: row for row in converted.layers}
+        names = {name for name, _ in model.named_modules()}
+        beside = [row for row in converted.layers if row.layer not in names and row.tiles is not None]
     replaced, rows, rectifiers = _counterparts(model, target, chosen, on_crossbars)
     if not rectifiers:
         _refuse_without_rectifier(model)
@@ -76,6 +80,7 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
     kind = target.encoder or card.encoder
     if mapping is not None:  # products of two activations belong to no module
         rows += [row for row in mapping.reports() if row.why == ACTIVATION_PRODUCT]
+    rows = [*rows, *beside]
     rows = [_with_scale(row, scales.get(row.layer, 1.0)) for row in rows]
     rows.append(LayerReport("(output)", "-", "LeakyNeurons", why="added: a chip gives spikes; logits are their counts"))
     return SpikingModel(model, target, tuple(rows), ENCODERS[kind](target.steps), _neurons(target), mapping)
@@ -93,8 +98,10 @@ def _counterparts(
     rectifiers = 0
     for name, module in list(model.named_modules()):
         # a layer that has its row already, such as attention, answers for all that lies inside it
-        inside = any(name.startswith(layer + ".") for layer in on_crossbars) or any(
-            name.startswith(row.layer + ".") for row in rows
+        inside = (
+            BESIDE in name
+            or any(name.startswith(layer + ".") for layer in on_crossbars)
+            or any(name.startswith(row.layer + ".") for row in rows)
         )
         opaque = name in on_crossbars or isinstance(module, nn.MultiheadAttention)
         if inside or (not opaque and any(True for _ in module.children())):
@@ -178,11 +185,6 @@ def _check_no_memory(name: str, module: nn.Module) -> None:
         raise ConversionError(
             f"layer {name!r}: {type(module).__name__} keeps a memory of its own, which would mix with the time steps; "
             "take a network without recurrent layers"
-        )
-    if isinstance(module, nn.MultiheadAttention) and not module.batch_first:
-        raise ConversionError(
-            f"layer {name!r}: MultiheadAttention with batch_first=False; time is folded into the first dimension, "
-            "which must be the batch: build it with batch_first=True"
         )
 
 

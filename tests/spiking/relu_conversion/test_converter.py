@@ -267,7 +267,6 @@ def test_a_network_that_is_one_rectifier():
         ([nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Softmax(1)], r"layer '3': Softmax .* remove it"),
         ([nn.Linear(4, 2)], r"no nn.ReLU found.*F.relu"),
         ([nn.ReLU(), nn.LSTM(4, 4)], r"layer '1': LSTM keeps a memory"),
-        ([nn.ReLU(), nn.MultiheadAttention(4, 2)], r"layer '1': MultiheadAttention .* batch_first=True"),
     ],
 )
 def test_what_cannot_spike_is_named(layers, message):
@@ -299,3 +298,30 @@ def test_input_out_of_range_is_named_and_direct_takes_it():
     with pytest.raises(HpmlError, match=r"encoder='direct'"):
         small()(x)
     assert small(encoder="direct")(x).shape == (6, 10)
+
+
+class Attends(nn.Module):
+    """Attention over the positions of a sample, in either order of torch's."""
+
+    def __init__(self, batch_first: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        self.l, self.r, self.o = nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.r(self.l(x))
+        h = h if self.attention.batch_first else h.transpose(0, 1)
+        h = self.attention(h, h, h)[0]
+        h = h if self.attention.batch_first else h.transpose(0, 1)
+        return self.o(h.mean(1))
+
+
+def test_attention_with_the_sequence_first_is_that_with_the_batch_first():
+    x = torch.rand(4, 5, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for batch_first in (True, False):
+        model = convert(Attends(batch_first), Spiking("loihi", steps=8)).eval()
+        torch.manual_seed(1)
+        found.append(model(x))
+    assert torch.equal(*found)
