@@ -67,7 +67,7 @@ class DigitalNetwork(Converted):
         Raises:
             HpmlError: TF32 was asked for on another device than a GPU, or the only input is no tensor.
         """
-        self.check_input(args)
+        self.refuse_other_than_tensors(args)
         self.note_input(args, kwargs)
         if self.target.channels_last:
             args, kwargs = tree_map(_channels_last, (args, kwargs))
