@@ -261,8 +261,8 @@ def converter_cases(elements: int, device: str) -> Iterator[Case]:
     yield Case(
         "crossbar DAC",
         "torch",
-        lambda: run(cuda.dac, x, 40.0, 127, codes),
-        lambda: run(reference.dac, x, 40.0, 127, there_codes),
+        lambda: run(cuda.dac, x, None, 40.0, 127, codes),
+        lambda: run(reference.dac, x, None, 40.0, 127, there_codes),
         0.0,
         bytes=8 * x.numel(),
     )
@@ -270,8 +270,8 @@ def converter_cases(elements: int, device: str) -> Iterator[Case]:
     yield Case(
         "crossbar ADC",
         "torch",
-        lambda: run(cuda.adc, *convert_all, z),
-        lambda: run(reference.adc, *convert_all, there_z),
+        lambda: run(cuda.adc, *convert_all, None, z),
+        lambda: run(reference.adc, *convert_all, None, there_z),
         1e-6,
         bytes=8 * y.numel() + 4 * z.numel(),
     )

@@ -234,10 +234,10 @@ def _converters(recorder: Recorder, dtype: torch.dtype) -> None:
     x = torch.zeros(1, 8, 2, 16, dtype=dtype)  # groups, vectors, tiles, height
     y, scale, z = x.new_zeros(1, 2, 8, 12), x.new_zeros(1, 2, 12), x.new_zeros(1, 8, 12)
     recorder.label = kind
-    cuda.dac(x, 1.0, 127, x.new_zeros(1, 2, 8, 16))
+    cuda.dac(x, None, 1.0, 127, x.new_zeros(1, 2, 8, 16))
     for noisy in (False, True):
         recorder.label = kind + (", noisy" if noisy else "")
-        cuda.adc(y, y, noisy, 0.1, 1.0, 127, scale, z)
+        cuda.adc(y, y, noisy, 0.1, 1.0, 127, scale, None, z)
 
 
 def _neurons(recorder: Recorder, dtype: torch.dtype) -> None:

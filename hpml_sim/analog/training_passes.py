@@ -112,6 +112,7 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
+        unit: Tensor | None,
         matrix: Tensor,
         scale: Tensor,
         dac_range: float,
@@ -128,7 +129,7 @@ class _Product(torch.autograd.Function):
         cols, lsb = matrix.shape[2], adc_bound / adc_qmax
         x = x.detach().contiguous()
         codes = x.new_empty((groups, tiles, vectors, height))
-        kernel.dac_training(x, dac_qmax / dac_range, dac_qmax, codes)
+        kernel.dac_training(x, unit, dac_qmax / dac_range, dac_qmax, codes)
         y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
         if watch is not None:
             watch(y)
@@ -144,11 +145,12 @@ class _Product(torch.autograd.Function):
             gain.numpy(),
             real(adc_qmax),
             (scale * (dac_range * lsb)).numpy(),
+            *_units(unit, x),
             z.numpy(),
             inside.numpy(),
         )
         # y is not kept: where the ADC did not clip, its gradient does not depend on the value
-        ctx.save_for_backward(x, matrix, codes, inside, None if log2_range is None else z)
+        ctx.save_for_backward(x, unit, matrix, codes, inside, None if log2_range is None else z)
         ctx.dac_range, ctx.dac_qmax, ctx.real = dac_range, dac_qmax, real
         return z
 
@@ -158,47 +160,57 @@ class _Product(torch.autograd.Function):
 
         if torch.is_grad_enabled():  # of gradients that are differentiated again, as where the loss is an equation
             return _Product._backward_in_torch(ctx, grads[0])
-        x, matrix, codes, inside, z = ctx.saved_tensors
+        x, unit, matrix, codes, inside, z = ctx.saved_tensors
         real, dac_range, dac_qmax = ctx.real, ctx.dac_range, ctx.dac_qmax
         grad_y = torch.empty(inside.shape, dtype=x.dtype)
         # the column's gain and what its codes count cancel but for the DAC's
-        kernel.adc_backward(grads[0].contiguous().numpy(), real(dac_range / dac_qmax), inside.numpy(), grad_y.numpy())
+        factor, units = real(dac_range / dac_qmax), _units(unit, x)
+        kernel.adc_backward(grads[0].contiguous().numpy(), factor, *units, inside.numpy(), grad_y.numpy())
         flat = grad_y.flatten(0, 1)
         grad_x = grad_matrix = grad_range = None
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[2]:
             # with the codes, not with x: the devices see what the DAC made of the input
             grad_matrix = torch.bmm(flat.mT, codes.flatten(0, 1)).view(matrix.shape)
         if ctx.needs_input_grad[0] or z is not None:
             grad_codes = torch.bmm(flat, matrix.flatten(0, 1)).view(codes.shape)
             grad_x = torch.empty_like(x)
             kernel.dac_backward(
-                grad_codes.numpy(), x.numpy(), real(dac_qmax / dac_range), real(dac_qmax), grad_x.numpy()
+                grad_codes.numpy(), x.numpy(), *units, real(dac_qmax / dac_range), real(dac_qmax), grad_x.numpy()
             )
         if z is not None:
             # z = a f(x / a) in the range a: what scales with it, less what x itself brings through both converters
             assert grad_x is not None
             grad_range = math.log(2) * ((grads[0] * z).sum() - (grad_x * x).sum())
-        return grad_x, grad_matrix, None, None, None, None, None, None, None, grad_range
+        return grad_x, None, grad_matrix, None, None, None, None, None, None, None, grad_range
 
     @staticmethod
     def _backward_in_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The same gradients, made of operations that torch differentiates."""
-        x, matrix, codes, inside, z = ctx.saved_tensors
+        x, unit, matrix, codes, inside, z = ctx.saved_tensors
         dac_range, dac_qmax = ctx.dac_range, ctx.dac_qmax
-        grad_y = grad.unsqueeze(1) * inside * (dac_range / dac_qmax)
-        scaled = x.transpose(1, 2) * (dac_qmax / dac_range)
+        each = x.new_ones(1, 1, 1, 1) if unit is None else unit[:, None, :, None]
+        grad_y = grad.unsqueeze(1) * inside * (each * (dac_range / dac_qmax))
+        scaled = x.transpose(1, 2) / each * (dac_qmax / dac_range)
         passed = scaled.clamp(-dac_qmax, dac_qmax)
         grad_matrix = grad_y.mT @ (passed + (codes - passed).detach())
-        grad_codes = (grad_y @ matrix) * (dac_qmax / dac_range)
+        grad_codes = (grad_y @ matrix) * (dac_qmax / dac_range) / each
         grad_x = (grad_codes * (scaled.abs() <= dac_qmax)).transpose(1, 2)
         grad_range = None
         if z is not None:
             grad_range = math.log(2) * ((grad * z).sum() - (grad_x * x).sum())
-        return grad_x, grad_matrix, None, None, None, None, None, None, None, grad_range
+        return grad_x, None, grad_matrix, None, None, None, None, None, None, None, grad_range
+
+
+def _units(unit: Tensor | None, like: Tensor) -> tuple[np.ndarray[Any, Any], bool]:
+    """What a kernel takes for the units of the vectors, and whether it reads them."""
+    from hpml_sim.kernels.crossbar_product.cpu import scale_free
+
+    return (scale_free(like) if unit is None else unit).numpy(), unit is not None
 
 
 def product(
     x: Tensor,
+    unit: Tensor | None,
     matrix: Tensor,
     scale: Tensor,
     *,
@@ -214,6 +226,8 @@ def product(
 
     Args:
         x: inputs, shape (groups, vectors, row tiles, height).
+        unit: what each vector is divided by before the DAC, and multiplied with after the ADC, a constant, shape
+            (groups, vectors); None: nothing.
         matrix: weights, shape (groups, row tiles, cols, height).
         scale: full scale of each column, shape (groups, row tiles, cols).
         dac_range: a, a full-scale input, > 0.
@@ -228,5 +242,5 @@ def product(
         shape (groups, vectors, cols).
     """
     return _Product.apply(  # type: ignore[no-any-return]
-        x, matrix, scale, dac_range, dac_qmax, adc_qmax, adc_bound, output_noise, watch, log2_range
+        x, unit, matrix, scale, dac_range, dac_qmax, adc_qmax, adc_bound, output_noise, watch, log2_range
     )

@@ -15,17 +15,24 @@ from hpml_sim.kernels.common.threads import allow_threads
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _dac_vector(x, gain, qmax, g, v, codes):
+def _dac_vector(x, unit, scaled, gain, qmax, g, v, codes):
     for t in range(x.shape[2]):
         source, out = x[g, v, t], codes[g, t, v]
-        for i in range(source.size):
-            k = np.rint(source[i] * gain)
-            k = qmax if k > qmax else k
-            out[i] = -qmax if k < -qmax else k
+        if scaled:
+            one = unit[g, v]
+            for i in range(source.size):
+                k = np.rint(source[i] / one * gain)
+                k = qmax if k > qmax else k
+                out[i] = -qmax if k < -qmax else k
+        else:
+            for i in range(source.size):
+                k = np.rint(source[i] * gain)
+                k = qmax if k > qmax else k
+                out[i] = -qmax if k < -qmax else k
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, g, v, z):
+def _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, g, v, z):
     out = z[g, v]
     for j in range(out.size):
         out[j] = 0
@@ -45,43 +52,53 @@ def _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, g, v, z):
                     k = qmax if k > qmax else k
                     k = -qmax if k < -qmax else k
                     out[j] += k * count[j]
+    if scaled:
+        one = unit[g, v]
+        for j in range(out.size):
+            out[j] *= one
 
 
 @njit(cache=True, nogil=True)
-def _dac_serial(x, gain, qmax, codes):
+def _dac_serial(x, unit, scaled, gain, qmax, codes):
     for g in range(x.shape[0]):
         for v in range(x.shape[1]):
-            _dac_vector(x, gain, qmax, g, v, codes)
+            _dac_vector(x, unit, scaled, gain, qmax, g, v, codes)
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _dac_parallel(x, gain, qmax, codes):
+def _dac_parallel(x, unit, scaled, gain, qmax, codes):
     vectors = x.shape[1]
     for job in prange(x.shape[0] * vectors):
         g = job // vectors
-        _dac_vector(x, gain, qmax, g, job - g * vectors, codes)
+        _dac_vector(x, unit, scaled, gain, qmax, g, job - g * vectors, codes)
 
 
 @njit(cache=True, nogil=True)
-def _adc_serial(y, noise, noisy, sigma, gain, qmax, scale, z):
+def _adc_serial(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, z):
     for g in range(z.shape[0]):
         for v in range(z.shape[1]):
-            _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, g, v, z)
+            _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, g, v, z)
 
 
 @njit(cache=True, nogil=True, parallel=True)
-def _adc_parallel(y, noise, noisy, sigma, gain, qmax, scale, z):
+def _adc_parallel(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, z):
     vectors = z.shape[1]
     for job in prange(z.shape[0] * vectors):
         g = job // vectors
-        _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, g, job - g * vectors, z)
+        _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, g, job - g * vectors, z)
 
 
-def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
+def scale_free(like: Tensor) -> Tensor:
+    """Stands where no vector has a unit of its own. like: gives the type."""
+    return like.new_empty((1, 1))
+
+
+def dac(x: Tensor, unit: Tensor | None, gain: float, qmax: int, codes: Tensor) -> None:
     """Fill codes.
 
     Args:
         x: inputs, shape (groups, vectors, tiles, height).
+        unit: what each vector is divided by first, shape (groups, vectors); None: nothing.
         gain: codes in one unit of x.
         qmax: largest code.
         codes: result, whole numbers in [-qmax, qmax] of x's type, shape (groups, tiles, vectors, height).
@@ -89,10 +106,22 @@ def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
     array = x.numpy()
     real = array.dtype.type
     run = _dac_parallel if allow_threads(x.numel()) > 1 else _dac_serial
-    run(array, real(gain), real(qmax), codes.numpy())
+    # numba needs an array there, read or not
+    units = scale_free(x) if unit is None else unit
+    run(array, units.numpy(), unit is not None, real(gain), real(qmax), codes.numpy())
 
 
-def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: int, scale: Tensor, z: Tensor) -> None:
+def adc(
+    y: Tensor,
+    noise: Tensor,
+    noisy: bool,
+    sigma: float,
+    gain: float,
+    qmax: int,
+    scale: Tensor,
+    unit: Tensor | None,
+    z: Tensor,
+) -> None:
     """Fill z.
 
     Args:
@@ -103,9 +132,22 @@ def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: 
         gain: codes in one unit of y.
         qmax: largest code.
         scale: what one code of each column counts, shape (groups, tiles, slices * cols).
+        unit: what each result is multiplied with, shape (groups, vectors); None: nothing.
         z: result, shape (groups, vectors, cols).
     """
     array = y.numpy()
     real = array.dtype.type
     run = _adc_parallel if allow_threads(y.numel()) > 1 else _adc_serial
-    run(array, noise.numpy(), noisy, real(sigma), real(gain), real(qmax), scale.numpy(), z.numpy())
+    units = scale_free(y) if unit is None else unit
+    run(
+        array,
+        noise.numpy(),
+        noisy,
+        real(sigma),
+        real(gain),
+        real(qmax),
+        scale.numpy(),
+        units.numpy(),
+        unit is not None,
+        z.numpy(),
+    )

@@ -131,11 +131,12 @@ def _adc_kernel(double: bool, noisy: bool) -> Any:
     return adc
 
 
-def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
+def dac(x: Tensor, unit: Tensor | None, gain: float, qmax: int, codes: Tensor) -> None:
     """Fill codes.
 
     Args:
         x: inputs, shape (groups, vectors, tiles, height).
+        unit: what each vector is divided by first, shape (groups, vectors); None: nothing.
         gain: codes in one unit of x.
         qmax: largest code.
         codes: result, whole numbers in [-qmax, qmax] of x's type, shape (groups, tiles, vectors, height).
@@ -143,11 +144,22 @@ def dac(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
     double = x.dtype == torch.float64
     real = np.float64 if double else np.float32
     groups, vectors, tiles, height = x.shape
+    x = x if unit is None else x / unit[..., None, None]
     grid = (-(-vectors // _DAC_VECTORS), tiles, groups if height else 0)
     launch(_dac_kernel(double), grid, (_THREADS,), x, real(gain), real(qmax), codes)
 
 
-def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: int, scale: Tensor, z: Tensor) -> None:
+def adc(
+    y: Tensor,
+    noise: Tensor,
+    noisy: bool,
+    sigma: float,
+    gain: float,
+    qmax: int,
+    scale: Tensor,
+    unit: Tensor | None,
+    z: Tensor,
+) -> None:
     """Fill z.
 
     Args:
@@ -158,6 +170,7 @@ def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: 
         gain: codes in one unit of y.
         qmax: largest code.
         scale: what one code of each column counts, shape (groups, tiles, slices * cols).
+        unit: what each result is multiplied with, shape (groups, vectors); None: nothing.
         z: result, shape (groups, vectors, cols).
     """
     double = y.dtype == torch.float64
@@ -170,3 +183,5 @@ def adc(y: Tensor, noise: Tensor, noisy: bool, sigma: float, gain: float, qmax: 
     grid = (-(-vectors // _ADC_VECTORS) * -(-cols // _THREADS), groups)
     inputs = (y.view(-1), noise.view(-1), real(sigma), real(gain), real(qmax), scale.view(-1))
     launch(_adc_kernel(double, noisy), grid, (_THREADS,), *inputs, tiles, slices, vectors, cols, z.view(-1))
+    if unit is not None:
+        z *= unit.unsqueeze(-1)

@@ -44,6 +44,7 @@ def crossbar_product(
     dac_qmax: int,
     adc_gain: float,
     adc_qmax: int,
+    unit: Tensor | None = None,
     sigma: float = 0.0,
     normal: Normal | None = None,
     slices: int = 1,
@@ -59,6 +60,8 @@ def crossbar_product(
         dac_qmax: largest code of the DAC.
         adc_gain: codes of the ADC in one unit of y.
         adc_qmax: largest code of the ADC.
+        unit: what each vector is divided by before the DAC and multiplied with after the ADC, of x's type, shape (chips
+            or 1, groups, vectors); None: nothing.
         sigma: noise before the ADC, in codes.
         normal: draws the noise; needed if sigma > 0.
         slices: columns whose readings are added up for one output.
@@ -73,6 +76,8 @@ def crossbar_product(
         HpmlError: shapes, types or the engine do not fit, or there is noise without `normal`.
     """
     chips, groups, vectors, tiles, height = _checked(x, matrix, scale, slices)
+    if unit is not None and unit.shape not in ((len(x), groups, vectors), (1, groups, vectors)):
+        raise HpmlError(f"crossbar_product: unit {tuple(unit.shape)} must be ({len(x)}, {groups}, {vectors})")
     if sigma > 0 and normal is None:
         raise HpmlError(
             f"crossbar_product: sigma={sigma!r} needs normal=, a function (chip, buffer) that draws the noise"
@@ -93,21 +98,23 @@ def crossbar_product(
     noise = torch.empty_like(y) if draw is not None else y
     shared = len(x) < chips  # the DAC of an input that is the same for all chips runs once
     if shared:
-        implementation.dac(x[0], dac_gain, dac_qmax, codes[:groups])
+        implementation.dac(x[0], None if unit is None else unit[0], dac_gain, dac_qmax, codes[:groups])
         codes.unflatten(0, (together, groups))[1:] = codes[:groups]
     x, scale, z_groups = x.flatten(0, 1), scale.flatten(0, 1), z.flatten(0, 1)
+    units = None if unit is None else unit.expand(chips, -1, -1).flatten(0, 1).contiguous()
     weights = matrix.detach().flatten(0, 2).mT
     for begin in range(0, chips, together):
         some = min(together, chips - begin)
         part = slice(begin * groups, (begin + some) * groups)
         c, w, n = codes[: some * groups], y[: some * groups], noise[: some * groups]
+        u = None if units is None else units[part]
         if not shared:
-            implementation.dac(x[part], dac_gain, dac_qmax, c)
+            implementation.dac(x[part], u, dac_gain, dac_qmax, c)
         torch.bmm(c.flatten(0, 1), weights[part.start * tiles : part.stop * tiles], out=w.flatten(0, 1))
         if draw is not None:
             for chip, buffer in enumerate(n.unflatten(0, (some, groups)), begin):
                 draw(chip, buffer)
-        implementation.adc(w, n, draw is not None, sigma, adc_gain, adc_qmax, scale[part], z_groups[part])
+        implementation.adc(w, n, draw is not None, sigma, adc_gain, adc_qmax, scale[part], u, z_groups[part])
     return z
 
 

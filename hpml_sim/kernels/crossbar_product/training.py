@@ -117,7 +117,7 @@ def tiles_backward(grad, weight, limit, result):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def adc_training(y, noise, noisy, sigma, gain, qmax, scale, z, inside):
+def adc_training(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, z, inside):
     """The ADC of `reference.py` with a gain for each column.
 
     Args:
@@ -128,6 +128,8 @@ def adc_training(y, noise, noisy, sigma, gain, qmax, scale, z, inside):
         gain: codes in one unit of y, shape (groups, tiles, cols).
         qmax: largest code.
         scale: what one code of each column counts, shape (groups, tiles, cols).
+        unit: what each vector's results are multiplied with, shape (groups, vectors); not read if not `scaled`.
+        scaled: whether vectors have units of their own.
         z: result, shape (groups, vectors, cols).
         inside: result, where the ADC did not clip, bool, of y's shape.
     """
@@ -151,15 +153,21 @@ def adc_training(y, noise, noisy, sigma, gain, qmax, scale, z, inside):
                     k = qmax if k > qmax else k
                     k = -qmax if k < -qmax else k
                     out[j] += k * count[j]
+            if scaled:
+                one = unit[g, v]
+                for j in range(out.size):
+                    out[j] *= one
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def adc_backward(grad, factor, inside, result):
+def adc_backward(grad, factor, unit, scaled, inside, result):
     """Gradient of the products from that of the ADC's sums; rounding is passed by, clipping is not.
 
     Args:
         grad: gradient of z, shape (groups, vectors, cols).
         factor: a column's gain times what its code counts, one number for all columns.
+        unit: as in `adc_training`.
+        scaled: whether vectors have units of their own.
         inside: from `adc_training`.
         result: gradient of y, shape (groups, tiles, vectors, cols).
     """
@@ -168,17 +176,20 @@ def adc_backward(grad, factor, inside, result):
         for t in range(result.shape[1]):
             for v in range(result.shape[2]):
                 source, kept, out = grad[g, v], inside[g, t, v], result[g, t, v]
+                whole = factor * unit[g, v] if scaled else factor
                 for j in range(out.size):
-                    out[j] = source[j] * factor if kept[j] else zero
+                    out[j] = source[j] * whole if kept[j] else zero
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def dac_backward(grad, x, gain, qmax, result):
+def dac_backward(grad, x, unit, scaled, gain, qmax, result):
     """Gradient of the inputs from that of their codes; rounding is passed by, clipping is not.
 
     Args:
         grad: gradient of the codes, shape (groups, tiles, vectors, height).
         x: inputs, shape (groups, vectors, tiles, height).
+        unit: what each vector was divided by, a constant, shape (groups, vectors); not read if not `scaled`.
+        scaled: whether vectors have units of their own.
         gain: codes in one unit of x.
         qmax: largest code.
         result: gradient of x, of its shape.
@@ -188,17 +199,24 @@ def dac_backward(grad, x, gain, qmax, result):
         for v in range(result.shape[1]):
             for t in range(result.shape[2]):
                 source, drive, out = grad[g, t, v], x[g, v, t], result[g, v, t]
-                for i in range(out.size):
-                    out[i] = source[i] * gain if abs(drive[i] * gain) <= qmax else zero
+                if scaled:  # divided as the DAC does: the largest input of all must not fall out by a rounding
+                    one = unit[g, v]
+                    factor = gain / one
+                    for i in range(out.size):
+                        out[i] = source[i] * factor if abs(drive[i] / one * gain) <= qmax else zero
+                else:
+                    for i in range(out.size):
+                        out[i] = source[i] * gain if abs(drive[i] * gain) <= qmax else zero
 
 
-def dac_training(x: Tensor, gain: float, qmax: int, codes: Tensor) -> None:
+def dac_training(x: Tensor, unit: Tensor | None, gain: float, qmax: int, codes: Tensor) -> None:
     """The DAC of `reference.py` on one chip.
 
     Args:
         x: inputs, shape (groups, vectors, tiles, height).
+        unit: what each vector is divided by first, shape (groups, vectors); None: nothing.
         gain: codes in one unit of x.
         qmax: largest code.
         codes: result, shape (groups, tiles, vectors, height).
     """
-    cpu.dac(x, gain, qmax, codes)
+    cpu.dac(x, unit, gain, qmax, codes)

@@ -35,7 +35,7 @@ def run(drawn, shape, *, sigma=0.7, engine="auto", **options):
     )
 
 
-def oracle(drawn, shape, sigma, real):
+def oracle(drawn, shape, sigma, real, unit=None):
     """One output after the other, in the arithmetic of `real`."""
     x, matrix, scale, noise = (t.numpy() for t in drawn)
     chips, groups, vectors, tiles, _, cols, slices = shape
@@ -44,12 +44,13 @@ def oracle(drawn, shape, sigma, real):
     for c, g, v, j in np.ndindex(*z.shape):
         total = real(0)
         for t in range(tiles):
-            codes = np.clip(np.rint(x[c, g, v, t] * dac_gain), -7, 7)
+            one = x[c, g, v, t] if unit is None else x[c, g, v, t] / unit[c, g, v].numpy()
+            codes = np.clip(np.rint(one * dac_gain), -7, 7)
             for s in range(slices):
                 y = (codes * matrix[c, g, t, s * cols + j]).sum(dtype=real)
                 k = np.rint(y * adc_gain + noise[c, g, t, v, s * cols + j] * sigma)
                 total = total + np.clip(k, -15, 15) * scale[c, g, t, s * cols + j]
-        z[c, g, v, j] = total
+        z[c, g, v, j] = total if unit is None else total * unit[c, g, v].numpy()
     return z
 
 
@@ -63,6 +64,17 @@ def test_every_engine_equals_the_equations_to_the_last_bit(shape, sigma, dtype, 
     if engine == "numba-cuda" and torch.cuda.is_available():
         drawn = tuple(t.cuda() for t in drawn)
     np.testing.assert_array_equal(run(drawn, shape, sigma=sigma, engine=engine).cpu().numpy(), want)
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba", "numba-cuda"])
+@pytest.mark.parametrize("shape", ARCHITECTURES)
+def test_a_unit_of_each_vector_divides_it_and_multiplies_its_result(shape, engine):
+    drawn = draw(shape)
+    unit = 0.25 + torch.rand(drawn[0].shape[:3], generator=torch.Generator().manual_seed(1))
+    want = oracle(drawn, shape, 0.7, np.float32, unit)
+    if engine == "numba-cuda" and torch.cuda.is_available():
+        drawn, unit = tuple(t.cuda() for t in drawn), unit.cuda()
+    np.testing.assert_array_equal(run(drawn, shape, engine=engine, unit=unit).cpu().numpy(), want)
 
 
 @pytest.mark.parametrize("engine", ["torch", "numba", "numba-cuda"])

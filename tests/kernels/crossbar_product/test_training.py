@@ -50,25 +50,29 @@ def test_spread_is_the_standard_deviation():
 
 
 @pytest.mark.parametrize("noisy", [False, True])
-def test_both_converters_and_their_ways_back(noisy):
+@pytest.mark.parametrize("scaled", [False, True])
+def test_both_converters_and_their_ways_back(noisy, scaled):
     x = random(3, GROUPS, VECTORS, TILES, HEIGHT)
     y = 8 * random(4, GROUPS, TILES, VECTORS, COLS)
     noise, gain = random(5, *y.shape), 1 + np.abs(random(6, GROUPS, TILES, COLS))
     scale = np.abs(random(7, GROUPS, TILES, COLS))
+    given = 0.5 + np.abs(random(10, GROUPS, VECTORS))
+    unit = given if scaled else np.ones((GROUPS, VECTORS))
     before = y * gain[:, :, None] + (0.5 * noise if noisy else 0)
-    want = (np.clip(np.rint(before), -7, 7) * scale[:, :, None]).sum(1)
+    want = (np.clip(np.rint(before), -7, 7) * scale[:, :, None]).sum(1) * unit[..., None]
     inside_wanted = np.abs(before) <= 7
     assert 0.2 < inside_wanted.mean() < 0.8
     z, inside = np.empty((GROUPS, VECTORS, COLS)), np.empty(y.shape, bool)
-    training.adc_training(y.copy(), noise, noisy, 0.5, gain, 7.0, scale, z, inside)
+    training.adc_training(y.copy(), noise, noisy, 0.5, gain, 7.0, scale, given, scaled, z, inside)
     np.testing.assert_allclose(z, want, rtol=1e-13)
     np.testing.assert_array_equal(inside, inside_wanted)
 
     grad, result = random(8, *z.shape), np.empty(y.shape)
-    training.adc_backward(grad, 0.25, inside, result)
-    np.testing.assert_allclose(result, np.where(inside_wanted, 0.25 * grad[:, None], 0), rtol=1e-14)
+    training.adc_backward(grad, 0.25, given, scaled, inside, result)
+    np.testing.assert_allclose(result, np.where(inside_wanted, 0.25 * (grad * unit[..., None])[:, None], 0), rtol=1e-14)
 
     codes_grad, grad_x = random(9, GROUPS, TILES, VECTORS, HEIGHT), np.empty(x.shape)
-    training.dac_backward(codes_grad, x, 3.0, 4.0, grad_x)
-    want = np.where(np.abs(3 * x) <= 4, 3 * codes_grad.transpose(0, 2, 1, 3), 0)
+    training.dac_backward(codes_grad, x, given, scaled, 3.0, 4.0, grad_x)
+    drive = x / unit[..., None, None]
+    want = np.where(np.abs(3 * drive) <= 4, 3 * codes_grad.transpose(0, 2, 1, 3) / unit[..., None, None], 0)
     np.testing.assert_allclose(grad_x, want, rtol=1e-14)
