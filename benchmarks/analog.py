@@ -36,6 +36,7 @@ from torch import Tensor, nn
 import hpml_sim as hs
 from hpml_sim.analog import to_aihwkit
 from hpml_sim.analog.layers import crossbars
+from hpml_sim.networks.small_networks import Transformer
 
 TIMES = ("1 s", "1 h", "1 day", "7 days", "30 days", "1 year")
 TARGET = {"dac_bits": 8, "adc_bits": 8, "output_noise": 0.04, "training_noise": 0.05}
@@ -93,7 +94,7 @@ def case(name: str, batch: int | None) -> Case:
         return Case(hs.models.mlp(784, 256, 128, 10), x, y, batch or 100)
     if name == "cnn":
         return Case(hs.models.resnet((1, 28, 28), 10), x, y, batch or 50)
-    net = hs.networks.small_networks.Transformer((1, 28, 28), 10, width=256, depth=4)
+    net = Transformer((1, 28, 28), 10, width=256, depth=4)
     return Case(net, x, y, batch or 50)
 
 
@@ -187,7 +188,7 @@ def lightning_step(net: nn.Module) -> Step:
     io.out_bound, io.out_noise = 10.0, 0.04
     config.pre_post.input_range.enable = True
     config.pre_post.input_range.init_from_data = 1
-    model = convert_to_analog(copy.deepcopy(net), config)
+    model: Any = convert_to_analog(copy.deepcopy(net), config)
     return trainer(model, AnalogOptimizer(torch.optim.SGD, model.analog_layers, model.parameters(), lr=0.01))
 
 
@@ -266,20 +267,20 @@ def chips(case: Case, count: int, repeats: int) -> None:
         genuine.load_state_dict(model.state_dict())
         theirs = hs.program(genuine, chips=few, seed=0)
     found: dict[str, list[float]] = {"fixed": [], "passes": [], "aihwkit": []}
-    base = []
+    base, times = [], TIMES if case.peers else TIMES[:2]
     for _ in range(repeats):
         base.append(min(seconds(lambda: [all_passes(net, parts) for _ in range(count)]) for _ in range(2)))
         start = clock()
         programmed = hs.program(model, chips=count, seed=0)
-        aged = [programmed.at(when) for when in (TIMES if case.peers else TIMES[:2])]
+        aged = [programmed.at(when) for when in times]
         found["fixed"].append(clock() - start)
         found["passes"].append(min(seconds(lambda m=m: all_passes(m, parts)) for m in aged[:2]))
         if theirs is not None:
             found["aihwkit"].append(seconds(lambda: all_passes(theirs.at("1 h"), parts)) * count / few)
     scale = sum(map(len, parts)) / 10_000  # fixed cost, as a share of 10,000 samples
-    ours = [(p + scale * f / len(aged)) / b for p, f, b in zip(found["passes"], found["fixed"], base, strict=True)]
+    ours = [(p + scale * f / len(times)) / b for p, f, b in zip(found["passes"], found["fixed"], base, strict=True)]
     print(
-        f"\n{count} chips x {len(aged)} times on 10,000 samples, ratio to as many digital passes (batch {case.batch})"
+        f"\n{count} chips x {len(times)} times on 10,000 samples, ratio to as many digital passes (batch {case.batch})"
     )
     print(f"  hpml_sim, all            {spread(ours)}")
     print(f"    evaluating alone       {spread([p / b for p, b in zip(found['passes'], base, strict=True)])}")

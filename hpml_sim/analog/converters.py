@@ -18,12 +18,42 @@ Sources: S. K. Esser et al., ICLR 2020 (LSQ); S. R. Jain et al., arXiv:1903.0806
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hpml_sim.cards import Quantity
+
+
+@dataclass(frozen=True)
+class Converters:
+    """The converters of one product, in the units of `converters.py`.
+
+    Attributes:
+        dac_range: a, a full-scale input, > 0.
+        dac_qmax: L_d, largest code of the DAC.
+        adc_qmax: L_a, largest code of the ADC.
+        adc_bound: b, range of the ADC, in full-scale products.
+        output_noise: sigma, in full-scale products.
+    """
+
+    dac_range: float
+    dac_qmax: int
+    adc_qmax: int
+    adc_bound: float
+    output_noise: float
+
+    @property
+    def lsb(self) -> float:
+        """One code of the ADC, in full-scale products."""
+        return self.adc_bound / self.adc_qmax
+
+    @property
+    def adc_gain(self) -> float:
+        """Codes of the ADC in one product of a code and a full-scale weight."""
+        return 1 / (self.dac_qmax * self.lsb)
 
 
 def largest_code(bits: int | None) -> int | None:

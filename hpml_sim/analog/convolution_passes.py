@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hpml_sim.analog.converters import Converters
 from hpml_sim.analog.row_tiles import (
     Geometry,
     RowTile,
@@ -31,35 +31,6 @@ from hpml_sim.kernels.common.noise_keys import NoiseKeys
 
 _WATCHED = 256
 """About how many vectors of a step the output range is learned from."""
-
-
-@dataclass(frozen=True)
-class Converters:
-    """The converters of one product, in the units of `converters.py`.
-
-    Attributes:
-        dac_range: a, a full-scale input, > 0.
-        dac_qmax: L_d, largest code of the DAC.
-        adc_qmax: L_a, largest code of the ADC.
-        adc_bound: b, range of the ADC, in full-scale products.
-        output_noise: sigma, in full-scale products.
-    """
-
-    dac_range: float
-    dac_qmax: int
-    adc_qmax: int
-    adc_bound: float
-    output_noise: float
-
-    @property
-    def lsb(self) -> float:
-        """One code of the ADC, in full-scale products."""
-        return self.adc_bound / self.adc_qmax
-
-    @property
-    def adc_gain(self) -> float:
-        """Codes of the ADC in one product of a code and a full-scale weight."""
-        return 1 / (self.dac_qmax * self.lsb)
 
 
 def dac_gains(peaks: Tensor, converters: Converters) -> Tensor:

@@ -2,8 +2,8 @@
 
 The product runs in one of three ways that compute the same (up to a code where a value lies between two):
 
-- programmed chips on a CPU: one compiled pass, chip by chip (`crossbar_passes.py`);
-- a step of training on a CPU: compiled passes with gradients (`crossbar_passes.py`);
+- programmed chips on a CPU: one compiled pass, chip by chip (`_fused`);
+- a step of training on a CPU: compiled passes with gradients (`_trained`);
 - everything else, such as GPUs, `torch.compile`, evaluation and disturbed arrays: operator by operator (`_convert`).
 """
 
@@ -18,14 +18,13 @@ from torch import Tensor
 from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
 from hpml_sim.analog.bit_slicing import bit_slices, significance, to_levels
 from hpml_sim.analog.chip_pass import product_on_chips
-from hpml_sim.analog.converters import largest_code, managed_range, quantize, resolution
-from hpml_sim.analog.crossbar_passes import in_training, on_chips
+from hpml_sim.analog.converters import Converters, largest_code, managed_range, quantize, resolution
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
-from hpml_sim.analog.programmed_tiles import Piece, ProgrammedTiles
+from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
-from hpml_sim.analog.training_passes import noisy_tiles, takes_compiled_pass
+from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.conversion.idle_layers import ConverterState, Multiplier, Work
@@ -235,7 +234,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         unit = self._unit(x, places)
         if self.trains_in_one_pass(x):
             cut = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)
-            return in_training(self, cut, unit, effective_weights, learns, shift)
+            return self._trained(cut, unit, effective_weights, learns, shift)
         cut = self.tiling.cut_inputs((x if unit is None else x / unit).unsqueeze(0))
         y = self._convert(cut.transpose(2, 3), effective_weights, learns=learns, shift=shift).squeeze(0)
         return y if unit is None else y * unit
@@ -250,7 +249,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         tiles = self.tiling.cut_inputs(x.unsqueeze(0)).transpose(2, 3)  # (1, groups, row tiles, vectors, height)
         y = tiles @ effective_weights.matrix.mT
         self.observe_input(x)
-        seen = self.seen_by_adc(tiles, effective_weights, y / effective_weights.scale)
+        seen = self._seen_by_adc(tiles, effective_weights, y / effective_weights.scale)
         if not bool(self.dynamic):
             self.observe_output(seen)
         samples.add(x, self.peaks(x, places), seen.squeeze(0))
@@ -270,7 +269,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         keys = partial(programmed.noise_keys, x=x[0], piece=piece)
         unit, effective_weights = self._unit(x, places), programmed.effective_weights(chips)
         if self.fuses(x):  # (chips or 1, groups, vectors, row tiles, height)
-            return on_chips(self, self.tiling.cut_inputs(x), unit, effective_weights, chips, keys)
+            return self._fused(self.tiling.cut_inputs(x), unit, effective_weights, chips, keys)
         cut = self.tiling.cut_inputs(x if unit is None else x / unit).transpose(2, 3)
         y = self._convert(cut, effective_weights, partial(programmed.normal, chips=chips, keys=keys))
         return y if unit is None else y * unit
@@ -290,12 +289,72 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
         return self.plain_converters and takes_compiled_pass(x) and not (torch.is_grad_enabled() and x.requires_grad)
 
+    def converters(self) -> Converters:
+        """Both converters as the compiled passes take them, which takes `plain_converters`."""
+        assert self.dac_qmax is not None
+        assert self.adc_qmax is not None
+        ranges = float(self.dac_range().detach()), self.dac_qmax, self.adc_qmax, self.adc_bound()
+        return Converters(*ranges, self.target.output_noise)
+
+    def _fused(
+        self,
+        x: Tensor,
+        unit: Tensor | None,
+        effective_weights: EffectiveWeights,
+        chips: Sequence[int],
+        keys: KeysOf,
+    ) -> Tensor:
+        """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""
+        from hpml_sim.kernels.crossbar_product import crossbar_product
+
+        programmed, c = self.programmed, self.converters()
+        assert programmed is not None
+        return crossbar_product(
+            x,
+            effective_weights.matrix,
+            (effective_weights.scale * (c.dac_range * c.lsb)).squeeze(-2),
+            dac_gain=c.dac_qmax / c.dac_range,
+            dac_qmax=c.dac_qmax,
+            adc_gain=c.adc_gain,
+            adc_qmax=c.adc_qmax,
+            unit=None if unit is None else unit.squeeze(-1),
+            sigma=c.output_noise / c.lsb,
+            normal=lambda chip, buffer: programmed.fill(buffer, keys(chips[chip])),
+            slices=self.target.slices,
+        )
+
     def trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
         # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
         return self.training and int(self.observations) > 1 and self.plain_converters and takes_compiled_pass(x)
 
-    def seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
+    def _trained(
+        self,
+        x: Tensor,
+        unit: Tensor | None,
+        effective_weights: EffectiveWeights,
+        learns: bool,
+        shift: Tensor | None,
+    ) -> Tensor:
+        """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
+        converters = self.converters()
+
+        def watch(y: Tensor) -> None:
+            drive = x if unit is None else x / unit.unsqueeze(-1)
+            products = y.unsqueeze(0) / (effective_weights.scale * (converters.dac_qmax / converters.dac_range))
+            self.observe_output(self._seen_by_adc(drive.transpose(2, 3), effective_weights, products))
+
+        return product(
+            x.squeeze(0),  # not x[0]: its gradient would first be filled with zeros
+            None if unit is None else unit.squeeze(-1),
+            effective_weights.matrix.squeeze(0),
+            effective_weights.scale.squeeze(-2).squeeze(0),
+            converters=converters,
+            watch=watch if learns else None,
+            log2_range=shift,
+        )
+
+    def _seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
         """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
         if self.target.slices == 1:
             return y
@@ -340,7 +399,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         settled = self.adc_bound() if int(self.observations) > 1 else 0.0
         if learns:
             exact = y.detach() * (to_products * dac_range.detach())
-            self.observe_output(self.seen_by_adc(x, effective_weights, exact))
+            self.observe_output(self._seen_by_adc(x, effective_weights, exact))
         bound: float | Tensor = settled or self.adc_bound()
         halvings: float | Tensor = 1.0
         if adc_qmax is None:

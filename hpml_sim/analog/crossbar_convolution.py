@@ -17,7 +17,6 @@ from torch import Tensor
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.converters import quantize
 from hpml_sim.analog.convolution_passes import (
-    Converters,
     convolution_in_training,
     dac_gains,
     largest_vector,
@@ -91,14 +90,6 @@ def convolve(crossbar: Crossbar, x: Tensor, weight: Tensor, bias: Tensor | None,
     return y if bias is None else y + bias.view(-1, *[1] * len(sizes))
 
 
-def _converters(crossbar: Crossbar) -> Converters:
-    dac_qmax, adc_qmax = crossbar.dac_qmax, crossbar.adc_qmax
-    assert dac_qmax is not None
-    assert adc_qmax is not None
-    dac_range = float(crossbar.dac_range().detach())
-    return Converters(dac_range, dac_qmax, adc_qmax, crossbar.adc_bound(), crossbar.target.output_noise)
-
-
 def _peaks(crossbar: Crossbar, x: Tensor) -> Tensor | None:
     """What multiplies the range of each image and group, (images, groups), where ranges are dynamic."""
     if not crossbar.scales_vectors:
@@ -116,7 +107,7 @@ def _trained(
     shift: Tensor | None,
 ) -> Tensor:
     """A step of training in compiled passes."""
-    converters = _converters(crossbar)
+    converters = crossbar.converters()
     scale = effective.scale.squeeze(-2).squeeze(0)  # (groups, row tiles, cols)
 
     def watch(found: list[Tensor]) -> None:
@@ -157,7 +148,7 @@ def _compiled(crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, geomet
     """One chip in compiled passes; a few images at a time, so that what lies between the converters caches."""
     from hpml_sim.kernels.crossbar_product import convolution as kernel
 
-    programmed, c, groups = crossbar.programmed, _converters(crossbar), geometry.groups
+    programmed, c, groups = crossbar.programmed, crossbar.converters(), geometry.groups
     assert programmed is not None
     x = x.detach().contiguous()
     images, sizes = len(x), geometry.places(x.shape[2:])

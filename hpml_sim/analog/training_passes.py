@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hpml_sim.analog.converters import Converters
 from hpml_sim.kernels.common.arrays import array_of
 
 # The compiled passes are imported where they run: numba takes half a second to import.
@@ -115,43 +116,40 @@ class _Product(torch.autograd.Function):
         unit: Tensor | None,
         matrix: Tensor,
         scale: Tensor,
-        dac_range: float,
-        dac_qmax: int,
-        adc_qmax: int,
-        adc_bound: float,
-        output_noise: float,
+        converters: Converters,
         watch: Callable[[Tensor], None] | None,
         log2_range: Tensor | None,
     ) -> Tensor:
         from hpml_sim.kernels.crossbar_product import training as kernel
 
         groups, vectors, tiles, height = x.shape
-        cols, lsb = matrix.shape[2], adc_bound / adc_qmax
+        cols, gain_in = matrix.shape[2], converters.dac_qmax / converters.dac_range
         x = x.detach().contiguous()
         codes = x.new_empty((groups, tiles, vectors, height))
-        kernel.dac_training(x, unit, dac_qmax / dac_range, dac_qmax, codes)
+        kernel.dac_training(x, unit, gain_in, converters.dac_qmax, codes)
         y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
         if watch is not None:
             watch(y)
-        noise = _normal(y) if output_noise > 0 else y
+        noisy, lsb = converters.output_noise > 0, converters.lsb
+        noise = _normal(y) if noisy else y
         z, inside = x.new_empty((groups, vectors, cols)), torch.empty(y.shape, dtype=torch.bool)
         real = np.float64 if y.dtype == torch.float64 else np.float32
-        gain = (1 / (dac_qmax * lsb)) / scale
+        gain = converters.adc_gain / scale
         kernel.adc_training(
             y.numpy(),
             noise.numpy(),
-            output_noise > 0,
-            real(output_noise / lsb),
+            noisy,
+            real(converters.output_noise / lsb),
             gain.numpy(),
-            real(adc_qmax),
-            (scale * (dac_range * lsb)).numpy(),
+            real(converters.adc_qmax),
+            (scale * (converters.dac_range * lsb)).numpy(),
             *_units(unit, x),
             z.numpy(),
             inside.numpy(),
         )
         # y is not kept: where the ADC did not clip, its gradient does not depend on the value
         ctx.save_for_backward(x, unit, matrix, codes, inside, None if log2_range is None else z)
-        ctx.dac_range, ctx.dac_qmax, ctx.real = dac_range, dac_qmax, real
+        ctx.dac_range, ctx.dac_qmax, ctx.real = converters.dac_range, converters.dac_qmax, real
         return z
 
     @staticmethod
@@ -181,7 +179,7 @@ class _Product(torch.autograd.Function):
             # z = a f(x / a) in the range a: what scales with it, less what x itself brings through both converters
             assert grad_x is not None
             grad_range = math.log(2) * ((grads[0] * z).sum() - (grad_x * x).sum())
-        return grad_x, None, grad_matrix, None, None, None, None, None, None, None, grad_range
+        return grad_x, None, grad_matrix, None, None, None, grad_range
 
     @staticmethod
     def _backward_in_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -198,7 +196,7 @@ class _Product(torch.autograd.Function):
         grad_range = None
         if z is not None:
             grad_range = math.log(2) * ((grad * z).sum() - (grad_x * x).sum())
-        return grad_x, None, grad_matrix, None, None, None, None, None, None, None, grad_range
+        return grad_x, None, grad_matrix, None, None, None, grad_range
 
 
 def _units(unit: Tensor | None, like: Tensor) -> tuple[np.ndarray[Any, Any], bool]:
@@ -214,11 +212,7 @@ def product(
     matrix: Tensor,
     scale: Tensor,
     *,
-    dac_range: float,
-    dac_qmax: int,
-    adc_qmax: int,
-    adc_bound: float,
-    output_noise: float,
+    converters: Converters,
     watch: Callable[[Tensor], None] | None = None,
     log2_range: Tensor | None = None,
 ) -> Tensor:
@@ -230,17 +224,11 @@ def product(
             (groups, vectors); None: nothing.
         matrix: weights, shape (groups, row tiles, cols, height).
         scale: full scale of each column, shape (groups, row tiles, cols).
-        dac_range: a, a full-scale input, > 0.
-        dac_qmax: L_d, largest code of the DAC.
-        adc_qmax: L_a, largest code of the ADC.
-        adc_bound: b, range of the ADC, in full-scale products.
-        output_noise: sigma, in full-scale products.
+        converters: of the layer.
         watch: is shown the products before the ADC, in codes times weights, shape (groups, row tiles, vectors, cols).
-        log2_range: a scalar that gets the gradient of the loss by the logarithm to the base 2 of `dac_range`.
+        log2_range: a scalar that gets the gradient of the loss by the logarithm to the base 2 of the input range.
 
     Returns:
         shape (groups, vectors, cols).
     """
-    return _Product.apply(  # type: ignore[no-any-return]
-        x, unit, matrix, scale, dac_range, dac_qmax, adc_qmax, adc_bound, output_noise, watch, log2_range
-    )
+    return _Product.apply(x, unit, matrix, scale, converters, watch, log2_range)  # type: ignore[no-any-return]
