@@ -8,6 +8,7 @@
 - `activation_products.py`: finds products of two activations, which stay digital
 - `crossbar.py`: one weight matrix on tiles, and its product with vectors
 - `converters.py`: DAC and ADC, and the equations of the product
+- `nonlinear_adc.py`: an ADC whose steps are not equally wide
 - `array_physics.py`: IR drop along the columns, and read noise
 - `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
 - `weight_limits.py`: how large a mapped weight may be

@@ -22,6 +22,7 @@ from hpml_sim.analog.converters import Converters, largest_code, managed_range, 
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
+from hpml_sim.analog.nonlinear_adc import read_nonlinear
 from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
@@ -283,6 +284,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             and self.dac_qmax is not None
             and self.adc_qmax is not None
             and not self.array_disturbs
+            and self.target.linear_adc
         )
 
     def fuses(self, x: Tensor) -> bool:
@@ -440,7 +442,11 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             gain: codes in one unit of y; broadcasts against y.
             noise: in codes, of y's shape; None: no noise.
         """
-        return quantize(y, gain, self.adc_qmax, noise)
+        target, qmax = self.target, self.adc_qmax
+        if qmax is None or target.linear_adc:
+            return quantize(y, gain, qmax, noise)
+        bent = {"polynomial": target.adc_polynomial, "thresholds": target.adc_thresholds}
+        return read_nonlinear(y, gain, qmax, noise, **bent)
 
     def extra_repr(self) -> str:
         """For `print(model)`."""

@@ -43,6 +43,8 @@ def takes_whole_images(crossbar: Crossbar) -> bool:
     """
     if crossbar.calibrating is not None or crossbar.array_disturbs or not crossbar.calibrated:
         return False
+    if not crossbar.target.linear_adc:
+        return False
     if crossbar.adc_qmax is not None and crossbar.adc_bound() == 0:  # not known yet
         return False
     # what the ADCs see of sliced weights is found from the vectors

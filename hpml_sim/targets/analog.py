@@ -13,6 +13,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.targets.cards import CardName, card_named, card_of_kind
 from hpml_sim.targets.checking import Real, Whole, config_class, one_of
 from hpml_sim.targets.input_ranges import InputRange, Learned, Percentile, Sigma, as_input_range
+from hpml_sim.targets.nonlinear_adc import check_adc
 
 PulsedDevice = Literal[
     "reram-es",
@@ -64,6 +65,10 @@ class Analog:
             Until a layer has seen data, each vector is scaled by its own largest magnitude.
         adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`), for converters
             whose range is fixed. None: the range is set for each layer, to what loses least.
+        adc_polynomial: an ADC that is not linear: c_1, c_2, ... of the polynomial c_1 v + c_2 v^2 + ... that stands in
+            front of it, v in units of its range; (1,) is linear. Ranges are chosen, and drift is read, as if it were.
+        adc_thresholds: where the ADC steps from each code to the next, in units of its range, increasing, as measured:
+            2 (2^(bits-1) - 1) of them, from -2^(bits-1) + 1 up. In place of `adc_polynomial`.
         read_noise: sigma of the noise of one full-scale device in one product, in units of its conductance, 0 to 1. The
             noise of a column grows as the square root of its current (aihwkit's `w_noise` of type PCM_READ; 0.0175 in
             its presets). It comes on top of the card's noise model, whose read noise is drawn once for each time.
@@ -115,6 +120,8 @@ class Analog:
     weight_clip_by: Literal["layer", "channel"] = "layer"
     input_range: Annotated[InputRange | None, BeforeValidator(as_input_range)] = None
     adc_bound: Annotated[Real, Field(gt=0)] | None = None
+    adc_polynomial: tuple[Real, ...] | None = None
+    adc_thresholds: tuple[Real, ...] | None = None
     read_noise: _Share = 0.0
     ir_drop: Annotated[Real, Field(ge=0, le=10)] = 0.0
     levels: Annotated[Whole, Field(ge=2, le=65536)] | None = None
@@ -134,6 +141,8 @@ class Analog:
                 "together"
             )
         card = card_named(self.card, CrossbarCard)
+        bits = int(card.io.adc_bits) if self.adc_bits is None else self.adc_bits
+        check_adc(bits, self.engine, polynomial=self.adc_polynomial, thresholds=self.adc_thresholds)
         if self.input_range is not None and not card.io.can_range(self.input_range.name):
             known = card.io.input_ranges
             kinds = "" if known is None else " and ".join(known.kinds)
@@ -142,6 +151,11 @@ class Analog:
                 "chooses among them, or change io.input_ranges of a card of your own"
             )
         return self
+
+    @property
+    def linear_adc(self) -> bool:
+        """Whether all steps of the ADC are equally wide."""
+        return self.adc_polynomial is None and self.adc_thresholds is None
 
 
 @config_class

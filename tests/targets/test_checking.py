@@ -119,6 +119,7 @@ SWITCHES = [
 ]
 MADE = [
     analog(adc_bits=6, levels=4, slices=3),
+    analog(adc_polynomial=(1.0, 0.0, -0.1)),
     in_memory(rule="agad"),
     spiking(neuron=Synaptic(beta=0.5), synapses=analog(adc_bits=6)),
     spiking(synapses=in_memory(device="pcm")),
@@ -147,7 +148,8 @@ def test_every_option_of_every_target_is_in_the_tables_above():
     tried: dict[Any, set[str]] = {}
     for build, option, *_ in [*NUMBERS, *NAMES, *SWITCHES]:
         tried.setdefault(built.get(build, build), set()).add(option)
-    assert tried[Analog] | {"card", "input_range"} == options_of(Analog)
+    # tables of numbers: tests/analog/test_nonlinear_adc.py
+    assert tried[Analog] | {"card", "input_range", "adc_polynomial", "adc_thresholds"} == options_of(Analog)
     assert tried[InMemory] | {"card"} == options_of(InMemory)
     assert tried[Spiking] | {"card", "neuron", "synapses"} == options_of(Spiking)
     assert tried[Digital] | {"card"} == options_of(Digital)

@@ -84,6 +84,8 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
         raise ConversionError(
             f"layer {name!r}: aihwkit has no levels, slices or stuck devices at inference; use engine='fused'"
         )
+    if not target.linear_adc:
+        raise ConversionError(f"layer {name!r}: aihwkit's ADCs are linear; use engine='fused'")
     if target.ir_drop > 0 or target.read_noise > 0:
         raise ConversionError(
             f"layer {name!r}: aihwkit's torch tiles have no ir_drop and no read_noise; use engine='fused'"
