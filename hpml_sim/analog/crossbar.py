@@ -22,7 +22,7 @@ from hpml_sim.analog.converters import Converters, largest_code, managed_range, 
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
-from hpml_sim.analog.nonlinear_adc import read_nonlinear
+from hpml_sim.analog.nonlinear_adc import codes_of_adc
 from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
@@ -442,11 +442,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             gain: codes in one unit of y; broadcasts against y.
             noise: in codes, of y's shape; None: no noise.
         """
-        target, qmax = self.target, self.adc_qmax
-        if qmax is None or target.linear_adc:
-            return quantize(y, gain, qmax, noise)
-        bent = {"polynomial": target.adc_polynomial, "thresholds": target.adc_thresholds}
-        return read_nonlinear(y, gain, qmax, noise, **bent)
+        return codes_of_adc(y, gain, self.adc_qmax, noise, self.target)
 
     def extra_repr(self) -> str:
         """For `print(model)`."""

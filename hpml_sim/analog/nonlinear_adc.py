@@ -7,6 +7,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hpml_sim.analog.converters import quantize
+from hpml_sim.targets import Analog
+
+
+def codes_of_adc(y: Tensor, gain: Tensor, qmax: int | None, noise: Tensor | None, target: Analog) -> Tensor:
+    """Codes of the ADC of a target, linear or not.
+
+    Args:
+        y: products, any shape.
+        gain: codes in one unit of y; broadcasts against y.
+        qmax: largest code; None: an ideal ADC.
+        noise: at its input, in codes, same shape as y; None: no noise.
+        target: the configuration.
+    """
+    if qmax is None or target.linear_adc:
+        return quantize(y, gain, qmax, noise)
+    return read_nonlinear(y, gain, qmax, noise, polynomial=target.adc_polynomial, thresholds=target.adc_thresholds)
+
 
 def read_nonlinear(
     y: Tensor,
