@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
 
 import hpml_sim as hs
+from hpml_sim.targets.input_ranges import Dynamic
 
 LENGTH, RANK, LR, NOISE = 512, 4, 2e-3, 0.03
 HELD_OUT = 4
@@ -129,7 +130,7 @@ def texts(seed: int) -> Texts:
 
 def on(net: nn.Module, card: str, noise: float) -> hs.Converted:
     """The network on crossbars: each vector scaled by its own largest value, no noise at the outputs."""
-    target = hs.Analog(card, input_range="dynamic", output_noise=0.0, training_noise=noise)
+    target = hs.Analog(card, input_range=Dynamic(), output_noise=0.0, training_noise=noise)
     return hs.convert(net, target, skip="head")
 
 
@@ -139,7 +140,8 @@ def adapters(model: nn.Module) -> dict[str, Tensor]:
 
 def perplexities(model: nn.Module, data: Any) -> list[float]:
     """One for each chip; of a network without chips, one."""
-    return [float(v) for v in hs.evaluate(model, data, task="language_model", batch_size=1).values]
+    score = hs.evaluate(model, data, task="language_model", batch_size=1)
+    return [float(v) for v in score.values if v is not None]
 
 
 def train(net: nn.Module, noise: float, steps: int, data: Texts, out: Path, name: str, seed: int) -> hs.Converted:
