@@ -111,6 +111,7 @@ class Watched(torch.optim.Adam):
         """
         loss = super().step(closure)
         self._steps += 1
+        assert loss is not None  # `fit` gives a closure
         self._says(self._steps, float(loss))
         return loss
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,14 +64,14 @@ def run_case(name: str, teach: bool):
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
-        for block in analog.network.blocks:
+        for block in analog.network.blocks.children():
             fully_shard(block, mesh=mesh)
         fully_shard(analog, mesh=mesh)
     options = {"teacher": net, "alpha": 1.0, "temperature": 1.0} if teach else {}
     return analog, trained(analog, **CASES[name], **options)
 
 
-def full(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def full(model: torch.nn.Module) -> dict[str, Any]:
     """The whole state dict, wherever its parts lie."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 

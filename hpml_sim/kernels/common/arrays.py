@@ -24,6 +24,6 @@ def array_of(tensor: Tensor) -> Any:
     """
     if not tensor.numel():
         return np.empty(tuple(tensor.shape), np.float32 if tensor.dtype == torch.float32 else np.float64)
-    memory = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
+    memory: Any = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
     kind = np.float32 if tensor.dtype == torch.float32 else np.float64
     return np.frombuffer(memory, kind).reshape(tuple(tensor.shape))
