@@ -43,6 +43,7 @@ class _Replacement:
         self._new = {key: value for key, value in new.items() if id(value) != key}
         self._memo = memo
         self._copied = {id(value) for value in (memo or {}).values()}
+        self._placed = {id(value) for value in self._new.values()}
         self._kept: list[Any] = []  # made here: an id counts only as long as its object lives
         # what the copy shares with the original on purpose stays as it is
         self._done: dict[int, Any] = {key: value for key, value in (memo or {}).items() if key == id(value)}
@@ -168,7 +169,13 @@ class _Replacement:
         """What a function made anew holds in the place of a value that the old one holds."""
         if isinstance(value, _ATOMS) or not self._reaches(value):
             return value  # nothing of the network: the two share it, as a counter or a list of results
-        private = id(value) in self._new or isinstance(value, (types.FunctionType, types.MethodType, functools.partial))
+        # copied once is enough: what the copy of a hook holds weakly would be copied for ever
+        private = (
+            id(value) in self._new
+            or id(value) in self._placed
+            or id(value) in self._copied
+            or isinstance(value, (types.FunctionType, types.MethodType, functools.partial))
+        )
         if self._memo is not None and not private and not isinstance(value, (tuple, weakref.ref)):
             try:
                 value = copy.deepcopy(value, self._memo)

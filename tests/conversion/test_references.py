@@ -134,6 +134,17 @@ def test_a_hook_goes_on_telling_the_object_that_collects():
     assert collector.seen == [(2, 4)]
 
 
+def test_a_hook_that_knows_the_whole_network_is_copied_once():
+    """torch wraps it in an object that holds its layer weakly, and copies of weak references know no end."""
+    net, modes = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), []
+    for _, module in net.named_modules():
+        module.register_forward_hook(lambda _module, _inputs, _y: modes.append(net.training))
+    analog = convert(net, Analog("pcm-hermes")).eval()
+    analog(torch.rand(2, 4))
+    assert len(modes) == 3
+    assert program(analog, chips=2, seed=0).at("1 s")(torch.rand(2, 4)).shape == (2, 2, 4)
+
+
 def test_a_hook_that_runs_another_layer_runs_that_of_the_copy():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     adapter = net[1]
