@@ -287,7 +287,9 @@ def _own_matrices(module: nn.Module, name: str, but: Collection[str]) -> list[Ma
             f"{name}.{own}" if name else own,
             type(value).__name__,
             "digital",
-            why=f"used by forward() of {type(module).__name__} itself; to map a product with it, make it a layer",
+            why=f"used by forward() of {type(module).__name__} itself; to map a product with it, make it a layer"
+            if value.is_floating_point()
+            else "complex numbers: a crossbar multiplies with real ones",
         )
         for own, value in module.named_parameters(recurse=False)
         if own not in but and not nn.parameter.is_lazy(value) and sum(size > 1 for size in value.shape) > 1

@@ -84,7 +84,10 @@ def _read(module: nn.Module, dims: int) -> _Reader:
     names = {
         name
         for name, value in module.named_parameters(recurse=False)
-        if not nn.parameter.is_lazy(value) and value.dim() == dims and min(value.shape[-2:]) > 1
+        if not nn.parameter.is_lazy(value)
+        and value.is_floating_point()
+        and value.dim() == dims
+        and min(value.shape[-2:]) > 1
     }
     reader = _Reader(kind, names, frozenset(module._modules), whole=dims == 2)
     forward = inspect.unwrap(kind.forward)

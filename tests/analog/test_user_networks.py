@@ -360,3 +360,20 @@ def test_evaluation_of_convolutions_in_pieces_computes_the_same(monkeypatch, kin
     assert torch.equal(again(x), whole)
     assert len(pieces) > 1
     assert sum(pieces) == 7
+
+
+def test_a_matrix_of_complex_numbers_stays_digital_with_the_reason():
+    class Spectral(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.w = nn.Linear(8, 8), nn.Parameter(torch.randn(5, 5, dtype=torch.cfloat))
+
+        def forward(self, x):
+            return torch.fft.irfft(torch.fft.rfft(self.layer(x)) @ self.w, 8)
+
+    analog = convert(Spectral(), "pcm-hermes")
+    rows = analog.report.set_index("layer")
+    assert rows["became"]["w"] == "digital"
+    assert "complex" in rows["why"]["w"]
+    assert rows["became"]["layer"] == "AnalogLinear"
+    assert analog(torch.rand(3, 8)).shape == (3, 8)
