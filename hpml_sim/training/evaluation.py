@@ -53,7 +53,9 @@ def evaluate(
         metric: which of the task's metrics, by name, or an `hs.tasks.Metric`; None takes the first.
         batch_size: samples evaluated at a time, >= 1; None takes 500, or as many as 256 MB of outputs hold. A loader
             keeps its own size. The result does not depend on it: chips draw the noise at their outputs by sample.
-            Where a network mixes samples this cannot be, and is logged.
+            Where a network mixes samples this cannot be, and is logged. Where it picks or routes rows by their values,
+            as experts do, the other rows of a batch decide which noise a row gets: results of chips then differ within
+            that noise.
 
     Returns:
         Mean, spread and 95 % interval: over the chips, or over the test samples for a single model or chip.
