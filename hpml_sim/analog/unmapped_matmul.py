@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from hpml_sim.analog.expert_products import GROUPED
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion.idle_layers import work_of
+from hpml_sim.conversion.inputs import numeric_parameters
 from hpml_sim.conversion.modules import place_that_runs
 from hpml_sim.counting.torch_operations import storage_of
 
@@ -46,7 +47,8 @@ class UnmappedMatmulGuard(TorchFunctionMode):
         names: dict[int, str] = {}
         reported: set[int] = set()
         # a weight that the network replaces, as moving averages do, must not leave its place to another tensor
-        self._alive = [p.untyped_storage() for p in network.parameters() if p.layout is torch.strided and not p.is_meta]
+        own = numeric_parameters(network).values()  # those of aihwkit's tiles hold no numbers
+        self._alive = [p.untyped_storage() for p in own if p.layout is torch.strided]
         for name, module in network.named_modules():
             for parameter in module.parameters(recurse=False):
                 if id(module) in analog or isinstance(module, (nn.Embedding, nn.EmbeddingBag)):

@@ -10,7 +10,7 @@ from hpml_sim.report.plots.drawing import add_tip, drawing, new_figure, style_of
 from hpml_sim.report.plots.theme import PAPER
 from hpml_sim.report.summary import TargetSummary, summarize
 from hpml_sim.report.wording import figure as figure_text
-from hpml_sim.report.wording import tick
+from hpml_sim.report.wording import shortened, tick
 from hpml_sim.results import Row
 from hpml_sim.units.bands import Band
 
@@ -69,7 +69,7 @@ def which_machine(rows: Sequence[Row], *, only: Collection[str] | None = None, n
                     if band is not None and band.nominal > 0:
                         _draw(axes, place, target, estimate, band, unit)
             _log_axis(axes, unit)
-            axes.set_yticks(range(len(found)), [_name(t) for t in found], fontsize=8)
+            axes.set_yticks(range(len(found)), [_name(t, 20 if narrow else 32) for t in found], fontsize=8)
             axes.set_ylim(-0.6, max(len(found), 2) - 0.4)
             axes.set_facecolor("none")
             axes.grid(which="major", axis="x")
@@ -80,8 +80,8 @@ def which_machine(rows: Sequence[Row], *, only: Collection[str] | None = None, n
     return figure
 
 
-def _name(target: TargetSummary) -> str:
-    return f"{target.name} *" if target.systems[0].projection else target.name
+def _name(target: TargetSummary, room: int) -> str:
+    return f"{shortened(target.name, room)} *" if target.systems[0].projection else shortened(target.name, room)
 
 
 def _draw(axes: Axes, place: int, target: TargetSummary, estimate: Estimate, band: Band, unit: str) -> None:
