@@ -181,6 +181,7 @@ class ByWeights(nn.Module):
         return F.linear(self.act(F.linear(x, self.a.weight, self.a.bias)), self.b.weight, self.b.bias)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own compiler does so
 def test_a_network_that_is_compiled_before_its_first_call_is_watched_too():
     torch.manual_seed(0)
     model, x = convert(ByWeights(), Analog("pcm-hermes", dac_bits=3)).eval(), torch.rand(4, 8)
