@@ -144,17 +144,20 @@ class Collection:
             for name, crossbar in crossbars(self._model).items()
         ]
 
-        def take(*, least: bool) -> float | None:
+        def take(*, least: bool) -> None:
             for choice in choices:
                 choice.take(least=least)
-            return cost_of(exact, call)
 
-        lost = take(least=True)
+        take(least=True)
+        lost = cost_of(exact, call)
         if all(choice.is_one for choice in choices):
             return lost
-        held = take(least=False)
-        # where the outputs tell nothing, what each layer loses is all there is to go by
-        return held if lost is not None and held is not None and held <= lost else take(least=True)
+        take(least=False)
+        held = cost_of(exact, call)
+        if lost is not None and held is not None and held <= lost:
+            return held
+        take(least=True)  # where the outputs tell nothing, what each layer loses is all there is to go by
+        return lost
 
 
 @contextmanager

@@ -51,6 +51,11 @@ class Converters:
         return self.adc_bound / self.adc_qmax
 
     @property
+    def dac_gain(self) -> float:
+        """Codes of the DAC in one unit of its input."""
+        return self.dac_qmax / self.dac_range
+
+    @property
     def adc_gain(self) -> float:
         """Codes of the ADC in one product of a code and a full-scale weight."""
         return 1 / (self.dac_qmax * self.lsb)

@@ -40,7 +40,7 @@ def dac_gains(peaks: Tensor, converters: Converters) -> Tensor:
         peaks: multiplies the range, shape (images or 1, groups or 1).
         converters: of the layer.
     """
-    return (converters.dac_qmax / converters.dac_range) / peaks
+    return converters.dac_gain / peaks
 
 
 def rows_of(values: Tensor, part: slice) -> Tensor:

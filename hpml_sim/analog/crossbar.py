@@ -315,7 +315,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             x,
             effective_weights.matrix,
             (effective_weights.scale * (c.dac_range * c.lsb)).squeeze(-2),
-            dac_gain=c.dac_qmax / c.dac_range,
+            dac_gain=c.dac_gain,
             dac_qmax=c.dac_qmax,
             adc_gain=c.adc_gain,
             adc_qmax=c.adc_qmax,
@@ -343,7 +343,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
 
         def watch(y: Tensor) -> None:
             drive = x if unit is None else x / unit.unsqueeze(-1)
-            products = y.unsqueeze(0) / (effective_weights.scale * (converters.dac_qmax / converters.dac_range))
+            products = y.unsqueeze(0) / (effective_weights.scale * converters.dac_gain)
             self.observe_output(self._seen_by_adc(drive.transpose(2, 3), effective_weights, products))
 
         return product(

@@ -113,7 +113,7 @@ def _trained(
     scale = effective.scale.squeeze(-2).squeeze(0)  # (groups, row tiles, cols)
 
     def watch(found: list[Tensor]) -> None:
-        unit = scale.transpose(0, 1).flatten(1).unsqueeze(1) * (converters.dac_qmax / converters.dac_range)
+        unit = scale.transpose(0, 1).flatten(1).unsqueeze(1) * converters.dac_gain
         crossbar.observe_output(torch.stack(found) / unit)
 
     return convolution_in_training(

@@ -123,7 +123,7 @@ class _Product(torch.autograd.Function):
         from hpml_sim.kernels.crossbar_product import training as kernel
 
         groups, vectors, tiles, height = x.shape
-        cols, gain_in = matrix.shape[2], converters.dac_qmax / converters.dac_range
+        cols, gain_in = matrix.shape[2], converters.dac_gain
         x = x.detach().contiguous()
         codes = x.new_empty((groups, tiles, vectors, height))
         kernel.dac_training(x, unit, gain_in, converters.dac_qmax, codes)
@@ -143,7 +143,7 @@ class _Product(torch.autograd.Function):
             gain.numpy(),
             real(converters.adc_qmax),
             (scale * (converters.dac_range * lsb)).numpy(),
-            *_units(unit, x),
+            *kernel.units_of(unit, x),
             z.numpy(),
             inside.numpy(),
         )
@@ -162,7 +162,7 @@ class _Product(torch.autograd.Function):
         real, dac_range, dac_qmax = ctx.real, ctx.dac_range, ctx.dac_qmax
         grad_y = torch.empty(inside.shape, dtype=x.dtype)
         # the column's gain and what its codes count cancel but for the DAC's
-        factor, units = real(dac_range / dac_qmax), _units(unit, x)
+        factor, units = real(dac_range / dac_qmax), kernel.units_of(unit, x)
         kernel.adc_backward(grads[0].contiguous().numpy(), factor, *units, inside.numpy(), grad_y.numpy())
         flat = grad_y.flatten(0, 1)
         grad_x = grad_matrix = grad_range = None
@@ -197,13 +197,6 @@ class _Product(torch.autograd.Function):
         if z is not None:
             grad_range = math.log(2) * ((grad * z).sum() - (grad_x * x).sum())
         return grad_x, None, grad_matrix, None, None, None, grad_range
-
-
-def _units(unit: Tensor | None, like: Tensor) -> tuple[np.ndarray[Any, Any], bool]:
-    """What a kernel takes for the units of the vectors, and whether it reads them."""
-    from hpml_sim.kernels.crossbar_product.cpu import scale_free
-
-    return (scale_free(like) if unit is None else unit).numpy(), unit is not None
 
 
 def product(

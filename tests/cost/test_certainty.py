@@ -99,4 +99,4 @@ def test_what_cannot_be_ordered():
     with pytest.raises(HpmlError, match="has no area"):
         order(a, replace(a, area_mm2=None), "area")
     with pytest.raises(HpmlError, match="must be one of"):
-        order(a, a, "beauty")  # type: ignore[arg-type]
+        order(a, a, "beauty")

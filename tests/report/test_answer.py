@@ -91,7 +91,7 @@ def test_without_systems_there_is_no_answer():
     with pytest.raises(hs.HpmlError, match=r"rank\(scope='own'\)"):
         Comparison(tuple(example_rows()), None, None).rank("energy")
     with pytest.raises(hs.HpmlError, match="must be 'system', or 'own'"):
-        Comparison(tuple(example_rows()), None, None).rank("energy", scope="board")  # type: ignore[arg-type]
+        Comparison(tuple(example_rows()), None, None).rank("energy", scope="board")
 
 
 def test_no_sentence_is_more_certain_than_its_simulation():

@@ -324,14 +324,19 @@ VGG8 = (  # rows, columns, positions: NetWorkVGG8.csv of NeuroSim
 )
 
 
-def neurosim() -> Iterator[Point]:
-    """NeuroSim's VGG-8 example: set at 32 rows read at once, held against 64 rows (half the conversions)."""
+def neurosim_machines() -> tuple[CrossbarCard, CrossbarCard, Workload]:
+    """NeuroSim's card with 32 and with 64 rows read at once (half the conversions), and its VGG-8."""
     card = crossbar_card("neurosim-rram-22")
     assert card.component is not None
     assert card.component.repeats is not None
-    workload = Workload(tuple(matrix_count(f"layer {k}", *layer) for k, layer in enumerate(VGG8)))
     twice = card.component.repeats.model_copy(update={"value": 2})
     wider = card.model_copy(update={"component": card.component.model_copy(update={"repeats": twice})})
+    return card, wider, Workload(tuple(matrix_count(f"layer {k}", *layer) for k, layer in enumerate(VGG8)))
+
+
+def neurosim() -> Iterator[Point]:
+    """NeuroSim's VGG-8 example: set at 32 rows read at once, held against 64 rows."""
+    card, wider, workload = neurosim_machines()
     source = cite(card, "NS14", "Table VII, RRAM, 22 nm")
     cases: tuple[tuple[CrossbarCard, int, float, Basis], ...]
     cases = ((card, 32, 11.25, "calibrated"), (wider, 64, 19.88, "held out"))

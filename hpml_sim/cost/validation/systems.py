@@ -11,7 +11,7 @@ from hpml_sim.cost.breakdown import CostBreakdown
 from hpml_sim.cost.named import Asked, counted
 from hpml_sim.cost.system.lent import Lent
 from hpml_sim.cost.system.scaling import at_node
-from hpml_sim.cost.validation.crossbar import VGG8
+from hpml_sim.cost.validation.crossbar import neurosim_machines
 from hpml_sim.cost.validation.point import (
     Point,
     cite,
@@ -93,12 +93,7 @@ def _in_band(name: str, published: float, band: Band, unit: str, source: str) ->
 
 def simulators() -> Iterator[Point]:
     """NeuroSim's and RAELLA's own totals."""
-    card = crossbar_card("neurosim-rram-22")
-    assert card.component is not None
-    assert card.component.repeats is not None
-    workload = Workload(tuple(matrix_count(f"layer {k}", *layer) for k, layer in enumerate(VGG8)))
-    twice = card.component.repeats.model_copy(update={"value": 2})
-    wider = card.model_copy(update={"component": card.component.model_copy(update={"repeats": twice})})
+    card, wider, workload = neurosim_machines()
     source = cite(card, "NS14", "Table VII, RRAM, 22 nm")
     for machine, rows, published in ((card, 32, 6.25), (wider, 64, 8.16)):
         yield Point(

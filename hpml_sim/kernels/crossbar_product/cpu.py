@@ -7,6 +7,8 @@ numba would compute in float64. The selections let NaN pass, as torch's clamp do
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 from torch import Tensor
@@ -88,9 +90,14 @@ def _adc_parallel(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, z):
         _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, g, job - g * vectors, z)
 
 
-def scale_free(like: Tensor) -> Tensor:
-    """Stands where no vector has a unit of its own. like: gives the type."""
-    return like.new_empty((1, 1))
+def units_of(unit: Tensor | None, like: Tensor) -> tuple[Any, bool]:
+    """What a kernel takes for the units of the vectors, and whether it reads them.
+
+    Args:
+        unit: shape (groups, vectors); None: no vector has one.
+        like: gives the type: numba needs an array there, read or not.
+    """
+    return (like.new_empty((1, 1)) if unit is None else unit).numpy(), unit is not None
 
 
 def dac(x: Tensor, unit: Tensor | None, gain: float, qmax: int, codes: Tensor) -> None:
@@ -106,9 +113,7 @@ def dac(x: Tensor, unit: Tensor | None, gain: float, qmax: int, codes: Tensor) -
     array = x.numpy()
     real = array.dtype.type
     run = _dac_parallel if allow_threads(x.numel()) > 1 else _dac_serial
-    # numba needs an array there, read or not
-    units = scale_free(x) if unit is None else unit
-    run(array, units.numpy(), unit is not None, real(gain), real(qmax), codes.numpy())
+    run(array, *units_of(unit, x), real(gain), real(qmax), codes.numpy())
 
 
 def adc(
@@ -138,7 +143,6 @@ def adc(
     array = y.numpy()
     real = array.dtype.type
     run = _adc_parallel if allow_threads(y.numel()) > 1 else _adc_serial
-    units = scale_free(y) if unit is None else unit
     run(
         array,
         noise.numpy(),
@@ -147,7 +151,6 @@ def adc(
         real(gain),
         real(qmax),
         scale.numpy(),
-        units.numpy(),
-        unit is not None,
+        *units_of(unit, y),
         z.numpy(),
     )

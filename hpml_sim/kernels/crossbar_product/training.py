@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hpml_sim.kernels.common.arrays import array_of
 from hpml_sim.kernels.crossbar_product import cpu
+from hpml_sim.kernels.crossbar_product.cpu import units_of as units_of
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
