@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -107,10 +108,14 @@ class AnalogModel(Converted):
         self.refuse_other_than_tensors(args)
         self.note_input(args, kwargs)
         step = one_calibration_step(crossbars(self).values()) if self.training else nullcontext()
-        if torch.compiler.is_compiling():  # what is compiled cannot be watched
-            if self._watch.must_see(self.training):  # nor can what has to be watched be compiled
-                watched: Any = torch.compiler.disable(self._watched)
-                return watched(step, args, kwargs)
+        compiling = torch.compiler.is_compiling()
+        if self._watch.must_see(self.training):
+            # What is compiled cannot be watched, and torch's compiler takes up the frames below one that it skipped.
+            watched: Any = self._watched
+            if compiling or "torch._dynamo" in sys.modules:
+                watched = torch.compiler.disable(watched)
+            return watched(step, args, kwargs)
+        if compiling:
             with step:
                 return self.network(*args, **kwargs)
         return self._watched(step, args, kwargs)
