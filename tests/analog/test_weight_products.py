@@ -7,6 +7,8 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch._C._dynamo import eval_frame
+from torch._dynamo.eval_frame import skip_code
 from torch.nn import functional as F
 
 from hpml_sim.analog import calibrate, program
@@ -196,14 +198,14 @@ def test_a_network_that_is_compiled_before_its_first_call_is_watched_too():
 
 def test_torchs_compiler_takes_no_part_of_a_call_that_is_watched():
     graphs = []
-    torch._dynamo.eval_frame.skip_code(AnalogModel.forward.__code__)  # as after too many networks, or a graph break
+    skip_code(AnalogModel.forward.__code__)  # as after too many networks, or a graph break
     try:
         model, x = convert(ByWeights(), Analog("pcm-hermes", dac_bits=3)).eval(), torch.rand(4, 8)
         compiled = torch.compile(model, backend=lambda graph, _: graphs.append(graph) or graph.forward)
         got = [compiled(x) for _ in range(2)]
     finally:
         torch._dynamo.reset()
-        torch._dynamo.eval_frame.reset_code(AnalogModel.forward.__code__)
+        eval_frame.reset_code(AnalogModel.forward.__code__)
     want = convert(ByWeights(calls=True), Analog("pcm-hermes", dac_bits=3)).eval()(x)
     assert all(torch.equal(y, want) for y in got)
     assert not graphs
