@@ -33,8 +33,9 @@ from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.pace import Pace
 from hpml_sim.training.progress import progress
 
-_TRIED = 64
-"""Samples on which it is tried before training what the hardware will do after it."""
+_TRIED, _LARGE = 64, 50_000_000
+"""Samples on which it is tried before training what the hardware will do after it, no more than a batch; and weights above
+which it is not tried, since a try would take longer than many steps."""
 _DISTILLATION = (4.0, 0.5)
 """Temperature and weight of the teacher where none are given."""
 
@@ -161,8 +162,9 @@ def fit(
     stepper = session.optimizer(optimizer, lr, processes=group.size)
     before = copied(session.state())
     batches = BatchLoader(samples, batch_size, device, group, objective, model)
-    if epochs and group.rank == 0:
-        before_training(model, lambda network: call_network(network, batches.first(_TRIED)[0]))
+    if epochs and group.rank == 0 and sum(p.numel() for p in model.parameters()) <= _LARGE:
+        tried = min(_TRIED, batches.batch_size)
+        before_training(model, lambda network: call_network(network, batches.first(tried)[0]))
     cuda = [device] if device.type == "cuda" else []
     how = _Steps(pace, running_as, device, tuple(parameters))
     last: Shard | None = None
