@@ -69,12 +69,12 @@ def soft_targets(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor
         teacher: logits, of the same shape.
         temperature: of both, > 0.
     """
-    positions = outputs[0, 0].numel()
-    kl = nn.functional.kl_div(
-        (outputs / temperature).log_softmax(1), (teacher / temperature).log_softmax(1), reduction="batchmean",
-        log_target=True,
-    )  # fmt: skip
-    return temperature**2 * (kl / positions if positions > 1 else kl)
+    # with the classes last: a language model has its logits so in memory, and is three times as fast
+    soft, target = (
+        (t if temperature == 1 else t / temperature).movedim(1, -1).flatten(0, -2).log_softmax(-1)
+        for t in (outputs, teacher)
+    )
+    return temperature**2 * nn.functional.kl_div(soft, target, reduction="batchmean", log_target=True)
 
 
 def squared_distance(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -122,13 +122,14 @@ class DistillationLoss:
         Raises:
             HpmlError: outputs of model and teacher have different shapes.
         """
-        loss = self.task.loss(outputs, labels)
         if teacher is None:
-            return loss
+            return self.task.loss(outputs, labels)
         if outputs.shape != teacher.shape:
             raise HpmlError(
                 f"fit: the teacher's output {tuple(teacher.shape)} and the model's {tuple(outputs.shape)} "
                 "must have the same shape"
             )
         soft = self.task.distillation(outputs, teacher, self._temperature)
-        return (1 - self._alpha) * loss + self._alpha * soft
+        if self._alpha == 1:  # labels count for nothing: a language model's logits need not be read again
+            return soft
+        return (1 - self._alpha) * self.task.loss(outputs, labels) + self._alpha * soft
