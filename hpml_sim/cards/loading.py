@@ -142,7 +142,7 @@ def load_component(name: str) -> ComponentCard:
         >>> from hpml_sim.cards import load_component
         >>> print(load_component("regulator"))
         Component regulator: Voltage regulators
-          ratio  1.15
+          ratio  1.13
     """
     shipped = _component_files()
     if name not in shipped:

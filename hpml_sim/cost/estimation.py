@@ -27,6 +27,7 @@ from hpml_sim.cost.named import (
     side_by_side,
     sizes_for,
     stored_precision,
+    usual_precision,
 )
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
@@ -221,6 +222,9 @@ def estimate(
         case NeuromorphicCard():
             found = estimate_neuromorphic(counts, card, batch=batch, chips=chips)
     remarks = (*options.remarks, *of.remarks)
+    if isinstance(card, DigitalCard) and "fp32" not in card.peak:
+        used = options.precision or usual_precision(card)
+        remarks += (f"arithmetic in {used}: card {card.name!r} has no fp32",)
     found = replace(found, assumptions=(*found.assumptions, *remarks)) if remarks else found
     return at_scope(found, card, counts, scope, rate_hz)
 
@@ -250,15 +254,6 @@ def at_scope(
     if scope == "system":
         found = as_system(found, card, counts)
     return found if rate_hz is None else at_rate(found, rate_hz)
-
-
-def usual_precision(card: DigitalCard) -> Precision:
-    """The precision where none is asked for: fp32, or the first of a card that lacks it (accelerators of integers).
-
-    Args:
-        card: of the machine.
-    """
-    return "fp32" if "fp32" in card.peak else next(iter(card.peak))
 
 
 def _layout(of: Subject, card: CrossbarCard, options: TargetOptions, digital_layers: Collection[str]) -> Layout:

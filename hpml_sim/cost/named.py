@@ -116,7 +116,7 @@ def estimate_sizes(
 
 
 def stored_precision(name: str, card: DigitalCard) -> Precision:
-    """The precision that a published network is stored in, where the card computes in it; otherwise fp32.
+    """The precision that a published network is stored in, where the card computes in it; otherwise its usual one.
 
     Args:
         name: of a network.
@@ -124,12 +124,21 @@ def stored_precision(name: str, card: DigitalCard) -> Precision:
     """
     known = find(name)
     if known is None or known.dtype is torch.float32:
-        return "fp32"
+        return usual_precision(card)
     order: tuple[Precision, ...] = ("bf16", "fp16") if known.dtype is torch.bfloat16 else ("fp16", "bf16")
     for precision in order:
         if precision in card.peak:
             return precision
-    return "fp32"
+    return usual_precision(card)
+
+
+def usual_precision(card: DigitalCard) -> Precision:
+    """The precision where none is asked for: fp32, or the first of a card that lacks it (accelerators of integers).
+
+    Args:
+        card: of the machine.
+    """
+    return "fp32" if "fp32" in card.peak else next(iter(card.peak))
 
 
 def built(name: str, asked: Asked) -> Architecture:

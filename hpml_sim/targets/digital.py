@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
+from pydantic_core import ArgsKwargs
 
 from hpml_sim.cards import DigitalCard
 from hpml_sim.errors import HpmlError
@@ -27,7 +30,8 @@ class Digital:
         precision: arithmetic of weights and activations; inputs and outputs stay float32. "tf32" rounds the factors of
             matrix products and convolutions to 10 bits and exists on NVIDIA GPUs only; "fp32" switches it off. "bf16"
             and "fp16" cast the weights once and are for inference. "int8" is torchao's and for inference: weights have
-            a scale for each channel, activations a scale for each sample, and only linear layers are quantized.
+            a scale for each channel, activations a scale for each sample, and only linear layers are quantized. Of a
+            card without fp32 (accelerators of integers) it is "int8" where nothing else is said.
         engine: "torch" runs operator by operator. "torch-compile" runs through `torch.compile`; the first call
             compiles. "cuda-graph" replays the recorded launches (NVIDIA GPUs, inference). "numba-cuda" runs on the
             kernels of `hpml_sim.baselines` (fp32, on a CUDA device or numba's simulator).
@@ -53,9 +57,28 @@ class Digital:
     engine: Engine = "torch"
     channels_last: Switch = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_fp32(cls, given: Any) -> Any:
+        """A card of integers named alone means its integers: nobody asked it for fp32."""
+        args, options = (given.args or (), given.kwargs or {}) if isinstance(given, ArgsKwargs) else ((), given)
+        if not isinstance(options, Mapping) or "precision" in options:
+            return given
+        named = args[0] if args else options.get("card")
+        card = None if named is None or len(args) > 1 else _lenient(named)
+        if card is None or "fp32" in card.peak or "int8" not in card.peak:
+            return given
+        options = {**options, "precision": "int8"}
+        return ArgsKwargs(args, options) if isinstance(given, ArgsKwargs) else options
+
     @model_validator(mode="after")
     def _possible(self) -> Digital:
         card = card_named(self.card, DigitalCard)
+        if self.precision == "fp32" and "fp32" not in card.peak:
+            raise HpmlError(
+                f"Digital({self.card!r}, precision='fp32'): the card has a peak for {', '.join(card.peak)} only; leave "
+                "precision out"
+            )
         for option, needs_gpu in (("precision", "tf32"), ("engine", "cuda-graph")):
             if card.device != "cuda" and getattr(self, option) == needs_gpu:
                 whose = "a CPU's" if card.device == "cpu" else "another GPU's"
@@ -74,3 +97,13 @@ class Digital:
                 "channels_last out"
             )
         return self
+
+
+def _lenient(card: object) -> DigitalCard | None:
+    """The digital card of a name; None where it has none, which the field's own check says."""
+    if not isinstance(card, (str, Path)):
+        return None
+    try:
+        return card_named(card, DigitalCard)
+    except HpmlError:
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import hpml_sim as hs
 from hpml_sim import models
 from hpml_sim.cards import CrossbarCard, load_card
 from hpml_sim.conversion import convert
@@ -110,3 +111,28 @@ def test_layers_that_conversion_left_digital_are_charged_as_digital():
     assert found.mapping["digital_macs"] == 32 * 10
     (said,) = [sentence for sentence in found.excluded if "% of the MACs" in sentence]
     assert said.endswith("digital layers): network.3")
+
+
+def test_a_card_of_integers_named_alone_means_its_integers():
+    for card in ("hailo-8", "northpole"):
+        assert hs.Digital(card).precision == "int8"
+        assert "precision='int8'" in repr(hs.Digital(card))
+        counts = hs.workload(hs.models.mlp(784, 128, 10), input_shape=(1, 28, 28))
+        alone, named = (hs.estimate(counts, target) for target in (card, hs.Digital(card)))
+        assert alone.energy_j == named.energy_j
+        for found in (alone, named, hs.estimate("resnet18", card)):
+            assert f"arithmetic in int8: card {card!r} has no fp32" in found.assumptions
+    assert hs.Digital("h200").precision == "fp32"
+    with pytest.raises(HpmlError, match="has a peak for int8 only; leave precision out") as raised:
+        hs.Digital("hailo-8", precision="fp32")
+    assert "\n" not in str(raised.value)
+
+
+def test_layers_in_a_pipeline_work_on_several_inferences_at_once():
+    """Hailo's own run: 2.936 ms from an image to its classes, and 1,329 images a second."""
+    found = hs.estimate("resnet50", "hailo-8")
+    assert found.latency_s.nominal * found.throughput_hz.nominal == pytest.approx(3.9)
+    assert found.latency_s.low >= found.throughput_hz.inverse().low
+    # what waits between inferences is what the machine, and not an image, has left
+    slow = hs.estimate("resnet50", "hailo-8", rate_hz=100.0)
+    assert slow.by_component()["waiting"].nominal == pytest.approx(0.5 * (0.01 - 1 / found.throughput_hz.nominal))

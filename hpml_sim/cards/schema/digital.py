@@ -17,6 +17,7 @@ from hpml_sim.units.quantities import (
     OpRate,
     PositiveShare,
     Power,
+    Ratio,
     Time,
 )
 
@@ -49,8 +50,14 @@ class DigitalCard(BaseCard):
     replay_time: Time | None = Field(
         default=None, description="one kernel of a recorded CUDA graph; default launch_time"
     )
+    in_flight: Ratio | None = Field(
+        default=None, description="inferences at once in a pipeline of layers: latency x throughput; default: one"
+    )
     call_time: Time = Field(description="framework overhead of one forward call besides its operators")
     area: Area | None = None
+    host_share: Ratio | None = Field(
+        default=None, description="eighths of a server that surround one device; default: one"
+    )
     kernels: Kernels | None = Field(
         default=None, description="model of matrix products on a GPU; default: the roofline alone"
     )

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from hpml_sim.cards import load_component
 from hpml_sim.cost.crossbar.delays import Delays
 from hpml_sim.cost.system.hosts import boards, cache_memory, outer_memory
-from hpml_sim.cost.system.lent import product
 from hpml_sim.cost.system.work import bits_of, memory_bits, operations_of, weighted
-from hpml_sim.units.bands import ZERO, Band
+from hpml_sim.units.bands import ZERO, Band, product
 
 if TYPE_CHECKING:
     from hpml_sim.cost.crossbar.mapping import Placement
@@ -166,12 +165,13 @@ class LentSurroundings:
             seconds: that one inference bears.
             share: of tiles and time in which the card's own figures do not hold it.
         """
-        self._lent.add("", "leakage", product(self.leakage_w(), seconds) * share, "leakage")
+        self._lent.add("", "leakage", product(self.leakage_w(), seconds) * share, *_LEAKAGE)
 
     def leakage_w(self) -> Band:
         """Watts of all powered chips that do nothing."""
-        return self._lent.use("leakage", "power_per_mm2") * (self._side_mm**2 * self._chips)
+        return self._lent.leakage() * (self._side_mm**2 * self._chips)
 
 
 _LOGIC = ("logic", "logic-45nm", "logic-7nm", "datapath", "node-scaling")
+_LEAKAGE = ("leakage", "leakage-28nm")
 _SRAM = ("sram", "sram-45nm", "sram-7nm", "node-scaling")

@@ -11,9 +11,9 @@ from hpml_sim.cost.crossbar.dynamic_ranges import charge_dynamic_range
 from hpml_sim.cost.crossbar.lent_surroundings import LentSurroundings
 from hpml_sim.cost.crossbar.traffic import Crossing, crossings
 from hpml_sim.cost.system.hosts import cache_memory, units_of
-from hpml_sim.cost.system.lent import Lent, product
+from hpml_sim.cost.system.lent import Lent
 from hpml_sim.cost.system.work import bits_of, cached_bytes
-from hpml_sim.units.bands import Band
+from hpml_sim.units.bands import Band, product
 
 if TYPE_CHECKING:
     from hpml_sim.cards import CrossbarCard, Quantity

@@ -20,7 +20,7 @@ from hpml_sim.cost.digital.products import BYTES
 from hpml_sim.cost.digital.work import Work
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.errors import HpmlError
-from hpml_sim.units.bands import ZERO, Band
+from hpml_sim.units.bands import ZERO, Band, product
 
 if TYPE_CHECKING:
     from hpml_sim.cards import DigitalCard, Precision
@@ -55,6 +55,7 @@ def estimate_digital(
     For a batch b and layer k: g_k = max(operations / (eta_c peak), bytes / (eta_m bandwidth)), T(b) = t_call + the sum
     of g_k and of what starting them adds, E(b) = (P_idle + P_active) T + sum max(e_op operations, e_byte bytes), with
     mean power capped at the board limit (g_k stretches). An inference takes E(b)/b; throughput b/T(b); latency T(b).
+    Where layers are a pipeline (`in_flight`), latency is that many times T(b).
     Where the card says what the host takes for an operator (`dispatch_time`), the host runs ahead of the GPU, which
     waits only for what has not been started. In a CUDA graph a kernel takes at least `replay_time`, and t_call has two
     operators more, which copy the input in and the result out.
@@ -96,10 +97,12 @@ def estimate_digital(
     _charge_work(breakdown, workload, card, precision, run)
     without_idle = sum((term.energy_j for term in breakdown.terms if term.component != "idle"), ZERO)
 
-    latency = around(run.call + Band(*map(float, run.times.sum(axis=1))), run.band, run.floor_s)
+    taken = around(run.call + Band(*map(float, run.times.sum(axis=1))), run.band, run.floor_s)
+    # of a machine whose layers are a pipeline, several inferences are under way at once
+    latency = taken if card.in_flight is None else product(taken, breakdown.use(card.in_flight)).maximum(taken)
     overheads = run.call.nominal + float((work.launches * run.nominal.start_s).sum())
     _remarks(breakdown, workload, card, work, run.batch, cache, run.devices)
-    if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * latency.nominal:
+    if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * taken.nominal:
         breakdown.assume(
             "the host starts operator by operator, and the GPU waits for it; engine='cuda-graph' waits less"
         )
@@ -110,7 +113,7 @@ def estimate_digital(
     return breakdown.close(
         batch=run.batch,
         latency_s=latency,
-        throughput_hz=latency.inverse() * float(run.batch),
+        throughput_hz=taken.inverse() * float(run.batch),
         area_mm2=None if card.area is None else breakdown.use(card.area) * (run.devices * 1e6),
         mapping={
             "devices": float(run.devices),
@@ -118,9 +121,9 @@ def estimate_digital(
             "weights_bytes": work.stored_bytes,
             "memory_bytes": work.needed(run.batch),
             "weights_cached": float(work.needed(run.batch) <= cache),
-            "overhead_share": overheads / latency.nominal,
-            "slowest_layer_share": float(run.times[1].max() / latency.nominal),
-            "mean_power_w": breakdown.total().nominal * run.batch / latency.nominal,
+            "overhead_share": overheads / taken.nominal,
+            "slowest_layer_share": float(run.times[1].max() / taken.nominal),
+            "mean_power_w": breakdown.total().nominal * run.batch / taken.nominal,
             "energy_without_idle_j": without_idle.nominal,
         },
         reported_separately={"energy_without_idle_j": without_idle},
@@ -141,6 +144,7 @@ class _Run:
         times: seconds of each layer, (corner, layer).
         dynamic: joules above idle and clocks of each layer, (corner, layer).
         work_s: seconds of each layer's work on the device, nominal.
+        calls: of devices, for one batch.
         band: the factor that bounds what the model of the device leaves open.
         floor_s: seconds that no machine with this data sheet undercuts.
     """
@@ -153,6 +157,7 @@ class _Run:
     times: np.ndarray
     dynamic: np.ndarray
     work_s: np.ndarray
+    calls: int
     band: float
     floor_s: float
 
@@ -190,15 +195,17 @@ class _Run:
         dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in pairs])
         if gpu is not None:  # no more than the board's limit for as long as the layer works
             dynamic = np.minimum(dynamic, np.stack([c.headroom * s for c, s in zip(corners, spent, strict=True)]))
+        devices = math.ceil(work.needed(batch) / room)
         return cls(
             batch=batch,
-            devices=math.ceil(work.needed(batch) / room),
+            devices=devices,
             corners=corners,
             paced=paced,
             traffic=traffic,
             times=times,
             dynamic=dynamic,
             work_s=spent[1],
+            calls=devices if card.device == "npu" else 1,
             band=band,
             floor_s=float(floor.sum()),
         )
@@ -209,8 +216,8 @@ class _Run:
 
     @property
     def call(self) -> Band:
-        """Seconds of a forward call besides its operators."""
-        return Band(*(roof.call_s for roof in self.corners))
+        """Seconds of a forward call besides its operators; each of several accelerators is called by itself."""
+        return Band(*(roof.call_s for roof in self.corners)) * float(self.calls)
 
 
 def _note_sources(

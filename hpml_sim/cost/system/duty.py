@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hpml_sim.cards import DigitalCard, NeuromorphicCard
+from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard
 from hpml_sim.cost.result import Estimate, Term
 from hpml_sim.errors import HpmlError, ScopeError, check_real
 from hpml_sim.units.bands import ZERO
@@ -24,6 +25,13 @@ def with_idle(estimate: Estimate, card: Card) -> Estimate:
         estimate: at the card's own scope.
         card: of the machine: idle power of all devices, or static (and host) power of all chips.
     """
+    # of crossbars the energy covers an inference from end to end, of all others the time that the machine gives it
+    covered = (
+        estimate.latency_s if isinstance(card, CrossbarCard) else estimate.throughput_hz.inverse() * estimate.batch
+    )
+    covered_s = covered.nominal / estimate.batch
+    if math.isfinite(covered_s):
+        estimate = replace(estimate, mapping={**estimate.mapping, "covered_s": covered_s})
     if "idle_w" in estimate.reported_separately:
         return estimate
     if isinstance(card, DigitalCard):
@@ -70,12 +78,12 @@ def at_rate(estimate: Estimate, rate_hz: float) -> Estimate:
 
 
 def busy_s(estimate: Estimate) -> float:
-    """Seconds of one inference, in which its own energy is spent.
+    """Seconds that the energy of one inference covers: idle power before and after it comes on top.
 
     Args:
         estimate: of it.
     """
-    return max(estimate.latency_s.nominal / estimate.batch, 0.0)
+    return estimate.mapping.get("covered_s", estimate.latency_s.nominal / estimate.batch)
 
 
 def crossover_hz(a: Estimate, b: Estimate) -> float | None:

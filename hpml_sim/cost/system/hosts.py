@@ -15,7 +15,7 @@ SMALL = 32
 """Chips that still hang on a small host; more of them are boards in a server."""
 CHIPS_A_BOARD = 32
 """Chips on one board with a memory of its own: an assumption."""
-BOARDS_A_SHARE = 8.0
+BOARDS_A_SHARE = 8
 """Boards of chips that feed each other, for which a server's share of one accelerator is charged: an assumption."""
 SERVER_W, DESKTOP_W = 250.0, 60.0
 """From this board limit on, a GPU or CPU without a word on its card stands in a server, or in a desktop."""
@@ -36,18 +36,35 @@ def host_of(card: Card, chips: float) -> Host:
     return "edge" if chips <= SMALL else "server"
 
 
+def server_part(card: Card, chips: float) -> float:
+    """How far the surroundings are those of a server, from 0 (a small host) to 1.
+
+    A small host does not turn into a server with the 33rd chip: from 32 chips on, what surrounds them goes over from
+    one to the other in proportion to the chips, until they take a whole share of a server.
+
+    Args:
+        card: of the machine; where it says its host itself, that is all of it.
+        chips: that are powered.
+    """
+    if card.host is not None or isinstance(card, DigitalCard):
+        return float(host_of(card, chips) == "server")
+    return min(1.0, max(0.0, (chips - SMALL) / (CHIPS_A_BOARD * BOARDS_A_SHARE)))
+
+
 ON_CHIP = ("sram-cache", "gain-cell")
 """Memories on the chip, whose idle power is of a megabyte that they hold."""
 
 
 def outer_memory(card: Card, chips: float) -> str:
-    """The component that holds weights of layers on no tile.
+    """The component that holds weights of layers on no tile: HBM once the surroundings are all a server's.
+
+    This is the one step that is left between a small host and a server: a memory is of one kind or of another.
 
     Args:
         card: of the machine.
         chips: that are powered.
     """
-    return "hbm" if host_of(card, chips) == "server" else "lpddr"
+    return "hbm" if server_part(card, chips) == 1 else "lpddr"
 
 
 def cache_memory(card: Card, chips: float) -> str:
@@ -82,10 +99,13 @@ def boards(chips: float) -> int:
 
 
 def shares(chips: float) -> Band:
-    """Shares of a server (an eighth of a node each) that boards of chips take: one for eight boards; from one to all.
+    """Shares of a server (an eighth of a node each) that chips beyond the first board take: one for eight boards.
+
+    From one for all of them, or the part of one that they take, to one for each board.
 
     Args:
         chips: that are powered.
     """
-    count = float(boards(chips))
-    return Band(1.0, max(1.0, count / BOARDS_A_SHARE), count)
+    more = max(0.0, chips - SMALL) / CHIPS_A_BOARD
+    nominal = more / BOARDS_A_SHARE
+    return Band(min(1.0, nominal), nominal, more)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 from hpml_sim.cards import load_component
 from hpml_sim.cost.breakdown import CostBreakdown
 from hpml_sim.cost.system.scaling import at_node, figures_at
-from hpml_sim.units.bands import Band
+from hpml_sim.units.bands import Band, product
 
 if TYPE_CHECKING:
     from hpml_sim.cards import ComponentCard, Quantity
 
-_FAR = 1e3
-"""A lower bound of 0 is taken this factor below the nominal value."""
 OLDEST_NM, YOUNGEST_NM = 180.0, 1.0
 """Nodes that the scaling law is used for; a card without a node is taken as of 28 nm."""
 USUAL_NM = 28.0
+FINS_NM, PLANAR_NM = 14.0, 28.0
+"""Up to the one, leakage is that of transistors with fins; from the other on, of planar low-power ones."""
 _SIZES = (("kb8", 8 * 2**10), ("kb32", 32 * 2**10), ("mb1", 2**20))
 
 
@@ -84,6 +84,24 @@ class Lent:
         name = next((name for name, size in _SIZES if size_bytes <= size), _SIZES[-1][0])
         return self._at_node("sram", f"memories.{name}.energy")
 
+    def leakage(self) -> Band:
+        """Watts of one square millimeter that is powered and does nothing, at the machine's node.
+
+        Returns:
+            Of young nodes up to 14 nm, of planar ones from 28 nm on; in between their geometric mean, by the logarithm
+            of the node, as for arithmetic.
+        """
+        planar = min(1.0, max(0.0, math.log(self.node_nm / FINS_NM) / math.log(PLANAR_NM / FINS_NM)))
+        bands = [
+            (self.use(name, "power_per_mm2"), weight)
+            for name, weight in (("leakage", 1 - planar), ("leakage-28nm", planar))
+            if weight > 0
+        ]
+        low, nominal, high = (
+            math.prod(getattr(band, side) ** weight for band, weight in bands) for side in ("low", "nominal", "high")
+        )
+        return Band(low, nominal, high)
+
     def add(self, layer: str, part: str, energy: Band, *components: str) -> None:
         """Add one term.
 
@@ -108,24 +126,3 @@ class Lent:
             if key:
                 self.breakdown.cite_component(card.name, key, card.sources[key].reference)
         self.breakdown.flag(f"component {card.name}: {field}", figure)
-
-
-def product(*factors: Band) -> Band:
-    """The product of figures that have nothing to do with each other: a power and a time, an energy and an overhead.
-
-    Bounds are the 5th and 95th percentile, so that those of a product of lognormals lie at exp(sqrt(sum of squares)) of
-    the logarithms, not at the product of the bounds, which would be a case of one in hundreds or thousands.
-
-    Args:
-        factors: of the product.
-
-    Example:
-        >>> product(Band.factor(2.0, 3.0), Band.factor(5.0, 3.0))
-        Band(2.11, 10, 47.3)
-    """
-    nominal = math.prod(f.nominal for f in factors)
-    if nominal == 0:
-        return Band(0.0, 0.0, math.prod(f.high for f in factors))
-    up = math.sqrt(sum(math.log(f.high / f.nominal) ** 2 for f in factors))
-    down = math.sqrt(sum(math.log(f.nominal / f.low if f.low > 0 else _FAR) ** 2 for f in factors))
-    return Band(nominal * math.exp(-down), nominal, nominal * math.exp(up))

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard
 from hpml_sim.cost.breakdown import CostBreakdown
-from hpml_sim.cost.system.hosts import CHIPS_A_BOARD, boards, cache_memory, host_of, shares, units_of
-from hpml_sim.cost.system.lent import Lent, product
+from hpml_sim.cost.system.hosts import (
+    CHIPS_A_BOARD,
+    boards,
+    cache_memory,
+    host_of,
+    server_part,
+    shares,
+    units_of,
+)
+from hpml_sim.cost.system.lent import Lent
 from hpml_sim.cost.system.work import cached_bytes, memory_bits, operations_of
-from hpml_sim.units.bands import ZERO, Band
+from hpml_sim.units.bands import ZERO, Band, product
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Card, Host
@@ -48,7 +56,7 @@ _WORDS: dict[Host, str] = {
 def as_system(base: Estimate, card: Card, workload: Workload | None) -> Estimate:
     """The same inference at system scope: all terms of the estimate, and what surrounds the machine.
 
-    E_system = (E + P_host t + e_io bits) x regulator x fans x supply x data center, each factor where it applies.
+    E_system = ((E + e_io bits) x regulator + P_host t) x fans x supply x data center, each factor where it applies.
 
     Args:
         base: the estimate; of crossbars, with components already in place of what the card lacks around its tiles.
@@ -73,18 +81,26 @@ def as_system(base: Estimate, card: Card, workload: Workload | None) -> Estimate
     if isinstance(card, NeuromorphicCard):
         _simple_layers(lent, workload)
         book.excluded = [s for s in book.excluded if not s.startswith(("the host or", "loading the weights"))]
-    idle = idle + _charge_host(lent, card, host, chips, seconds)
+    part = server_part(card, chips)
+    rails = idle  # what regulators feed; a host has its own, and is charged with them
     if isinstance(card, CrossbarCard) and workload is not None and any(memory_bits(y) for y in workload.layers):
         name = cache_memory(card, chips)
         kept = cached_bytes(workload.layers)
-        idle = idle + lent.use(name, "power_idle") * units_of(name, chips, kept)
-    _charge_io(lent, host, workload)
-    for name in (*(("regulator",) if card.scope in ("core", "chip") else ()), *_CONVERSIONS[host]):
-        ratio = lent.use(name, "ratio")
-        lost = Band(ratio.low - 1, ratio.nominal - 1, ratio.high - 1)
-        lent.add("", _PARTS[name], product(book.total(), lost), name)
+        rails = rails + lent.use(name, "power_idle") * units_of(name, chips, kept)
+    _charge_io(lent, host, part, workload)
+    if card.scope in ("core", "chip"):
+        ratio = lent.use("regulator", "ratio")
+        lent.add("", "regulator", product(book.total(), _lost(ratio)), "regulator")
+        rails = rails * ratio
+    idle = rails + _charge_host(lent, card, host, part, chips, seconds)
+    for stage in _conversions(host, part):
+        ratio, names = _mixed_ratio(lent, stage), tuple(name for name, _ in stage)
+        lent.add("", _PARTS[names[0]], product(book.total(), _lost(ratio)), *names)
         idle = idle * ratio
-    book.assume(f"around the machine: {_WORDS[host]}")
+    around = _WORDS[host]
+    if 0 < part < 1:
+        around = f"{part:.1%} of the way from {_WORDS['edge']}, to {_WORDS['server']}"
+    book.assume(f"around the machine: {around}")
     for sentence in card.limits:
         book.assume(f"of the card's own figures: {sentence}")
     book.exclude("time of getting the input to the machine and the result back; storage and network beyond the host")
@@ -115,9 +131,33 @@ def _simple_layers(lent: Lent, workload: Workload | None) -> None:
         lent.add(layer.name, "digital", energy, "logic", "logic-45nm", "logic-7nm", "datapath", "node-scaling")
 
 
-def _charge_host(lent: Lent, card: Card, host: Host, chips: float, seconds: Band) -> Band:
+def _lost(ratio: Band) -> Band:
+    """What a converter takes for each joule that it delivers."""
+    return Band(ratio.low - 1, ratio.nominal - 1, ratio.high - 1)
+
+
+def _conversions(host: Host, part: float) -> list[tuple[tuple[str, float], ...]]:
+    """Converters one after another, each with its weight; between a small host and a server, two share a place."""
+    if part in (0.0, 1.0):
+        return [((name, 1.0),) for name in _CONVERSIONS[host]]
+    small, large = _CONVERSIONS["edge"], _CONVERSIONS["server"]
+    places = {name: [(name, part)] for name in large}
+    for name in small:
+        places["power-supply"].append((name, 1 - part))
+    return [tuple(place) for place in places.values()]
+
+
+def _mixed_ratio(lent: Lent, stage: tuple[tuple[str, float], ...]) -> Band:
+    """Power drawn over power delivered where converters share a place by their weights; the rest loses nothing."""
+    found = Band.exact(1.0)
+    for name, weight in stage:
+        found = found + _lost(lent.use(name, "ratio")) * weight
+    return found
+
+
+def _charge_host(lent: Lent, card: Card, host: Host, part: float, chips: float, seconds: Band) -> Band:
     """Charge the host for the time of an inference; returns its watts while the machine waits."""
-    if host == "own" or (isinstance(card, NeuromorphicCard) and card.power_host is not None and host == "edge"):
+    if host == "own":
         return ZERO
     if isinstance(card, DigitalCard) and card.device in ("cpu", "mps"):  # the processor is the host
         modules = float(min(math.ceil(card.memory.si / GB_A_MODULE), MOST_MODULES))
@@ -125,20 +165,38 @@ def _charge_host(lent: Lent, card: Card, host: Host, chips: float, seconds: Band
         lent.add("", "memory-idle", product(power, seconds), "ddr")
         lent.breakdown.exclude("mainboard, storage and network cards of the computer")
         return power
-    count = Band.exact(1.0)
-    if host == "server" and isinstance(card, DigitalCard):
-        count = Band.exact(chips)
-    elif host == "server":
+    hosts = _hosts(lent, card, host, part, chips)
+    energy, idle = ZERO, ZERO
+    for name, count in hosts.items():
+        energy = energy + product(lent.use(name, "power_active"), count, seconds)
+        idle = idle + lent.use(name, "power_idle") * count
+    if hosts:
+        lent.add("", "host", energy, *sorted(hosts, key=lambda name: -hosts[name].nominal))
+    return idle
+
+
+def _hosts(lent: Lent, card: Card, host: Host, part: float, chips: float) -> dict[str, Band]:
+    """How many of which hosts: their components and counts."""
+    if isinstance(card, DigitalCard):
+        each = 1.0 if card.host_share is None else lent.breakdown.use(card.host_share).nominal
+        return {f"host-{host}": Band.exact(chips * each if host == "server" else 1.0)}
+    found: dict[str, Band] = {}
+    own = isinstance(card, NeuromorphicCard) and card.power_host is not None
+    if part < 1 and not own:  # a card's own management processors are the small host
+        found["host-edge" if card.host is None else f"host-{host}"] = Band.exact(1 - part)
+    if part > 0:
         count = shares(chips)
+        if card.host is not None:  # a whole server at least
+            count = count.maximum(Band.exact(1.0))
+        found["host-server"] = count
         lent.breakdown.assume(
             f"{chips:,.0f} chips on {boards(chips):,} boards of {CHIPS_A_BOARD}, which take {count.nominal:,.3g} "
             f"eighths of a server ({count.low:,.3g} to {count.high:,.3g})"
         )
-    lent.add("", "host", product(lent.use(f"host-{host}", "power_active"), count, seconds), f"host-{host}")
-    return lent.use(f"host-{host}", "power_idle") * count
+    return found
 
 
-def _charge_io(lent: Lent, host: Host, workload: Workload | None) -> None:
+def _charge_io(lent: Lent, host: Host, part: float, workload: Workload | None) -> None:
     """Charge moving the input to the machine and the output back."""
     if workload is None:
         lent.breakdown.exclude("moving token numbers between host and machine: a few bytes a token")
@@ -150,5 +208,7 @@ def _charge_io(lent: Lent, host: Host, workload: Workload | None) -> None:
         bits += spikes * SPIKE_BITS or workload.input_elements * INPUT_BITS
     else:
         bits += workload.input_elements * INPUT_BITS
-    name = "chip-link" if host in ("edge", "own") else "pcie"
-    lent.add("", "input-output", lent.use(name, "transfer") * bits, name)
+    near = "pcie" if host == "desktop" else "chip-link"
+    names = {near: 1 - part, "pcie": part} if 0 < part < 1 else {"pcie" if part == 1 else near: 1.0}
+    energy = sum((lent.use(name, "transfer") * (weight * bits) for name, weight in names.items()), ZERO)
+    lent.add("", "input-output", energy, *names)

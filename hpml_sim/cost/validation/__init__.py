@@ -25,6 +25,7 @@ from hpml_sim.cost.validation.systems import (
     always_on,
     analog_systems,
     components,
+    edge_accelerators,
     northpole,
     simulators,
     spinnaker,
@@ -50,6 +51,7 @@ MACHINES: dict[str, Callable[[], Iterator[Point]]] = {
     "simulators": simulators,
     "components": components,
     "northpole": northpole,
+    "edge-accelerators": edge_accelerators,
     "speck": always_on,
     "spinnaker": spinnaker,
 }

@@ -124,6 +124,22 @@ def puma() -> Iterator[Point]:
     yield Point("PUMA: energy of a matrix unit", 43.97, energy * 1e9, "nJ", *within(0.2), "prediction", source, note)
     time = result.latency_s.nominal * 1e9
     yield Point("PUMA: time of a matrix unit", 2304, time, "ns", *within(0.35), "prediction", source, note)
+    source = cite(card, "PU19", "table of the node")
+    units = int(card.array.tiles_per_chip)
+    tops = units * 2 * 128 * 128 / time / 1e3
+    note = "all matrix units at work, each as fast as ISAAC's parts"
+    yield Point("PUMA node: peak throughput", 52.31, tops, "TOPS", *within(0.35), "prediction", source, note)
+    node = full_chip(card)
+    band = estimate(node, card).throughput_hz * (2 * units * 128 * 128 / 1e12)
+    note = "from the unit's own 2304 ns; the low bound of that time is from this very figure, which the paper does not "
+    note += "derive: 2304 ns a product would be 31 TOPS"
+    low, high = band.nominal / band.high, band.nominal / band.low
+    yield Point(
+        "PUMA node: peak throughput in the band", 52.31, band.nominal, "TOPS", low, high, "calibrated", source, note
+    )
+    note = "its matrix units alone; at the node's peak their 43.97 nJ would be 70 W, and the node has 62.5 W in all"
+    efficiency = tera_ops_per_watt(node, estimate(node, card))
+    yield Point("PUMA node: efficiency", 0.84, efficiency, "TOPS/W", *factor(1.5), "prediction", source, note)
 
 
 def hermes() -> Iterator[Point]:

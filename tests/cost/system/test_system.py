@@ -90,7 +90,7 @@ def test_conversion_of_power_by_hand():
     before = own.energy_j.nominal + 125 * seconds + whole.by_component()["input-output"].nominal
     assert whole.energy_j.nominal == pytest.approx(before * math.prod(ratios))
     assert whole.reported_separately["idle_w"].nominal == pytest.approx((10 + 75) * math.prod(ratios))
-    assert [t.component for t in whole.added] == ["host", "input-output", "fans", "supply", "cooling"]
+    assert [t.component for t in whole.added] == ["input-output", "host", "fans", "supply", "cooling"]
 
 
 def test_a_card_that_holds_its_surroundings_gets_none_of_them_again():
@@ -245,9 +245,9 @@ def test_several_devices_all_idle():
     card = digital()  # 1 GB each
     found = estimate(counts, card, scope="system")
     assert found.mapping["devices"] == 4
-    ratios = [load_component(n).ratio.si for n in ("regulator", "power-supply")]
-    host = load_component("host-desktop").power_idle.si
-    assert found.reported_separately["idle_w"].nominal == pytest.approx((4 * 10 + host) * math.prod(ratios))
+    regulator, supply = (load_component(n).ratio.si for n in ("regulator", "power-supply"))
+    host = load_component("host-desktop").power_idle.si  # with regulators of its own
+    assert found.reported_separately["idle_w"].nominal == pytest.approx((4 * 10 * regulator + host) * supply)
     assert estimate(counts, card).by_component()["idle"].nominal == pytest.approx(
         4 * 10 * estimate(counts, card).latency_s.nominal, rel=0.01
     )
@@ -291,7 +291,45 @@ def test_shares_of_a_server_by_hand():
     from hpml_sim.cost.system.hosts import boards, shares
 
     assert [boards(n) for n in (1, 32, 33, 3200)] == [1, 1, 2, 100]
-    assert shares(3200) == Band(1.0, 12.5, 100.0)
+    assert shares(32) == Band(0.0, 0.0, 0.0)
+    assert shares(288) == Band(1.0, 1.0, 8.0)
+    assert shares(3232) == Band(1.0, 12.5, 100.0)
+
+
+def test_a_small_host_does_not_turn_into_a_server_with_the_33rd_chip():
+    """One chip more may cost what a chip costs, and its part of a server: 1/256 of 125 W is 0.5 W before cooling."""
+    # 8 tiles a chip, one tile a layer
+    found = []
+    for chips in (31, 32, 33, 34, 64, 288, 289):
+        counts = mlp(*[90] * (8 * chips + 1))
+        whole = estimate(counts, crossbar(), scope="system")
+        assert whole.mapping["chips"] == chips
+        found.append(whole)
+        assert len({(t.layer, t.component) for t in whole.added}) == len(whole.added)
+    watts = [e.energy_j.nominal / e.latency_s.nominal for e in found]
+    assert watts[1] < watts[2] < watts[1] + 1.0
+    assert watts[2] < watts[3] < watts[2] + 1.0
+    assert watts[5] < watts[6] < watts[5] * 1.02
+    idle = [e.reported_separately["idle_w"].nominal for e in found]
+    assert idle == sorted(idle)
+    assert idle[2] < idle[1] + 1.0
+    # with a whole share of a server, the small host and its adapter are gone
+    last = {t.component: t.origin for t in found[-1].added}
+    assert last["host"] == "host-server"
+    assert last["supply"] == "power-supply"
+    lenders = {key.split(":")[0] for key in found[-1].sources}
+    assert lenders.isdisjoint({"host-edge", "battery"})
+
+
+def test_a_regulator_does_not_feed_a_server():
+    """The host's figure is of the whole node, with its regulators: of a chip they convert what the chip draws alone."""
+    card = digital().model_copy(update={"host": "server"})  # of scope chip
+    counts = mlp(1000, 1000)
+    own, whole = estimate(counts, card), estimate(counts, card, scope="system").by_component()
+    ratio = load_component("regulator").ratio.si
+    assert whole["regulator"].nominal == pytest.approx(
+        (own.energy_j.nominal + whole["input-output"].nominal) * (ratio - 1)
+    )
 
 
 def test_leakage_that_the_product_s_figure_holds_is_not_charged_again():
@@ -302,3 +340,27 @@ def test_leakage_that_the_product_s_figure_holds_is_not_charged_again():
     held = card.model_copy(update={"includes": ["static"]})
     left = estimate(counts, held, scope="system").by_component().get("leakage", ZERO).nominal
     assert left < 0.2 * whole
+
+
+def test_leakage_goes_with_the_node():
+    """By hand: up to 14 nm, from 28 nm on, and at their geometric mean the geometric mean of both."""
+    from hpml_sim.cost.breakdown import CostBreakdown
+    from hpml_sim.cost.system.lent import Lent
+
+    young, planar = (load_component(n).power_per_mm2 for n in ("leakage", "leakage-28nm"))
+
+    def at(node_nm):
+        return Lent(CostBreakdown(crossbar()), node_nm).leakage()
+
+    assert at(7.0) == at(14.0) == young.band()
+    assert at(28.0) == at(130.0) == planar.band()
+    middle = at(math.sqrt(14 * 28))
+    assert middle.nominal == pytest.approx(math.sqrt(young.si * planar.si))
+    assert middle.high == pytest.approx(math.sqrt(young.band().high * planar.band().high))
+    book = CostBreakdown(crossbar())
+    Lent(book, 130.0).leakage()
+    assert not any(key.startswith("leakage:") for key in book.used)  # what has no weight is no source
+    old, new = (
+        estimate(mlp(90, 90), crossbar(node_nm=nm), scope="system").by_component()["leakage"] for nm in (130, 7)
+    )
+    assert new.nominal / old.nominal == pytest.approx(young.si / planar.si)
