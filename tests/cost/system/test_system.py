@@ -195,6 +195,7 @@ def test_machines_change_places_where_their_average_powers_meet():
             latency_s=Band.exact(0.1),
             throughput_hz=Band.exact(10.0),
             reported_separately={"idle_w": Band.exact(watts)},
+            mapping={},
         )
         for joules, watts in ((1.0, 2.0), (3.0, 0.5))
     )
