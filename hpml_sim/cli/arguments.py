@@ -61,6 +61,7 @@ _METAVARS: Mapping[str, str] = {
     "task": "TASK",
     "seeds": "NUMBER [NUMBER ...]",
     "times": "TIME [TIME ...]",
+    "skip": "[LAYER ...]",
     "objectives": "OBJECTIVE [OBJECTIVE ...]",
     "out": "FOLDER",
     "dask": "ADDRESS",

@@ -12,7 +12,7 @@ from hpml_sim.cli.networks import named_network
 from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
 from hpml_sim.cost.estimation import at_scope
-from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for, stored_precision
+from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for, stored_precision, tokens_of
 from hpml_sim.cost.serving.estimating import Request
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import load_data
@@ -85,13 +85,14 @@ def estimates(
             else:
                 network, samples = _network(model, data, input_shape)
                 module = network
-            counts = workload(module, **samples)
+            figures = tokens_of(model, asked) if known else {}
+            counts = workload(module, **samples, extra=figures)
         counted = counts
         if isinstance(card, NeuromorphicCard):
             counted = _spiking_counts(model, network, name, data)
         elif isinstance(card, CrossbarCard):
             # the layers that chips would hold, cut as chips hold them: the figure of hs.compare
-            counted = workload(convert(module, name), **samples)
+            counted = workload(convert(module, name), **samples, extra=tokens_of(model, asked) if known else {})
         arithmetic = (precision or stored_precision(model, card)) if isinstance(card, DigitalCard) else None
         runs_on = engine if isinstance(card, DigitalCard) else None
         found.append(

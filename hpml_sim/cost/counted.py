@@ -76,6 +76,32 @@ def subject(what: Any, target: Any, *, input_shape: Sequence[int] | None, data: 
     return _of_network(network, target, input_shape, data)
 
 
+def for_target(network: nn.Module, target: Any) -> tuple[nn.Module, Any]:
+    """A network that is to be counted for a target, converted where the target has crossbars, and the target.
+
+    Args:
+        network: converted or not.
+        target: the machine; None takes that of a converted network.
+
+    Raises:
+        HpmlError: no target, or another one than the network was converted for.
+    """
+    if isinstance(network, Converted):
+        if target is not None and not _same(target, network.target):
+            raise HpmlError(
+                f"estimate: target={shown(target)}: the network was converted for {network.target!r}, which is what "
+                "is estimated; leave target= out, or give the network that it was made from"
+            )
+        return network, network.target
+    if target is None:
+        raise no_target(target)
+    card = load_card(target) if isinstance(target, (str, Path)) else target
+    if isinstance(card, (DigitalCard, Digital)):
+        return network, target
+    converted = convert(network, target)
+    return converted, converted.target
+
+
 def _of_network(network: nn.Module, target: Any, input_shape: Sequence[int] | None, data: Inputs | None) -> Subject:
     """Convert for the target, then count. A digital machine runs the network as it is: nothing is converted."""
     card = load_card(target) if isinstance(target, (str, Path)) else target

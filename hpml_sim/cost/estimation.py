@@ -14,7 +14,7 @@ from torch import nn
 
 from hpml_sim.cards import BaseCard, Card, CrossbarCard, DigitalCard, NeuromorphicCard, Precision, Scope, load_card
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
-from hpml_sim.cost.counted import AnyTarget, Subject, no_target, subject
+from hpml_sim.cost.counted import AnyTarget, Subject, for_target, no_target, subject
 from hpml_sim.cost.crossbar import Layout, Mode, as_counted, as_mapped, estimate_crossbar
 from hpml_sim.cost.digital import Weights, estimate_digital
 from hpml_sim.cost.named import (
@@ -151,14 +151,18 @@ def estimate(
     _check_scope(scope, rate_hz)
     _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
     asked = Asked(phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel)
-    if isinstance(what, (str, Path)):
+    phased = isinstance(what, nn.Module) and asked.of_tokens
+    if isinstance(what, (str, Path)) or phased:
         if input_shape is not None or data is not None:
             raise HpmlError(
-                f"estimate: {what}: a named network comes with its own input; leave out input_shape= and data="
+                f"estimate: {shown(what)}: a network by name, or with phase=, sequence= or context=, comes with its "
+                "own input; leave out input_shape= and data="
             )
+        if isinstance(what, nn.Module):
+            what, target = for_target(what, target)
         bare = Subject(Workload(()), _given(target))
         options = _options(bare, precision=precision, engine=engine, input_bits=input_bits, output_bits=output_bits)
-        if (sizes := sizes_for(str(what), options.card)) is not None and isinstance(options.card, DigitalCard):
+        if (sizes := sizes_for(what, options.card)) is not None and isinstance(options.card, DigitalCard):
             foreign = {
                 "mode": mode,
                 "digital_layers": digital_layers or None,
@@ -178,8 +182,8 @@ def estimate(
             )
             return at_scope(found, options.card, None, scope, rate_hz)
         if isinstance(options.card, DigitalCard) and isinstance(target, (str, Path, BaseCard)):
-            precision = precision or stored_precision(str(what), options.card)
-        what = counted(str(what), asked)
+            precision = precision or stored_precision(what, options.card)
+        what = counted(what, asked)
     else:
         refuse_tokens(asked)
     of = subject(what, target, input_shape=input_shape, data=data)
@@ -249,7 +253,8 @@ def at_scope(
             f"estimate: scope={scope!r}: card {card.name!r} is of scope {card.scope!r}; leave it out, or take 'system'"
         )
     if counts is not None:
-        found = replace(found, mapping={**found.mapping, "operations": 2 * counts.total("macs")})
+        read = {name: counts.extra[name] for name in ("tokens", "context") if name in counts.extra}
+        found = replace(found, mapping={**found.mapping, "operations": 2 * counts.total("macs"), **read})
     found = with_idle(found, card)
     if scope == "system":
         found = as_system(found, card, counts)

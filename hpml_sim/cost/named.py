@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
+from torch import nn
 
 from hpml_sim.cards import Card, DigitalCard
 from hpml_sim.cost.serving.estimating import Phase, Request, estimate_language
 from hpml_sim.cost.serving.splits import check_devices
 from hpml_sim.counting import Workload, workload
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
-from hpml_sim.networks.architectures import ARCHITECTURES, find, shape
+from hpml_sim.networks.architectures import ARCHITECTURES, Known, find, shape
+from hpml_sim.networks.generation import phase_workload, sizes_of
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Precision
@@ -55,21 +58,33 @@ class Asked(NamedTuple):
     devices: int | None = None
     parallel: Parallel = None
 
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it says what an inference of a language model is."""
+        return any(name in self.given() for name in ("phase", "sequence", "context"))
+
     def given(self) -> list[str]:
         """Names of what differs from the defaults, in the order of the class."""
         return [name for name, value in self._asdict().items() if value != self._field_defaults[name]]
 
 
-def sizes_for(name: str, card: Card) -> TransformerShape | None:
+def sizes_for(what: str | Path | nn.Module, card: Card) -> TransformerShape | None:
     """The sizes of a language model that is estimated from these alone; None for all that is counted.
 
     Args:
-        name: of a network.
+        what: name of a network, or a network.
         card: of the machine.
     """
-    known = find(name)
-    fits = isinstance(card, DigitalCard) and card.device == "cuda" and card.kernels is not None
-    return known.language if known is not None and fits else None
+    if not (isinstance(card, DigitalCard) and card.device == "cuda" and card.kernels is not None):
+        return None
+    return _language(what)
+
+
+def _language(what: str | Path | nn.Module) -> TransformerShape | None:
+    if isinstance(what, nn.Module):
+        return sizes_of(what)
+    known = find(str(what))
+    return None if known is None else known.language
 
 
 def estimate_sizes(
@@ -115,17 +130,22 @@ def estimate_sizes(
     )
 
 
-def stored_precision(name: str, card: DigitalCard) -> Precision:
+def stored_precision(what: str | Path | nn.Module, card: DigitalCard) -> Precision:
     """The precision that a published network is stored in, where the card computes in it; otherwise its usual one.
 
     Args:
-        name: of a network.
+        what: name of a network, or one that generates text.
         card: of the machine.
     """
-    known = find(name)
-    if known is None or known.dtype is torch.float32:
+    if isinstance(what, nn.Module):
+        sizes = sizes_of(what)
+        dtype = torch.float32 if sizes is None else Known.of(sizes).dtype
+    else:
+        known = find(str(what))
+        dtype = torch.float32 if known is None else known.dtype
+    if dtype is torch.float32:
         return usual_precision(card)
-    order: tuple[Precision, ...] = ("bf16", "fp16") if known.dtype is torch.bfloat16 else ("fp16", "bf16")
+    order: tuple[Precision, ...] = ("bf16", "fp16") if dtype is torch.bfloat16 else ("fp16", "bf16")
     for precision in order:
         if precision in card.peak:
             return precision
@@ -156,6 +176,13 @@ def built(name: str, asked: Asked) -> Architecture:
         raise UnknownNameError(
             "network", name, ARCHITECTURES, hint="Or give an nn.Module, or the path of a Hugging Face config.json."
         )
+    _refuse_serving(asked)
+    phase = "decode" if asked.phase == "decode" else "prefill"
+    return shape(name, phase=phase, sequence=asked.sequence, context=asked.context)
+
+
+def _refuse_serving(asked: Asked) -> None:
+    """Refuse what only a language model on a GPU has a use for."""
     for option in asked.given():
         if option in ("output", "prefix_cached", "draft_tokens", "draft_accepted") or asked.phase == "serve":
             option = "phase" if asked.phase == "serve" else option
@@ -163,19 +190,47 @@ def built(name: str, asked: Asked) -> Architecture:
                 f"estimate: {option}={shown(getattr(asked, option))}: is for language models on GPUs whose card has a "
                 "table [kernels], such as 'h100'"
             )
-    phase = "decode" if asked.phase == "decode" else "prefill"
-    return shape(name, phase=phase, sequence=asked.sequence, context=asked.context)
 
 
-def counted(name: str, asked: Asked) -> Workload:
-    """The operation counts of a named network.
+def counted(what: str | Path | nn.Module, asked: Asked) -> Workload:
+    """The operation counts of a named network, or of one that generates text.
+
+    Args:
+        what: name of a network, or a network.
+        asked: as in `built`.
+
+    Raises:
+        HpmlError: a network that makes no text token by token, or what only a language model on a GPU has a use for.
+    """
+    if isinstance(what, nn.Module):
+        sizes = sizes_of(what)
+        _refuse_serving(asked)
+        if sizes is None:
+            raise HpmlError(
+                "estimate: phase=, sequence= and context= are for networks that generate text with a cache that is "
+                "known here: one of hs.load_network, or a causal language model of transformers; "
+                f"{type(what).__name__} is none: give input_shape= or data="
+            )
+        request = Request(asked.phase or "prefill", 1, asked.sequence, asked.context).checked(sizes)
+        phase: Literal["prefill", "decode"] = "decode" if asked.phase == "decode" else "prefill"
+        return phase_workload(what, phase, (request.context if phase == "decode" else request.sequence) or 0)
+    name = str(what)
+    module, example = built(name, asked)
+    return workload(module, data=example, extra=tokens_of(name, asked))
+
+
+def tokens_of(name: str, asked: Asked) -> dict[str, float]:
+    """Tokens that one inference of a named network reads or makes, and those in its cache; none of other networks.
 
     Args:
         name: of a network.
-        asked: as in `built`.
+        asked: of it.
     """
-    module, example = built(name, asked)
-    return workload(module, data=example)
+    sizes = _language(name)
+    if sizes is None:
+        return {}
+    phase: Literal["prefill", "decode"] = "decode" if asked.phase == "decode" else "prefill"
+    return Request(phase, 1, asked.sequence, asked.context).checked(sizes).sizes()
 
 
 def refuse_tokens(asked: Asked) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from hpml_sim.cards import Scope
@@ -148,6 +148,41 @@ class Estimate:
         return tuple(term for term in self.terms if term.origin)
 
     @property
+    def tokens(self) -> int:
+        """Tokens that an inference of a language model reads (a prompt) or makes (one); 0 for other networks."""
+        return round(self.mapping.get("tokens", 0.0))
+
+    @property
+    def phase(self) -> str:
+        """What an inference of a language model is: "prefill", "decode" or "serve"; "" for other networks."""
+        if "context" in self.mapping:
+            return "decode"
+        return "" if not self.tokens else "serve" if "time_to_first_token_s" in self.reported_separately else "prefill"
+
+    @property
+    def inference(self) -> str:
+        """What one inference is, in words."""
+        if self.phase == "decode":
+            return f"one token, with {self.mapping['context']:,.0f} in the cache"
+        if self.phase == "prefill":
+            return f"reading a prompt of {self.tokens:,} tokens"
+        return "one token of an answer" if self.phase == "serve" else "one inference"
+
+    def per_token(self) -> Estimate:
+        """The same with energy and throughput by the token in place of the inference; other networks' as they are."""
+        if self.tokens < 2:
+            return self
+        share = 1.0 / self.tokens
+        shared = ("operations",) if "operations" in self.mapping else ()
+        return replace(
+            self,
+            mapping={**self.mapping, **{name: self.mapping[name] * share for name in shared}},
+            energy_j=self.energy_j * share,
+            throughput_hz=self.throughput_hz * float(self.tokens),
+            terms=tuple(replace(term, energy_j=term.energy_j * share) for term in self.terms),
+        )
+
+    @property
     def provenance(self) -> str:
         """`estimated:<card>`, the mark that stands beside each figure."""
         return f"estimated:{self.card}"
@@ -180,7 +215,7 @@ class Estimate:
         kind = ", a projection" if self.projection else ""
         rate = "" if self.rate_hz is None else f", {digits(self.rate_hz)} a second"
         what = f"{self.card}, {self.scope} scope{kind}, batch {self.batch:,}{rate}"
-        return f"Estimate of one inference on {what}: nominal (bounds)"
+        return f"Estimate of {self.inference} on {what}: nominal (bounds)"
 
     def _lines(self) -> list[tuple[str, str]]:
         nominal = self.energy_j.nominal or 1.0

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hpml_sim.analog import calibrate, has_analog_layers, program
 from hpml_sim.analog.chips import try_chips
 from hpml_sim.analog.devices import DeviceModel
-from hpml_sim.conversion import Converted, convert
+from hpml_sim.conversion import Converted
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.network_call import call_network, map_tensors, samples_in, shapes_of, tensors_in
 from hpml_sim.data import Data
@@ -182,7 +182,9 @@ def comes_trained(model: AnyNetwork, data: Data, task: Task) -> bool:
     return True
 
 
-def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point], *, chips: int) -> None:
+def check_conversions(
+    model: AnyNetwork, data: Data, points: Sequence[Point], *, chips: int, skip: Sequence[str] = ()
+) -> None:
     """Convert every network once for every machine and give it a sample: one that fails is named before any training.
 
     Args:
@@ -190,6 +192,7 @@ def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point], *,
         data: the data.
         points: the machines.
         chips: how many are programmed; with more than one, some are tried on a few samples.
+        skip: names of layers that stay digital on crossbars.
 
     Raises:
         ConversionError: a network that a machine cannot run.
@@ -203,7 +206,7 @@ def check_conversions(model: AnyNetwork, data: Data, points: Sequence[Point], *,
         if options not in networks:
             networks = {options: given_network(model, data, point.network)}
         try:
-            converted = convert(networks[options], point.target)
+            converted = point.converted(networks[options], skip)
             _check_programming(converted, point.target, data)
         except ImportError as error:
             raise HpmlError(f"{point.label}: {error}") from error
@@ -238,7 +241,9 @@ def _check_programming(converted: Converted, target: AnyTarget, data: Data) -> N
         program(converted, chips=1, seed=0)
 
 
-def check_search(config: SearchConfig, point: Point, model: AnyNetwork, data: Data) -> None:
+def check_search(
+    config: SearchConfig, point: Point, model: AnyNetwork, data: Data, *, skip: Sequence[str] = ()
+) -> None:
     """Refuse objectives that the machine has no figures for, and a search without Optuna.
 
     Args:
@@ -246,6 +251,7 @@ def check_search(config: SearchConfig, point: Point, model: AnyNetwork, data: Da
         point: the machine.
         model: the network.
         data: the data.
+        skip: names of layers that stay digital on crossbars.
 
     Raises:
         HpmlError: no objectives, one that stands twice or has no figure on this machine, or Optuna is missing.
@@ -258,12 +264,12 @@ def check_search(config: SearchConfig, point: Point, model: AnyNetwork, data: Da
     if set(config.objectives) <= {"score"}:
         return
     # Whether a card has energy and latency depends on the card and on the shapes, not on the training.
-    found, _, missing = estimate_target(
-        point.target, convert(given_network(model, data, point.network), point.target), data
-    )
+    costs = estimate_target(point.target, point.converted(given_network(model, data, point.network), skip), data)
     for name in config.objectives:
         if name != "score":
-            check_figures(name, point.label, [getattr(estimate, COLUMNS[name]) for estimate in found[:1]], missing)
+            check_figures(
+                name, point.label, [getattr(estimate, COLUMNS[name]) for estimate in costs.own[:1]], costs.missing
+            )
 
 
 def check_figures(objective: Objective, label: str, figures: Sequence[Any], notes: Sequence[str]) -> None:

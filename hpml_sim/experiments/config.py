@@ -40,6 +40,10 @@ def _folder(given: Any) -> Any:
     return given
 
 
+def _names(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else given
+
+
 _Folder = Annotated[Path | None, BeforeValidator(_folder)]
 
 
@@ -62,6 +66,8 @@ class ExperimentConfig:
         finetune_epochs: passes over the training data after conversion; unset, the same number as epochs; if epochs is
             unset or 0, a number chosen by the size of the data, or 0 for a network that has learned the task already.
         lr: first learning rate of both.
+        skip: layers that stay digital on crossbars, by name, such as head (a name covers what lies below it); unset,
+            the head of a language model that is taken as it comes; given without a name, none.
         scope: what energy and time in table and plots include: unset, each card's own scope; system adds what that
             leaves out. The ranking is at system scope either way.
     """
@@ -78,6 +84,7 @@ class ExperimentConfig:
     epochs: _NotNegative | None = None
     finetune_epochs: _NotNegative | None = None
     lr: Annotated[Real, Field(gt=0)] = 5e-3
+    skip: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = None
     scope: Literal["system"] | None = None
 
 

@@ -22,11 +22,13 @@ from hpml_sim.experiments.checks import check_conversions, check_search, comes_t
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
 from hpml_sim.experiments.config_files import check_tables, to_toml
 from hpml_sim.experiments.execution import Workers, execute, in_order, workers_at
+from hpml_sim.experiments.language_models import as_served, tokens_of_sample, usual_skip
 from hpml_sim.experiments.pipeline import Work
 from hpml_sim.experiments.plan import (
     Point,
     check_times,
     epochs_of,
+    given_network,
     loaded_once,
     make_plan,
     network_name,
@@ -90,15 +92,22 @@ class Experiment:
         network = self._network = loaded_once(model)
         self._task = find_task(try_samples(network, self._data), self._data, task or setup.task)
         trained = comes_trained(network, self._data, self._task)
+        self.points = as_served(self.points, self._task)
+        skip = setup.skip
+        if skip is None:
+            skip = usual_skip(given_network(network, self._data, {}), self.points, came_trained=trained)
         if alone:
             self.points = with_fair_rows(self.points, epochs_of(setup, self._data, came_trained=trained)[1])
         self.plan = make_plan(
             setup, network, self._data, self.points, task=self._task, came_trained=trained,
-            timed=alone and self._workers.here, search=self._search_settings(),
+            timed=alone and self._workers.here, search=self._search_settings(), skip=skip,
+            tokens=tokens_of_sample(self._data, self._task),
         )  # fmt: skip
-        check_conversions(network, self._data, self.points, chips=self.plan.chips)
+        if trained:
+            _log.info("trying it on %s", ", ".join(point.label for point in self.points))
+        check_conversions(network, self._data, self.points, chips=self.plan.chips, skip=skip)
         if self.config.search is not None:
-            check_search(self.config.search, self.points[0], network, self._data)
+            check_search(self.config.search, self.points[0], network, self._data, skip=skip)
         if execution.mlflow is not None:
             check_store(execution.mlflow)
         if execution.out is not None:

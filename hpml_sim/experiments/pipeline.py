@@ -7,6 +7,7 @@ but their arguments, so a row is the same wherever it is computed.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -16,16 +17,17 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from hpml_sim.analog import has_analog_layers, program
+from hpml_sim.analog import calibrate, has_analog_layers, program
 from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
-from hpml_sim.conversion import Converted, convert
+from hpml_sim.conversion import Converted
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.cost import Estimate, estimate, followed_bits
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import cut, first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
+from hpml_sim.experiments.language_models import generation_figures
 from hpml_sim.experiments.plan import AnyNetwork, Plan, Point, configuration, own_network
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement import Measurement, measure_in_own_process
@@ -41,8 +43,14 @@ from hpml_sim.units.times import format_time
 
 _log = logging.getLogger(__name__)
 
+LARGE = 50_000_000
+"""Weights of a network whose ranges are found on one sample."""
+CALIBRATION_SAMPLES = 64
+"""Training samples on which the ranges of other networks are found."""
 WORKLOAD_SAMPLES = 100
 """Test samples over which activity (spikes, zeros) is averaged."""
+SLOW_S = 5.0
+"""Seconds of an evaluation after which its result is logged as soon as it is known."""
 MEASURED_BATCH = 256
 """Test samples of the larger of the two batches that are timed; the other one is 1."""
 
@@ -143,7 +151,7 @@ def rows(
         if point.finetuned and isinstance(target, Digital):  # as the network itself; a target may round its weights
             network = clone(network)
             _finetune(work, point, network, seed)
-        model = convert(network, target)
+        model = point.converted(network, plan.skip)
         layers = [asdict(layer) for layer in model.layers]
         if point.finetuned and not isinstance(target, Digital):
             history = _finetune(work, point, model, seed)
@@ -153,13 +161,17 @@ def rows(
         yield from (_row(work, point, seed, time_s, layers=layers, notes=notes) for time_s in times)
         return
     layers = [asdict(layer) for layer in model.layers_now()]  # with the ranges that training has found
-    costs = estimate_target(target, model, data)
-    estimates, missing = costs.systems if plan.scope == "system" else costs.own, costs.missing
+    if plan.finetune_epochs == 0 and plan.came_trained:
+        _find_ranges(point, model, data)
+        layers = [asdict(layer) for layer in model.layers_now()]
+    costs = estimate_target(target, model, data, tokens=plan.tokens)
+    missing = costs.missing
+    estimates, decodes = (costs.systems, costs.decode_systems) if plan.scope == "system" else (costs.own, costs.decodes)
     measurements, unmeasured = _measurements(point, model, data) if plan.timed else ([], [])
-    for time_s, scores, notes in _scores(work, model, seed, times):
+    for time_s, scores, notes in _scores(work, point.label, model, seed, times):
         yield _row(
-            work, point, seed, time_s, scores=scores, estimates=estimates, systems=costs.systems,
-            measurements=measurements, layers=layers,
+            work, point, seed, time_s, scores=scores, estimates=estimates, systems=costs.systems, decodes=decodes,
+            decode_systems=costs.decode_systems, measurements=measurements, layers=layers,
             notes=[*notes, *wrote, *missing, *unmeasured, *_mode_notes(target)],
         )  # fmt: skip
 
@@ -202,6 +214,8 @@ def _row(
     scores: Sequence[Score] = (),
     estimates: Sequence[Estimate] = (),
     systems: Sequence[Estimate] = (),
+    decodes: Sequence[Estimate] = (),
+    decode_systems: Sequence[Estimate] = (),
     measurements: Sequence[Measurement] = (),
     layers: Sequence[dict[str, Any]] = (),
     notes: Sequence[str] = (),
@@ -224,6 +238,8 @@ def _row(
             simulated=_simulated(point.target),
             estimates=list(estimates),
             systems=list(systems),
+            decodes=list(decodes),
+            decode_systems=list(decode_systems),
             measurements=list(measurements),
             layers=list(layers),
             notes=list(notes),
@@ -251,13 +267,13 @@ def _card_info(target: AnyTarget) -> CardInfo:
 
 
 def _scores(
-    work: Work, model: Converted, seed: int, times: Sequence[float | None]
+    work: Work, target: str, model: Converted, seed: int, times: Sequence[float | None]
 ) -> Iterator[tuple[float | None, list[Score], list[str]]]:
     """First pass: (time, scores, notes). The chips of one time are gone before those of the next are made."""
     chips = program(model, chips=work.plan.chips, seed=seed) if has_analog_layers(model) else None
     task, test = work.task, work.dataset.test
-    for time_s in times:
-        found, notes = [], []
+    for place, time_s in enumerate(times):
+        found, notes, start = [], [], time.perf_counter()
         try:
             at_time = model if chips is None or time_s is None else chips.at(time_s)
             found = scores_of(at_time, test, task, task.metrics, notes=notes)
@@ -269,6 +285,12 @@ def _scores(
             when = "any time" if time_s is None else format_time(time_s)
             _log.warning("%s at %s: %s", f"no {task.metric.name}" if not found else "a score", when, notes[0])
         at_time = None
+        seconds = time.perf_counter() - start
+        if seconds > SLOW_S and found:
+            when = "" if time_s is None else f" at {format_time(time_s)}"
+            left = seconds * (len(times) - place - 1)
+            more = f"; the other times take about {left / 60:.0f} min" if left > 60 else ""
+            _log.info("%s%s: %s (%.0f s%s)", target, when, found[0].short(), seconds, more)
         yield time_s, found, notes
 
 
@@ -294,28 +316,51 @@ class Costs(NamedTuple):
     """What an inference costs on one machine.
 
     Attributes:
-        own: estimates at the card's own scope, at each batch size, batch 1 first.
+        own: estimates at the card's own scope, at each batch size, batch 1 first; of a language model: of a prompt.
         systems: the same at system scope.
         missing: why there are none, if so.
+        decodes: of a language model that makes text: of one token, at the card's own scope.
+        decode_systems: the same at system scope.
     """
 
     own: list[Estimate]
     systems: list[Estimate]
     missing: list[str]
+    decodes: Sequence[Estimate] = ()
+    decode_systems: Sequence[Estimate] = ()
 
 
-def estimate_target(target: AnyTarget, model: Converted, data: Data) -> Costs:
+def _find_ranges(point: Point, model: Converted, data: Data) -> None:
+    """Ranges of the converters from training samples, of a network that no training brings them to."""
+    if not has_analog_layers(model) or in_memory(point.target):
+        return
+    large = sum(parameter.numel() for parameter in model.parameters()) > LARGE
+    samples = first(data.train, 1 if large else CALIBRATION_SAMPLES)[0]
+    _log.info("%s: finding the converters' ranges on training data", point.label)
+    calibrate(model, [(samples, None)] if not isinstance(samples, (Tensor, Mapping)) else samples)
+
+
+def estimate_target(target: AnyTarget, model: Converted, data: Data, *, tokens: int = 0) -> Costs:
     """Second pass: what the card's equations give, from counts on real samples.
 
     Args:
         target: the machine.
         model: the network, converted for it.
         data: its test samples are counted on.
+        tokens: of a sample of a language model; 0 of other tasks.
 
     Returns:
         Estimates at the card's own scope and at system scope, and why there are none, if so.
     """
-    counts = workload(model, data=first(data.test, WORKLOAD_SAMPLES)[0])
+    try:
+        if (found := generation_figures(target, model, tokens)) is not None:
+            prompt, token = found
+            return Costs(prompt.own, prompt.systems, [], token.own, token.systems)
+    except HpmlError as error:
+        _log.warning("no estimate: %s", error)
+        return Costs([], [], [f"no estimate: {error}"])
+    read = {"tokens": float(tokens)} if tokens else {}
+    counts = workload(model, data=first(data.test, WORKLOAD_SAMPLES)[0], extra=read)
     try:
         return Costs(_estimated(target, counts), _estimated(target, counts, scope="system"), [])
     except HpmlError as error:  # a card without energy, or a network that does not fit: the scores still hold

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hpml_sim.cards import load_card
+from hpml_sim.conversion import Converted, convert
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.network_call import shapes_of, tensors_in
 from hpml_sim.data import Data
@@ -57,6 +58,19 @@ class Point:
         """The arguments of the network among the options."""
         return {name.removeprefix(NETWORK): v for name, v in self.options.items() if name.startswith(NETWORK)}
 
+    def converted(self, network: nn.Module, skip: Sequence[str]) -> Converted:
+        """The network made ready for this machine.
+
+        Args:
+            network: not changed.
+            skip: names of layers that stay digital on crossbars.
+
+        Raises:
+            ConversionError: a network that the machine cannot run.
+            UnknownNameError: no layer has one of the names.
+        """
+        return convert(network, self.target, skip=list(skip) if skip and crossbar_targets(self.target) else None)
+
     def times(self, plan: Plan) -> tuple[float | None, ...]:
         """The times since programming at which it has rows; (None,) for machines that do not drift.
 
@@ -90,6 +104,8 @@ class Plan:
         card_versions: card -> its version.
         search: what a search looks through, and for what; empty otherwise.
         scope: of the estimates in the table: "" for each card's own, or "system".
+        skip: layers that stay digital on crossbars.
+        tokens: of a sample of a language model; 0 of other tasks.
     """
 
     version: str
@@ -110,6 +126,8 @@ class Plan:
     card_versions: dict[str, int]
     search: dict[str, Any] = field(default_factory=dict)
     scope: str = ""
+    skip: tuple[str, ...] = ()
+    tokens: int = 0
 
     def __repr__(self) -> str:
         machines, seeds = len(self.targets), len(self.seeds)
@@ -167,6 +185,8 @@ def make_plan(
     came_trained: bool = False,
     timed: bool = True,
     search: Mapping[str, Any] | None = None,
+    skip: Sequence[str] = (),
+    tokens: int = 0,
 ) -> Plan:
     """Write down what will be run. Whether it can be run is for `checks` to say.
 
@@ -179,6 +199,8 @@ def make_plan(
         came_trained: whether the network had learned the task before.
         timed: whether the clock is read.
         search: what a search looks through, and for what.
+        skip: layers that stay digital on crossbars.
+        tokens: of a sample of a language model; 0 of other tasks.
 
     Raises:
         HpmlError: no times, no seeds or a seed that stands twice, or a network that cannot be made.
@@ -205,6 +227,8 @@ def make_plan(
         card_versions={name: load_card(name).version for name in sorted(_cards_of(point.target for point in points))},
         search=dict(search or {}),
         scope=config.scope or "",
+        skip=tuple(skip),
+        tokens=tokens,
     )
 
 

@@ -12,7 +12,6 @@ from torch import nn
 from torch.utils.data import Subset
 
 from hpml_sim.analog import has_analog_layers, program
-from hpml_sim.conversion import convert
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.counting import workload
 from hpml_sim.data import Data
@@ -165,7 +164,7 @@ class _Probes:
 
     def point_s(self, point: Point) -> float:
         """Of everything after it: tuning, counting, programming, evaluating at all times, the clock."""
-        model = convert(given_network(self.model, self.data, point.network), point.target)
+        model = point.converted(given_network(self.model, self.data, point.network), self.plan.skip)
         trained = given_network(self.model, self.data, point.network) if point.digital_finetuned else model
         tuned = point.finetuned and self.plan.finetune_epochs
         total = self.plan.finetune_epochs * self._epoch_s(clone(trained), point) if tuned else 0.0

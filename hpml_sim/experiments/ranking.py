@@ -117,6 +117,7 @@ def ranked(
     *,
     batch: int | None = 1,
     scope: Literal["system", "own"] = "system",
+    phase: Literal["prefill", "decode"] | None = None,
 ) -> Ranking:
     """The targets of a run, the best first; `Comparison.rank` describes it.
 
@@ -126,6 +127,8 @@ def ranked(
             its name, at the earliest time.
         batch: samples processed together; None takes the best batch of each target.
         scope: "system", which every machine has, or "own" for that of the cards.
+        phase: of a language model: "decode", energy and throughput of a token that is made, or "prefill", of a token of
+            a prompt; None takes "decode" where there is one.
 
     Returns:
         One line a target; targets without the figure are left out.
@@ -141,8 +144,18 @@ def ranked(
     if scope not in ("system", "own"):
         raise HpmlError(f"rank: scope={shown(scope)}: must be 'system', or 'own' for that of the cards")
     given = rows
-    if scope == "system":
-        rows = [row.model_copy(update={"estimates": row.systems}) for row in rows]
+    if phase not in (None, "prefill", "decode"):
+        raise HpmlError(f"rank: phase={shown(phase)}: must be 'prefill' or 'decode'")
+    makes = any(row.decodes for row in rows)
+    if phase is not None and not any(e.tokens for row in rows for e in row.estimates):
+        raise HpmlError(f"rank: phase={phase!r}: is for language models, and this run has none; leave it out")
+    if phase == "decode" and not makes:
+        raise HpmlError("rank: phase='decode': this network makes no text token by token; take 'prefill'")
+    decode = makes and phase != "prefill"
+    if decode or scope == "system":
+        own, system = ("decodes", "decode_systems") if decode else ("estimates", "systems")
+        chosen = system if scope == "system" else own
+        rows = [row.model_copy(update={"estimates": getattr(row, chosen), "measurements": []}) for row in rows]
     targets = summarize(rows)
     if by in _COLUMNS:
         found, column, higher = _costs(targets, by, batch), _COLUMNS[by], by == "throughput"

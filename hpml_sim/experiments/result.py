@@ -70,7 +70,12 @@ class Comparison:
         return to_frame(self.rows)
 
     def rank(
-        self, by: Criterion = "energy", *, batch: int | None = 1, scope: Literal["system", "own"] = "system"
+        self,
+        by: Criterion = "energy",
+        *,
+        batch: int | None = 1,
+        scope: Literal["system", "own"] = "system",
+        phase: Literal["prefill", "decode"] | None = None,
     ) -> Ranking:
         """The targets in order, the best first, and how sure the order is.
 
@@ -80,6 +85,8 @@ class Comparison:
             batch: samples processed together; None takes the best batch of each target. Scores do not depend on it.
             scope: "system", which every machine has: what a card excludes is added from components; or "own" for that
                 of the cards, which may differ.
+            phase: of a language model, whose energy and throughput are by the token: "decode" (a token that is made) or
+                "prefill" (of a prompt that is read); None takes "decode" where there is one.
 
         Returns:
             A DataFrame with one line a target: `place`, `target`, `scope` and `batch` (not for a score), the
@@ -95,7 +102,7 @@ class Comparison:
         """
         from hpml_sim.experiments.ranking import ranked
 
-        return ranked(self.rows, by, batch=batch, scope=scope)
+        return ranked(self.rows, by, batch=batch, scope=scope, phase=phase)
 
     def plot(self, scope: Literal["system", "own"] = "own") -> Figure:
         """Energy of one inference against the score; a notebook shows it as a picture.

@@ -35,6 +35,7 @@ def search(
     epochs: int | None = None,
     finetune_epochs: int | None = None,
     lr: float = 5e-3,
+    skip: str | Sequence[str] | None = None,
     scope: Literal["system"] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -76,6 +77,7 @@ def search(
         finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
             otherwise half as many as chosen by the size of the data, or 0 for a network that has learned the task.
         lr: first learning rate of both trainings, > 0.
+        skip: as in `compare`.
         scope: as in `compare`.
         out: folder for rows, table, report, log and trained networks, with trials.csv, front.csv and the journal of the
             trials; None keeps everything in memory.
@@ -117,6 +119,6 @@ def search(
     one = [targets] if isinstance(targets, (str, Target)) else targets
     return Experiment.from_call(
         model, data, one, search=config, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,
-        finetune_epochs=finetune_epochs, lr=lr, scope=scope, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
-        mlflow=mlflow,
+        finetune_epochs=finetune_epochs, lr=lr, skip=skip, scope=scope, out=out, resume=resume, force=force, jobs=jobs,
+        dask=dask, mlflow=mlflow,
     ).run_search()  # fmt: skip

@@ -33,6 +33,7 @@ def sweep(
     epochs: int | None = None,
     finetune_epochs: int | None = None,
     lr: float = 5e-3,
+    skip: str | Sequence[str] | None = None,
     scope: Literal["system"] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -74,6 +75,7 @@ def sweep(
         finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
             otherwise half as many as chosen by the size of the data, or 0 for a network that has learned the task.
         lr: first learning rate of both trainings, > 0.
+        skip: as in `compare`.
         scope: as in `compare`.
         out: folder for rows, table, report, log and trained networks; None keeps the rows in memory.
         resume: go on with the run that `out` holds.
@@ -104,6 +106,6 @@ def sweep(
     config = checked(SweepConfig, given)
     return Experiment.from_call(
         model, data, targets, sweep=config, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,
-        finetune_epochs=finetune_epochs, lr=lr, scope=scope, out=out, resume=resume, force=force, jobs=jobs, dask=dask,
-        mlflow=mlflow,
+        finetune_epochs=finetune_epochs, lr=lr, skip=skip, scope=scope, out=out, resume=resume, force=force, jobs=jobs,
+        dask=dask, mlflow=mlflow,
     ).run_comparison()  # fmt: skip

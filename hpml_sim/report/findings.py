@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from hpml_sim.report.inference_words import words_of_inference
 from hpml_sim.report.metric_words import words_of
-from hpml_sim.report.ranking_words import answer
 from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, times_of
 from hpml_sim.report.wording import figure, listing, names, percent, time_label
 from hpml_sim.units.bands import Band
@@ -23,7 +23,6 @@ def findings(targets: Sequence[TargetSummary]) -> list[tuple[str, list[str]]]:
         (words_of(targets).title, accuracy(targets)),
         ("Drift", drift(targets)),
         ("Energy", energy(targets)),
-        ("Which machine", answer(targets)),
         ("Batch", batches(targets)),
         ("Measured here", measured(targets)),
     ]
@@ -128,7 +127,8 @@ def energy(targets: Sequence[TargetSummary]) -> list[str]:
     if not parts:
         return []
     rule = "Different scopes include different things and are not ranked against each other."
-    return ["Estimated for one inference at batch 1.", *parts, *([rule] if len(groups) > 1 else [])]
+    one = words_of_inference(targets).one
+    return [f"Estimated for {one} at batch 1.", *parts, *([rule] if len(groups) > 1 else [])]
 
 
 def _step(lower: _Ranked, higher: _Ranked) -> str:
@@ -142,13 +142,15 @@ def _step(lower: _Ranked, higher: _Ranked) -> str:
 def batches(targets: Sequence[TargetSummary]) -> list[str]:
     """What batching saves the targets that can batch, and which others they then overtake."""
     parts, overtaken = [], []
+    noun = words_of_inference(targets).noun
+    article = f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
     for target in targets:
         estimated = [c for c in target.costs if c.provenance == "estimated"]
         if len(estimated) > 1 and estimated[0].energy_j and estimated[-1].energy_j:
             one, best = estimated[0].energy_j, estimated[-1].energy_j
             parts.append(
                 f"{target.name} goes from {si(one.nominal, 'J', micro='µ')} to {si(best.nominal, 'J', micro='µ')} "
-                f"an inference at batch {estimated[-1].batch:,}"
+                f"{article} at batch {estimated[-1].batch:,}"
             )
             if others := _overtaken(target, targets):
                 overtaken.append(
@@ -185,7 +187,8 @@ def measured(targets: Sequence[TargetSummary]) -> list[str]:
         if not found:
             continue
         clock = found[0]
-        what = "One inference" if clock.batch == 1 else f"One batch of {clock.batch:,}"
+        one = f"A prompt of {clock.tokens:,} tokens" if clock.tokens else "One inference"
+        what = one if clock.batch == 1 else f"One batch of {clock.batch:,}"
         text = f"{what} on {target.name} took {figure(clock.latency_s, 's')} on {clock.device}"
         estimate = next((c for c in target.costs if c.provenance == "estimated" and c.batch == clock.batch), None)
         if estimate is not None:
@@ -193,7 +196,7 @@ def measured(targets: Sequence[TargetSummary]) -> list[str]:
             where = "inside" if inside else "outside"
             text += f"; the card's estimate is {figure(estimate.latency_s, 's')}: {where} its band"
         if clock.energy_j is not None:
-            text += f". Energy: {figure(clock.energy_j, 'J')} an inference ({clock.origin})"
+            text += f". Energy: {figure(clock.energy_j, 'J')} {words_of_inference(targets).per} ({clock.origin})"
         elif clock.energy_reason:
             text += f". Energy was not measured: {clock.energy_reason}"
         parts.append(text + ".")

@@ -13,10 +13,12 @@ from markupsafe import Markup
 
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.report import findings
+from hpml_sim.report.inference_words import words_of_inference
 from hpml_sim.report.metric_words import words_of
 from hpml_sim.report.other_metrics import other_lines, other_words
 from hpml_sim.report.page_plots import page_plots, swatch
 from hpml_sim.report.plots import layer_points
+from hpml_sim.report.ranking_words import answers
 from hpml_sim.report.sections import (
     COMPONENT_WORDS,
     SCOPE_WORDS,
@@ -118,7 +120,7 @@ def _context(
     times: list[float | None] = [*times_of(targets)] or [None]
     cited = sources(targets)
     notes = Notes()
-    words = words_of(targets)
+    words, inference = words_of(targets), words_of_inference(targets)
     lines = [line for target in targets for line in table_lines(target, times, words, notes, cited)]
     models, data = distinct(r.model for r in rows), distinct(r.data for r in rows)
     components = distinct(part.name for target in targets for part in target.components)
@@ -138,7 +140,8 @@ def _context(
         "notes": notes.texts,
         "scopes": sorted({line.scope for line in lines}, key=_scope_order),
         "provenances": distinct(line.provenance for line in lines),
-        "answered": any(t.systems for t in targets),
+        "answers": answers(targets),
+        "inference": inference,
         "plots": page_plots(rows, targets),
         "sources": cited.values(),
         "source_numbers": {key: source.number for key, source in cited.items()},

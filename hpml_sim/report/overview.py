@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpml_sim.report.inference_words import words_of_inference
 from hpml_sim.report.metric_words import MetricWords, words_of
 from hpml_sim.report.other_metrics import named_others
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
@@ -34,7 +35,7 @@ def overview(rows: Sequence[Row], *, every_time: bool = False) -> tuple[list[str
     heads += ["batch", "energy", "latency", *(["throughput"] if every_time else [])]
     lines = []
     for target in targets:
-        costs: Sequence[Cost | None] = target.costs or [None]
+        costs: Sequence[Cost | None] = [*target.costs, *target.decodes] or [None]
         for place, cost in enumerate(costs):
             named = [target.name, *(_score(target, time, words, spread=every_time) for time in times)]
             shown = named if place == 0 else [""] * len(named)
@@ -65,6 +66,8 @@ def remark(rows: Sequence[Row]) -> str:
     words, others = words_of(summarize(rows)), named_others(rows)
     said = [f"{words.name}: {words.hint}"] if words.hint else []
     said += [f"also measured: {others}"] if others else []
+    if words_of_inference(summarize(rows)).noun == "token":
+        said.append("energy is by the token")
     return "; ".join(said)
 
 
@@ -78,10 +81,11 @@ def _score(target: TargetSummary, time_s: float | None, words: MetricWords, *, s
 def _cost(cost: Cost | None, in_full: bool) -> list[str]:
     if cost is None:
         return ["—"] * (4 if in_full else 3)
+    what = {"prefill": " prompt", "decode": " token"}.get(cost.phase, "")
     shown = si_band if in_full else _nominal
     energy = "—" if cost.energy_j is None else shown(cost.energy_j, "J")
-    rate = [f"{digits(cost.throughput_hz.nominal)}/s"] if in_full else []
-    return [f"{cost.batch:,}", energy, shown(cost.latency_s, "s"), *rate]
+    rate = [f"{digits(cost.throughput_hz.nominal)}{' tokens' if what else ''}/s"] if in_full else []
+    return [f"{cost.batch:,}{what}", energy, shown(cost.latency_s, "s"), *rate]
 
 
 def _nominal(band: BandLike, unit: str) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hpml_sim.report import findings, plots
 from hpml_sim.report.metric_words import MetricWords, words_of
-from hpml_sim.report.ranking_words import answer
+from hpml_sim.report.ranking_words import Answer, answers
 from hpml_sim.report.summary import TargetSummary
 from hpml_sim.report.wording import names
 from hpml_sim.results import Row
@@ -27,7 +27,7 @@ _MAX_ROOFS = 6
 
 def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, dict[str, Any]]:
     """Name of the plot -> its two widths as SVG, its words, its legend, and which targets it leaves out."""
-    words = words_of(targets)
+    words, asked = words_of(targets), answers(targets)
     roofed = [t for t in targets if any(True for _ in plots.layer_points(t))]
     costed = [t for t in targets if t.supported and any(c.energy_j for c in t.costs)]
     points = set(plots.notable(costed, _MAX_POINTS))
@@ -37,14 +37,17 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
     alts = {
         "time": " ".join([f"{words.title} over time.", *findings.accuracy(targets), *findings.drift(targets)]),
         "energy": " ".join([f"Energy against {words.name}.", *findings.energy(targets)]),
-        "answer": " ".join(["All machines at system scope.", *answer(targets)]),
+        **{f"answer{number}": _answer_alt(a) for number, a in enumerate(asked)},
         "parts": f"Energy by component and by layer. {findings.components(targets)}",
         "roofline": f"Roofline. {findings.limits(targets)}",
     }
     figures: dict[str, Callable[[bool], Figure]] = {
         "time": lambda narrow: plots.accuracy_over_time(rows, only=drawn, narrow=narrow, legend=False),
         "energy": lambda narrow: plots.energy_against_accuracy(rows, only=points, narrow=narrow, legend=False),
-        "answer": lambda narrow: plots.which_machine(rows, only=drawn, narrow=narrow),
+        **{
+            f"answer{number}": lambda narrow, a=a: plots.which_machine(rows, only=drawn, narrow=narrow, phase=a.name)
+            for number, a in enumerate(asked)
+        },
         "parts": lambda narrow: plots.energy_by_part(rows, only=drawn, narrow=narrow),
         "roofline": lambda narrow: plots.layer_roofline(rows, only=roofs, narrow=narrow, legend=False),
     }
@@ -52,14 +55,14 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
     legends = {
         "time": lines,
         "energy": [(t, t.name) for t in costed if t.name in points],
-        "answer": [],
+        **{f"answer{number}": [] for number in range(len(asked))},
         "parts": [],
         "roofline": [(t, t.name) for t in roofed if t.name in roofs],
     }
     left_out = {
         "time": _left_out(len(drawn), len(targets), words),
         "energy": _left_out(len(points), len(costed), words),
-        "answer": _left_out(len(drawn), len(targets), words),
+        **{f"answer{number}": _left_out(len(drawn), len(targets), words) for number in range(len(asked))},
         "parts": _left_out(len(drawn), len(targets), words),
         "roofline": _left_out(len(roofs), len(roofed), words),
     }
@@ -73,6 +76,12 @@ def page_plots(rows: Sequence[Row], targets: list[TargetSummary]) -> dict[str, d
         }
         for name, draw in figures.items()
     }
+
+
+def _answer_alt(found: Answer) -> str:
+    """What the plot of machines says, for those who do not see it."""
+    said = [f"{place.name} {place.figures[0][0]} ({place.figures[0][1]})" for place in found.places]
+    return f"All machines at system scope, energy of {found.words.one}, least first: {', '.join(said)}."
 
 
 def _left_out(drawn: int, targets: int, words: MetricWords) -> str:

@@ -1,33 +1,71 @@
-"""Which machine? The order of all machines at system scope, how many times, and how sure that is, in sentences."""
+"""Which machine? The order of all machines at system scope, how many times, and how sure that is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from hpml_sim.cost import Estimate, crossover_hz
 from hpml_sim.cost.certainty import order
 from hpml_sim.cost.system.duty import at_rate
-from hpml_sim.report.summary import TargetSummary
-from hpml_sim.report.wording import figure, listing
+from hpml_sim.report.inference_words import InferenceWords, Question, questions
+from hpml_sim.report.metric_words import MetricWords, words_of
+from hpml_sim.report.summary import TargetSummary, times_of
+from hpml_sim.report.wording import figure, listing, si_page, span_page, time_label
 from hpml_sim.units.formatting import digits, si
 
 MOST_PAIRED = 6
 """Up to so many machines there is a sentence for each pair; of more, for each machine and the next one."""
 Named = tuple[str, Estimate]
+FAR_POINTS, FAR_TIMES = 0.05, 1.5
+"""A score so far from the best is named: of percentages the difference, of errors the ratio."""
 SLOW_HZ = 1.0
 """Inferences a second of a machine that mostly waits."""
 
 
-def systems(targets: Sequence[TargetSummary], *, best: bool = False) -> list[Named]:
-    """(name, estimate at system scope) of the targets that have one, least energy first.
+@dataclass(frozen=True)
+class Place:
+    """One machine of the answer.
 
-    Args:
-        targets: of the run.
-        best: at the best batch, in place of batch 1.
+    Attributes:
+        name: of the target.
+        projection: whether no such system was built.
+        scores: at the earliest and, where it drifts, the latest time.
+        figures: (nominal, bounds) of energy, latency and throughput.
+        ratio: to the energy of the machine before; "" of the first.
+        sure: of the order to the machine before; "" of the first.
+        open: whether that order is less than nine in ten sure.
     """
-    found = [(t.name, t.systems[-1 if best else 0]) for t in targets if t.systems]
-    return sorted(found, key=lambda item: item[1].energy_j.nominal)
+
+    name: str
+    projection: bool
+    scores: tuple[str, ...]
+    figures: tuple[tuple[str, str], ...]
+    ratio: str = ""
+    sure: str = ""
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The machines in order, least energy first, for one question.
+
+    Attributes:
+        name: "" or, of a language model, "decode" or "prefill".
+        words: what the figures are of.
+        score_heads: times of the scores, or "".
+        places: one a machine.
+        said: what a reader must know: orders that are open, what leads for what, projections.
+        pairs: the other pairs, a sentence each.
+    """
+
+    name: str
+    words: InferenceWords
+    score_heads: tuple[str, ...]
+    places: tuple[Place, ...]
+    said: tuple[str, ...]
+    pairs: tuple[str, ...]
 
 
 def sureness(probability: float) -> str:
@@ -43,6 +81,49 @@ def sureness(probability: float) -> str:
     return "> 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
+def answers(targets: Sequence[TargetSummary]) -> list[Answer]:
+    """The ranking at system scope as tables: of a language model one for making a token and one for reading a prompt.
+
+    Args:
+        targets: of the run; those without an estimate at system scope are left out.
+    """
+    return [_answer(question, targets) for question in questions(targets)]
+
+
+def _answer(question: Question, targets: Sequence[TargetSummary]) -> Answer:
+    found = question.ranked()
+    by_name = {target.name: target for target in targets}
+    times = times_of(targets)
+    ends: list[float | None] = [times[0], times[-1]] if len(times) > 1 else [*times] or [None]
+    words = words_of(targets)
+    places = []
+    for position, (name, e) in enumerate(found):
+        scores = [by_name[name].at(time) for time in ends]
+        shown = tuple("—" if score is None else words.value(score.mean, 1) for score in scores)
+        figures = tuple(
+            (si_page(band.nominal, unit), span_page(band))
+            for band, unit in ((e.energy_j, "J"), (e.latency_s, "s"), (e.throughput_hz, ""))
+        )
+        ratio = sure = ""
+        is_open = False
+        if position:
+            before = order(found[position - 1][1], e)
+            ratio = f"{digits(before.ratio, 2)} x" if before.decides else "the same"
+            sure = sureness(before.probability) if before.decides else ""
+            is_open = bool(before.decides) and not before.certain
+        places.append(Place(name, e.projection, shown, figures, ratio, sure, is_open))
+    pairs = list(combinations(found, 2)) if len(found) <= MOST_PAIRED else list(pairwise(found))
+    opened = [(a, b) for a, b in pairs if (o := order(a[1], b[1])).decides and not o.certain]
+    said = [_losses(targets), *(_sentence(a, b) for a, b in opened)]
+    said += [_batched(question), _projections(found)]
+    closed = [_sentence(a, b) for a, b in pairs if (a, b) not in opened]
+    closed += [_shares(*found[0]), _waiting(found, question.words)]
+    heads = tuple("" if time is None else time_label(time) for time in ends)
+    return Answer(
+        question.name, question.words, heads, tuple(places), tuple(filter(None, said)), tuple(filter(None, closed))
+    )
+
+
 def answer(targets: Sequence[TargetSummary], *, every_pair: bool = True) -> list[str]:
     """The ranking at system scope in paragraphs: what each takes, the order with its certainty, what is a projection.
 
@@ -50,19 +131,64 @@ def answer(targets: Sequence[TargetSummary], *, every_pair: bool = True) -> list
         targets: of the run; those without an estimate at system scope are left out.
         every_pair: a sentence for each pair of up to six machines; False: for each machine and the next one.
     """
-    found = systems(targets)
-    if not found:
-        return []
-    what = "Energy of one inference at batch 1, everything around the machine included (system scope)"
+    found = [text for question in questions(targets) for text in _paragraphs(question, every_pair=every_pair)]
+    return [*found, *filter(None, [_losses(targets)])] if found else []
+
+
+def _paragraphs(question: Question, *, every_pair: bool) -> list[str]:
+    found = question.ranked()
+    doing = question.words.one
+    what = f"Energy of {doing} at batch 1, everything around the machine included (system scope)"
     listed = [f"{name} {figure(e.energy_j, 'J')}" for name, e in found]
     parts = [f"{what}, least first: {listing(listed)}."]
+    if question.name:
+        rates = [f"{name} {figure(e.throughput_hz, '')}" for name, e in found]
+        parts.append(f"Tokens a second: {listing(rates)}.")
     pairs = combinations(found, 2) if every_pair and len(found) <= MOST_PAIRED else pairwise(found)
     parts += [_sentence(a, b) for a, b in pairs]
-    parts += [_shares(*found[0]), _batched(targets, found[0]), _waiting(found)]
-    if projected := [name for name, e in found if e.projection]:
-        verb = "are projections" if len(projected) > 1 else "is a projection"
-        parts.append(f"{listing(projected)} {verb}: such systems were never built; what is around the chips was added.")
+    parts += [_shares(*found[0]), _batched(question), _waiting(found, question.words), _projections(found)]
     return [part for part in parts if part]
+
+
+def _losses(targets: Sequence[TargetSummary]) -> str:
+    """Which machines do not do the work that the best one does, so that their energy is that of something else."""
+    words = words_of(targets)
+    times = times_of(targets)
+    first, last = (times[0], times[-1]) if times else (None, None)
+    means = [score.mean for target in targets if (score := target.at(first)) is not None]
+    if not means:
+        return ""
+    best = min(means, key=words.rank)
+    said = []
+    for target in targets:
+        at = [(time, score.mean) for time in dict.fromkeys((first, last)) if (score := target.at(time)) is not None]
+        if any(_loses(mean, best, words) for _, mean in at):
+            when = " and ".join(
+                words.with_unit(words.value(mean, 1)) + (f" after {time_label(time)}" if time is not None else "")
+                for time, mean in (at if target.drifts else at[:1])
+            )
+            said.append(f"{target.name} has {when}")
+    if not said:
+        return ""
+    return (
+        f"Energy is not all: the best {words.name} is {words.with_unit(words.value(best, 1))}, and {listing(said)}. "
+        "Training for the hardware wins much of that back: finetune_epochs=, or adapters (hs.lora)."
+    )
+
+
+def _loses(mean: float, best: float, words: MetricWords) -> bool:
+    """Whether a score is far from the best: 5 points of a percentage, or half as much again of an error."""
+    if words.in_percent:
+        return abs(mean - best) > FAR_POINTS
+    return not words.higher_is_better and best > 0 and mean > FAR_TIMES * best
+
+
+def _projections(found: Sequence[Named]) -> str:
+    projected = [name for name, e in found if e.projection]
+    if not projected:
+        return ""
+    verb = "are projections" if len(projected) > 1 else "is a projection"
+    return f"{listing(projected)} {verb}: such systems were never built; what is around the chips was added."
 
 
 def order_of(found: Sequence[Named]) -> list[str]:
@@ -99,10 +225,10 @@ def _shares(name: str, estimate: Estimate) -> str:
     return f"{name} spends most on {listing(words)}."
 
 
-def _batched(targets: Sequence[TargetSummary], leader: Named) -> str:
+def _batched(question: Question) -> str:
     """What machines that batch take at their best batch, against the leader at batch 1."""
-    name, first = leader
-    found = [(other, e) for other, e in systems(targets, best=True) if e.batch > 1 and other != name]
+    name, first = question.ranked()[0]
+    found = [(other, e) for other, e in question.ranked(best=True) if e.batch > 1 and other != name]
     words = []
     for other, e in found:
         ahead = order(first, e)
@@ -110,18 +236,21 @@ def _batched(targets: Sequence[TargetSummary], leader: Named) -> str:
         sure = sureness(ahead.probability)
         sure = f"{sure} sure" if ahead.certain else f"{sure} sure, decided by {ahead.decides}"
         words.append(f"{other} takes {figure(e.energy_j, 'J')} at batch {e.batch:,} ({times} times; {sure})")
-    return f"With as many samples at a time as pay, against {name} at batch 1: {listing(words)}." if words else ""
+    what = question.words.batch
+    return f"With as many {what} at a time as pay, against {name} at batch 1: {listing(words)}." if words else ""
 
 
-def _waiting(found: Sequence[Named]) -> str:
+def _waiting(found: Sequence[Named], words: InferenceWords) -> str:
     """Average power of machines that mostly wait, and the rates at which two that follow each other change places."""
+    if any(e.tokens > 1 for _, e in found):  # figures are by the token, the machine wakes for a prompt
+        return ""
     able = [(name, at_rate(e, SLOW_HZ)) for name, e in found if e.throughput_hz.nominal >= SLOW_HZ]
     if not able:
         return ""
     powers = [(name, e.reported_separately["average_power_w"]) for name, e in able]
     powers.sort(key=lambda item: item[1].nominal)
-    words = [f"{name} {figure(power, 'W')}" for name, power in powers]
-    text = f"At one inference a second, idle power included, they draw on average: {listing(words)}."
+    drawn = [f"{name} {figure(power, 'W')}" for name, power in powers]
+    text = f"At one {words.noun} a second, idle power included, they draw on average: {listing(drawn)}."
     changes = [(a, b, rate) for (a, one), (b, two) in pairwise(found) if (rate := crossover_hz(one, two)) is not None]
     if changes:
         said = [f"{b} draws less than {a} below {digits(rate, 2)} a second" for a, b, rate in changes]

@@ -80,6 +80,9 @@ class Cost:
         area_mm2: silicon of all chips; None where the card has none.
         device: where it was measured; "" for an estimate.
         energy_reason: why there is no energy; "" where there is one.
+        phase: of a language model, "prefill" or "decode": energy and throughput are then by the token; "" of others.
+        tokens: that an inference reads or makes; 0 of other networks.
+        context: tokens in the cache of each sequence that makes one.
     """
 
     provenance: Literal["estimated", "measured"]
@@ -92,6 +95,9 @@ class Cost:
     area_mm2: Band | None
     device: str = ""
     energy_reason: str = ""
+    phase: str = ""
+    tokens: int = 0
+    context: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,9 @@ class TargetSummary:
         reasons: time -> why there is no accuracy.
         costs: batch 1 and the best batch, estimated before measured.
         estimates: all estimates of the first seed, by batch.
-        systems: the same at system scope.
+        systems: the same at system scope; of a language model with energy and throughput by the token.
+        decodes: of a language model that makes text: cost of a token that is made, at batch 1 and the best batch.
+        decode_systems: the same at system scope.
         components: energy at batch 1 by component, from the largest.
         layer_parts: energy at batch 1 by layer, in the order of the network.
         layers: the conversion report.
@@ -147,6 +155,8 @@ class TargetSummary:
     notes: tuple[str, ...]
     accuracy_model: str = ""
     systems: tuple[Estimate, ...] = ()
+    decodes: tuple[Cost, ...] = ()
+    decode_systems: tuple[Estimate, ...] = ()
     index: int = field(default=0)
 
     @property
@@ -206,7 +216,7 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
     leading = [by_seed[seed] for seed in sorted(by_seed)]
     general = _unique(note for r in rows if r.score is not None for note in r.notes)
     estimates = leading[0].estimates if leading else []
-    first_batches = [e for r in leading for e in r.estimates if e.batch == 1]
+    first_batches = [e.per_token() for r in leading for e in r.estimates if e.batch == 1]
     components = _parts(first_batches, lambda term: term.component)
     return TargetSummary(
         name=first.target,
@@ -219,7 +229,7 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
             for t in times
             if any(r.time_s == t and r.score is None for r in rows)
         },
-        costs=(*_estimated(leading), *_measured(leading)),
+        costs=(*_estimated(leading, lambda row: row.estimates), *_measured(leading)),
         estimates=tuple(estimates),
         components=tuple(sorted(components, key=lambda part: -part.energy_j.nominal)),
         layer_parts=tuple(
@@ -231,7 +241,9 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
         layers=tuple(first.layers),
         notes=general,
         accuracy_model=first.simulated,
-        systems=tuple(leading[0].systems if leading else ()),
+        systems=tuple(e.per_token() for e in leading[0].systems) if leading else (),
+        decodes=tuple(_estimated(leading, lambda row: row.decodes)),
+        decode_systems=tuple(leading[0].decode_systems if leading else ()),
         index=index,
     )
 
@@ -295,8 +307,8 @@ def _by_batch(items: Iterable[_Costed]) -> dict[int, list[_Costed]]:
     return groups
 
 
-def _estimated(rows: list[Row]) -> list[Cost]:
-    groups = _by_batch(e for r in rows for e in r.estimates)
+def _estimated(rows: list[Row], of: Callable[[Row], Sequence[Estimate]]) -> list[Cost]:
+    groups = _by_batch(e.per_token() for r in rows for e in of(r))
     if not groups:
         return []
     rates = {batch: _must(_band([e.throughput_hz for e in group])) for batch, group in groups.items()}
@@ -310,6 +322,9 @@ def _estimated(rows: list[Row]) -> list[Cost]:
             latency_s=_must(_band([e.latency_s for e in groups[batch]])),
             throughput_hz=rates[batch],
             area_mm2=_band([e.area_mm2 for e in groups[batch]]),
+            phase=groups[batch][0].phase,
+            tokens=groups[batch][0].tokens,
+            context=round(groups[batch][0].mapping.get("context", 0.0)),
         )
         for batch in _one_and_best(rates)
     ]
@@ -319,7 +334,11 @@ def _measured(rows: list[Row]) -> list[Cost]:
     groups = _by_batch(m for r in rows for m in r.measurements)
     if not groups:
         return []
-    rates = {batch: _must(_band([Band.exact(m.throughput_hz) for m in group])) for batch, group in groups.items()}
+    tokens = max((e.tokens for r in rows for e in r.estimates), default=0)
+    each = float(max(tokens, 1))  # an inference is a sample, of a language model with so many tokens
+    rates = {
+        batch: _must(_band([Band.exact(each * m.throughput_hz) for m in group])) for batch, group in groups.items()
+    }
     costs = []
     for batch in _one_and_best(rates):
         group = groups[batch]
@@ -331,7 +350,7 @@ def _measured(rows: list[Row]) -> list[Cost]:
             )
             for m in group
         ]
-        energy = [Band.exact(m.energy_j) if m.energy_j is not None else None for m in group]
+        energy = [Band.exact(m.energy_j / each) if m.energy_j is not None else None for m in group]
         origins = _unique([group[0].provenance, *([group[0].energy_provenance] if group[0].energy_provenance else [])])
         costs.append(
             Cost(
@@ -345,6 +364,8 @@ def _measured(rows: list[Row]) -> list[Cost]:
                 area_mm2=None,
                 device=group[0].device,
                 energy_reason="; ".join(_unique(m.energy_reason for m in group if m.energy_j is None)),
+                phase="prefill" if tokens else "",
+                tokens=tokens,
             )
         )
     return costs

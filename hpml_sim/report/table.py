@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from hpml_sim.report.inference_words import words_of_inference
 from hpml_sim.report.metric_words import MetricWords, words_of
 from hpml_sim.report.other_metrics import named_others
 from hpml_sim.report.summary import Cost, TargetSummary, summarize, times_of
@@ -27,7 +28,7 @@ _FEW = 5
 _NARROWEST_NAME = 12
 _WORDS = {"estimated": "estimated", "measured": "measured"}
 _SHORT_WORDS = {"estimated": "est.", "measured": "meas."}
-_COSTS = (("energy", "/sample"), ("latency", "/batch"), ("rate", "/s"), ("area", "mm²"))
+_PHASES = {"prefill": " prompt", "decode": " token"}
 
 
 class _Footnotes:
@@ -125,9 +126,12 @@ def _columns(
         called = metric.name if time is None else f"{metric.name} at {time_label(time)}"
         columns.append(_Column(_score_head(metric, time, roomy), called, "right", [], score=True))
     columns.append(_Column(_two("batch", "provenance"), "batch", "left", []))
-    columns += [_Column(_two(name, unit), name, "right", []) for name, unit in _COSTS]
+    of = words_of_inference(targets)
+    rate = "tokens/s" if of.noun == "token" else "/s"
+    units = {"energy": of.short, "latency": "/batch", "rate": rate, "area": "mm²"}
+    columns += [_Column(_two(name, unit), name, "right", []) for name, unit in units.items()]
     for target in targets:
-        for position, cost in enumerate(target.costs or [None]):
+        for position, cost in enumerate([*target.costs, *target.decodes] or [None]):
             leads = position == 0
             line = [_two(target.name, target.card.scope, style="bold") if leads else Text("")]
             line += [_score(target, t, metric, notes) if leads else Text("") for t in times]
@@ -190,7 +194,11 @@ def _cost(target: TargetSummary, cost: Cost | None, words: dict[str, str], notes
         energy = _banded(cost.energy_j, "J")
     area = Text("—") if cost.area_mm2 is None else _two(digits(cost.area_mm2.nominal), span(cost.area_mm2, figures=2))
     return [
-        _two(str(cost.batch), provenance, style="bold" if cost.provenance == "measured" else ""),
+        _two(
+            f"{cost.batch}{_PHASES.get(cost.phase, '')}",
+            provenance,
+            style="bold" if cost.provenance == "measured" else "",
+        ),
         energy,
         _banded(cost.latency_s, "s"),
         _banded(cost.throughput_hz, ""),

@@ -48,6 +48,7 @@ class Line:
         batch: samples processed together; None where there is no cost.
         cells: scores at each time, then energy, latency, rate and area.
         words: what the search field of the page looks through.
+        phase: of a language model, "prompt" or "token"; "" of others.
     """
 
     target: TargetSummary
@@ -56,6 +57,7 @@ class Line:
     batch: int | None
     cells: tuple[Cell, ...]
     words: str
+    phase: str = ""
 
 
 @dataclass
@@ -98,7 +100,7 @@ def table_lines(
         sources: (key, citation) -> numbered source.
     """
     scores = tuple(_score_cell(target, time, words, notes) for time in times)
-    costs: Sequence[Cost | None] = target.costs or [None]
+    costs: Sequence[Cost | None] = [*target.costs, *target.decodes] or [None]
     for cost in costs:
         provenance, scope, batch = (
             ("none", target.card.scope, None) if cost is None else (cost.provenance, cost.scope, cost.batch)
@@ -106,7 +108,9 @@ def table_lines(
         searched = " ".join(
             (target.name, target.card.name, target.card.title, target.card.kind, scope, provenance)
         ).lower()
-        yield Line(target, provenance, scope, batch, (*scores, *_cost_cells(target, cost, notes, sources)), searched)
+        phase = "" if cost is None else {"prefill": "prompt", "decode": "token"}.get(cost.phase, "")
+        cells = (*scores, *_cost_cells(target, cost, notes, sources))
+        yield Line(target, provenance, scope, batch, cells, f"{searched} {phase}".rstrip(), phase)
 
 
 def _score_cell(target: TargetSummary, time: float | None, words: MetricWords, notes: Notes) -> Cell:

@@ -101,6 +101,9 @@ class Row(_Model):
         simulated: what was simulated to get the scores, and where it comes from.
         estimates: one a batch size, batch 1 first.
         systems: the same at system scope, which all machines have: what `Comparison.rank` orders.
+        decodes: of a language model that makes text, one token with as many in the cache as a sample has; `estimates`
+            are then of reading a prompt of so many tokens.
+        decode_systems: the same at system scope.
         measurements: one a batch size, batch 1 first, on the machine at hand; without the time of every single call.
         layers: the conversion report, a dictionary a layer.
         notes: why a figure is missing, and what to keep in mind.
@@ -124,6 +127,8 @@ class Row(_Model):
     simulated: str = ""
     estimates: list[Estimate]
     systems: list[Estimate] = []
+    decodes: list[Estimate] = []
+    decode_systems: list[Estimate] = []
     measurements: list[Measurement]
     layers: list[dict[str, Any]]
     notes: list[str]

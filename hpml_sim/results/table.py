@@ -20,6 +20,7 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
         rows: of one run, in any order.
 
     Returns:
+        Of a language model a line for each phase: `phase`, `tokens`, `context`, and energy and rate by the token.
         A column for each figure of each metric, such as `accuracy_mean`; `metric` names the most important one. Shares
         in [0, 1], joules, seconds, square millimeters: `frame.attrs["units"]` has the unit of each column that has one,
         `frame.attrs["higher_is_better"]` says of each metric which way is better, `frame.attrs["rows"]` holds the full
@@ -87,11 +88,12 @@ def _flat(row: Row, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
         **_flat_scores(row.scores, metrics),
     }
     measured = {m.batch: m for m in row.measurements}
+    language = any(e.tokens for e in row.estimates)
     batches = sorted({e.batch for e in row.estimates} | set(measured)) or [None]
     estimates = {e.batch: e for e in row.estimates}
-    for batch in batches:
-        estimate = None if batch is None else estimates.get(batch)
-        measurement = None if batch is None else measured.get(batch)
+    found = [(b, None if b is None else estimates.get(b), None if b is None else measured.get(b)) for b in batches]
+    found += [(e.batch, e, None) for e in row.decodes]
+    for batch, estimate, measurement in found:
         # spikes on crossbars are estimated from the crossbar's card, whose scope may be another than the target's
         scope = estimate.scope if estimate else row.card.scope
         line: dict[str, Any] = {**head, "batch": batch, "scope": scope}
@@ -100,6 +102,14 @@ def _flat(row: Row, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
             band = getattr(estimate, name) if estimate else None
             for bound in ("low", "nominal", "high"):
                 line[f"{name}_{bound}"] = getattr(band, bound) if band else None
+        if language:
+            line["phase"] = estimate.phase if estimate else "prefill"
+            line["tokens"] = tokens = estimate.tokens if estimate else max((e.tokens for e in row.estimates), default=0)
+            line["context"] = round(estimate.mapping["context"]) if estimate and estimate.phase == "decode" else None
+            each = max(tokens, 1)
+            for bound in ("low", "nominal", "high"):
+                line[f"energy_per_token_j_{bound}"] = getattr(estimate.energy_j, bound) / each if estimate else None
+                line[f"tokens_hz_{bound}"] = getattr(estimate.throughput_hz, bound) * each if estimate else None
         line["measured_latency_s"] = measurement.latency_s if measurement else None
         line["measured_throughput_hz"] = measurement.throughput_hz if measurement else None
         line["measured_energy_j"] = measurement.energy_j if measurement else None

@@ -120,6 +120,12 @@ class Request:
             return float(self.sequence or 0)
         return Load(1, self.sequence or 0, self.output or 1).context
 
+    def sizes(self) -> dict[str, float]:
+        """Tokens that one inference reads or makes and, of a decoded one, those in the cache, by name."""
+        if self.phase == "decode":
+            return {"tokens": 1.0, "context": float(self.context or 0)}
+        return {"tokens": float(self.sequence or 0) if self.phase == "prefill" else 1.0}
+
     def inference(self) -> str:
         """What one inference is, in words."""
         if self.phase == "decode":
@@ -351,10 +357,18 @@ class _Run:
                 "exchange_share": cost.exchange_s / cost.time_s,
                 "host_share": cost.host_s / cost.time_s,
                 "mean_power_w": joules * rate,
+                **self.request.sizes(),
+                **self._operations(cost, split, batch),
             },
             reported_separately=separately,
             roof=self._roof(cost),
         )
+
+    def _operations(self, cost: StepCost, split: Split, batch: int) -> dict[str, float]:
+        """Arithmetic operations of one inference, by name; not of a mixture of prompts and tokens, nor of drafts."""
+        if self.request.phase == "serve" or self.request.draft_tokens or split.devices > 1:
+            return {}
+        return {"operations": sum(part.operations for part in cost.spent) / batch}
 
     def _bands(self, breakdown: CostBreakdown) -> tuple[tuple[float, float], tuple[float, float]]:
         """Low and high over nominal of seconds and joules: from records of this GPU, or what sisters miss by."""

@@ -83,6 +83,19 @@ def read_config(path: str | Path) -> TransformerShape:
     return _Reader(path, config).shape()
 
 
+def shape_of_config(where: str, config: Mapping[str, Any]) -> TransformerShape:
+    """The sizes in a configuration that is loaded already.
+
+    Args:
+        where: stands before messages.
+        config: its fields by name, as `config.to_dict()` of transformers gives them.
+
+    Raises:
+        HpmlError: no transformer that reads tokens and writes them itself.
+    """
+    return _Reader(Path(where), config).shape()
+
+
 @dataclass
 class _Reader:
     """Reads one file; every message begins with its path.

@@ -119,7 +119,7 @@ PRETRAINED: Mapping[str, Pretrained] = {
             size_mb=11,
         ),
         load=silero,
-        data=(),
+        data=("speech",),
     ),
 }
 """Name -> network."""

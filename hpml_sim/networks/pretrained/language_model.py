@@ -183,12 +183,13 @@ class LanguageModel(nn.Module):
         self.head = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
         self.head.weight = self.words.weight
 
-    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: KeyValueCache | None = None, last: int | None = None) -> Tensor:
         """Logits of the token after each one, (batch, tokens, vocabulary).
 
         Args:
             tokens: token ids, int64 (batch, tokens).
             cache: of the tokens before these; these are added to it. None: there are none.
+            last: of so many of the last tokens alone, >= 1, as making text needs; None: of all.
 
         Raises:
             HpmlError: no batch of whole numbers, or more tokens than the model was made for.
@@ -207,7 +208,7 @@ class LanguageModel(nn.Module):
         turn = self._turn(earlier, tokens.shape[1], x)
         for block in self.blocks:
             x = block(x, turn, cache)
-        return self.head(self.norm(x))
+        return self.head(self.norm(x if last is None else x[:, -last:]))
 
     def _turn(self, earlier: int, new: int, like: Tensor) -> Tensor:
         """Cosine and sine of the angles of the new positions, (2, tokens, head width / 2); angles in float32."""
@@ -263,7 +264,7 @@ class LanguageModel(nn.Module):
         ends = torch.tensor(list(getattr(self.tokenizer, "ends", ()) if stop is None else stop), device=ids.device)
         cache, made, ended = KeyValueCache(), [], torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)
         for _ in range(tokens):
-            logits = self(ids, cache)[:, -1]
+            logits = self(ids, cache, last=1)[:, -1]
             if temperature:
                 new = torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)
             else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, floor, inf, log10
 from typing import TYPE_CHECKING, Any
 
+from hpml_sim.report.inference_words import words_of_inference
 from hpml_sim.report.metric_words import MetricWords, draw_log_axis, is_logarithmic, words_of
 from hpml_sim.report.plots.drawing import add_legend, add_tip, drawing, new_figure, style_of
 from hpml_sim.report.plots.pareto import FRONT_LINE, draw_front_line, pareto_front
@@ -76,8 +77,9 @@ def energy_against_accuracy(
             axes.set_facecolor("none")
             axes.grid(which="major")
             axes.set_axisbelow(True)
+        per = words_of_inference(targets).per
         rule = "\nPanels of different scope are not ranked against each other." if len(panels) > 1 else ""
-        figure.supxlabel("energy per inference (log axis)" + rule, fontsize=9)
+        figure.supxlabel(f"energy {per} (log axis){rule}", fontsize=9)
         figure.supylabel(words.axis(log), fontsize=9)
         if not panels:
             grid[0].set(xticks=[], yticks=[])

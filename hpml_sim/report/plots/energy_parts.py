@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _Block = tuple[TargetSummary, list[Part], list[Part]]
 _HEADS = ("by component", "by layer")
-_XLABEL = "share of the energy of one inference at batch 1, %"
+_XLABEL = "share of the energy at batch 1, %"
 
 
 def energy_by_part(
