@@ -31,6 +31,10 @@
 - `device_laws.py`: the known noise models as numbers that compiled passes read
 - `programmed_layer.py`: one layer on all chips: what its devices are drawn from
 - `programmed_tiles.py`: the tiles of one layer as programmed chips hold them
+- `programmed_weights.py`: which weights chips hold, and that a layer uses no others
+- `given_weights.py`: finds layers that are given other weights, before they are programmed
+- `written_parameters.py`: digital parameters that a network writes into while it runs
+- `layer_names.py`: names of layers in the caller's network
 - `programming_defaults.py`: chips are made on the CPU in float32
 - `chips.py`: `program`, and `Chips`
 - `chip_contents.py`: conductances and weights of chips, to be looked at
@@ -45,8 +49,10 @@
 - `vmap_rules.py`: operations that vmap cannot carry as networks call them
 - `chip_files.py`: `save_chips`, `load_chips`
 - `seeds.py`: one seed for every draw
+- `outside_weights.py`: finds weights that a network uses and torch does not know to be its own
 - `unmapped_matmul.py`: finds products that pass the crossbars by
 - `weight_products.py`: puts products with the weights of layers onto the layers' crossbars
+- `weight_uses.py`: which weights chips use on their crossbars, and which as they were before programming
 - `experts.py`: the weights of a mixture of experts on crossbars
 - `expert_reading.py`, `expert_products.py`: finds such weights in the code, and reads products with them
 - `carrying_over.py`: what a user put onto a layer stays with it

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dis
 from collections.abc import Iterator
 from types import CodeType, FunctionType
-from typing import Any
 
 from torch import nn
 
 from hpml_sim.analog.expert_reading import multiplies_activations
+from hpml_sim.conversion.named_functions import named_function
 
 _ATTENTION = frozenset({"scaled_dot_product_attention", "multi_head_attention_forward"})
 _MATMULS = frozenset({"matmul", "bmm", "baddbmm", "einsum", "tensordot"})
@@ -76,9 +76,7 @@ def _codes(function: FunctionType, kind: type[nn.Module], depth: int, seen: set[
         yield code
         pending += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
         for name in code.co_names if depth else ():
-            found: Any = kind.__dict__.get(name) or function.__globals__.get(name)
-            found = getattr(found, "__wrapped__", found)
-            if isinstance(found, FunctionType) and not found.__module__.startswith("torch"):
+            if (found := named_function(name, kind, function)) is not None:
                 yield from _codes(found, kind, depth - 1, seen)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.activation_products import names_weights
 from hpml_sim.analog.attention import AnalogMultiheadAttention
 from hpml_sim.analog.carrying_over import HOOKS, Origin
 from hpml_sim.analog.chips import Chips
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import full_scale
 from hpml_sim.analog.experts import is_beside, without_experts
+from hpml_sim.analog.layer_names import layer_to_skip
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogLinear
 from hpml_sim.analog.low_rank_adapter import adapter_of
@@ -24,6 +27,7 @@ from hpml_sim.analog.pulsed.devices import pulsed_tiles
 from hpml_sim.analog.recurrent import AnalogRecurrent
 from hpml_sim.analog.recurrent_cells import AnalogCell
 from hpml_sim.analog.weight_limits import forget_limit_of_loaded
+from hpml_sim.analog.weight_uses import WeightUse
 from hpml_sim.conversion import Converted
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.modules import check_network
@@ -37,9 +41,10 @@ def to_digital(model: nn.Module, *, bits: int | None = None) -> nn.Module:
     """The digital network again: the classes, attributes and state-dict keys that it had before `hs.convert`.
 
     Of a model in training it has the trained weights, clipped as they were mapped; of one programmed chip, the weights
-    that the chip multiplies with at that time, its drift compensation included. Adapters of `hs.lora` are added to the
-    weights, and what they froze can be trained again. Converters and noise of the outputs are
-    no weights: the network computes in full precision.
+    that the chip multiplies with at that time, its drift compensation included. Where a chip does a product in digital,
+    with the weights from before programming, so does its twin: such a layer has both, `weight` and `chip_weight`.
+    Adapters of `hs.lora` are added to the weights, and what they froze can be trained again. Converters and noise of
+    the outputs are no weights: the network computes in full precision.
 
     Args:
         model: a converted model with analog layers, a network with layers of `hs.nn`, or one programmed chip at a time,
@@ -53,8 +58,10 @@ def to_digital(model: nn.Module, *, bits: int | None = None) -> nn.Module:
         of a chip are not, because each layer has devices of its own, nor is a weight that an adapter was added to.
 
     Raises:
-        HpmlError: no network, several chips at once, no analog layers, or `bits` out of range.
-        ConversionError: a network that was converted for another machine, or trained in place on devices.
+        HpmlError: no network, several chips at once, no analog layers, `bits` out of range, or chips that must be
+            called first because forward() multiplies with weights by itself.
+        ConversionError: a network that was converted for another machine, or trained in place on devices; or one
+            parameter that a chip uses in both ways outside of its layer.
 
     Example:
         >>> import torch, hpml_sim as hs
@@ -153,13 +160,22 @@ def _twin(model: ProgrammedModel, bits: int | None) -> nn.Module:
         )
     # a layer that lies in memory for many times shares its tiles with the copy, which drops them
     tiles = {id(found): found for c in crossbars(model.network).values() if (found := c.programmed) is not None}
+    uses = _checked_uses(model)
     network = clone(model.network, dict(tiles))
+    nominal: dict[str, Tensor] = {}
     for name, crossbar in crossbars(network).items():
         layer: Any = network.get_submodule(name)
         assert crossbar.programmed is not None
+        use = uses.get(name)
+        if use is not None and use.nominal and not use.layer:  # the chip never multiplies with its tiles
+            crossbar.programmed = None
+            continue
         weight = layer.from_matrix(effective_matrix(crossbar, crossbar.programmed, 0))
         # a parameter of its own: what was tied lies on devices of its own
-        layer.weight = nn.Parameter(weight.to(layer.weight.dtype), requires_grad=False)
+        own = nn.Parameter(weight.to(layer.weight.dtype), requires_grad=False)
+        if use is not None and use.nominal:
+            nominal[name] = layer.weight
+        layer.weight = own
         crossbar.programmed = None
         if (adapter := adapter_of(layer)) is not None:
             with torch.no_grad():
@@ -167,7 +183,56 @@ def _twin(model: ProgrammedModel, bits: int | None) -> nn.Module:
             del layer._modules["adapter"]
         if bits is not None:
             _round(layer, bits)
-    return _replaced(_inner(network)).requires_grad_(True)
+    twin = _replaced(_inner(network)).requires_grad_(True)
+    for name, weight in nominal.items():
+        _keep_nominal(twin.get_submodule(name.removeprefix("network").removeprefix(".")), weight)
+    return twin
+
+
+def _checked_uses(model: ProgrammedModel) -> Mapping[str, WeightUse]:
+    """What chips do with the weights of their layers beside calling the layers, as far as a network can have it."""
+    if model.uses.found is None:
+        if any(map(names_weights, model.network.modules())) or any(map(is_beside, crossbars(model.network))):
+            raise HpmlError(
+                "to_digital: forward() of this network multiplies with weights by itself, and only a call tells what "
+                "of it lies on the chip: call the chips once, chips.at('1 day')(inputs), before hs.to_digital"
+            )
+        return {}
+    network = model.network
+    for name, use in model.uses.found.items():
+        layer: Any = network.get_submodule(name)
+        others = sorted(
+            f"{owner}.{own}".strip(".")
+            for owner, module in network.named_modules()
+            for own, parameter in module.named_parameters(recurse=False)
+            if parameter is layer.weight and module is not layer and not is_beside(name)
+        )
+        where = use.nominal or (f"{others[0]} as it is" if others else "")
+        if use.product and where:
+            raise ConversionError(
+                f"to_digital: the chip multiplies with its own weights of {layer_to_skip(network, name)!r} and also "
+                f"with the nominal ones ({where}): no digital network has both in one parameter. Let forward() call "
+                "the layer, or give the other product a parameter of its own"
+            )
+    return model.uses.found
+
+
+def _keep_nominal(layer: nn.Module, weight: Tensor) -> None:
+    """Let a layer multiply with a chip's weight, while others find the nominal one in `layer.weight`."""
+    chip: Any = layer._parameters["weight"]
+    layer.weight = nn.Parameter(weight.detach().clone())
+    layer.register_parameter("chip_weight", chip)
+    kind = type(layer)
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        own = self._parameters
+        own["weight"], nominal = own["chip_weight"], own["weight"]
+        try:
+            return kind.forward(self, *args, **kwargs)
+        finally:
+            own["weight"] = nominal
+
+    layer.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 def effective_matrix(crossbar: Crossbar, tiles: ProgrammedTiles, chip: int) -> Tensor:

@@ -29,6 +29,7 @@ from hpml_sim.analog.kept_tensors import (
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import OutputsDifferError, stack_chips, take_apart
 from hpml_sim.analog.vmap_rules import VmapRules, cannot_write
+from hpml_sim.analog.written_parameters import WrittenParameters
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.modules import place_in_network
 from hpml_sim.kernels.common.vmapping import is_mapped, level_of, mapped_first, no_fallback_warning, unmapped_first
@@ -110,6 +111,7 @@ class ChipAxis:
         self._said = said
         self._widen = False
         self._checked = False
+        self._writes: bool | None = None  # whether a call writes into parameters; seen in the first one
         self._kept: dict[Path, Any] = {}  # what the last call left in the network with the chips in front
 
     def run(self, call: Call, guard: AbstractContextManager[Any]) -> Any:
@@ -153,12 +155,18 @@ class ChipAxis:
         before, kept = Snapshot.of(self.network, copies=not self._checked), self._kept
         alone = None if self._checked else clone(self.network, sharing(self.network, {}))
         products = None if self._checked else Products()
+        written = None if self._checked else WrittenParameters(self.network)
         try:
             y = self._together(call, products)
-            if alone is not None and products is not None:
+            if alone is not None and products is not None and written is not None:
+                written.undo()
                 self._check(call, alone, products, y, guard)
+                written.undo()
+                written.redo()
         except Exception as error:  # whatever vmap or the network raises
             before.restore()
+            if written is not None:
+                written.restore()
             self._kept = kept
             for tiles, positions in noise:
                 tiles.rewind_noise(positions)
@@ -238,8 +246,12 @@ class ChipAxis:
     def _only_chip(self, call: Call, guard: AbstractContextManager[Any]) -> Any:
         self._hand_over(lambda tensor: tensor[0])
         before = Snapshot.of(self.network)
+        written = None if self._writes is False else WrittenParameters(self.network)
         with guard, running(ChipPass(0)):
             y = call(self.network)
+        self._writes = written is not None and written.undo()
+        if written is not None:
+            written.redo()
         self._write_kept([before.changed(self.network)])
         return stack_chips([y])
 
@@ -247,6 +259,7 @@ class ChipAxis:
         """One chip after the other, each with states of its own."""
         outputs, kept = [], []
         stateful, held, network = True, self._kept_places(), self.network
+        written = None if self._writes is False else WrittenParameters(self.network)
         for chip in range(self.n_chips):
             network = self.network
             if stateful:
@@ -261,10 +274,14 @@ class ChipAxis:
             with guard if chip == 0 else nullcontext(), running(ChipPass(chip)):
                 outputs.append(call(network))
             kept.append(before.changed(network))
+            if written is not None and not written.undo():
+                written, self._writes = None, False
             if chip + 1 < self.n_chips:
                 before.restore_hooks()  # every chip finds them as the first one did
             # where the first chip left nothing behind, no chip needs a copy of its own
             stateful = stateful and (chip > 0 or bool(held) or before.differs(network))
+        if written is not None:
+            written.redo()
         if network is not self.network:
             copy_plain_attributes(network, self.network)
         self._write_kept(kept)

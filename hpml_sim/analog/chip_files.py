@@ -36,7 +36,8 @@ def save_chips(chips: Chips, path: str | Path) -> None:
         path: the file, which is overwritten; its folder must exist.
 
     Raises:
-        HpmlError: not chips, chips of engine="aihwkit", or a file that cannot be written.
+        HpmlError: not chips, chips of engine="aihwkit", chips whose weights a call changed, or a file that cannot be
+            written.
 
     Example:
         >>> import tempfile, torch, hpml_sim as hs
@@ -57,6 +58,8 @@ def save_chips(chips: Chips, path: str | Path) -> None:
             "chips of engine='aihwkit' are not saved: aihwkit cannot restore them. Save the model's state_dict; "
             f"program(model, chips={chips.n_chips}, seed={chips.seed}) makes the same chips again"
         )
+    for layer in backend.layers.values():
+        layer.check_weights()
     file = _path("save_chips", path)
     if file.is_dir() or not file.absolute().parent.is_dir():
         what = "is a folder; name a file in it" if file.is_dir() else "its folder does not exist; make it first"

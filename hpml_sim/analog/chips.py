@@ -28,7 +28,9 @@ from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.output_structure import OutputsDifferError
 from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_model import ProgrammedModel
+from hpml_sim.analog.programmed_weights import WeightsDifferError
 from hpml_sim.analog.seeds import checked_seed
+from hpml_sim.analog.weight_uses import WeightUses
 from hpml_sim.conversion.training_sessions import register_before_training
 from hpml_sim.errors import HpmlError, check_memory, check_whole, shown
 from hpml_sim.targets import Analog
@@ -89,6 +91,7 @@ class Chips:
         self.n_chips = n_chips
         self.seed = seed
         self._said: set[str] = set()
+        self._uses = WeightUses()
 
     def __len__(self) -> int:
         return self.n_chips
@@ -181,6 +184,7 @@ class Chips:
         if not isinstance(self.backend, FusedBackend):
             raise HpmlError(f"{where}: chips of engine='aihwkit' keep their conductances; program with engine='fused'")
         name, own = named_layer(self.backend.layers, where, layer)
+        own.check_weights()
         time_s = None if time is None else parse_time(time)
         if time_s is not None:
             own.device_model.noise_model.check_time(time_s)
@@ -207,6 +211,7 @@ class Chips:
             self.seed,
             time_s,
             self._said,
+            uses=self._uses,
             one_by_one=None if together else f"{len(numbers)} chips take {size * len(numbers) / 2**30:,.1f} GiB",
             parts=[partial(self._at, time_s, part) for part in parts],
         )
@@ -345,6 +350,8 @@ def warn_of_chips_that_differ(model: nn.Module, call: Callable[[nn.Module], Any]
             RuntimeWarning,
             stacklevel=4,
         )
+    except WeightsDifferError as error:
+        warnings.warn(f"fit: chips of this network will not run after the training: {error}", RuntimeWarning, 4)
     except Exception:  # whatever else fails, the training itself says it better
         return
 

@@ -18,10 +18,12 @@ from hpml_sim.analog.convolution import AnalogConv1d, AnalogConv2d, AnalogConv3d
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.expert_reading import expert_stacks, own_matrices
 from hpml_sim.analog.experts import BESIDE, AnalogExperts, matrix_on_tiles
+from hpml_sim.analog.given_weights import layers_given_weights
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
 from hpml_sim.analog.low_rank_adapter import adapter_names
+from hpml_sim.analog.outside_weights import is_weight, outside_weights
 from hpml_sim.analog.pulsed.devices import pulsed_layer, why_not_pulsed
 from hpml_sim.analog.recurrent import AnalogGRU, AnalogLSTM, AnalogRNN
 from hpml_sim.analog.recurrent_cells import AnalogGRUCell, AnalogLSTMCell, AnalogRNNCell
@@ -143,6 +145,7 @@ def replace_layers(model: nn.Module, target: Analog | InMemory | PerLayer, chose
     # all decisions come first: a layer that is refused in the end leaves the network as it was
     plan = _Plan(target, chosen)
     plan.visit(model, "")
+    plan.name_outside(model)
     if not plan.replaced and not plan.added:
         reasons = "; ".join(
             f"{row.layer or 'model'} ({row.was}): {row.why}"
@@ -181,6 +184,7 @@ class _Plan:
         self.replaced: dict[nn.Module, nn.Module] = {}
         self.added: list[tuple[nn.Module, str, nn.Module]] = []
         self.rows: list[MappedLayer] = []
+        self._given: set[str] = set()  # layers that a forward() gives other weights
 
     def visit(self, module: nn.Module, name: str) -> None:
         """Decide about a module and what lies below it."""
@@ -189,8 +193,11 @@ class _Plan:
         reason = next((why for kind, why in _NOT_MAPPED.items() if isinstance(module, kind)), None)
         base = next((kind for kind in _ANALOG if isinstance(module, kind)), None) or _hugging_face_conv1d(module)
         if reason is None and base is None:
+            self._given |= {f"{name}.{own}".strip(".") for own in layers_given_weights(module)}
             self._visit_children(module, name)
             return
+        if reason is None and any(f"{name}.".startswith(f"{given}." if given else "") for given in self._given):
+            reason = "forward() gives it other weights (functional_call)"
         target = self._target[name] if isinstance(self._target, PerLayer) else self._target
         if reason is None and base is not None:
             reason = _why_not(module, base, name, self._chosen)
@@ -204,6 +211,13 @@ class _Plan:
         for part_name, part in module.named_modules():
             _check_weights(part, f"{name}.{part_name}" if part_name else name)
         self._replace(module, name, base, target)
+
+    def name_outside(self, model: nn.Module) -> None:
+        """Rows for layers and parameters that the network uses and torch does not know to be its own."""
+        for one in outside_weights(model):
+            if is_weight(one.value):
+                why = "no part of the network for torch (a plain list, a closure, a global): make it an attribute"
+                self.rows.append(MappedLayer(one.name, type(one.value).__name__, "digital", why))
 
     def _visit_children(self, module: nn.Module, name: str) -> None:
         children = list(module.named_children())

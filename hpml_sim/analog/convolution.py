@@ -108,7 +108,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             return self.forward(input.unsqueeze(0)).squeeze(0)
         if input.dim() != n + 2:
             raise HpmlError(f"analog convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}")
-        check_input(self.crossbar, input, self.in_channels, 1)
+        check_input(self.crossbar, input, self.in_channels, 1, self.weight)
         y = self._convolved(input)
         return with_adapter(self, y, input)
 

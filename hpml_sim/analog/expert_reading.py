@@ -18,6 +18,8 @@ import torch
 import torch.fx
 from torch import nn
 
+from hpml_sim.conversion.named_functions import named_function
+
 _PRODUCTS = frozenset({"matmul", "bmm", "mm", "_grouped_mm", "grouped_mm", "grouped_mm_fallback"})
 _SUMS = frozenset({"baddbmm", "addmm", "addbmm"})
 _TURNS = frozenset({"transpose", "permute", "swapaxes", "swapdims", "t", "adjoint"})
@@ -155,9 +157,7 @@ class _Reader:
 
     def function(self, name: str, scope: FunctionType) -> FunctionType | None:
         """The function that a name stands for, in the class or in the file."""
-        found: Any = inspect.unwrap(self._kind.__dict__.get(name) or scope.__globals__.get(name) or len)
-        inside = isinstance(found, FunctionType) and not found.__module__.startswith("torch")
-        return found if inside else None
+        return named_function(name, self._kind, scope)
 
 
 class _Function(ast.NodeVisitor):

@@ -68,7 +68,7 @@ class AnalogExperts(nn.Module):
             shape (n, outputs).
         """
         crossbar = self.crossbar
-        check_input(crossbar, input, crossbar.tiling.rows, -1)
+        check_input(crossbar, input, crossbar.tiling.rows, -1, self.weight)
         if crossbar.programmed is not None and not input.is_meta:
             x = input.unsqueeze(0)
             crossbar.work.multiplied = True

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.devices import DeviceModel
+from hpml_sim.analog.layer_names import layer_to_skip
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_layer import ProgrammedLayer
@@ -56,7 +57,8 @@ class FusedBackend:
         for index, (name, crossbar) in enumerate(crossbars(network).items()):
             # one for all layers of a card: its tables are made once
             device_model = models.setdefault(crossbar.noise.model_dump_json(), crossbar.device_model())
-            layers[name] = ProgrammedLayer.program(network.get_submodule(name), index, device_model, n_chips, seed)
+            layer, known_as = network.get_submodule(name), layer_to_skip(network, name)
+            layers[name] = ProgrammedLayer.program(layer, index, device_model, n_chips, seed, known_as)
         return cls(network, layers, n_chips, seed)
 
     @property
@@ -81,7 +83,12 @@ class FusedBackend:
             time_s: seconds since the end of programming, >= 0.
             chips: their numbers.
             together: whether all of them are drawn now; else each is drawn when the network runs for it.
+
+        Raises:
+            WeightsDifferError: a call changed the weights that the chips are drawn from.
         """
+        for layer in self.layers.values():
+            layer.check_weights()
         network = _copy_sharing_tensors(self.network)
         for name, crossbar in crossbars(network).items():
             layer = self.layers[name]
@@ -91,6 +98,7 @@ class FusedBackend:
                     chips,
                     [layer.output_seed(chip, time_s) for chip in chips],
                     crossbar.input_range.detach(),
+                    layer.weights.copied(),
                     together=together,
                 )
         return network

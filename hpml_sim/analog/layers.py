@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.conversion.exporting import check_not_exporting
+from hpml_sim.counting.torch_operations import storage_of
 from hpml_sim.errors import HpmlError, check_switch, check_whole, shown
 from hpml_sim.kernels.common.vmapping import is_mapped
 from hpml_sim.targets import Analog
@@ -116,16 +117,33 @@ def weight_matrix(model: nn.Module, name: str) -> Tensor:
     return matrix  # type: ignore[no-any-return]
 
 
-def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> None:
-    """Check the input of a layer.
+def check_programmed_weights(network: nn.Module) -> None:
+    """Compare the weights of a network with those that were programmed, all their values.
+
+    Args:
+        network: its layers on programmed chips.
+
+    Raises:
+        WeightsDifferError: chips hold another weight.
+    """
+    for name, crossbar in crossbars(network).items():
+        if crossbar.programmed is not None:
+            layer: Any = network.get_submodule(name)
+            crossbar.programmed.weights.check_values(layer.weight)
+
+
+def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int, weight: Tensor) -> None:
+    """Check the input of a layer, and where chips are programmed, whether they hold its weight.
 
     Args:
         crossbar: of the layer.
         x: the input.
         channels: values that `x` must have in a dimension.
         dim: that dimension.
+        weight: what the layer would multiply with.
 
     Raises:
+        WeightsDifferError: chips hold another weight.
         HpmlError: `x` is of another type than the layer, or has another number of channels; an exporter is recording;
             or a `torch.vmap` of the network's own hides its values in training or calibration.
     """
@@ -142,3 +160,7 @@ def check_input(crossbar: Crossbar, x: Tensor, channels: int, dim: int) -> None:
         raise HpmlError(f"analog layer: input of {x.dtype}: must be of {dtype}, as the layer is; give x.to({dtype})")
     if x.shape[dim] != channels:
         raise HpmlError(f"analog layer: input of shape {tuple(x.shape)} must have {channels} values in dimension {dim}")
+    if crossbar.programmed is not None:
+        crossbar.programmed.weights.check(weight)
+    elif (own := crossbar.work.own_weight) is not None and own != storage_of(weight):
+        crossbar.work.other_weight = True

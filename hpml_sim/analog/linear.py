@@ -118,7 +118,7 @@ class AnalogLinear(nn.Linear):
         Returns:
             shape (batch, ..., out_features).
         """
-        check_input(self.crossbar, input, self.in_features, -1)
+        check_input(self.crossbar, input, self.in_features, -1, self.weight)
         y = self.crossbar(input.reshape(1, -1, self.in_features), self.matrix(), effective_weights)
         y = y.reshape(*input.shape[:-1], self.out_features)
         if self.bias is not None:

@@ -13,6 +13,7 @@ from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.drift_compensation import compensated_scale, read_columns
 from hpml_sim.analog.faults import faults_of
+from hpml_sim.analog.programmed_weights import ProgrammedWeights
 from hpml_sim.analog.programming_defaults import cpu_float32
 from hpml_sim.analog.programming_noise import ProgrammedDevices
 from hpml_sim.analog.seeds import Purpose, derive
@@ -31,6 +32,7 @@ class ProgrammedLayer:
             is programmed, and the same at every time: drift must show in the weights.
         limit: weights beyond it are clipped to it; an infinite one clips nothing beyond the limits of channels.
         baseline: what drift compensation reads right after programming, shape (chips, groups, row tiles, cells).
+        weights: which weights were programmed.
     """
 
     layer: Any
@@ -40,9 +42,12 @@ class ProgrammedLayer:
     full_scale: Tensor
     limit: float
     baseline: Tensor
+    weights: ProgrammedWeights
 
     @classmethod
-    def program(cls, layer: Any, index: int, device_model: DeviceModel, n_chips: int, seed: int) -> ProgrammedLayer:
+    def program(
+        cls, layer: Any, index: int, device_model: DeviceModel, n_chips: int, seed: int, name: str
+    ) -> ProgrammedLayer:
         """Program one layer onto chips.
 
         Args:
@@ -51,6 +56,7 @@ class ProgrammedLayer:
             device_model: of its card.
             n_chips: how many chips.
             seed: what all randomness comes from.
+            name: of the layer, for messages.
         """
         with torch.no_grad(), cpu_float32():
             crossbar = layer.crossbar
@@ -58,7 +64,8 @@ class ProgrammedLayer:
             matrix = _on_cpu(matrix)
             full_scale = _full_scale(crossbar, matrix, limit)
             columns = crossbar.cell_scale(full_scale)
-            new = cls(layer, index, seed, device_model, full_scale, limit, torch.empty((n_chips, *columns.shape)))
+            baseline, weights = torch.empty((n_chips, *columns.shape)), ProgrammedWeights(name, layer.weight)
+            new = cls(layer, index, seed, device_model, full_scale, limit, baseline, weights)
             weight = new.empty(1)[0]
             for chip in range(n_chips):
                 new.draw(chip, weight, matrix)
@@ -80,6 +87,14 @@ class ProgrammedLayer:
     def column_scale(self) -> Tensor:
         """What the columns of all slices count without drift, shape (groups, row tiles, cells)."""
         return self.crossbar.cell_scale(self.full_scale)
+
+    def check_weights(self) -> None:
+        """Refuse to draw chips anew from weights that were changed since: the chips hold the old ones.
+
+        Raises:
+            WeightsDifferError: the layer's weights are others than those that were programmed.
+        """
+        self.weights.check_values(self.layer.weight)
 
     def empty(self, n_chips: int) -> Tensor:
         """Memory for what chips hold, (chips, groups, row tiles, cells, height), float32 on the CPU.

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.chip_axis import ChipAxis
-from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.layers import check_programmed_weights, crossbars
 from hpml_sim.analog.output_structure import stack_chips
+from hpml_sim.analog.programmed_weights import WeightsDifferError
 from hpml_sim.analog.sample_noise import SampleNoise, current_samples
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
+from hpml_sim.analog.weight_uses import WeightUses
 from hpml_sim.conversion.chips_in_front import ChipsInFront
 from hpml_sim.conversion.idle_layers import IdleLayers
+from hpml_sim.conversion.modules import place_in_network
 from hpml_sim.conversion.network_call import copied_tensors
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.display import html_table, plain_lines
@@ -49,6 +52,7 @@ class ProgrammedModel(ChipsInFront):
 
     Args:
         said: what was logged for these chips at other times, which is not logged again; None: nothing.
+        uses: where a call notes what it does with weights, for chips at all times; None: for these alone.
         one_by_one: why the chips do not lie in memory together; None: they do.
         parts: make the models of as many chips as lie in memory together, one after another.
 
@@ -57,6 +61,7 @@ class ProgrammedModel(ChipsInFront):
         n_chips: how many chips.
         seed: what all randomness comes from.
         time_s: seconds since the end of programming.
+        uses: what the first call did with the weights of the layers.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class ProgrammedModel(ChipsInFront):
         time_s: float,
         said: set[str] | None = None,
         *,
+        uses: WeightUses | None = None,
         one_by_one: str | None = None,
         parts: Sequence[Callable[[], ProgrammedModel]] = (),
     ):
@@ -76,6 +82,7 @@ class ProgrammedModel(ChipsInFront):
         self.seed = seed
         self.time_s = time_s
         self._calls = 0
+        self.uses = WeightUses() if uses is None else uses
         self._axis = ChipAxis(network, n_chips, set() if said is None else said)
         self._axis.chip_by_chip = one_by_one
         self._parts = tuple(parts)
@@ -139,7 +146,7 @@ class ProgrammedModel(ChipsInFront):
             What the network gives, its tensors with the chips in front: mostly (chips, batch, ...).
 
         Raises:
-            HpmlError: chips return tensors of different shapes.
+            HpmlError: chips return tensors of different shapes, or a layer has another weight than was programmed.
         """
         if torch.compiler.is_compiling():  # vmap over compiled passes is no graph; the network inside stays as it is
             outside: Any = torch.compiler.disable(self._run)
@@ -204,8 +211,15 @@ class ProgrammedModel(ChipsInFront):
             for crossbar in crossbars(self.network).values():
                 if crossbar.programmed is not None:
                     crossbar.programmed.begin(self._calls if samples is None else samples.call)
-            y = self._axis.run(seeded, guard or nullcontext())
+            try:
+                y = self._axis.run(seeded, guard or nullcontext())
+            except WeightsDifferError as error:
+                raise WeightsDifferError(f"{error}. Seen in {place_in_network(error, self.network)}") from error
+            if self._calls & (self._calls + 1) == 0:  # after 1, 2, 4, 8, ... calls: it takes a pass over the weights
+                check_programmed_weights(self.network)
             if guard is not None and idle is not None:
+                if self.uses.found is None:
+                    self.uses.note(self.network, guard.nominal)
                 guard.warn()
                 idle.warn()
         samples = current_samples()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hpml_sim.analog.effective_weights import EffectiveWeights
+from hpml_sim.analog.programmed_weights import ProgrammedWeights
 from hpml_sim.analog.sample_noise import current_samples, some_values
 from hpml_sim.kernels.common.noise_keys import NoiseKeys
 
@@ -59,6 +60,7 @@ class ProgrammedTiles:
         scale: digital factor of each column: drift compensation and what its slice counts included, shape
             (chips, groups, row tiles, 1, cols).
         held: which chip lies in memory, counted from 0; -1: none yet; None: all do.
+        weights: which weights of the layer they hold.
         call: number of the run of the network, of which the noise is.
         used: by chip, how many products of this run were computed.
     """
@@ -69,12 +71,20 @@ class ProgrammedTiles:
     weight: Tensor
     scale: Tensor
     held: int | None
+    weights: ProgrammedWeights
     call: int = 0
     used: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, source: TileSource, chips: Sequence[int], seeds: list[int], like: Tensor, *, together: bool
+        cls,
+        source: TileSource,
+        chips: Sequence[int],
+        seeds: list[int],
+        like: Tensor,
+        weights: ProgrammedWeights,
+        *,
+        together: bool,
     ) -> ProgrammedTiles:
         """The tiles of some chips.
 
@@ -83,12 +93,13 @@ class ProgrammedTiles:
             chips: their numbers, as programmed.
             seeds: one for each chip, of the output noise.
             like: a tensor of the type and device of the network.
+            weights: which weights of the layer they hold.
             together: whether all chips are drawn now and kept; else each is drawn when the layer runs for it.
         """
         weight, scale = source.empty(len(chips) if together else 1)
         for row, chip in enumerate(chips if together else ()):
             source.draw(chip, weight[row], scale[row])
-        return cls(source, tuple(chips), seeds, weight.to(like), scale.to(like), None if together else -1)
+        return cls(source, tuple(chips), seeds, weight.to(like), scale.to(like), None if together else -1, weights)
 
     @property
     def n_chips(self) -> int:

@@ -107,11 +107,13 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
             raise HpmlError(
                 f"analog transposed convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}"
             )
-        check_input(self.crossbar, input, self.in_channels, 1)
+        check_input(self.crossbar, input, self.in_channels, 1, self.weight)
         extra = self._extra(input, output_size)
         batch, places = len(input), input.shape[2:]
         x = input.reshape(batch, self.groups, self.in_channels // self.groups, -1)
-        y = self.crossbar(x.permute(1, 0, 3, 2).flatten(1, 2), self.matrix(), places=x.shape[-1])
+        # chips hold a matrix of their own
+        matrix = self.matrix() if self.crossbar.programmed is None else self.weight
+        y = self.crossbar(x.permute(1, 0, 3, 2).flatten(1, 2), matrix, places=x.shape[-1])
         # (groups, batch * places, out / groups * kernel) -> (batch, out * kernel, *places)
         y = y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, -1, *places)
         y = self._spread(y, extra)

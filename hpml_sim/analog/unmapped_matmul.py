@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.expert_products import GROUPED
 from hpml_sim.analog.layers import crossbars
+from hpml_sim.analog.outside_weights import outside_weights
 from hpml_sim.conversion.idle_layers import work_of
 from hpml_sim.conversion.inputs import numeric_parameters
 from hpml_sim.conversion.modules import place_that_runs
@@ -38,6 +39,9 @@ class UnmappedMatmulGuard(TorchFunctionMode):
 
     Args:
         network: the network that runs inside.
+
+    Attributes:
+        nominal: layers on crossbars whose weights went into digital operations, and where.
     """
 
     def __init__(self, network: nn.Module):
@@ -57,8 +61,11 @@ class UnmappedMatmulGuard(TorchFunctionMode):
                     reported.add(storage_of(parameter))
         self._names = {storage: name for storage, name in names.items() if storage not in reported}
         self._found: set[str] = set()
+        self._alone = self._weights_of_their_own(analog)
+        self.nominal: dict[str, str] = {}
         self._own = {storage_of(parameter) for parameter in network.parameters()}
         self._strangers: dict[int, str] = {}
+        self._constants = {storage_of(t): one.name for one in outside_weights(network) for t in one.tensors()}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -68,13 +75,34 @@ class UnmappedMatmulGuard(TorchFunctionMode):
                 factor = storage_of(value) if isinstance(value, Tensor) else None
                 if factor in self._names:
                     self._found.add(self._names[factor])
-                elif isinstance(value, nn.Parameter) and value.dim() > 1 and factor not in self._own:
+                elif isinstance(value, Tensor) and value.dim() > 1 and self._is_stranger(value, factor):
                     self._note_stranger(value)
-        return func(*args, **kwargs)
+        y = func(*args, **kwargs)
+        if isinstance(y, Tensor) and y.is_floating_point():
+            for value in tree_leaves((args, kwargs)):
+                name = self._alone.get(storage_of(value)) if isinstance(value, Tensor) else None
+                if name is not None and name not in self.nominal and storage_of(y) != storage_of(value):
+                    self.nominal[name] = place_that_runs(self._network)
+        return y
 
-    def _note_stranger(self, weight: nn.Parameter) -> None:
-        if id(weight) not in self._strangers:
-            self._strangers[id(weight)] = f"{tuple(weight.shape)} in {place_that_runs(self._network)}"
+    def _weights_of_their_own(self, analog: set[int]) -> dict[int, str]:
+        """By storage, the layers on crossbars whose weight no digital layer shares."""
+        own = {storage_of(self._network.get_submodule(name).weight): name for name in crossbars(self._network)}  # type: ignore[arg-type]
+        for module in self._network.modules():
+            if id(module) not in analog and isinstance(module, (*_DIGITAL, nn.Embedding, nn.EmbeddingBag)):
+                for parameter in module.parameters(recurse=False):
+                    own.pop(storage_of(parameter), None)
+        return own
+
+    def _is_stranger(self, value: Tensor, storage: int | None) -> bool:
+        return storage not in self._own and (isinstance(value, nn.Parameter) or storage in self._constants)
+
+    def _note_stranger(self, weight: Tensor) -> None:
+        storage = storage_of(weight)
+        if storage not in self._strangers:
+            name = self._constants.get(storage, "").removeprefix("network.")
+            name = f"{name} " if name else ""
+            self._strangers[storage] = f"{name}{tuple(weight.shape)} in {place_that_runs(self._network)}"
 
     def warn(self) -> None:
         """Warn of the products that were noted, if there were any."""
@@ -91,9 +119,10 @@ class UnmappedMatmulGuard(TorchFunctionMode):
             )
         if self._strangers:
             warnings.warn(
-                "forward() multiplies with weights that are no part of the network: of shape "
+                "forward() multiplies with weights or other tensors that are no part of the network: "
                 f"{'; '.join(self._strangers.values())}. These products are computed in digital, and nothing trains, "
-                "moves or saves the weights with the network: make the layer an attribute of its module",
+                "moves or saves the weights with the network: make the layer an attribute of its module, a list of "
+                "layers an nn.ModuleList, a tensor an nn.Parameter",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from hpml_sim.analog.activation_products import names_weights
 from hpml_sim.analog.expert_products import ExpertProducts
 from hpml_sim.analog.experts import AnalogExperts, is_beside
+from hpml_sim.analog.given_weights import GivenWeights
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.linear import AnalogConv1D
 from hpml_sim.analog.low_rank_adapter import adapter_of
@@ -188,7 +189,7 @@ class WeightProducts(UnmappedMatmulGuard):
                     self.redirected += 1
                     return _computed(layer, call)
             if self._experts and (y := self._experts.product(func, args, kwargs)) is not None:
-                self.redirected += 1
+                self.redirected += 1  # their layers do nothing else
                 return y
         found = super().__torch_function__(func, types, args, kwargs)
         if self._experts:
@@ -228,17 +229,23 @@ class ProductWatch:
         training = model.training
         first = training not in self._found
         products = WeightProducts(model) if first or self._found[training] else None
+        # programmed chips warn, or refuse, themselves
+        warns = first and all(crossbar.programmed is None for crossbar in crossbars(model).values())
+        given = GivenWeights(model) if warns and not training else None
         with products or nullcontext():
             y = call()
         if first and products is not None:
             self._found[training] = self._beside or products.redirected > 0
-            if all(crossbar.programmed is None for crossbar in crossbars(model).values()):
-                products.warn()  # programmed chips do so themselves
+        if warns and products is not None:
+            products.warn()
+        if given is not None:
+            given.warn()
         return y
 
 
 def _computed(layer: Any, call: LayerCall) -> Tensor:
     """The product, by the layer."""
+    layer.crossbar.work.redirected = True
     # a second object with the parts of the layer: the call has a bias and settings of its own
     view: Any = object.__new__(type(layer))
     view.__dict__.update(layer.__dict__)

@@ -30,8 +30,13 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         HpmlError: something in it cannot be copied.
     """
     memo = {} if memo is None else memo
+    views = _views_of_weights(model)
     for module in model.modules():
         for value in tree_leaves(vars(module)):
+            if isinstance(value, Tensor) and (weight := views.get(id(value))) is not None:
+                own = copy.deepcopy(weight, memo).detach()
+                offset = int(value.storage_offset()) - int(weight.storage_offset())
+                memo.setdefault(id(value), own.as_strided(value.size(), value.stride(), offset))
             # nor does `copy.deepcopy` copy sparse rows
             if isinstance(value, Tensor) and (not value.is_leaf or value.layout in _COMPRESSED):
                 memo.setdefault(id(value), value.detach().clone())
@@ -45,6 +50,34 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}); leave out what cannot, such "
             "as open files and locks, or give the module a __deepcopy__"
         ) from error
+
+
+def _views_of_weights(model: nn.Module) -> dict[int, Tensor]:
+    """By id, the parameter of each tensor that a module keeps and that lies in the parameter's memory."""
+    weights = {
+        weight.untyped_storage()._cdata: weight
+        for weight in model.parameters()
+        if type(weight) is nn.Parameter
+        and weight.layout is torch.strided
+        and weight.is_contiguous()
+        and weight.untyped_storage().nbytes() == weight.numel() * weight.element_size()  # all of its memory
+    }
+    found = {}
+    for module in model.modules():
+        own = {**vars(module), "_parameters": None}
+        for value in tree_leaves(own):
+            if isinstance(value, Tensor) and value.layout is torch.strided and not isinstance(value, nn.Parameter):
+                weight = weights.get(_storage(value))
+                if weight is not None and value.dtype == weight.dtype and value.device == weight.device:
+                    found[id(value)] = weight
+    return found
+
+
+def _storage(value: Tensor) -> int:
+    try:
+        return value.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # a wrapper without memory
+        return 0
 
 
 def copied(value: Any) -> Any:

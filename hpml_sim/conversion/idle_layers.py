@@ -22,10 +22,16 @@ class Work:
     Attributes:
         multiplied: whether it computed anything since somebody last set this to False.
         named_idle: whether a warning has named it already.
+        redirected: whether a product that forward() does by itself was computed by the layer.
+        own_weight: memory of the weight that its layer holds, while somebody watches for others; None: nobody does.
+        other_weight: whether the layer then multiplied with another one.
     """
 
     multiplied: bool = False
     named_idle: bool = False
+    redirected: bool = False
+    own_weight: int | None = None
+    other_weight: bool = False
 
 
 @dataclass(frozen=True)

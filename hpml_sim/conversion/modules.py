@@ -85,7 +85,8 @@ def _innermost(calls: Sequence[tuple[FrameType, int]], network: nn.Module) -> st
     names = {id(module): name for name, module in network.named_modules()}
     where = "the network"
     for frame, number in calls:
-        module = frame.f_locals.get("self")
+        names_here = frame.f_code.co_varnames
+        module = frame.f_locals.get(names_here[0]) if names_here else None  # "self", by whatever name
         # torch's own modules and ours only pass on what a user's forward() does
         user_code = not frame.f_globals.get("__name__", "").startswith(("torch.", "hpml_sim."))
         if isinstance(module, nn.Module) and user_code:

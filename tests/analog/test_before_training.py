@@ -66,7 +66,7 @@ def test_weights_outside_the_network_are_named():
             return stranger(self.a(x))
 
     analog = hs.convert(Outside(), "pcm-hermes")
-    with pytest.warns(RuntimeWarning, match=r"no part of the network: of shape \(3, 3\) in network \(Outside\), line"):
+    with pytest.warns(RuntimeWarning, match=r"no part of the network: stranger \(3, 3\) in network \(Outside\), line"):
         hs.calibrate(analog, torch.rand(4, 8))
 
 
