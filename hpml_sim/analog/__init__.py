@@ -48,6 +48,7 @@
 - `output_structure.py`: what a network returns, taken apart and put together
 - `vmap_rules.py`: operations that vmap cannot carry as networks call them
 - `chip_files.py`: `save_chips`, `load_chips`
+- `random_states.py`: generators of Python, numpy and the network's own: all chips draw alike
 - `seeds.py`: one seed for every draw
 - `outside_weights.py`: finds weights that a network uses and torch does not know to be its own
 - `unmapped_matmul.py`: finds products that pass the crossbars by

@@ -28,6 +28,7 @@ from hpml_sim.analog.kept_tensors import (
 )
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.output_structure import OutputsDifferError, stack_chips, take_apart
+from hpml_sim.analog.random_states import OwnGenerators
 from hpml_sim.analog.vmap_rules import VmapRules, cannot_write
 from hpml_sim.analog.written_parameters import WrittenParameters
 from hpml_sim.conversion.cloning import clone
@@ -112,6 +113,7 @@ class ChipAxis:
         self._widen = False
         self._checked = False
         self._writes: bool | None = None  # whether a call writes into parameters; seen in the first one
+        self._generators: tuple[nn.Module, OwnGenerators] | None = None  # of the network; found once
         self._kept: dict[Path, Any] = {}  # what the last call left in the network with the chips in front
 
     def run(self, call: Call, guard: AbstractContextManager[Any]) -> Any:
@@ -153,6 +155,8 @@ class ChipAxis:
         found = (crossbar.programmed for crossbar in crossbars(self.network).values())
         noise = [(tiles, tiles.noise_positions()) for tiles in found if tiles is not None]
         before, kept = Snapshot.of(self.network, copies=not self._checked), self._kept
+        generators = self._own_generators()
+        start = generators.states()
         alone = None if self._checked else clone(self.network, sharing(self.network, {}))
         products = None if self._checked else Products()
         written = None if self._checked else WrittenParameters(self.network)
@@ -160,11 +164,16 @@ class ChipAxis:
             y = self._together(call, products)
             if alone is not None and products is not None and written is not None:
                 written.undo()
+                end = generators.states()
+                if start:
+                    OwnGenerators(alone).put(start)  # some may be named by the code, and no part of the copy
                 self._check(call, alone, products, y, guard)
+                generators.put(end)
                 written.undo()
                 written.redo()
         except Exception as error:  # whatever vmap or the network raises
             before.restore()
+            generators.put(start)
             if written is not None:
                 written.restore()
             self._kept = kept
@@ -173,6 +182,11 @@ class ChipAxis:
             return error, None
         self._checked = True
         return None, y
+
+    def _own_generators(self) -> OwnGenerators:
+        if self._generators is None or self._generators[0] is not self.network:
+            self._generators = self.network, OwnGenerators(self.network)
+        return self._generators[1]
 
     def _together(self, call: Call, products: Products | None) -> Any:
         rebuild: Callable[[list[Tensor]], Any] | None = None
@@ -258,6 +272,8 @@ class ChipAxis:
     def _one_by_one(self, call: Call, guard: AbstractContextManager[Any]) -> Any:
         """One chip after the other, each with states of its own."""
         outputs, kept = [], []
+        generators = self._own_generators()
+        start = end = generators.states()
         stateful, held, network = True, self._kept_places(), self.network
         written = None if self._writes is False else WrittenParameters(self.network)
         for chip in range(self.n_chips):
@@ -271,15 +287,19 @@ class ChipAxis:
                             chosen[id(part)] = part[chip]
                 network = clone(self.network, sharing(self.network, chosen))
             before = Snapshot.of(network)
+            own = generators if network is self.network or not start else OwnGenerators(network)
+            own.put(start)
             with guard if chip == 0 else nullcontext(), running(ChipPass(chip)):
                 outputs.append(call(network))
             kept.append(before.changed(network))
+            end = own.states()
             if written is not None and not written.undo():
                 written, self._writes = None, False
             if chip + 1 < self.n_chips:
                 before.restore_hooks()  # every chip finds them as the first one did
             # where the first chip left nothing behind, no chip needs a copy of its own
             stateful = stateful and (chip > 0 or bool(held) or before.differs(network))
+        generators.put(end)
         if written is not None:
             written.redo()
         if network is not self.network:

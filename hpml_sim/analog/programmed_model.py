@@ -14,6 +14,7 @@ from hpml_sim.analog.chip_axis import ChipAxis
 from hpml_sim.analog.layers import check_programmed_weights, crossbars
 from hpml_sim.analog.output_structure import stack_chips
 from hpml_sim.analog.programmed_weights import WeightsDifferError
+from hpml_sim.analog.random_states import seeded_generators
 from hpml_sim.analog.sample_noise import SampleNoise, current_samples
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
@@ -228,7 +229,7 @@ class ProgrammedModel(ChipsInFront):
 
     @contextmanager
     def _seeded(self, device: torch.device) -> Iterator[None]:
-        """Within the block, torch's global generators start from the seed of this call."""
+        """Within the block, the global generators of torch, Python and numpy start from the seed of this call."""
         # encoders and the like draw from the global generator: they get a seed of this call
         cuda = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
@@ -239,7 +240,8 @@ class ProgrammedModel(ChipsInFront):
             if cuda:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            yield
+            with seeded_generators(seed):
+                yield
 
     def load_state_dict(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refused.
