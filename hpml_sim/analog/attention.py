@@ -122,7 +122,7 @@ class AnalogMultiheadAttention(nn.Module):
 
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
-    return scores.masked_fill(mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.masked_fill(mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
 
 
 def _linear(weight: Tensor, bias: Tensor | None, target: Analog) -> AnalogLinear:

@@ -40,8 +40,24 @@ def running(where: str, model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[
         shapes = ", ".join(f"{tuple(x.shape)} ({str(x.dtype).removeprefix('torch.')})" for x in inputs)
         raise HpmlError(
             f"{where}: {type(model).__name__} failed on an input of shape {shapes}: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}; {_fitting(model, inputs)}"
+            f"{' '.join(str(error).split())[:300]}; {_advice(error, model, inputs)}"
         ) from error
+
+
+def _advice(error: BaseException, model: nn.Module, inputs: Sequence[Tensor]) -> str:
+    """The next step after an error of torch's."""
+    if "more than 1 value per channel" in str(error):
+        return (
+            "its batch norm takes statistics of the batch, and one sample has none: let no batch hold a single sample "
+            "(another batch_size=, also for the samples that are left over), or give the layer running statistics "
+            "(track_running_stats=True) for evaluation"
+        )
+    if "modified by an inplace operation" in str(error):
+        return (
+            "forward() changes in place what the gradient needs, in any engine: write y = y + 1 in place of y += 1, "
+            "and leave out inplace=True"
+        )
+    return _fitting(model, inputs)
 
 
 def _fitting(model: nn.Module, inputs: Sequence[Tensor]) -> str:

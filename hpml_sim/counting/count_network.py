@@ -12,7 +12,7 @@ from hpml_sim.conversion.converted import Converted
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.input_layout import batch_dimension
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
-from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.conversion.modes import eval_mode, statistics_of_one_sample
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.network_call import copied_tensors
 from hpml_sim.counting.operation_counts import Workload
@@ -121,6 +121,7 @@ def _counted(
             running("workload", model, tensors),
             torch.inference_mode(False),
             eval_mode(model),
+            statistics_of_one_sample(),
             torch.random.fork_rng(devices=devices),
         ):
             torch.manual_seed(seed)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.chips_in_front import ChipsInFront, SampleStreams, sample_streams
 from hpml_sim.conversion.inputs import check_finite, check_weights_finite, in_type_of_weights, integers_explained
-from hpml_sim.conversion.modes import eval_mode
+from hpml_sim.conversion.modes import eval_mode, statistics_of_one_sample
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.network_call import Inputs, call_network, map_tensors, samples_in, tensors_in
 from hpml_sim.data import Data, load_data, samples_of
@@ -267,6 +267,7 @@ def try_network(where: str, model: nn.Module, inputs: Inputs) -> Any:
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         eval_mode(model),
+        statistics_of_one_sample(),
         running(where, model, list(tensors_in(x))),
         integers_explained(where, x),
     ):

@@ -327,7 +327,8 @@ def _step(
         counted = True
         loss = objective(outputs, labels, shard.teacher) * shard.weight
         check_loss("fit", objective.task, loss)
-        loss.backward()
+        with running("fit", model, list(tensors_in(shard.x))):
+            loss.backward()
         how.pace.limit_gradients(how.parameters)
         return group.all_reduce(loss.detach() / group.size)  # of the whole batch: all processes decide alike
 
