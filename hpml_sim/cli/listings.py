@@ -49,6 +49,8 @@ def networks_json() -> list[dict[str, Any]]:
             }
         )
     for name, architecture in ARCHITECTURES.items():
+        if name in PRETRAINED:  # it has a line already, and both can be had by its name
+            continue
         text = f", {architecture.sequence:,} tokens unless told otherwise" if architecture.sequence else ""
         known.append({"name": name, "runs": False, "what": f"{architecture.source}{text}"})
     return known

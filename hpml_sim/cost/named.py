@@ -243,7 +243,7 @@ def refuse_tokens(asked: Asked) -> None:
         if option not in ("devices", "parallel"):
             raise HpmlError(
                 f"estimate: {option}={shown(getattr(asked, option))}: is for language models by name, such as "
-                "'llama-3-8b', or by their config.json; of a network, give input_shape= or data="
+                "'smollm2-135m' or 'llama-3-8b', or by their config.json; of a network, give input_shape= or data="
             )
 
 

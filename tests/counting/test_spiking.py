@@ -40,6 +40,9 @@ def test_spiking_neurons() -> None:
     assert fc2.binary_input
     assert (fc2.vectors, fc2.macs, fc2.steps) == (7, 7 * 15, 7)
     assert fc2.sops == pytest.approx(3 * lif.spikes)
+    # of its inputs in all steps together, as many are active as spikes came: the steps divide nothing once more
+    assert fc2.active_fraction == pytest.approx(lif.spikes / fc2.input_elements)
+    assert fc2.input_elements == 7 * 5
     assert layers["lif2.recurrent", "linear"].macs == 7 * 9  # the neuron speaks for itself, not for the layer inside
     assert not layers["fc1", "linear"].binary_input
     assert counts.not_counted == ()

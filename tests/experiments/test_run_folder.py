@@ -1,11 +1,13 @@
 """The folder of a run on a disk that is full, and a network that cannot be read."""
 
+import fcntl
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import pytest
 import torch
 
 import hpml_sim as hs
@@ -67,3 +69,16 @@ def test_the_log_of_a_run_lies_in_its_folder(tmp_path):
     log = (tmp_path / "run.log").read_text()
     assert "training" in log
     assert "1 rows of run" in log
+
+
+def test_a_run_that_another_process_holds_is_left_alone(tmp_path):
+    """A lock that another opening of the file holds: as that of another process, without a race."""
+    done = hs.compare(MODEL, DATA, ["loihi"], **SMALL, out=tmp_path)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    with (tmp_path / "run.log").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for options in ({"resume": True}, {"force": True}):
+            with pytest.raises(hs.HpmlError, match="another process is running this very run"):
+                hs.compare(MODEL, DATA, ["loihi"], **SMALL, out=tmp_path, **options)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    assert hs.compare(MODEL, DATA, ["loihi"], **SMALL, out=tmp_path, resume=True).rows == done.rows

@@ -12,6 +12,7 @@ from hpml_sim.cost.crossbar.delays import Delays, dependent_batch, pipelined
 from hpml_sim.cost.crossbar.layout import Layout
 from hpml_sim.cost.crossbar.machine import Machine
 from hpml_sim.cost.result import Estimate
+from hpml_sim.cost.system.work import generates
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band
 
@@ -157,16 +158,6 @@ def _joined(parts: list[Delays]) -> Delays:
     return Delays(
         tuple(stage for part in parts for stage in part.stages), sum((part.serial for part in parts), ZERO), shared
     )
-
-
-def generates(workload: Workload) -> bool:
-    """Whether an inference is one token, which cannot be started before the one before it is known.
-
-    Args:
-        workload: counts of the network: one with a key-value cache, in which every matrix meets one vector at most.
-    """
-    matrices = [layer.vectors for layer in workload.layers if layer.rows]
-    return any(layer.op == "kv_cache" for layer in workload.layers) and max(matrices, default=0.0) <= 1
 
 
 def _best_batch(latency: float, bottleneck: float, *, chained: bool) -> int:

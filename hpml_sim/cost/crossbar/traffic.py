@@ -54,7 +54,8 @@ def crossings(placements: Sequence[Placement], per_chip: int, bits: Sequence[int
         bits: of an activation of each layer.
     """
     found, first = [], 0
-    for p, following, own in zip(placements, [*placements[1:], None], bits, strict=True):
+    after: list[Placement | None] = [*placements[1:], None]
+    for p, following, own in zip(placements, after[: len(placements)], bits, strict=True):
         last = first + p.tiles  # the first tile of the next layer
         chips = (max(last, first + 1) - 1) // per_chip - first // per_chip + 1
         leaves = first // per_chip != (last - (following is None)) // per_chip

@@ -19,6 +19,7 @@ from hpml_sim.cost.digital.gpu import Gpu
 from hpml_sim.cost.digital.products import BYTES
 from hpml_sim.cost.digital.work import Work
 from hpml_sim.cost.result import LayerWork, Roof
+from hpml_sim.cost.system.work import generates
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import ZERO, Band, product
 
@@ -100,6 +101,11 @@ def estimate_digital(
     taken = around(run.call + Band(*map(float, run.times.sum(axis=1))), run.band, run.floor_s)
     # of a machine whose layers are a pipeline, several inferences are under way at once
     latency = taken if card.in_flight is None else product(taken, breakdown.use(card.in_flight)).maximum(taken)
+    if card.in_flight is not None and generates(workload):  # a token waits for the one before it
+        idle = breakdown.use(card.power_idle) * run.devices
+        waits = Band(latency.low - taken.low, latency.nominal - taken.nominal, latency.high - taken.high)
+        breakdown.add("", "pipeline", idle * waits / run.batch, card.power_idle)
+        taken = latency
     overheads = run.call.nominal + float((work.launches * run.nominal.start_s).sum())
     _remarks(breakdown, workload, card, work, run.batch, cache, run.devices)
     if card.dispatch_time is not None and engine == "torch" and overheads > 0.5 * taken.nominal:

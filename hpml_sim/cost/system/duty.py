@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard
 from hpml_sim.cost.result import Estimate, Term
-from hpml_sim.errors import HpmlError, ScopeError, check_real
+from hpml_sim.errors import HpmlError, ScopeError, check_real, shown
 from hpml_sim.units.bands import ZERO
 
 if TYPE_CHECKING:
     from hpml_sim.cards import Card
 
+STEADY = ("static", "leakage", "memory-idle", "host")
+"""Components of energies that are a power for as long as an inference takes."""
+CONVERTERS = ("regulator", "supply", "fans", "cooling")
+"""Components that take a share of what they deliver."""
 WAITING = "waiting"
 """Component of the energy that is spent between inferences."""
 
@@ -26,10 +30,8 @@ def with_idle(estimate: Estimate, card: Card) -> Estimate:
         card: of the machine: idle power of all devices, or static (and host) power of all chips.
     """
     # of crossbars the energy covers an inference from end to end, of all others the time that the machine gives it
-    covered = (
-        estimate.latency_s if isinstance(card, CrossbarCard) else estimate.throughput_hz.inverse() * estimate.batch
-    )
-    covered_s = covered.nominal / estimate.batch
+    each = estimate.throughput_hz.inverse()
+    covered_s = (estimate.latency_s / estimate.batch if isinstance(card, CrossbarCard) else each).nominal
     if math.isfinite(covered_s):
         estimate = replace(estimate, mapping={**estimate.mapping, "covered_s": covered_s})
     if "idle_w" in estimate.reported_separately:
@@ -47,7 +49,8 @@ def with_idle(estimate: Estimate, card: Card) -> Estimate:
 def at_rate(estimate: Estimate, rate_hz: float) -> Estimate:
     """The same machine at a rate: between inferences it waits, and an inference bears what waiting takes.
 
-    E(r) = E + P_idle max(0, 1 / r - t), with t the time of one inference in its batch. Average power = r E(r).
+    E(r) = E + P_idle max(0, 1 / r - t), with t the time that E covers. Average power = r E(r). In a pipeline of tiles
+    inferences overlap once r > 1 / t, and share what flows all the time: it is then that of 1 / r, and not of t.
 
     Args:
         estimate: without a rate.
@@ -58,7 +61,7 @@ def at_rate(estimate: Estimate, rate_hz: float) -> Estimate:
     """
     check_real("estimate: rate_hz", rate_hz, above=0)
     most = estimate.throughput_hz
-    if rate_hz > most.nominal * (1 + 1e-9):
+    if rate_hz > most.nominal * (1 + 1e-9) and most.nominal > 0:  # 0: no figure of the card says what it can do
         raise HpmlError(
             f"estimate: rate_hz={rate_hz:g}: {estimate.card} does {most.nominal:.4g} inferences a second at batch "
             f"{estimate.batch} ({most.low:.3g} to {most.high:.3g}); take fewer, a larger batch=, "
@@ -66,8 +69,10 @@ def at_rate(estimate: Estimate, rate_hz: float) -> Estimate:
         )
     wait = max(0.0, 1 / rate_hz - busy_s(estimate))
     spent = estimate.reported_separately["idle_w"] * wait
-    terms = (*estimate.terms, Term("", WAITING, spent)) if spent.high > 0 else estimate.terms
-    energy = estimate.energy_j + spent
+    terms = _overlapped(estimate.terms, 1 / (rate_hz * busy_s(estimate))) if rate_hz * busy_s(estimate) > 1 else None
+    if terms is None:
+        terms = (*estimate.terms, Term("", WAITING, spent)) if spent.high > 0 else estimate.terms
+    energy = sum((term.energy_j for term in terms), ZERO)
     return replace(
         estimate,
         energy_j=energy,
@@ -75,6 +80,20 @@ def at_rate(estimate: Estimate, rate_hz: float) -> Estimate:
         rate_hz=rate_hz,
         reported_separately={**estimate.reported_separately, "average_power_w": energy * rate_hz},
     )
+
+
+def _overlapped(terms: tuple[Term, ...], share: float) -> tuple[Term, ...]:
+    """Terms of inferences that overlap: what flows all the time in the share of it, and less of what converts it."""
+    before, after = 0.0, 0.0
+    found: list[Term] = []
+    for term in terms:
+        if term.component in CONVERTERS:  # a part of all that comes before it
+            shrunk = term.energy_j * (after / before if before else 1.0)
+        else:
+            shrunk = term.energy_j * (share if term.component in STEADY else 1.0)
+        before, after = before + term.energy_j.nominal, after + shrunk.nominal
+        found.append(replace(term, energy_j=shrunk))
+    return tuple(found)
 
 
 def busy_s(estimate: Estimate) -> float:
@@ -100,6 +119,7 @@ def crossover_hz(a: Estimate, b: Estimate) -> float | None:
 
     Raises:
         ScopeError: they have different scopes.
+        HpmlError: one of them is no estimate, or at a rate already.
 
     Example:
         >>> import hpml_sim as hs
@@ -108,6 +128,14 @@ def crossover_hz(a: Estimate, b: Estimate) -> float | None:
         >>> hs.crossover_hz(chip, board) is None  # the chip is ahead at any rate
         True
     """
+    for name, one in (("a", a), ("b", b)):
+        if not isinstance(one, Estimate):
+            raise HpmlError(f"crossover_hz: {name}={shown(one)}: must be an estimate; take hs.estimate(...)")
+        if one.rate_hz is not None:
+            raise HpmlError(
+                f"crossover_hz: {name}: the estimate on {one.card} is at {one.rate_hz:g} inferences a second; leave "
+                "rate_hz= out of it"
+            )
     if a.scope != b.scope:
         raise ScopeError(
             f"crossover_hz: {a.card} is of scope {a.scope}, {b.card} of {b.scope}; estimate both with scope='system'"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpml_sim.counting import LayerCount
+    from hpml_sim.counting import LayerCount, Workload
 
 ACTIVATION_BITS = 16
 """Bits of an activation in digital layers and in the cache; fewer where the network's data type has fewer."""
@@ -92,3 +92,13 @@ def cached_bytes(layers: Iterable[LayerCount]) -> float:
         layers: of the network.
     """
     return sum(y.state_elements * bits_of(y) / 8 for y in layers if y.op == "kv_cache")
+
+
+def generates(workload: Workload) -> bool:
+    """Whether an inference is one token, which cannot be started before the one before it is known.
+
+    Args:
+        workload: counts of the network: one with a key-value cache, in which every matrix meets one vector at most.
+    """
+    matrices = [layer.vectors for layer in workload.layers if layer.rows]
+    return any(layer.op == "kv_cache" for layer in workload.layers) and max(matrices, default=0.0) <= 1

@@ -95,6 +95,11 @@ _SHAPES = (
         window=8192, global_every=4, experts=Experts(128, 1, 8192, shared_hidden=8192, every=2),
     ),
     TransformerShape(
+        "smollm2-135m",
+        "L. Ben Allal et al., 'SmolLM2', arXiv:2502.02737 (2025); sizes of the released file",
+        30, 576, 9, 3, 64, 1536, 49152, 8192, tied=True,
+    ),
+    TransformerShape(
         "mistral-7b",
         "A. Q. Jiang et al., 'Mistral 7B', arXiv:2310.06825 (2023), Table 1; v0.1",
         32, 4096, 32, 8, 128, 14336, 32000, 32768, window=4096,

@@ -365,3 +365,80 @@ def test_leakage_goes_with_the_node():
         estimate(mlp(90, 90), crossbar(node_nm=nm), scope="system").by_component()["leakage"] for nm in (130, 7)
     )
     assert new.nominal / old.nominal == pytest.approx(young.si / planar.si)
+
+
+def test_inferences_that_overlap_share_what_flows_all_the_time():
+    """A pipeline of six tiles at its full pace: the chip's leakage and host are drawn once, however many are inside."""
+    counts, card = mlp(*[90] * 7), crossbar(tiles=6)
+    one = estimate(counts, card, scope="system")
+    most = one.throughput_hz.nominal
+    inside = most * one.latency_s.nominal
+    assert inside > 3
+    full = estimate(counts, card, scope="system", rate_hz=most)
+    parts, alone = full.by_component(), one.by_component()
+    for name in ("leakage", "host"):
+        assert parts[name].nominal == pytest.approx(alone[name].nominal / inside)
+    assert parts["mvm"] == alone["mvm"]
+    ratio = load_component("battery").ratio.si
+    before = sum(band.nominal for name, band in parts.items() if name != "supply")
+    assert parts["supply"].nominal == pytest.approx(before * (ratio - 1))
+    watts = full.reported_separately["average_power_w"].nominal
+    assert watts == pytest.approx(full.energy_j.nominal * most)
+    # no step where they begin to overlap
+    around = [estimate(counts, card, scope="system", rate_hz=f / one.latency_s.nominal) for f in (0.999, 1.001)]
+    low, high = (e.reported_separately["average_power_w"].nominal for e in around)
+    assert low == pytest.approx(high, rel=0.01)
+
+
+@pytest.mark.parametrize("pair", [("jetson-orin", "cpu-laptop"), ("a100", "h200"), ("hailo-8", "pcm-hermes")])
+def test_where_they_change_places_both_draw_the_same(pair):
+    rate = hs.crossover_hz(*(estimate("resnet18", name, scope="system") for name in pair))
+    assert rate is not None
+    powers = [
+        estimate("resnet18", name, scope="system", rate_hz=rate).reported_separately["average_power_w"].nominal
+        for name in pair
+    ]
+    assert powers[0] == pytest.approx(powers[1], rel=1e-6)
+    # on either side of it another one draws less
+    ahead = [
+        min(pair, key=lambda name: estimate("resnet18", name, scope="system", rate_hz=r).energy_j.nominal)
+        for r in (rate / 2, min(1.05 * rate, 380.0))
+    ]
+    assert len(set(ahead)) == 2
+
+
+def test_what_a_spiking_network_takes_in_and_gives_back_by_hand():
+    """A tenth of 200 inputs spikes in each of 10 steps: an address a spike; and what comes out, in 16 bits."""
+    first = linear("w", 200, 50, steps=10, binary_input=True, active_fraction=0.1)
+    fires = LayerCount("n", "neuron", neurons=50, updates=500.0, spikes=20.0, steps=10)
+    counts = Workload((first, fires), samples=1, kind="spiking", input_elements=200, output_elements=50)
+    found = estimate(counts, neuromorphic(), scope="system").by_component()["input-output"]
+    bits = 200 * 10 * 0.1 * 32 + 50 * 16
+    assert found.nominal == pytest.approx(bits * load_component("chip-link").transfer.si)
+
+
+def test_crossover_refuses_what_is_no_estimate_or_has_a_rate():
+    a = estimate(mlp(10, 10), "pcm-hermes", scope="system")
+    for pair in (("h200", a), (a, None)):
+        with pytest.raises(HpmlError, match="must be an estimate"):
+            hs.crossover_hz(*pair)
+    with pytest.raises(HpmlError, match="at 5 inferences a second; leave rate_hz= out"):
+        hs.crossover_hz(estimate(mlp(10, 10), "pcm-hermes", scope="system", rate_hz=5), a)
+
+
+@pytest.mark.parametrize("name", ["pcm-hermes", "isaac", "reram-neurram", "h200", "northpole"])
+@pytest.mark.parametrize("options", [{}, {"scope": "system"}, {"scope": "system", "rate_hz": 1.0}])
+def test_a_network_without_weights_is_digital_work(name, options):
+    counts = Workload((LayerCount("relu", "activation", output_elements=16.0, module="ReLU"),), input_elements=16)
+    found = estimate(counts, name, **options)
+    assert found.energy_j.low <= found.energy_j.nominal <= found.energy_j.high
+    if name in ("pcm-hermes", "isaac", "reram-neurram"):
+        assert "no layer of this network has weights that could lie on a crossbar" in found.excluded
+        assert found.mapping["tiles"] == 0
+
+
+def test_no_card_calls_its_own_figures_a_system():
+    """Two figures of one scope, one with a host and one without, could not be told apart."""
+    from hpml_sim.cards import list_cards
+
+    assert [name for name in list_cards() if load_card(name).scope == "system"] == []
