@@ -33,6 +33,7 @@ from hpml_sim.analog.row_tiles import (
     library_convolution,
     row_tiles,
 )
+from hpml_sim.kernels.common.memory import BLOCKS
 
 
 def takes_whole_images(crossbar: Crossbar) -> bool:
@@ -136,57 +137,66 @@ def _on_chips(crossbar: Crossbar, x: Tensor, geometry: Geometry, chips: Sequence
     programmed = crossbar.programmed
     assert programmed is not None
     effective = programmed.effective_weights(chips)
-    compiled = crossbar.fuses(x)
-    found = []
-    for i, chip in enumerate(chips):
-        one = EffectiveWeights(effective.matrix[i : i + 1], effective.unit, effective.scale[i : i + 1])
-        images = x[i] if len(x) > 1 else x[0]
-        run = _compiled if compiled else _by_operators
-        found.append(run(crossbar, images, one, geometry, chip).flatten(1))
-    return torch.stack(found).unsqueeze(1)
+    sizes, cols = geometry.places(x.shape[3:]), crossbar.tiling.groups * crossbar.tiling.cols
+    slices = crossbar.target.slices
+    z = BLOCKS.empty((len(chips), x.shape[1], slices * cols, *sizes), like=x)
+    if crossbar.fuses(x):
+        _compiled(crossbar, x, effective, geometry, chips, z)
+    else:
+        for i, chip in enumerate(chips):
+            one = EffectiveWeights(effective.matrix[i : i + 1], effective.unit, effective.scale[i : i + 1])
+            z[i] = _by_operators(crossbar, x[min(i, len(x) - 1)], one, geometry, chip)
+    if slices > 1:
+        z = torch.stack([_without_slices(crossbar, one) for one in z])
+    return z.flatten(2).unsqueeze(1)
 
 
-def _compiled(crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, geometry: Geometry, chip: int) -> Tensor:
-    """One chip in compiled passes; a few images at a time, so that what lies between the converters caches."""
+def _compiled(
+    crossbar: Crossbar, x: Tensor, effective: EffectiveWeights, geometry: Geometry, chips: Sequence[int], z: Tensor
+) -> None:
+    """Chips in compiled passes; a few images at a time, so that what lies between the converters caches.
+
+    Fills z, shape (chips, images, columns, *places), the columns of each slice apart.
+    """
     from hpml_sim.kernels.crossbar_product import convolution as kernel
 
     programmed, c, groups = crossbar.programmed, crossbar.converters(), geometry.groups
     assert programmed is not None
     x = x.detach().contiguous()
-    images, sizes = len(x), geometry.places(x.shape[2:])
-    flat, places = x.flatten(2), math.prod(sizes)
+    flat, result, inside = x.flatten(3), z.flatten(3), x.shape[3:]
+    (images, cols, places), sigma = result.shape[1:], c.output_noise / c.lsb
     tiles = row_tiles(crossbar.tiling, geometry.kernel)
-    kernels = [tile.kernel(effective.matrix[0, :, t], geometry.kernel) for t, tile in enumerate(tiles)]
-    cols = len(kernels[0])
-    count = (effective.scale * (c.dac_range * c.lsb)).squeeze(-2).squeeze(0).transpose(0, 1).flatten(1)
-    gain = torch.full_like(count[0], c.adc_gain)
-    peaks = _peaks(crossbar, x)
-    peaks = x.new_ones(1, 1) if peaks is None else peaks
+    counts = (effective.scale * (c.dac_range * c.lsb)).squeeze(-2).transpose(1, 2).flatten(2)  # (chips, tiles, cols)
+    gain = torch.full_like(counts[0, 0], c.adc_gain)
+    peaks = _peaks(crossbar, x.flatten(0, 1))
+    peaks = x.new_ones(len(x), 1, 1) if peaks is None else peaks.unflatten(0, (len(x), images))
     gains = dac_gains(peaks, c)
-    keys = programmed.noise_keys(chip, flat.flatten(1).unsqueeze(0))
-    z = x.new_empty(images, cols, *sizes)
     pieces = in_pieces(images, places * cols)
     total = x.new_empty(pieces[0].stop if pieces else 0, places, cols)
-    for part in pieces:
-        some = total[: part.stop - part.start]
-        for t, tile in enumerate(tiles):
-            codes = x.new_empty(len(some), flat.shape[2], groups * tile.channels)
-            kernel.dac(flat[part], groups, tile.first, rows_of(gains, part), c.dac_qmax, codes)
-            y = as_channels_last(library_convolution(as_images(codes, x.shape[2:]), kernels[t], geometry))
-            kernel.adc(
-                y,
-                gain,
-                count[t],
-                c.adc_qmax,
-                some,
-                keys=replace(keys, row=part.start),
-                tile=t,
-                tiles=len(tiles),
-                sigma=c.output_noise / c.lsb,
-                adds=t > 0,
-            )
-        kernel.channels_first(some, rows_of(peaks, part), None, z[part].flatten(2))
-    return _without_slices(crossbar, z)
+    for i, chip in enumerate(chips):
+        own = min(i, len(x) - 1)  # of the input: the first layer's is the same for all chips
+        keys = programmed.noise_keys(chip, flat[own].flatten(1).unsqueeze(0))
+        kernels = [tile.kernel(effective.matrix[i, :, t], geometry.kernel) for t, tile in enumerate(tiles)]
+        for part in pieces:
+            some, vectors, gains_here = total[: part.stop - part.start], flat[own, part], rows_of(gains[own], part)
+            keys_here = replace(keys, row=part.start)
+            for t, tile in enumerate(tiles):
+                codes = x.new_empty(len(some), flat.shape[3], groups * tile.channels)
+                kernel.dac(vectors, groups, tile.first, gains_here, c.dac_qmax, codes)
+                y = as_channels_last(library_convolution(as_images(codes, inside), kernels[t], geometry))
+                kernel.adc(
+                    y,
+                    gain,
+                    counts[i, t],
+                    c.adc_qmax,
+                    some,
+                    keys=keys_here,
+                    tile=t,
+                    tiles=len(tiles),
+                    sigma=sigma,
+                    adds=t > 0,
+                )
+            kernel.channels_first(some, rows_of(peaks[own], part), None, result[i, part])
 
 
 def _by_operators(
@@ -241,7 +251,6 @@ def _by_operators(
     assert total is not None
     if seen:
         crossbar.observe_output(torch.stack(seen))
-    total = _without_slices(crossbar, total) if chip is not None else total
     return total if peaks is None else (total.unflatten(1, (groups, -1)) * peaks).flatten(1, 2)
 
 

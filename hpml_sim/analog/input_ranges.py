@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hpml_sim.analog.converter_error import ConversionCost, ConverterError
 from hpml_sim.analog.range_samples import VectorSamples
+from hpml_sim.analog.training_passes import takes_compiled_pass
 from hpml_sim.targets import input_ranges as rules
 
 Amount = TypeVar("Amount", float, Tensor)
@@ -182,12 +183,17 @@ class InputRange(nn.Module):
             shape (..., vectors, 1), without gradient; 1 where all inputs are zero.
         """
         x = x.detach()
-        # a third of the time of x.abs().amax(-1): nothing of x's size is written
-        largest = torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True))
+        if x.numel() and takes_compiled_pass(x):
+            from hpml_sim.kernels.crossbar_product.cpu import largest_magnitudes
+
+            largest = largest_magnitudes(x).unsqueeze(-1)
+        else:
+            largest = torch.maximum(x.amax(-1, keepdim=True), -x.amin(-1, keepdim=True))
+            largest = torch.where(largest > 0, largest, torch.ones_like(largest))
         if places > 1:
             by_sample = largest.unflatten(-2, (-1, places))
             largest = by_sample.amax(-2, keepdim=True).expand_as(by_sample).flatten(-3, -2)
-        return torch.where(largest > 0, largest, torch.ones_like(largest))
+        return largest
 
     def dac_range(self) -> Tensor:
         """A full-scale input of the DAC, a scalar: in units of the layer's input, or of the largest of each vector."""
@@ -320,7 +326,7 @@ class InputRange(nn.Module):
         """One more observation, once a pass."""
         if recomputing() or (self.calibration_step is not None and self.calibration_step.counted):
             return
-        self.observations += 1
+        self.observations.add_(1)  # not +=, which assigns the attribute anew
         if self.calibration_step is not None:
             self.calibration_step.counted = True
 

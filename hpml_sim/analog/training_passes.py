@@ -22,6 +22,9 @@ from hpml_sim.kernels.common.arrays import array_of
 # The compiled passes are imported where they run: numba takes half a second to import.
 
 
+_COMPILED = (torch.float32, torch.float64)
+
+
 def takes_compiled_pass(*tensors: Tensor) -> bool:
     """Whether the compiled passes take these tensors: float32 or float64 on the CPU.
 
@@ -32,7 +35,10 @@ def takes_compiled_pass(*tensors: Tensor) -> bool:
         return False
     if torch._C._are_functorch_transforms_active():  # `torch.func.grad` and others see no memory
         return False
-    return all(t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64) for t in tensors)
+    for tensor in tensors:  # no generator: this is asked several times a product
+        if tensor.dtype not in _COMPILED or tensor.device.type != "cpu":
+            return False
+    return True
 
 
 def noise_base() -> int:
@@ -52,15 +58,6 @@ def expanded_parts(grad: Tensor) -> Tensor:
     return grad.contiguous()
 
 
-def _normal(like: Tensor) -> Tensor:
-    """Standard normal numbers; torch's global generator gives the seed."""
-    from hpml_sim.kernels.random import fill_normal
-
-    noise = torch.empty_like(like, memory_format=torch.contiguous_format)
-    fill_normal(noise, int(torch.randint(2**62, ())))
-    return noise
-
-
 class _NoisyTiles(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -68,13 +65,10 @@ class _NoisyTiles(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         from hpml_sim.kernels.crossbar_product import training as kernel
 
-        groups, tiles, cols, _ = shape
-        matrix, scale = weight.new_empty(shape), weight.new_empty((groups, tiles, cols))
-        normal = _normal(matrix) if noise > 0 else matrix
+        matrix, scale = weight.new_empty(shape), weight.new_empty(shape[:3])
         own = weight.detach().contiguous()
-        array = array_of(own)
-        real = array.dtype.type
-        kernel.noisy_tiles(array, real(limit), real(noise), normal.numpy(), noise > 0, matrix.numpy(), scale.numpy())
+        seed = noise_base() if noise > 0 else 0
+        kernel.noisy_tiles(array_of(own), limit, noise, seed, matrix.numpy(), scale.numpy())
         ctx.save_for_backward(weight)
         ctx.limit = limit
         ctx.mark_non_differentiable(scale)
@@ -123,26 +117,23 @@ class _Product(torch.autograd.Function):
         from hpml_sim.kernels.crossbar_product import training as kernel
 
         groups, vectors, tiles, height = x.shape
-        cols, gain_in = matrix.shape[2], converters.dac_gain
+        cols = matrix.shape[2]
         x = x.detach().contiguous()
         codes = x.new_empty((groups, tiles, vectors, height))
-        kernel.dac_training(x, unit, gain_in, converters.dac_qmax, codes)
+        kernel.dac(x, unit, converters.dac_gain, converters.dac_qmax, codes)
         y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
         if watch is not None:
             watch(y)
-        noisy, lsb = converters.output_noise > 0, converters.lsb
-        noise = _normal(y) if noisy else y
+        sigma, real = converters.output_noise / converters.lsb, np.float64 if y.dtype == torch.float64 else np.float32
         z, inside = x.new_empty((groups, vectors, cols)), torch.empty(y.shape, dtype=torch.bool)
-        real = np.float64 if y.dtype == torch.float64 else np.float32
-        gain = converters.adc_gain / scale
         kernel.adc_training(
             y.numpy(),
-            noise.numpy(),
-            noisy,
-            real(converters.output_noise / lsb),
-            gain.numpy(),
+            np.uint64(noise_base() if sigma > 0 else 0),
+            real(sigma),
+            real(converters.adc_gain),
             real(converters.adc_qmax),
-            (scale * (converters.dac_range * lsb)).numpy(),
+            real(converters.dac_range * converters.lsb),
+            scale.numpy(),
             *kernel.units_of(unit, x),
             z.numpy(),
             inside.numpy(),

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from hpml_sim.counting.torch_operations import is_sparse
-from hpml_sim.kernels.common.vmapping import is_mapped, mapped_first, unmapped_first
+from hpml_sim.kernels.common.vmapping import is_mapped, level_of, mapped_first, unmapped_first
 
 _TORCH: Any = torch
 _OPERATIONS: Any = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
@@ -34,13 +34,32 @@ class VmapRules(TorchFunctionMode):
         self._length = length
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        rule: Any = _RULES.get(func, func)
+        rule: Any = self._batch_norm if func is F.batch_norm else _RULES.get(func, func)
         if func in _PRODUCTS and len(args) == 2 and is_sparse(args[0]) and is_mapped(args[1]):
             return self._of_sparse(*args)
         found = rule(*args, **(kwargs or {}))
         if self._widen and func in _MAKERS and not is_mapped(found):
             return mapped_first(found.expand(self._length, *found.shape).contiguous(), self._level)
         return found
+
+    def _batch_norm(
+        self,
+        input: Tensor,  # noqa: A002 - the name in torch
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """With the same statistics for all, chips are more samples; torch's own rule writes all values four times."""
+        statistics = (running_mean, running_var, weight, bias)
+        if training or any(map(is_mapped, statistics)) or not is_mapped(input) or level_of(input) != self._level:
+            return F.batch_norm(input, *statistics, training, momentum, eps)
+        x = unmapped_first(input, self._level, self._length)  # (chips, samples, channels, ...)
+        y = F.batch_norm(x.flatten(0, 1), *statistics, training, momentum, eps)
+        return mapped_first(y.unflatten(0, x.shape[:2]), self._level)
 
     def _of_sparse(self, left: Tensor, right: Tensor) -> Tensor:
         """A sparse matrix, the same for all, times matrices: all of them are the columns of one."""

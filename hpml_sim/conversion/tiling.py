@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -52,7 +53,7 @@ class Tiling:
     tile_rows: int
     tile_cols: int
 
-    @property
+    @cached_property
     def row_tiles(self) -> int:
         """Pieces that the rows of one matrix are cut into; their products are added in digital."""
         return math.ceil(self.rows / self.tile_rows)
@@ -62,7 +63,7 @@ class Tiling:
         """Pieces that the columns of one matrix are cut into."""
         return math.ceil(self.cols / self.tile_cols)
 
-    @property
+    @cached_property
     def height(self) -> int:
         """Rows of one piece (the last may have fewer)."""
         return math.ceil(self.rows / self.row_tiles)

@@ -120,13 +120,25 @@ def _adc_image(y, gain, count, keys, index, sigma, noisy, qmax, adds, marks, n, 
 
 
 @njit(cache=True, nogil=True)
+def _repeated(values, y):
+    """The values of all columns again and again, as long as a block that begins anywhere in them."""
+    result = np.empty(min(NUMBERS, y.shape[1] * y.shape[2]) + values.size, values.dtype)
+    for begin in range(0, result.size, values.size):
+        part = result[begin : begin + values.size]
+        part[:] = values[: part.size]
+    return result
+
+
+@njit(cache=True, nogil=True)
 def _adc_serial(y, gain, count, keys, index, sigma, noisy, qmax, adds, marks, z, inside):
+    gain, count = _repeated(gain, y), _repeated(count, y)
     for n in range(y.shape[0]):
         _adc_image(y, gain, count, keys, index, sigma, noisy, qmax, adds, marks, n, z, inside)
 
 
 @njit(cache=True, nogil=True, parallel=True)
 def _adc_parallel(y, gain, count, keys, index, sigma, noisy, qmax, adds, marks, z, inside):
+    gain, count = _repeated(gain, y), _repeated(count, y)
     for n in prange(y.shape[0]):
         _adc_image(y, gain, count, keys, index, sigma, noisy, qmax, adds, marks, n, z, inside)
 
@@ -166,8 +178,8 @@ def adc(
     marks = y.new_empty((len(y), 0, 0)).bool() if inside is None else inside
     run(
         array,
-        _repeated(gain, y),
-        _repeated(count, y),
+        gain.numpy(),
+        count.numpy(),
         keys.array(tiles),
         tile,
         real(sigma),
@@ -178,12 +190,6 @@ def adc(
         z.numpy(),
         marks.numpy(),
     )
-
-
-def _repeated(values: Tensor, y: Tensor) -> np.ndarray:
-    """The values of all columns again and again, as long as a block that begins anywhere in them."""
-    array = values.numpy()
-    return np.resize(array, min(NUMBERS, y.shape[1] * y.shape[2]) + array.size)
 
 
 @njit(cache=True, nogil=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numba import njit, prange
 from torch import Tensor
 
@@ -88,6 +89,63 @@ def _adc_parallel(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, z):
     for job in prange(z.shape[0] * vectors):
         g = job // vectors
         _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, g, job - g * vectors, z)
+
+
+@njit(cache=True, nogil=True)
+def largest_bits(bits, mask):
+    """The bits of the largest magnitude of some numbers, by their bits.
+
+    Magnitudes are ordered as their bits are, and the compiler finds the largest whole number with vector instructions,
+    but not the largest floating-point number, in which NaN has no order.
+
+    Args:
+        bits: of the numbers, int32 or int64, shape (numbers,).
+        mask: all bits but that of the sign, of the same type.
+    """
+    largest = mask & 0
+    for i in range(bits.size):
+        largest = max(largest, bits[i] & mask)
+    return largest
+
+
+@njit(cache=True, nogil=True)
+def _largest_of_rows(bits, mask, one, result):
+    for n in range(bits.shape[0]):
+        largest = largest_bits(bits[n], mask)
+        result[n] = largest if largest > 0 else one
+
+
+_BITS = {
+    np.dtype(np.float32): (np.int32, np.int32(0x7FFFFFFF), np.float32(1).view(np.int32)),
+    np.dtype(np.float64): (np.int64, np.int64(0x7FFFFFFFFFFFFFFF), np.float64(1).view(np.int64)),
+}
+"""By type of numbers: that of their bits, the mask that `largest_bits` takes, and the bits of 1."""
+
+
+def bits_of(array: np.ndarray) -> tuple[np.ndarray, Any]:
+    """The same memory as whole numbers, and the mask that `largest_bits` takes.
+
+    Args:
+        array: contiguous, float32 or float64.
+    """
+    kind, mask, _ = _BITS[array.dtype]
+    return array.view(kind), mask
+
+
+def largest_magnitudes(x: Tensor) -> Tensor:
+    """The largest magnitude of each row; 1 where all numbers are zero.
+
+    Args:
+        x: float32 or float64 on the CPU, shape (..., numbers).
+
+    Returns:
+        shape (...).
+    """
+    rows = x.detach().reshape(-1, x.shape[-1]).contiguous().numpy()
+    kind, mask, one = _BITS[rows.dtype]
+    result = np.empty(len(rows), rows.dtype)
+    _largest_of_rows(rows.view(kind), mask, one, result.view(kind))
+    return torch.from_numpy(result).view(x.shape[:-1])
 
 
 def units_of(unit: Tensor | None, like: Tensor) -> tuple[Any, bool]:

@@ -15,75 +15,79 @@ from numba import njit
 from torch import Tensor
 
 from hpml_sim.kernels.common.arrays import array_of
-from hpml_sim.kernels.crossbar_product import cpu
+from hpml_sim.kernels.crossbar_product.cpu import bits_of, largest_bits
+from hpml_sim.kernels.crossbar_product.cpu import dac as dac
 from hpml_sim.kernels.crossbar_product.cpu import units_of as units_of
+from hpml_sim.kernels.random.cpu import fill_sequence
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _tile_row(weight, limit, rel, normal, noisy, g, c, matrix, scale, lanes):
-    row, height = weight[g * matrix.shape[2] + c], matrix.shape[3]
-    for t in range(matrix.shape[1]):
-        out = matrix[g, t, c]
-        used = min(height, row.size - t * height)
-        source = row[t * height : t * height + used]
-        for i in range(used):
-            w = source[i]
-            w = limit if w > limit else w
-            out[i] = -limit if w < -limit else w
-        # one maximum for each place of a vector: a single one would be found number by number
-        lanes[:] = 0
-        whole = used - used % lanes.size
-        for begin in range(0, whole, lanes.size):
-            part = out[begin : begin + lanes.size]
-            for i in range(lanes.size):
-                lanes[i] = abs(part[i]) if abs(part[i]) > lanes[i] else lanes[i]
-        largest = lanes.max()
-        for i in range(whole, used):
-            largest = max(largest, abs(out[i]))
-        largest = largest if largest > 0 else weight.dtype.type(1)
-        scale[g, t, c] = largest
-        for i in range(used, height):
-            out[i] = 0
-        if noisy:
-            sigma, drawn = rel * largest, normal[g, t, c]
-            for i in range(height):
-                out[i] += sigma * drawn[i]
+def _noisy_tiles(weight, bits, mask, limit, rel, seed, noisy, matrix, scale, scale_bits):
+    height = matrix.shape[3]
+    if noisy:
+        fill_sequence(seed, np.uint64(0), matrix.reshape(matrix.size))
+    for g in range(matrix.shape[0]):
+        for c in range(matrix.shape[2]):
+            n = g * matrix.shape[2] + c
+            for t in range(matrix.shape[1]):
+                used = min(height, weight.shape[1] - t * height)
+                part, out = slice(t * height, t * height + used), matrix[g, t, c]
+                scale_bits[g, t, c] = largest_bits(bits[n, part], mask)
+                largest = min(scale[g, t, c], limit)
+                largest = largest if largest > 0 else weight.dtype.type(1)
+                scale[g, t, c] = largest
+                source, sigma = weight[n, part], rel * largest
+                if noisy:
+                    for i in range(used):
+                        w = source[i]
+                        w = limit if w > limit else w
+                        out[i] = (-limit if w < -limit else w) + sigma * out[i]
+                    for i in range(used, height):
+                        out[i] = sigma * out[i]
+                else:
+                    for i in range(used):
+                        w = source[i]
+                        w = limit if w > limit else w
+                        out[i] = -limit if w < -limit else w
+                    out[used:] = 0
 
 
-@njit(cache=True, nogil=True)
-def noisy_tiles(weight, limit, rel, normal, noisy, matrix, scale):
+def noisy_tiles(weight: np.ndarray, limit: float, rel: float, seed: int, matrix: np.ndarray, scale: np.ndarray) -> None:
     """Clip a matrix, cut it into tiles, find each column's full scale, and add noise in units of it.
 
     Args:
         weight: shape (groups * cols, rows).
         limit: weights are clipped to [-limit, limit].
-        rel: sigma of the noise, in units of a column's full scale.
-        normal: standard normal numbers, of the shape of `matrix`; not read if not `noisy`.
-        noisy: whether noise is added.
+        rel: sigma of the noise, in units of a column's full scale; 0: none.
+        seed: of the noise, in the order of `matrix`.
         matrix: result, shape (groups, tiles, cols, height), zero-padded.
         scale: result, the largest magnitude of each column, shape (groups, tiles, cols); 1 where all weights are 0.
     """
-    lanes = np.empty(32, weight.dtype)
-    for g in range(matrix.shape[0]):
-        for c in range(matrix.shape[2]):
-            _tile_row(weight, limit, rel, normal, noisy, g, c, matrix, scale, lanes)
+    real, (bits, mask) = weight.dtype.type, bits_of(weight)
+    _noisy_tiles(
+        weight,
+        bits,
+        mask,
+        real(limit),
+        real(rel),
+        np.uint64(seed),
+        rel > 0,
+        matrix,
+        scale,
+        bits_of(scale)[0],
+    )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _moments(flat):
-    total, squares = np.zeros(32), np.zeros(32)
-    whole = flat.size - flat.size % 32
-    for begin in range(0, whole, 32):
-        part = flat[begin : begin + 32]
-        for i in range(32):
-            total[i] += np.float64(part[i])
-        for i in range(32):
-            squares[i] += np.float64(part[i]) * np.float64(part[i])
-    for i in range(whole, flat.size):
-        total[0] += np.float64(flat[i])
-        squares[0] += np.float64(flat[i]) * np.float64(flat[i])
-    mean = total.sum() / flat.size
-    return max(squares.sum() / flat.size - mean * mean, 0.0)
+    # in any order, so that the compiler uses vector instructions
+    total, squares = 0.0, 0.0
+    for i in range(flat.size):
+        value = np.float64(flat[i])
+        total += value
+        squares += value * value
+    mean = total / flat.size
+    return max(squares / flat.size - mean * mean, 0.0)
 
 
 def spread(weight: Tensor) -> float:
@@ -118,46 +122,58 @@ def tiles_backward(grad, weight, limit, result):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def adc_training(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, z, inside):
+def adc_training(y, seed, sigma, gain, qmax, count, scale, unit, scaled, z, inside):
     """The ADC of `reference.py` with a gain for each column.
 
     Args:
         y: products, shape (groups, tiles, vectors, cols); written over.
-        noise: standard normal numbers, of y's shape; not read if not `noisy`.
-        noisy: whether noise is added.
-        sigma: noise, in codes.
-        gain: codes in one unit of y, shape (groups, tiles, cols).
+        seed: of the noise, in the order of `y`, uint64.
+        sigma: noise, in codes; 0: none.
+        gain: codes in one unit of y and of a column's full scale.
         qmax: largest code.
-        scale: what one code of each column counts, shape (groups, tiles, cols).
+        count: what one code counts, in units of a column's full scale.
+        scale: full scale of each column, shape (groups, tiles, cols).
         unit: what each vector's results are multiplied with, shape (groups, vectors); not read if not `scaled`.
         scaled: whether vectors have units of their own.
         z: result, shape (groups, vectors, cols).
         inside: result, where the ADC did not clip, bool, of y's shape.
     """
+    noisy = sigma > 0
+    noise = np.empty(y.size if noisy else 0, y.dtype)
+    if noisy:
+        fill_sequence(seed, np.uint64(0), noise)
+    factor, digit = np.empty(z.shape[2], y.dtype), np.empty(z.shape[2], y.dtype)
     for g in range(z.shape[0]):
-        for v in range(z.shape[1]):
-            out = z[g, v]
-            out[:] = 0
-            for t in range(y.shape[1]):
-                read, drawn, kept = y[g, t, v], noise[g, t, v], inside[g, t, v]
-                factor, count = gain[g, t], scale[g, t]
+        for t in range(y.shape[1]):
+            for j in range(factor.size):
+                factor[j] = gain / scale[g, t, j]
+                digit[j] = scale[g, t, j] * count
+            for v in range(z.shape[1]):
+                read, kept, out = y[g, t, v], inside[g, t, v], z[g, v]
                 if noisy:
-                    for j in range(out.size):
+                    first = ((g * y.shape[1] + t) * y.shape[2] + v) * y.shape[3]
+                    drawn = noise[first : first + read.size]
+                    for j in range(read.size):
                         read[j] = read[j] * factor[j] + drawn[j] * sigma
                 else:
-                    for j in range(out.size):
+                    for j in range(read.size):
                         read[j] = read[j] * factor[j]
-                for j in range(out.size):
+                for j in range(read.size):
                     kept[j] = abs(read[j]) <= qmax
-                for j in range(out.size):
-                    k = np.rint(read[j])
-                    k = qmax if k > qmax else k
-                    k = -qmax if k < -qmax else k
-                    out[j] += k * count[j]
-            if scaled:
-                one = unit[g, v]
-                for j in range(out.size):
-                    out[j] *= one
+                if t == 0:
+                    for j in range(read.size):
+                        k = np.rint(read[j])
+                        k = qmax if k > qmax else k
+                        out[j] = (-qmax if k < -qmax else k) * digit[j]
+                else:
+                    for j in range(read.size):
+                        k = np.rint(read[j])
+                        k = qmax if k > qmax else k
+                        out[j] += (-qmax if k < -qmax else k) * digit[j]
+                if scaled and t == y.shape[1] - 1:
+                    one = unit[g, v]
+                    for j in range(read.size):
+                        out[j] *= one
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -208,16 +224,3 @@ def dac_backward(grad, x, unit, scaled, gain, qmax, result):
                 else:
                     for i in range(out.size):
                         out[i] = source[i] * gain if abs(drive[i] * gain) <= qmax else zero
-
-
-def dac_training(x: Tensor, unit: Tensor | None, gain: float, qmax: int, codes: Tensor) -> None:
-    """The DAC of `reference.py` on one chip.
-
-    Args:
-        x: inputs, shape (groups, vectors, tiles, height).
-        unit: what each vector is divided by first, shape (groups, vectors); None: nothing.
-        gain: codes in one unit of x.
-        qmax: largest code.
-        codes: result, shape (groups, tiles, vectors, height).
-    """
-    cpu.dac(x, unit, gain, qmax, codes)

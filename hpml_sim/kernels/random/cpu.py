@@ -32,7 +32,7 @@ def fill_normal(buffer: Tensor, seed: int, start: int = 0) -> int:
     """
     flat = buffer.detach().view(-1).numpy()
     blocks = -(-flat.size // (2 * BLOCK))
-    _fill(np.uint64(seed % 2**64), np.uint64(start), flat)
+    fill_sequence(np.uint64(seed % 2**64), np.uint64(start), flat)
     return start + blocks * BLOCK
 
 
@@ -168,7 +168,14 @@ def draw_block(seed, start, work, out):
 
 
 @njit(cache=True, nogil=True)
-def _fill(seed, start, out):
+def fill_sequence(seed, start, out):
+    """Fill an array with what `fill_normal` writes.
+
+    Args:
+        seed: of the sequence, uint64.
+        start: pairs to skip, uint64.
+        out: result, float32 or float64, shape (numbers,).
+    """
     work, last = scratch(), np.empty(2 * BLOCK, out.dtype)
     for begin in range(0, out.size, 2 * BLOCK):
         left = out.size - begin

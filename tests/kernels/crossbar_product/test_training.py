@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hpml_sim.kernels.crossbar_product import training
+from hpml_sim.kernels.random.reference import normal
 
 GROUPS, COLS, ROWS, TILES, HEIGHT, VECTORS = 2, 3, 75, 2, 40, 4  # 40 rows on the first tile, 35 on the second
 
@@ -15,14 +16,19 @@ def random(seed: int, *shape: int, dtype: type = np.float64) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
+def drawn(seed: int, *shape: int) -> np.ndarray:
+    """What the passes draw from a seed, by the definition of the numbers."""
+    return normal(int(np.prod(shape)), seed).reshape(shape)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("noisy", [False, True])
 def test_tiles(dtype, noisy):
     weight = random(0, GROUPS * COLS, ROWS, dtype=dtype)
     weight[1, :HEIGHT] = 0  # a column of a tile without weights has a full scale of 1
     shape = (GROUPS, TILES, COLS, HEIGHT)
-    normal, matrix, scale = random(1, *shape, dtype=dtype), np.empty(shape, dtype), np.empty(shape[:3], dtype)
-    training.noisy_tiles(weight, dtype(1.1), dtype(0.1), normal, noisy, matrix, scale)
+    noise, matrix, scale = drawn(1, *shape), np.full(shape, np.nan, dtype), np.empty(shape[:3], dtype)
+    training.noisy_tiles(weight, 1.1, 0.1 if noisy else 0.0, 1, matrix, scale)
     padded = np.zeros((GROUPS * COLS, TILES * HEIGHT), dtype)
     padded[:, :ROWS] = np.clip(weight, -dtype(1.1), dtype(1.1))
     want = padded.reshape(GROUPS, COLS, TILES, HEIGHT).transpose(0, 2, 1, 3)
@@ -31,8 +37,9 @@ def test_tiles(dtype, noisy):
     assert largest[0, 0, 1] == 1
     np.testing.assert_array_equal(scale, largest)
     if noisy:
-        want = want + dtype(0.1) * largest[..., None] * normal
-    np.testing.assert_allclose(matrix, want, rtol=1e-6 if dtype is np.float32 else 1e-14)
+        want = want + dtype(0.1) * largest[..., None] * noise
+    # the numbers are drawn in float32
+    np.testing.assert_allclose(matrix, want, rtol=1e-6 if dtype is np.float32 else 1e-14, atol=1e-6 if noisy else 0)
 
 
 def test_the_gradient_of_clipped_weights_brings_them_back():
@@ -54,16 +61,16 @@ def test_spread_is_the_standard_deviation():
 def test_both_converters_and_their_ways_back(noisy, scaled):
     x = random(3, GROUPS, VECTORS, TILES, HEIGHT)
     y = 8 * random(4, GROUPS, TILES, VECTORS, COLS)
-    noise, gain = random(5, *y.shape), 1 + np.abs(random(6, GROUPS, TILES, COLS))
-    scale = np.abs(random(7, GROUPS, TILES, COLS))
+    noise, scale = drawn(5, *y.shape), 0.3 + np.abs(random(7, GROUPS, TILES, COLS))
     given = 0.5 + np.abs(random(10, GROUPS, VECTORS))
     unit = given if scaled else np.ones((GROUPS, VECTORS))
-    before = y * gain[:, :, None] + (0.5 * noise if noisy else 0)
-    want = (np.clip(np.rint(before), -7, 7) * scale[:, :, None]).sum(1) * unit[..., None]
+    before = y * (1.5 / scale[:, :, None]) + (0.5 * noise if noisy else 0)
+    want = (np.clip(np.rint(before), -7, 7) * (0.7 * scale[:, :, None])).sum(1) * unit[..., None]
     inside_wanted = np.abs(before) <= 7
     assert 0.2 < inside_wanted.mean() < 0.8
     z, inside = np.empty((GROUPS, VECTORS, COLS)), np.empty(y.shape, bool)
-    training.adc_training(y.copy(), noise, noisy, 0.5, gain, 7.0, scale, given, scaled, z, inside)
+    seed, sigma = np.uint64(5), 0.5 if noisy else 0.0
+    training.adc_training(y.copy(), seed, sigma, 1.5, 7.0, 0.7, scale, given, scaled, z, inside)
     np.testing.assert_allclose(z, want, rtol=1e-13)
     np.testing.assert_array_equal(inside, inside_wanted)
 
