@@ -3,7 +3,7 @@
 The product runs in one of three ways that compute the same (up to a code where a value lies between two):
 
 - programmed chips on a CPU: one compiled pass, chip by chip (`_fused`);
-- a step of training on a CPU: compiled passes with gradients (`_trained`);
+- a step of training on a CPU: compiled passes with gradients (`crossbar_training.py`);
 - everything else, such as GPUs, `torch.compile`, evaluation and disturbed arrays: operator by operator (`_convert`).
 """
 
@@ -19,13 +19,14 @@ from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
 from hpml_sim.analog.bit_slicing import bit_slices, significance, to_levels
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.converters import Converters, largest_code, managed_range, quantize, resolution
+from hpml_sim.analog.crossbar_training import drop_connected, product_in_training, tiles_in_training
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
 from hpml_sim.analog.nonlinear_adc import codes_of_adc
 from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
-from hpml_sim.analog.training_passes import noisy_tiles, product, takes_compiled_pass
+from hpml_sim.analog.training_passes import takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.conversion.idle_layers import ConverterState, Multiplier, Work
@@ -168,13 +169,10 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         if self.programmed is not None:
             return EffectiveWeights(self.programmed.weight, None, self.programmed.scale)
         target, tiling = self.target, self.tiling
-        if self.training and target.levels is None and takes_compiled_pass(weight):
-            self._follow(weight, target.weight_clip, compiled=True)
-            weight, limit = self.within_limit(weight)
-            shape = (tiling.groups, tiling.row_tiles, tiling.cols, tiling.height)
-            matrix, scale = noisy_tiles(weight, limit, target.training_noise, shape)
+        if self.has_noisy_tiles(weight):
+            matrix, scale = tiles_in_training(self, weight)
             scale = scale.unsqueeze(0).unsqueeze(-2)
-            return EffectiveWeights(self._drop_connected(matrix.unsqueeze(0)), scale, scale)
+            return EffectiveWeights(matrix.unsqueeze(0), scale, scale)
         matrix = tiling.cut_weights(self.clipped(weight)).unsqueeze(0)
         scale = full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
         if target.levels is not None:
@@ -184,14 +182,15 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
             # in units of the column's full scale: that is what the devices of a column share
             matrix = torch.addcmul(matrix, target.training_noise * scale.mT, normal)
-        return EffectiveWeights(self._drop_connected(matrix), scale, scale)
+        return EffectiveWeights(drop_connected(self, matrix), scale, scale)
 
-    def _drop_connected(self, matrix: Tensor) -> Tensor:
-        """The matrix with some weights taken as zero, in training."""
-        share = self.target.drop_connect
-        if not self.training or share == 0:
-            return matrix
-        return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
+    def has_noisy_tiles(self, weight: Tensor) -> bool:
+        """Whether this is a step of training that the compiled pass over the weights takes.
+
+        Args:
+            weight: the layer's weights.
+        """
+        return self.training and self.target.levels is None and takes_compiled_pass(weight)
 
     def forward(
         self,
@@ -222,26 +221,42 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
             return product_on_chips(x, partial(self.on_chips, places=places, piece=piece), self.programmed.n_chips)
+        if self.calibrating is not None:
+            return self._collected(x, effective_weights or self.effective_weights(weight), self.calibrating, places)
+        learns, shift = self.observed(x)
+        if self.trains_in_one_pass(x):
+            return product_in_training(self, x, weight, effective_weights, places, learns=learns, shift=shift)
         if effective_weights is None:
             effective_weights = self.effective_weights(weight)
-        if self.calibrating is not None:
-            return self._collected(x, effective_weights, self.calibrating, places)
-        learns = self.training and self.learns()
-        if learns:
-            self.observe_input(x)
-        elif self.training:
-            self.count()
-        shift = self.decaying_shift(x) if self.training and not learns else None
-        unit = self._unit(x, places)
-        if self.trains_in_one_pass(x):
-            cut = self.tiling.cut_inputs(x.unsqueeze(0))  # (1, groups, vectors, row tiles, height)
-            return self._trained(cut, unit, effective_weights, learns, shift)
+        unit = self.vector_units(x, places)
         cut = self.tiling.cut_inputs((x if unit is None else x / unit).unsqueeze(0))
         y = self._convert(cut.transpose(2, 3), effective_weights, learns=learns, shift=shift).squeeze(0)
         return y if unit is None else y * unit
 
-    def _unit(self, x: Tensor, places: int) -> Tensor | None:
-        """What each vector is divided by before the DAC and multiplied with after the ADC, (..., vectors, 1)."""
+    def observed(self, x: Tensor) -> tuple[bool, Tensor | None]:
+        """Count a step of training, and learn the input range from it where the step does so.
+
+        Args:
+            x: inputs of the step, any shape.
+
+        Returns:
+            Whether the step learns ranges, and what trains the input range, where it is trained.
+        """
+        if not self.training:
+            return False, None
+        if self.learns():
+            self.observe_input(x)
+            return True, None
+        self.count()
+        return False, self.decaying_shift(x)
+
+    def vector_units(self, x: Tensor, places: int) -> Tensor | None:
+        """What each vector is divided by before the DAC and multiplied with after the ADC, (..., vectors, 1).
+
+        Args:
+            x: shape (..., vectors, rows).
+            places: vectors of one sample, one after another, that share a dynamic range.
+        """
         return self.peaks(x, places) if self.scales_vectors else None
 
     def _collected(self, x: Tensor, effective_weights: EffectiveWeights, samples: VectorSamples, places: int) -> Tensor:
@@ -250,7 +265,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         tiles = self.tiling.cut_inputs(x.unsqueeze(0)).transpose(2, 3)  # (1, groups, row tiles, vectors, height)
         y = tiles @ effective_weights.matrix.mT
         self.observe_input(x)
-        seen = self._seen_by_adc(tiles, effective_weights, y / effective_weights.scale)
+        seen = self.seen_by_adc(tiles, effective_weights, y / effective_weights.scale)
         if not bool(self.dynamic):
             self.observe_output(seen)
         samples.add(x, self.peaks(x, places), seen.squeeze(0))
@@ -268,7 +283,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         programmed = self.programmed
         assert programmed is not None
         keys = partial(programmed.noise_keys, x=x[0], piece=piece)
-        unit, effective_weights = self._unit(x, places), programmed.effective_weights(chips)
+        unit, effective_weights = self.vector_units(x, places), programmed.effective_weights(chips)
         if self.fuses(x):  # (chips or 1, groups, vectors, row tiles, height)
             return self._fused(self.tiling.cut_inputs(x), unit, effective_weights, chips, keys)
         cut = self.tiling.cut_inputs(x if unit is None else x / unit).transpose(2, 3)
@@ -330,34 +345,14 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
         return self.training and int(self.observations) > 1 and self.plain_converters and takes_compiled_pass(x)
 
-    def _trained(
-        self,
-        x: Tensor,
-        unit: Tensor | None,
-        effective_weights: EffectiveWeights,
-        learns: bool,
-        shift: Tensor | None,
-    ) -> Tensor:
-        """`_convert` of one step of training. x: (1, groups, vectors, row tiles, height)."""
-        converters = self.converters()
+    def seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
+        """What the ADCs will see of a product, in units of a full-scale weight: of each slice its own.
 
-        def watch(y: Tensor) -> None:
-            drive = x if unit is None else x / unit.unsqueeze(-1)
-            products = y.unsqueeze(0) / (effective_weights.scale * converters.dac_gain)
-            self.observe_output(self._seen_by_adc(drive.transpose(2, 3), effective_weights, products))
-
-        return product(
-            x.squeeze(0),  # not x[0]: its gradient would first be filled with zeros
-            None if unit is None else unit.squeeze(-1),
-            effective_weights.matrix.squeeze(0),
-            effective_weights.scale.squeeze(-2).squeeze(0),
-            converters=converters,
-            watch=watch if learns else None,
-            log2_range=shift,
-        )
-
-    def _seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
-        """What the ADCs will see of a product `y`, in units of a full-scale weight: of each slice its own."""
+        Args:
+            x: inputs, in the unit of the DAC's range, shape (1, groups, row tiles, vectors, height).
+            effective_weights: of this pass.
+            y: the product, which the ADCs see where weights are not sliced.
+        """
         if self.target.slices == 1:
             return y
         # training multiplies with whole weights, chips with slices of them, whose products can be larger
@@ -401,7 +396,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         settled = self.adc_bound() if int(self.observations) > 1 else 0.0
         if learns:
             exact = y.detach() * (to_products * dac_range.detach())
-            self.observe_output(self._seen_by_adc(x, effective_weights, exact))
+            self.observe_output(self.seen_by_adc(x, effective_weights, exact))
         bound: float | Tensor = settled or self.adc_bound()
         halvings: float | Tensor = 1.0
         if adc_qmax is None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -81,12 +80,7 @@ def convolve(crossbar: Crossbar, x: Tensor, weight: Tensor, bias: Tensor | None,
         y = y.squeeze(0).unflatten(-1, (cols, *sizes))
         return y if bias is None else y + bias.view(-1, *[1] * len(sizes))
     effective = crossbar.effective_weights(weight)
-    learns = crossbar.training and crossbar.learns()
-    if learns:
-        crossbar.observe_input(x)
-    elif crossbar.training:
-        crossbar.count()
-    shift = crossbar.decaying_shift(x) if crossbar.training and not learns else None
+    learns, shift = crossbar.observed(x)
     if crossbar.trains_in_one_pass(x):
         return _trained(crossbar, x, effective, bias, geometry, learns, shift)
     y = _by_operators(crossbar, x, effective, geometry, None, learns=learns, shift=shift)

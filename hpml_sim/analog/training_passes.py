@@ -35,10 +35,7 @@ def takes_compiled_pass(*tensors: Tensor) -> bool:
         return False
     if torch._C._are_functorch_transforms_active():  # `torch.func.grad` and others see no memory
         return False
-    for tensor in tensors:  # no generator: this is asked several times a product
-        if tensor.dtype not in _COMPILED or tensor.device.type != "cpu":
-            return False
-    return True
+    return all(t.dtype in _COMPILED and t.device.type == "cpu" for t in tensors)
 
 
 def noise_base() -> int:

@@ -83,6 +83,16 @@ class WeightLimit(nn.Module):
             return clip_weights(weight, self.weight_limit.to(weight)), math.inf
         return weight, float(self.weight_limit)
 
+    def limited(self, weight: Tensor, sigmas: float | None) -> tuple[Tensor, float]:
+        """`within_limit` in a step of training on the CPU, which sets the limit first.
+
+        Args:
+            weight: shape (groups * cols, rows).
+            sigmas: the limit, in standard deviations of the weights; None: nothing is clipped.
+        """
+        self._follow(weight, sigmas, compiled=True)
+        return self.within_limit(weight)
+
     def _limit_is_of(self, weight: Tensor) -> None:
         """Note, in training, which weights the limit was computed from."""
         if not torch.compiler.is_compiling():

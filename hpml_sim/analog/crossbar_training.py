@@ -1,0 +1,95 @@
+"""The product of one step of training on a CPU, in compiled passes with gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hpml_sim.analog.effective_weights import EffectiveWeights
+from hpml_sim.analog.training_passes import noisy_tiles, product
+
+if TYPE_CHECKING:
+    from hpml_sim.analog.crossbar import Crossbar
+
+
+def drop_connected(crossbar: Crossbar, matrix: Tensor) -> Tensor:
+    """The matrix with some weights taken as zero, in training.
+
+    Args:
+        crossbar: of the layer.
+        matrix: any shape.
+    """
+    share = crossbar.target.drop_connect
+    if not crossbar.training or share == 0:
+        return matrix
+    return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
+
+
+def tiles_in_training(crossbar: Crossbar, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """`Crossbar.effective_weights` of one step of training in a compiled pass, where `has_noisy_tiles`.
+
+    Args:
+        crossbar: of the layer.
+        weight: the layer's weights, shape (groups * cols, rows).
+
+    Returns:
+        The tiles, shape (groups, row tiles, cols, height), and the full scale of each column.
+    """
+    target, tiling = crossbar.target, crossbar.tiling
+    weight, limit = crossbar.limited(weight, target.weight_clip)
+    shape = (tiling.groups, tiling.row_tiles, tiling.cols, tiling.height)
+    matrix, scale = noisy_tiles(weight, limit, target.training_noise, shape)
+    return drop_connected(crossbar, matrix), scale
+
+
+def product_in_training(
+    crossbar: Crossbar,
+    x: Tensor,
+    weight: Tensor,
+    effective_weights: EffectiveWeights | None,
+    places: int,
+    *,
+    learns: bool,
+    shift: Tensor | None,
+) -> Tensor:
+    """Multiply vectors with the matrix, where `trains_in_one_pass`; as `Crossbar.forward`.
+
+    Args:
+        crossbar: of the layer.
+        x: shape (groups, vectors, rows).
+        weight: the layer's weights, shape (groups * cols, rows).
+        effective_weights: the devices; None: those of this product alone.
+        places: vectors of one sample that share a dynamic range.
+        learns: whether the range of the ADC is observed.
+        shift: what trains the input range, where it is trained.
+
+    Returns:
+        shape (groups, vectors, cols).
+    """
+    # without the axis of chips where it can be done without: each view is a step of the way back
+    if effective_weights is None and crossbar.has_noisy_tiles(weight):
+        matrix, scale = tiles_in_training(crossbar, weight)
+    else:
+        devices = crossbar.effective_weights(weight) if effective_weights is None else effective_weights
+        matrix, scale = devices.matrix.squeeze(0), devices.scale.squeeze(-2).squeeze(0)
+    unit, converters = crossbar.vector_units(x, places), crossbar.converters()
+    cut = crossbar.tiling.cut_inputs(x)  # (groups, vectors, row tiles, height)
+
+    def watch(y: Tensor) -> None:
+        of_columns = scale.unsqueeze(0).unsqueeze(-2)
+        devices = EffectiveWeights(matrix.unsqueeze(0), of_columns, of_columns)
+        drive = (cut if unit is None else cut / unit.unsqueeze(-1)).unsqueeze(0)
+        products = y.unsqueeze(0) / (of_columns * converters.dac_gain)
+        crossbar.observe_output(crossbar.seen_by_adc(drive.transpose(2, 3), devices, products))
+
+    return product(
+        cut,
+        None if unit is None else unit.squeeze(-1),
+        matrix,
+        scale,
+        converters=converters,
+        watch=watch if learns else None,
+        log2_range=shift,
+    )
