@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from hpml_sim.analog.converters import Converters
 from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.training_passes import noisy_tiles, product
+from hpml_sim.conversion.tiling import Tiling
+from hpml_sim.targets import Analog
 
-if TYPE_CHECKING:
-    from hpml_sim.analog.crossbar import Crossbar
+
+class _Crossbar(Protocol):
+    """What is used here of a `Crossbar`, whose file imports this one."""
+
+    target: Analog
+    tiling: Tiling
+    training: bool
+
+    def has_noisy_tiles(self, weight: Tensor) -> bool: ...
+
+    def limited(self, weight: Tensor, sigmas: float | None) -> tuple[Tensor, float]: ...
+
+    def effective_weights(self, weight: Tensor) -> EffectiveWeights: ...
+
+    def vector_units(self, x: Tensor, places: int) -> Tensor | None: ...
+
+    def converters(self) -> Converters: ...
+
+    def seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor: ...
+
+    def observe_output(self, y: Tensor) -> None: ...
 
 
-def drop_connected(crossbar: Crossbar, matrix: Tensor) -> Tensor:
+def drop_connected(crossbar: _Crossbar, matrix: Tensor) -> Tensor:
     """The matrix with some weights taken as zero, in training.
 
     Args:
@@ -27,7 +49,7 @@ def drop_connected(crossbar: Crossbar, matrix: Tensor) -> Tensor:
     return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
 
-def tiles_in_training(crossbar: Crossbar, weight: Tensor) -> tuple[Tensor, Tensor]:
+def tiles_in_training(crossbar: _Crossbar, weight: Tensor) -> tuple[Tensor, Tensor]:
     """`Crossbar.effective_weights` of one step of training in a compiled pass, where `has_noisy_tiles`.
 
     Args:
@@ -45,7 +67,7 @@ def tiles_in_training(crossbar: Crossbar, weight: Tensor) -> tuple[Tensor, Tenso
 
 
 def product_in_training(
-    crossbar: Crossbar,
+    crossbar: _Crossbar,
     x: Tensor,
     weight: Tensor,
     effective_weights: EffectiveWeights | None,
