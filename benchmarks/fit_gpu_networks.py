@@ -1,11 +1,11 @@
 """Fits the constants of kernels, `[kernels]` of a GPU's card, to measured image networks.
 
-    python benchmarks/fit_gpu_networks.py --records FOLDER [--gpus rtx-3090 ...]
+    python benchmarks/fit_gpu_networks.py --records FOLDER [--gpus rtx-3090 ...] [--leave-out] [--out FILE]
 
 FOLDER has image_networks.csv (setting, model, image_size, batch, images_per_s). Eight constants a GPU, by Nelder-Mead
 from those that its card has; the others stay as they are. What is minimized: the mean of |ln(estimate / measured)| over
 all rows, that of the settings' |median ln|, and three times what these have above 0.07. Then, if asked: each network
-left out in turn.
+left out in turn, and each GPU by its data sheet with the constants of each of the others. --out keeps these errors.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fit_results import Rows, write
 from scipy.optimize import minimize
 
 from hpml_sim.cards import DigitalCard
@@ -135,20 +136,38 @@ def said(name: str, error: np.ndarray) -> str:
     return f"{name:44} median ratio {np.exp(np.median(error)):.3f}, |ln| {np.median(np.abs(error)):.3f}, {inside:.0%}"
 
 
+def figures(gpu: str, left_out: str, error: np.ndarray) -> dict[str, object]:
+    """A row of what is kept."""
+    return {
+        "gpu": gpu,
+        "left_out": left_out,
+        "rows": len(error),
+        "median_ratio": round(float(np.exp(np.median(error))), 3),
+        "median_abs_log": round(float(np.median(np.abs(error))), 3),
+        "within_factor_1.4": round(float(np.mean(np.abs(error) <= np.log(1.4))), 3),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, required=True)
     parser.add_argument("--gpus", nargs="*")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--leave-out", action="store_true", help="each network in turn")
+    parser.add_argument("--out", type=Path, help="keep the errors there, as JSON")
     options = parser.parse_args()
-    for name, records in read(options.records).items():
+    kept: Rows = []
+    fitted: dict[str, np.ndarray] = {}
+    read_once = read(options.records)
+    for name, records in read_once.items():
         card = machine(name)
         if card is None or (options.gpus and name not in options.gpus):
             continue
         values = fit(card, records, begin(card), options.steps)
         print(f"\n{name}: " + ", ".join(f"{n} = {v:.3g}" for n, v in zip(FITTED, values, strict=True)))
         error = errors(card, records, values)
+        fitted[name] = values
+        kept.append(figures(name, "nothing", error))
         for setting in dict.fromkeys(row.name for row in records):
             mine = np.array([row.name == setting for row in records])
             far = [
@@ -160,9 +179,18 @@ def main() -> None:
         for network in sorted({row.network for row in records}) if options.leave_out else ():
             others = [row for row in records if row.network != network]
             left = [row for row in records if row.network == network]
-            print(
-                "  " + said(f"without {network}: on it", errors(card, left, fit(card, others, values, 120))), flush=True
-            )
+            error = errors(card, left, fit(card, others, values, 120))
+            kept.append(figures(name, network, error))
+            print("  " + said(f"without {network}: on it", error), flush=True)
+    for name in fitted if options.leave_out else ():
+        card = machine(name)
+        assert card is not None
+        for other, values in fitted.items():
+            if other != name:
+                error = errors(card, read_once[name], values)
+                kept.append(figures(name, f"its own rows; constants of {other}", error))
+                print(said(f"{name} with the constants of {other}", error), flush=True)
+    write(options.out, kept)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Fits the constants of matrix products, `[kernels]` of a GPU's card, to measured products.
 
-    python benchmarks/fit_gpu_products.py --records FOLDER [--gpus a100 h100]
+    python benchmarks/fit_gpu_products.py --records FOLDER [--gpus a100 h100] [--out FILE]
 
 FOLDER has gpu_products.csv: gpu, model, m_tokens, k, n, median_ms_fp16. Eight constants a GPU, by Nelder-Mead from
 those that its card has. What is minimized: mean |ln(estimate / measured)| plus 0.3 for each row that is more than about
 20 % off (a ramp from 15 to 25 %), over the distinct products. Then: each network left out in turn, and each GPU by its
-data sheet with the constants of another one.
+data sheet with the constants of another one. --out keeps these errors.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fit_results import Rows, write
 from scipy.optimize import minimize
 
 from hpml_sim.cards import DigitalCard, load_card
@@ -115,14 +116,28 @@ def said(name: str, measured: Measured, products: Products) -> str:
     return f"{name:32}" + "  ".join(parts)
 
 
+def figures(gpu: str, left_out: str, measured: Measured, products: Products) -> dict[str, object]:
+    """A row of what is kept: the same figures."""
+    error = measured.error(products)
+    near = np.abs(np.expm1(error)) <= 0.2
+    found: dict[str, object] = {"gpu": gpu, "left_out": left_out, "rows": len(error)}
+    for name, (low, high) in zip(("all", "to 16", "to 128", "to 1024", "above"), ((0, 10**9), *BANDS), strict=True):
+        mask = (measured.m > low) & (measured.m <= high)
+        if mask.any():
+            found[name] = [round(float(np.median(np.abs(error[mask]))), 3), round(float(near[mask].mean()), 3)]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, required=True)
     parser.add_argument("--gpus", nargs="+", default=["a100", "h100"])
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--out", type=Path, help="keep the errors there, as JSON")
     options = parser.parse_args()
     records = read(options.records)
     fitted: dict[str, Products] = {}
+    kept: Rows = []
     print("median |ln(estimate / measured)| (within 20 %): all, to 16, 128, 1,024 tokens, above")
     for gpu in options.gpus:
         card = load_card(gpu)
@@ -130,13 +145,15 @@ def main() -> None:
         measured, distinct = records[gpu], records[gpu].distinct()
         fitted[gpu] = fit(Products.of(card, "fp16"), distinct, options.steps)
         print(said(f"{gpu}: fitted", measured, fitted[gpu]))
+        kept.append(figures(gpu, "nothing", measured, fitted[gpu]))
         for network in sorted(set(distinct.network)):
             # products of this shape in other networks are left out as well
             mine = {(k, n) for k, n, x in zip(measured.k, measured.n, measured.network, strict=True) if x == network}
             same = np.array([(k, n) in mine for k, n in zip(distinct.k, distinct.n, strict=True)])
             others = fit(fitted[gpu], distinct.only(~same), options.steps // 3)
             left = measured.only(measured.network == network)
-            print(said(f"  without {network}: on it", left, others))
+            print(said(f"  without {network}: on it", left, others), flush=True)
+            kept.append(figures(gpu, network, left, others))
     for gpu in options.gpus:
         card = load_card(gpu)
         assert isinstance(card, DigitalCard)
@@ -146,6 +163,8 @@ def main() -> None:
                 lent = with_constants(sheet, constants(fitted[sister]))
                 lent = replace(lent, product_bandwidth=card.memory_efficiency.si)
                 print(said(f"{gpu}: constants of {sister}", records[gpu], lent))
+                kept.append(figures(gpu, f"its own rows; constants of {sister}", records[gpu], lent))
+    write(options.out, kept)
     for gpu, products in fitted.items():
         print(f"\n{gpu}")
         for name in FITTED:

@@ -1,6 +1,6 @@
 """Fits the tables `[serving]` and `[power]` of a GPU's card to served language models.
 
-    python benchmarks/fit_serving.py --records FOLDER [--gpus h100 b200] [--left-out]
+    python benchmarks/fit_serving.py --records FOLDER [--gpus h100 b200] [--left-out] [--out FILE]
 
 FOLDER has llm_serving.csv. Least squares on the logarithms of mean step, time between tokens and power, each over 5 %,
 with a soft loss, and with priors that keep constants near what they are known to be. Joules a token are step x power
@@ -8,7 +8,7 @@ and are not fitted. First the constants of dense networks, then those of experts
 GPUs share (length of prompts, spread of answers, ...) is fitted on the H100, the GPU with most records.
 
 Printed: the constants, mean absolute errors, the bounds with nine of ten records between them; with --left-out also the
-errors on each network that was left out, and on each GPU with the constants of the other.
+errors on each network that was left out, and on each GPU with the constants of the other; --out keeps the errors.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fit_results import Rows, write
 from scipy.optimize import least_squares
 
 from hpml_sim.cards import DigitalCard, load_card
@@ -33,7 +34,6 @@ DENSE = {
     "sequence_time": (2e-5, 1.0),
     "kernel_time": (2.5e-6, 0.4),
     "attention_efficiency": (0.75, 0.15),
-    "graph_start": (10e-6, 0.4),
     "clocks": (50.0, 0.7),
     "traffic": (150e-12, 0.3),
     "attention": (180e-12, 0.4),
@@ -86,15 +86,13 @@ def with_constants(card: DigitalCard, constants: Constants) -> DigitalCard:
             update={"value": value / (quantity.si / quantity.value), "low": None, "high": None}
         )  # fmt: skip
 
-    links = {name: link.model_copy(update={"graph_start": changed(link.start, constants["graph_start"])})
-             for name, link in card.links.items()}  # fmt: skip
     tables = [
         table.model_copy(
             update={n: changed(getattr(table, n), v) for n, v in constants.items() if n in type(table).model_fields}
         )
         for table in (serving, power)
     ]
-    return card.model_copy(update={"serving": tables[0], "power": tables[1], "links": links})
+    return card.model_copy(update={"serving": tables[0], "power": tables[1]})
 
 
 def served(row: ServedRow, constants: Constants) -> Served:
@@ -137,14 +135,27 @@ def fit_gpu(rows: Sequence[ServedRow], shared: Constants | None) -> Constants:
 
 def shown(rows: Sequence[ServedRow], constants: Constants) -> str:
     """Mean absolute errors of dense networks and of those with experts."""
+    return said(rows, errors_of(rows, constants))
+
+
+def said(rows: Sequence[ServedRow], errors: np.ndarray) -> str:
+    """The same of errors."""
     parts = []
-    for name, chosen in (("dense", True), ("experts", False)):
-        own = [row for row in rows if row.dense == chosen]
-        if own:
-            errors = np.abs(errors_of(own, constants)).mean(axis=0)
-            figures = ", ".join(f"{what} {e:.1%}" for what, e in zip(FIGURES, errors, strict=True))
-            parts.append(f"{name} ({len(own)} rows): {figures}")
+    for row in figures("", "", rows, errors):
+        means = ", ".join(f"{what} {row[what]:.1%}" for what in FIGURES)
+        parts.append(f"{row['networks']} ({row['rows']} rows): {means}")
     return "; ".join(parts)
+
+
+def figures(gpu: str, left_out: str, rows: Sequence[ServedRow], errors: np.ndarray) -> Rows:
+    """Mean absolute errors as rows of what is kept."""
+    found: Rows = []
+    for name, chosen in (("dense", True), ("experts", False)):
+        own = np.array([row.dense == chosen for row in rows])
+        if own.any():
+            means = dict(zip(FIGURES, np.abs(errors[own]).mean(axis=0).round(3).tolist(), strict=True))
+            found.append({"gpu": gpu, "left_out": left_out, "networks": name, "rows": int(own.sum())} | means)
+    return found
 
 
 def bounds(rows: Sequence[ServedRow], constants: Constants) -> str:
@@ -161,23 +172,29 @@ def main() -> None:
     parser.add_argument("--records", type=Path, required=True)
     parser.add_argument("--gpus", nargs="+", default=["h100", "b200"])
     parser.add_argument("--left-out", action="store_true")
+    parser.add_argument("--out", type=Path, help="keep the errors there, as JSON")
     options = parser.parse_args()
     found = [row for row in read(options.records / "llm_serving.csv") if isinstance(row, ServedRow)]
     by_gpu = {gpu: [row for row in found if row.card.name == gpu] for gpu in options.gpus}
     shared: Constants | None = None
     fitted: dict[str, Constants] = {}
+    kept: Rows = []
     for gpu, rows in by_gpu.items():
         fitted[gpu] = fit_gpu(rows, shared)
         shared = shared or {n: fitted[gpu][n] for n in SHARED | UNEVEN}
         print(f"\n{gpu}: " + ", ".join(f"{n} {v:.4g}" for n, v in fitted[gpu].items()))
         print(f"{gpu}: {shown(rows, fitted[gpu])}")
+        kept += figures(gpu, "nothing", rows, errors_of(rows, fitted[gpu]))
         print(f"{gpu}: nine of ten, measured / estimated: {bounds(rows, fitted[gpu])}", flush=True)
     if not options.left_out:
+        write(options.out, kept)
         return
     for gpu, rows in by_gpu.items():
         for name in sorted({row.name for row in rows}):
             rest, out = [r for r in rows if r.name != name], [r for r in rows if r.name == name]
-            print(f"{gpu} without {name}: {shown(out, fit_gpu(rest, shared))}", flush=True)
+            without = fit_gpu(rest, shared)
+            kept += figures(gpu, name, out, errors_of(out, without))
+            print(f"{gpu} without {name}: {shown(out, without)}", flush=True)
     for gpu, rows in by_gpu.items():
         for other in by_gpu:
             if other != gpu:
@@ -186,22 +203,21 @@ def main() -> None:
                 assert isinstance(giver, DigitalCard)
                 tables = {"serving": giver.serving, "power": scaled_power(card, giver)}
                 moved = [replace(row, card=card.model_copy(update=tables)) for row in rows]
-                print(f"{gpu} with the tables of {other}: {plain(moved)}")
+                errors = plain(moved)
+                kept += figures(gpu, f"its own rows; tables of {other}", moved, errors)
+                print(f"{gpu} with the tables of {other}: {said(moved, errors)}")
+    write(options.out, kept)
 
 
-def plain(rows: Sequence[ServedRow]) -> str:
-    """Mean absolute errors with the cards as they are."""
-    parts = []
-    for name, chosen in (("dense", True), ("experts", False)):
-        errors = [
+def plain(rows: Sequence[ServedRow]) -> np.ndarray:
+    """Estimate / measured - 1 with the cards as they are: (rows, figures)."""
+    return np.array(
+        [
             (y.step_s / r.step_s - 1, y.between_s / r.between_s - 1, y.power_w * r.split.devices / r.power_w - 1,
              y.token_j / r.token_j - 1)
-            for r in rows if r.dense == chosen for y in [r.served()]
-        ]  # fmt: skip
-        if errors:
-            mean = np.abs(np.array(errors)).mean(axis=0)
-            parts.append(f"{name}: " + ", ".join(f"{what} {e:.1%}" for what, e in zip(FIGURES, mean, strict=True)))
-    return "; ".join(parts)
+            for r in rows for y in [r.served()]
+        ]
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

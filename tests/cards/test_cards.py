@@ -55,7 +55,7 @@ FIELDS = {
     "time": "launch_time start_time dispatch_time replay_time adc_step_time "
     "call_time time_per_mvm cycle_time conversion_time step_time phase_time sop_time update_time "
     "spike_time barrier_time barrier_time_chips tick_time recalibration_time time_per_pulse sequence_time kernel_time "
-    "expert_time start floor graph_start",
+    "expert_time start floor",
     "rate": "rate",
     "op/s": "fp32 tf32 bf16 fp16 fp8 fp4 int8 ops_rate",
     "bytes/s": "memory_bandwidth cache_bandwidth link_rate 2 4 8 16",

@@ -54,9 +54,6 @@ class Link(CardModel):
 
     start: Time = Field(description="of a collective, whatever its size")
     floor: Time = Field(description="the shortest collective of the library, started from the host")
-    graph_start: Time | None = Field(
-        default=None, description="of a collective inside a recorded graph, by the engine's own kernel; default start"
-    )
     rate: dict[str, ByteRate] = Field(min_length=1, description="by number of GPUs, '2', '4', ...")
 
     @model_validator(mode="after")

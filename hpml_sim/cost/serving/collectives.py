@@ -21,7 +21,8 @@ class Collectives:
 
     Attributes:
         link: how they are connected.
-        in_graph: started inside a recorded graph, by the engine's own kernels, not from the host.
+        graph_start_s: seconds that one takes beside its bytes inside a recorded graph, where the engine's own kernels
+            exchange; None: the library starts it from the host.
 
     Example:
         >>> from hpml_sim.cards import load_card
@@ -31,7 +32,7 @@ class Collectives:
     """
 
     link: Link
-    in_graph: bool = False
+    graph_start_s: float | None = None
 
     def time_s(self, what: Collective, size: float, gpus: int) -> float:
         """Seconds of one collective.
@@ -47,6 +48,6 @@ class Collectives:
         rate = self.link.rate_of(gpus).si
         share = (gpus - 1) / gpus
         sent = {"all-reduce": 2 * share, "all-gather": share, "all-to-all": share, "send": 1.0}[what] * size
-        if self.in_graph:
-            return (self.link.graph_start or self.link.start).si + sent / rate
+        if self.graph_start_s is not None:
+            return self.graph_start_s + sent / rate
         return max(self.link.floor.si, self.link.start.si + sent / rate)

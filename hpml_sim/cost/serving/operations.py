@@ -18,6 +18,8 @@ Kind = Literal["product", "experts", "attention", "prefill", "values", "all-redu
 
 SAMPLING_PASSES = 6
 """Passes over the logits in float32: cast, temperature, softmax (two), noise, argmax."""
+BLOCKS = (16, 64, 128)
+"""Rows of the tiles of grouped products, where tables tuned for the GPU choose them."""
 ROUTING_KERNELS = 4
 """Kernels of a mixture besides its products: softmax, top k, sort by expert, weighted sum."""
 
@@ -262,7 +264,8 @@ class StepWork:
         touched = experts.touched(tokens)
         here = _busiest(touched, experts.count, split.expert)
         rows = tokens * experts.active / touched if touched else 0.0
-        filled = self._filled(rows * _hottest(experts, split.expert), experts.count / split.expert)
+        mean = tokens * experts.active / experts.count
+        filled = self._filled(rows * _hottest(experts, split.expert), mean, experts.count / split.expert)
         routing = tokens * experts.count * 4.0
         (k, n), (k2, n2) = shape.feed_forward(experts.hidden)
 
@@ -290,12 +293,18 @@ class StepWork:
         ]
         return found + (self._dense("shared expert", count, experts.shared_hidden) if experts.shared_hidden else [])
 
-    def _filled(self, rows: float, experts: float) -> float:
+    def _filled(self, rows: float, mean: float, experts: float) -> float:
         """Rows of an expert's product, filled up to whole blocks: one at least, and half of one left over on average.
 
-        Source of the blocks: vLLM 0.11, `fused_moe.py`, `get_default_config`.
+        Source of the blocks: vLLM 0.11, `fused_moe.py`, `get_default_config`; where one GPU has all experts, the tuned
+        tables beside it (E=128, N=768 on B200 and H100): the smallest of 16, 64 and 128 that holds an expert's rows.
         """
-        block = 16 if self.step.tokens <= experts and self.widths.weight > 1 else 64
+        if self.widths.weight == 1:
+            block = 64
+        elif self.split.expert == 1:
+            block = next((size for size in BLOCKS if size >= mean), BLOCKS[-1])
+        else:
+            block = 16 if self.step.tokens <= experts else 64
         return max(block, rows + block / 2)
 
     def _dense(self, name: str, count: int, hidden: int) -> list[Operation]:

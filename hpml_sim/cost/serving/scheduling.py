@@ -13,13 +13,13 @@ from typing import NamedTuple
 from hpml_sim.cost.serving.operations import Step
 from hpml_sim.cost.serving.step import StepCost, StepModel
 
-LENGTH_SPREAD = 1.54
+LENGTH_SPREAD = 1.541
 """Mean of squared answer lengths over the square of their mean.
 
 A sequence that is looked at any time has n / 2 of these tokens in its cache on average, as long answers are met longer.
 From the batches at which 80 GB are full in the served records: docs/gpu_validation.md.
 """
-MEDIAN_BELOW = 1.25
+MEDIAN_BELOW = 1.334
 """Prompts a step by which the median step reads fewer than the mean one: few prompts are long. As above."""
 
 

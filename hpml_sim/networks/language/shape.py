@@ -13,7 +13,7 @@ Stored = Literal["fp32", "fp16", "bf16", "fp8", "int8", "int4", "fp4"]
 """What a network's published weights are stored in."""
 
 
-UNEVENNESS = 1.43
+UNEVENNESS = 1.779
 """Standard deviation over mean of how often the experts of a layer are chosen; fitted: docs/gpu_validation.md."""
 
 

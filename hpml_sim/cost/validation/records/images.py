@@ -11,7 +11,7 @@ from pathlib import Path
 from hpml_sim.cards import DigitalCard, Precision
 from hpml_sim.cost.digital import estimate_digital
 from hpml_sim.cost.validation.records.machines import machine
-from hpml_sim.cost.validation.records.reading import number, rows
+from hpml_sim.cost.validation.records.reading import number, rows, whole
 from hpml_sim.cost.validation.records.record import Record, Skipped
 from hpml_sim.counting import Workload, workload
 from hpml_sim.errors import HpmlError
@@ -90,11 +90,16 @@ def read_images(path: Path) -> Iterator[Record | Skipped]:
     Args:
         path: of the file.
     """
-    for row in rows(path, COLUMNS):
+    for line, row in enumerate(rows(path, COLUMNS), start=2):
         name, model = row["setting"], row["model"].split(".")[0]
-        setting = Setting.of(name)
+        size, batch = (whole(path, row, column, line) for column in ("image_size", "batch"))
+        rate = number(path, row, "images_per_s", line)
+        try:
+            setting = Setting.of(name)
+        except HpmlError as error:
+            yield Skipped(path.name, name, str(error))
+            continue
         card = machine(setting.machine)
-        size, batch = (round(number(path, row, column)) for column in ("image_size", "batch"))
         if why := _missing(card, setting, model):
             yield Skipped(path.name, name, why)
             continue
@@ -112,7 +117,7 @@ def read_images(path: Path) -> Iterator[Record | Skipped]:
         yield Record(
             gpu=name,
             name=f"{model} {size}",
-            measured=1 / number(path, row, "images_per_s"),
+            measured=1 / rate,
             estimate=seconds.nominal,
             low=seconds.low,
             high=seconds.high,

@@ -6,20 +6,25 @@ the mean step (mean batch / tokens a second), the median time between tokens, jo
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpml_sim.cards import DigitalCard, load_card
+from hpml_sim.cards import DigitalCard
 from hpml_sim.cost.serving.operations import Split, Widths
 from hpml_sim.cost.serving.scheduling import Load, Served, serve
+from hpml_sim.cost.serving.splits import problem
 from hpml_sim.cost.serving.step import StepModel
+from hpml_sim.cost.validation.records.machines import machine
+from hpml_sim.cost.validation.records.reading import number, rows, whole
 from hpml_sim.cost.validation.records.record import Quantity, Record, Skipped
-from hpml_sim.errors import HpmlError
 from hpml_sim.networks.language import TransformerShape, language_model
 
 FILE = "llm_serving.csv"
+COLUMNS = (
+    "model", "weights", "gpu", "gpus", "tensor_parallel", "expert_parallel", "data_parallel", "mean_batch",
+    "mean_output_tokens", "median_itl_ms", "energy_per_token_j", "power_w_all_gpus", "tokens_per_s",
+)  # fmt: skip
 PROMPT_TOKENS = 257
 """Tokens of a prompt of the task lm-arena-chat. The leaderboard does not say; fitted with the H100's constants."""
 _WEIGHTS = {"bfloat16": 2.0, "float16": 2.0, "fp8": 1.0}
@@ -85,30 +90,38 @@ def read(path: Path) -> Iterator[ServedRow | Skipped]:
     Args:
         path: of the file.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            yield _row(row, f"{path.name}:{line}")
+    for line, row in enumerate(rows(path, COLUMNS), start=2):
+        yield _row(path, row, line)
 
 
-def _row(row: dict[str, str], where: str) -> ServedRow | Skipped:
-    name, gpu = row["model"], row["gpu"].lower()
-    shape = language_model(name)
+def _row(path: Path, row: dict[str, str], line: int) -> ServedRow | Skipped:
+    where, name, gpu = f"{path.name}:{line}", row["model"], row["gpu"].lower()
+    gpus, ways, experts, copies = (
+        whole(path, row, column, line) for column in ("gpus", "tensor_parallel", "expert_parallel", "data_parallel")
+    )
+    batch, output, rate, between, joules, watts = (
+        number(path, row, column, line)
+        for column in ("mean_batch", "mean_output_tokens", "tokens_per_s", "median_itl_ms", "energy_per_token_j",
+                       "power_w_all_gpus")
+    )  # fmt: skip
+    shape, card = language_model(name), machine(gpu)
     if shape is None:
         return Skipped(where, gpu, f"{name}: no such network among the known ones")
-    try:
-        card = load_card(gpu)
-    except HpmlError:
-        return Skipped(where, gpu, f"{gpu}: no such card")
-    if not isinstance(card, DigitalCard) or card.kernels is None:
-        return Skipped(where, gpu, f"{gpu}: a card without the table [kernels]")
+    if card is None:
+        return Skipped(where, gpu, f"no card of {gpu}")
+    if card.kernels is None:
+        return Skipped(where, gpu, f"card {card.name} has no table [kernels]")
     if row["weights"] not in _WEIGHTS:
         return Skipped(where, gpu, f"weights {row['weights']!r}: known are {', '.join(_WEIGHTS)}")
-    gpus, ways, experts, copies = (
-        int(row[name]) for name in ("gpus", "tensor_parallel", "expert_parallel", "data_parallel")
-    )
+    if _WEIGHTS[row["weights"]] == 1 and "fp8" not in card.peak:
+        return Skipped(where, gpu, f"card {card.name} has no fp8")
     # the engine counts GPUs twice where they share attention by heads and experts by number
     split = Split(tensor=ways if experts == 1 else max(gpus // experts // copies, 1), expert=experts, data=copies)
-    batch = float(row["mean_batch"])
+    why = f"{gpus} GPUs are not {split}" if split.devices != gpus else problem(shape, split)
+    if why is None and split.sharing > 1 and not card.links:
+        why = f"card {card.name} has no links between GPUs"
+    if why is not None:
+        return Skipped(where, gpu, f"{name}: {why}")
     return ServedRow(
         name,
         shape,
@@ -116,15 +129,15 @@ def _row(row: dict[str, str], where: str) -> ServedRow | Skipped:
         split,
         _WEIGHTS[row["weights"]],
         batch / copies,
-        float(row["mean_output_tokens"]),
-        batch / float(row["tokens_per_s"]),
-        float(row["median_itl_ms"]) / 1e3,
-        float(row["energy_per_token_j"]),
-        float(row["power_w_all_gpus"]),
+        output,
+        batch / rate,
+        between / 1e3,
+        joules,
+        watts,
     )
 
 
-def rows(path: Path) -> Iterator[Record | Skipped]:
+def read_serving(path: Path) -> Iterator[Record | Skipped]:
     """Four figures of each row beside ours, with bounds.
 
     Args:

@@ -10,17 +10,20 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from hpml_sim.cost.validation.records import collectives, serving
+from hpml_sim.cost.validation.records.collectives import FILE as COLLECTIVES
+from hpml_sim.cost.validation.records.collectives import read_collectives
 from hpml_sim.cost.validation.records.images import read_images
 from hpml_sim.cost.validation.records.products import read_products
 from hpml_sim.cost.validation.records.record import Quantity, Record, Skipped
+from hpml_sim.cost.validation.records.serving import FILE as SERVING
+from hpml_sim.cost.validation.records.serving import read_serving
 from hpml_sim.errors import HpmlError, shown
 
 READERS: dict[str, Callable[[Path], Iterator[Record | Skipped]]] = {
     "gpu_products.csv": read_products,
     "image_networks.csv": read_images,
-    collectives.FILE: collectives.rows,
-    serving.FILE: serving.rows,
+    COLLECTIVES: read_collectives,
+    SERVING: read_serving,
 }
 """Name of a file -> what reads it and estimates its rows."""
 NEAR = 0.2
@@ -126,6 +129,8 @@ def _summaries(file: str, read: Iterable[Record | Skipped]) -> Iterator[Summary]
             records[row.gpu].append(row)
         else:
             skipped[row.gpu][row.why] += 1
+    if not records and not skipped:
+        yield Summary.of(file, "(no rows)", "", [], {})
     for gpu in dict.fromkeys([*records, *skipped]):
         why = dict(skipped[gpu])
         if gpu not in records:
