@@ -23,8 +23,8 @@ from fit_results import Rows, write
 from scipy.optimize import least_squares
 
 from hpml_sim.cards import DigitalCard, load_card
+from hpml_sim.cost.digital.power import scaled_power
 from hpml_sim.cost.serving.scheduling import Load, Served, serve
-from hpml_sim.cost.serving.tables import scaled_power
 from hpml_sim.cost.validation.records.serving import ServedRow, read
 
 # name -> (start, relative standard deviation of the prior)

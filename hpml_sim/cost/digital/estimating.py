@@ -16,6 +16,7 @@ from hpml_sim.cost.breakdown import CostBreakdown
 from hpml_sim.cost.digital.bands import LENT, NETWORK, around, ordered
 from hpml_sim.cost.digital.ceilings import CORNERS, Roofline, started
 from hpml_sim.cost.digital.gpu import Gpu
+from hpml_sim.cost.digital.power import SISTER, capped, operation_j, power_of
 from hpml_sim.cost.digital.products import BYTES
 from hpml_sim.cost.digital.work import Work
 from hpml_sim.cost.result import LayerWork, Roof
@@ -55,9 +56,10 @@ def estimate_digital(
 
     For a batch b and layer k: g_k = max(operations / (eta_c peak), bytes / (eta_m bandwidth)), T(b) = t_call + the sum
     of g_k and of what starting them adds, E(b) = (P_idle + P_active) T + sum max(e_op operations, e_byte bytes), with
-    mean power capped at the board limit (g_k stretches). An inference takes E(b)/b; throughput b/T(b); latency T(b).
-    Where layers are a pipeline (`in_flight`), latency is that many times T(b).
-    Where the card says what the host takes for an operator (`dispatch_time`), the host runs ahead of the GPU, which
+    mean power capped at the board limit (g_k stretches). A GPU with a table `[kernels]` has times by the model of its
+    kernels, and pays for operations and bytes, as a serving engine does. An inference takes E(b)/b; throughput
+    b/T(b); latency T(b); where layers are a pipeline (`in_flight`), that many times T(b). Where the card says what
+    the host takes for an operator (`dispatch_time`), the host runs ahead of the GPU, which
     waits only for what has not been started. In a CUDA graph a kernel takes at least `replay_time`, and t_call has two
     operators more, which copy the input in and the result out.
 
@@ -145,6 +147,7 @@ class _Run:
         batch: samples.
         devices: as many as hold weights and activations.
         corners: the ceilings.
+        operations: of each layer.
         paced: operations of each layer, a convolution's multiplied by how much slower it runs; an array a corner.
         traffic: bytes of each layer to and from DRAM.
         times: seconds of each layer, (corner, layer).
@@ -158,6 +161,7 @@ class _Run:
     batch: int
     devices: int
     corners: list[Roofline]
+    operations: np.ndarray
     paced: list[np.ndarray]
     traffic: np.ndarray
     times: np.ndarray
@@ -199,13 +203,18 @@ class _Run:
             spent = [np.maximum(nominal * factor, floor) for factor in (1 / band, 1.0, band)]
         times = np.stack([roof.time_s(s, work.launches) for roof, s in zip(corners, spent, strict=True)])
         dynamic = np.stack([roof.dynamic_j(p, traffic) for roof, p in pairs])
-        if gpu is not None:  # no more than the board's limit for as long as the layer works
-            dynamic = np.minimum(dynamic, np.stack([c.headroom * s for c, s in zip(corners, spent, strict=True)]))
+        if gpu is not None:
+            bytes_j, arithmetic_j = power_of(card).traffic.si * traffic, operation_j(card, precision) * operations
+            calls = [roof.call_s for roof in corners]
+            dynamic = np.stack(
+                [_drawn(card, bytes_j + arithmetic_j, c + t.sum()) for c, t in zip(calls, times, strict=True)]
+            )
         devices = math.ceil(work.needed(batch) / room)
         return cls(
             batch=batch,
             devices=devices,
             corners=corners,
+            operations=operations,
             paced=paced,
             traffic=traffic,
             times=times,
@@ -243,19 +252,36 @@ def _note_sources(
 def _charge_time(breakdown: CostBreakdown, workload: Workload, card: DigitalCard, run: _Run) -> None:
     """What the machine draws for as long as it takes: idle power of all devices, and clocks of the one at work."""
     idle = breakdown.use(card.power_idle) * run.devices
-    active = ZERO if card.power_active is None else breakdown.use(card.power_active)
+    clocks = card.power_active if card.kernels is None else power_of(card).clocks
+    active = ZERO if clocks is None else clocks.band()
+    if clocks is not None and card.kernels is not None and card.power is None:
+        clocks = card.power_max  # what another card's prices were scaled by
+    if clocks is not None:
+        breakdown.use(clocks)
     spans = [("", run.call), *((y.name, ordered(t)) for y, t in zip(workload.layers, run.times.T, strict=True))]
     for name, span in spans:
         breakdown.add(name, "idle", around(span * idle, NETWORK) / run.batch, card.power_idle)
-        if card.power_active is not None:
-            breakdown.add(name, "clocks", around(span * active, NETWORK) / run.batch, card.power_active)
+        if clocks is not None:
+            breakdown.add(name, "clocks", around(span * active, NETWORK) / run.batch, clocks)
 
 
 def _charge_work(
     breakdown: CostBreakdown, workload: Workload, card: DigitalCard, precision: Precision, run: _Run
 ) -> None:
-    """What operations or traffic take beyond that: a layer pays for the one that costs more."""
+    """What operations and traffic take beyond that; without a table `[kernels]`, the one of both that costs more."""
     nominal = run.nominal
+    if card.kernels is not None:
+        power = power_of(card)
+        bytes_j = power.traffic.si * run.traffic
+        share = bytes_j / np.maximum(bytes_j + operation_j(card, precision) * run.operations, 1e-300)
+        for k, layer in enumerate(workload.layers):
+            energy = around(ordered(run.dynamic[:, k]), NETWORK) / run.batch
+            for part, name, price in (
+                (share[k], "memory", power.traffic),
+                (1 - share[k], "compute", power.operation),
+            ):
+                breakdown.add(layer.name, name, energy * float(part), card.power_max if card.power is None else price)
+        return
     for k, layer in enumerate(workload.layers):
         memory_bound = nominal.byte_j * run.traffic[k] > nominal.operation_j * run.paced[1][k]
         quantities = [card.power_max, card.peak[precision]]
@@ -264,6 +290,13 @@ def _charge_work(
             quantities = [card.energy_per_byte]
         energy = around(ordered(run.dynamic[:, k]), NETWORK) / run.batch
         breakdown.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
+
+
+def _drawn(card: DigitalCard, dynamic: np.ndarray, seconds: float) -> np.ndarray:
+    """Joules of each layer above idle and clocks, once the board's limit has bent the mean power of the call."""
+    base = card.power_idle.si + power_of(card).clocks.si
+    above = float(dynamic.sum()) / seconds
+    return dynamic * max(capped(base + above, card.power_max.si) - base, 0.0) / max(above, 1e-300)
 
 
 def fitted(card: DigitalCard) -> bool:
@@ -317,10 +350,14 @@ def _remarks(
 ) -> None:
     for name in workload.not_counted:
         breakdown.exclude(f"{name}: a layer that the workload does not know")
-    if card.power_active is None:
+    if card.power_active is None and card.kernels is None:
         breakdown.exclude("power of running clocks at light load, above idle: the card has no figure")
-    if card.energy_per_byte is None:
+    if card.energy_per_byte is None and card.kernels is None:
         breakdown.exclude("energy of DRAM traffic as a term of its own: the card has no figure")
+    if card.kernels is not None and card.power is None:
+        breakdown.assume(
+            f"prices of bytes, operations and clocks are the {SISTER}'s, scaled by limits, peaks, bandwidths"
+        )
     if work.needed(batch) <= cache:
         breakdown.assume("all weights and activations stay in the last-level cache between calls")
     if devices > 1:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from hpml_sim.cost.breakdown import CostBreakdown
+from hpml_sim.cost.digital.power import power_of
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.cost.serving.memory import Memory
 from hpml_sim.cost.serving.operations import Split, Step, Widths
 from hpml_sim.cost.serving.scheduling import Load, Served, serve
 from hpml_sim.cost.serving.splits import check_devices, chosen, possible, ways
 from hpml_sim.cost.serving.step import Host, StepCost, StepModel
-from hpml_sim.cost.serving.tables import link_of, power_of, serving_of
+from hpml_sim.cost.serving.tables import link_of, serving_of
 from hpml_sim.errors import HpmlError, check_choice, check_real, check_whole
 from hpml_sim.units.bands import Band
 

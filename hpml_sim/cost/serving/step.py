@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from hpml_sim.cost.digital.power import capped, power_of
 from hpml_sim.cost.digital.products import Products
 from hpml_sim.cost.serving.collectives import Collective, Collectives
 from hpml_sim.cost.serving.operations import Operation, Split, Step, StepWork, Widths
-from hpml_sim.cost.serving.tables import link_of, power_of, serving_of
+from hpml_sim.cost.serving.tables import link_of, serving_of
 
 if TYPE_CHECKING:
     from hpml_sim.cards import DigitalCard, Precision
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 Host = Literal["engine", "graph", "eager"]
 """Who starts the kernels: a serving engine, a recorded graph alone, or a framework operator by operator."""
-CAP_SHARPNESS = 8
-"""How sharply power bends at the board's limit: P / (1 + (P / limit)^s)^(1/s)."""
 CLOCK_POWER = 3
 """Power of a clocked circuit grows with the third power of its clock, as voltage follows.
 
@@ -43,8 +42,8 @@ Source: vLLM 0.11, `csrc/custom_all_reduce.cuh`: one kernel with a barrier at ei
 ZEROS = 0.6
 """Energy of multiplying rows of zeros over that of others.
 
-Source: T. Gregersen, P. Patel, E. Choukse, "Input-dependent power usage in GPUs", SC24 workshops, arXiv:2409.18324: what
-is multiplied changes the power of a product by almost 40 %.
+Source: T. Gregersen, P. Patel, E. Choukse, "Input-dependent power usage in GPUs", SC24 workshops, arXiv:2409.18324:
+what is multiplied changes the power of a product by almost 40 %.
 """
 _EDGES = ("head", "pooler", "router")
 
@@ -152,10 +151,9 @@ class StepModel:
         # of a pipeline's stages, as many work at a time as there are steps in flight
         own = math.fsum(part.energy_j for part in spent) * in_flight / split.pipeline
         watts = card.power_idle.si + power.clocks.si + own / (kernels_s + host_s)
-        limit = card.power_max.si
-        capped = watts / (1 + (watts / limit) ** CAP_SHARPNESS) ** (1 / CAP_SHARPNESS)
-        slower = (watts / capped) ** (1 / CLOCK_POWER)
-        return StepCost(spent, host_s, kernels_s * slower + host_s, capped, split.sharing * split.pipeline)
+        drawn = capped(watts, card.power_max.si)
+        slower = (watts / drawn) ** (1 / CLOCK_POWER)
+        return StepCost(spent, host_s, kernels_s * slower + host_s, drawn, split.sharing * split.pipeline)
 
     def _seconds(self, operations: list[Operation]) -> list[float]:
         """Seconds of one kernel of each kind; all products are computed at once."""

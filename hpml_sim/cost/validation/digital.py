@@ -9,6 +9,7 @@ import torch
 
 from hpml_sim.cards import Precision
 from hpml_sim.cost import Estimate, estimate
+from hpml_sim.cost.serving.estimating import Request, estimate_language
 from hpml_sim.cost.validation.point import (
     EXACT,
     Point,
@@ -22,6 +23,7 @@ from hpml_sim.cost.validation.point import (
 )
 from hpml_sim.counting import LayerCount, Workload, workload
 from hpml_sim.networks.architectures import shape
+from hpml_sim.networks.language import TransformerShape
 from hpml_sim.networks.models import cnn, mlp
 
 _KEYWORDS = (390, 256, 256, 29)
@@ -130,10 +132,10 @@ def _loihi_result() -> Estimate:
     return estimate(Workload(tuple(layers), kind="spiking"), paced)
 
 
-def _decoding(weights: float, layers: int) -> Workload:
-    """One token of a transformer: each weight is used once. 4 matrices a layer, as in fused implementations."""
-    side = round((weights / (4 * layers)) ** 0.5)
-    return Workload(tuple(matrix_count(f"matrix {k}", side, side) for k in range(4 * layers)))
+_PHI_3_MINI = TransformerShape(
+    name="phi-3-mini", source="microsoft/Phi-3-mini-4k-instruct: config.json", layers=32, width=3072, heads=32,
+    kv_heads=32, head_width=96, hidden=8192, vocabulary=32064, longest=4096,
+)  # fmt: skip
 
 
 _H200 = "our own run on one H200, 2026-11-26: benchmarks/results/h200_estimates.json"
@@ -187,32 +189,36 @@ def gpu_power() -> Iterator[Point]:
             *within(0.02),
             basis="identity",
             source=cite(card, "MLE", "power limit"),
-            note="the energy of an operation is defined by it",
+            note="bytes and operations would draw more: the limit bends the power",
         )
-    h100, h200 = digital_card("h100"), digital_card("h200")
-    serial = cite(h200, "serialalice", "board power under vLLM")
-    result = estimate(_decoding(8e9, 32), h100, precision="bf16", engine="cuda-graph")
-    yield Point(
-        "h100: power generating at batch 1",
-        267,
-        result.mapping["mean_power_w"],
-        "W",
-        *within(0.35),
-        basis="prediction",
-        source=serial,
-        note="a model of 8e9 weights; the published figure is the lowest of eight models",
-    )
-    result = estimate(_decoding(3.8e9, 32), h200, batch=128, precision="bf16", engine="cuda-graph")
-    yield Point(
-        "h200: power generating at batch 128",
-        517,
-        result.mapping["mean_power_w"],
-        "W",
-        *within(0.35),
-        basis="prediction",
-        source=serial,
-        note="Phi-3-mini, 3.8e9 weights; attention over the context is not in the workload",
-    )
+    source = cite(digital_card("h200"), "serialalice", "power by batch size, Phi-3-mini")
+    for name, published in (("h200", 517), ("b200", 606)):
+        served = estimate_language(_PHI_3_MINI, digital_card(name), Request("serve", batch=128))
+        yield Point(
+            f"{name}: power serving Phi-3-mini at batch 128",
+            published,
+            served.mapping["mean_power_w"],
+            "W",
+            *within(0.35),
+            basis="prediction",
+            source=source,
+            note="lengths of prompts and answers are not published; ours are 512 and 400 tokens",
+        )
+    network, example = shape("resnet50")
+    counts = workload(network, data=example)
+    table = cite(digital_card("v100"), "vtrt", "ResNet-50 in fp16")
+    for batch, published in ((1, 120), (8, 153), (64, 274), (128, 285)):
+        found = estimate(counts, digital_card("v100"), batch=batch, precision="fp16", engine="fused")
+        yield Point(
+            f"v100: power of ResNet-50 in fp16, batch {batch}",
+            published,
+            found.mapping["mean_power_w"],
+            "W",
+            *factor(1.4),
+            basis="prediction",
+            source=table,
+            note="prices of bytes, operations and clocks are the H100's, scaled",
+        )
 
 
 def image_inference() -> Iterator[Point]:

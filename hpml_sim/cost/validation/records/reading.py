@@ -69,9 +69,7 @@ def _integer(text: str) -> float:
     return value if value.is_integer() else -1.0
 
 
-def _checked(
-    path: Path, row: dict[str, str], column: str, line: int, read: Callable[[str], float], what: str
-) -> float:
+def _checked(path: Path, row: dict[str, str], column: str, line: int, read: Callable[[str], float], what: str) -> float:
     try:
         value = read(row[column])
     except (TypeError, ValueError):
