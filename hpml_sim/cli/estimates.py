@@ -25,6 +25,8 @@ from hpml_sim.units.formatting import DASH, digits, si, span
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from hpml_sim.cost.digital import Weights
+
 SAMPLES = 100
 """Samples of a data set over which spikes and zeros are averaged."""
 
@@ -39,6 +41,7 @@ def estimates(
     batch: int | Literal["best"],
     precision: Precision | None,
     engine: Engine | None,
+    weights: Weights | None = None,
     scope: Scope | None = None,
     rate_hz: float | None = None,
 ) -> list[Estimate]:
@@ -53,6 +56,7 @@ def estimates(
         batch: samples handed over together, or "best".
         precision: arithmetic on digital cards; None takes what the network is stored in, or fp32.
         engine: what runs the network on digital cards; None takes torch, and a recorded graph for language models.
+        weights: what weights alone are stored in on digital cards; None: as the arithmetic.
         scope: what the figures include; None is each card's own.
         rate_hz: inferences a second that are asked for; None: one after another.
 
@@ -75,7 +79,7 @@ def estimates(
     found = []
     for name, card in zip(targets, cards, strict=True):
         if known and (sizes := sizes_for(model, card)) is not None and isinstance(card, DigitalCard):
-            one = estimate_sizes(sizes, card, asked, batch=batch, precision=precision, engine=engine)
+            one = estimate_sizes(sizes, card, asked, batch=batch, precision=precision, engine=engine, weights=weights)
             found.append(at_scope(one, card, None, scope, rate_hz))
             continue
         if counts is None or module is None:  # built and counted once, and only where sizes alone do not do
@@ -102,6 +106,7 @@ def estimates(
                 batch=batch,
                 precision=arithmetic,
                 engine=runs_on,
+                weights=weights if isinstance(card, DigitalCard) else None,
                 devices=asked.devices,
                 parallel=asked.parallel,
                 scope=scope,

@@ -213,6 +213,7 @@ def estimate(
     draft_accepted: Annotated[float, option("SHARE")] = 0.7,
     batch: Annotated[int | Literal["best"], option("NUMBER|best")] = 1,
     precision: Annotated[Precision | None, option(PRECISIONS)] = None,
+    weights: Annotated[Literal["int8", "int4"] | None, option("{int8,int4}")] = None,
     engine: Annotated[Engine | None, option(ENGINES)] = None,
     scope: Annotated[Scope | None, option("{core,chip,board,system}")] = None,
     rate: Annotated[float | None, option("NUMBER")] = None,
@@ -238,6 +239,7 @@ def estimate(
         draft_accepted: share of the proposed tokens that are right.
         batch: samples handed over together, or best, which each digital card picks for itself.
         precision: arithmetic on digital cards; unset, the one that the network is stored in, or fp32.
+        weights: what weights alone are stored in on digital cards; they are multiplied in the precision.
         engine: what runs the network on digital cards; unset, torch, operator by operator.
         scope: what the figures include; unset, each card's own; system adds the rest from components, so that all
             machines can be compared.
@@ -259,6 +261,7 @@ def estimate(
         asked=asked,
         batch=batch,
         precision=precision,
+        weights=weights,
         engine=engine,
         scope=scope,
         rate_hz=rate,

@@ -64,7 +64,9 @@ def test_an_embedding_moves_only_the_rows_it_looks_up():
 def test_key_value_cache_takes_memory_for_each_sample():
     workload = Workload((linear("fc", 10, 10),), extra={"kv_cache_elements": 1e8})
     assert estimate(workload, digital()).mapping["devices"] == 1
-    assert estimate(workload, digital(), batch=8).mapping["devices"] == 4
+    with pytest.raises(HpmlError, match=r"batch=8: .* 3\.2 GB do not fit into the 0\.9 GB .* at most 2, or"):
+        estimate(workload, digital(), batch=8)
+    assert estimate(workload, digital(), batch=2).mapping["memory_bytes"] == pytest.approx(0.8e9, rel=0.01)
 
 
 def test_batching_amortizes_overhead():

@@ -186,6 +186,8 @@ class _Run:
         if batch == "best":  # as many devices as one sample needs, filled
             fewest = math.ceil(work.needed(1) / room)
             batch = _best_batch(Roofline.of(card, precision, engine=engine), work, cache, fewest * room, gpu)
+        if batch > 1 and work.needed(batch) > room >= work.needed(1):
+            raise HpmlError(_too_many(card, work, batch, room))
         operations, traffic, touched = batch * work.operations, work.traffic(batch, cache), work.touched(batch)
         if gpu is not None:
             traffic = traffic - work.kept(batch, cache)
@@ -292,11 +294,21 @@ def _charge_work(
         breakdown.add(layer.name, "memory" if memory_bound else "compute", energy, *quantities)
 
 
+def _too_many(card: DigitalCard, work: Work, batch: int, room: float) -> str:
+    fits = int((room - work.stored_bytes) // (work.needed(1) - work.stored_bytes))
+    return (
+        f"batch={batch:,}: weights and activations of {work.needed(batch) / 1e9:,.4g} GB do not fit into the "
+        f"{room / 1e9:,.4g} GB that card {card.name!r} has for them; take a batch of at most {fits:,}, or batch='best'"
+    )
+
+
 def _drawn(card: DigitalCard, dynamic: np.ndarray, seconds: float) -> np.ndarray:
     """Joules of each layer above idle and clocks, once the board's limit has bent the mean power of the call."""
     base = card.power_idle.si + power_of(card).clocks.si
-    above = float(dynamic.sum()) / seconds
-    return dynamic * max(capped(base + above, card.power_max.si) - base, 0.0) / max(above, 1e-300)
+    above = float(dynamic.sum()) / seconds if seconds > 0 else 0.0
+    if not 0 < above < math.inf:
+        return dynamic
+    return dynamic * max(capped(base + above, card.power_max.si) - base, 0.0) / above
 
 
 def fitted(card: DigitalCard) -> bool:

@@ -76,7 +76,7 @@ def capped(watts: float, limit: float) -> float:
         watts: what the work would draw.
         limit: of the board.
     """
-    return watts / (1 + (watts / limit) ** CAP_SHARPNESS) ** (1 / CAP_SHARPNESS)
+    return 0.0 if limit <= 0 else watts / (1 + (watts / limit) ** CAP_SHARPNESS) ** (1 / CAP_SHARPNESS)
 
 
 def _peak(card: DigitalCard) -> float:

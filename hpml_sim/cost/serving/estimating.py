@@ -172,6 +172,11 @@ def estimate_language(
         45 tokens a second
     """
     request = request.checked(shape)
+    if request.phase == "serve" and engine is not None:
+        raise HpmlError(
+            f"engine={engine!r}: phase='serve' is run by a serving engine, which starts its kernels itself; leave "
+            "engine out, or take phase='decode' or 'prefill'"
+        )
     arithmetic = _arithmetic(shape, card, precision, weights)
     if devices is None:
         devices = (

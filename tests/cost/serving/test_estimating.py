@@ -193,3 +193,8 @@ def test_a_network_as_an_object_says_how_many_tokens() -> None:
 def test_without_parallel_every_matrix_is_shared() -> None:
     assert chosen(LANGUAGE_MODELS["llama-3-8b"], 8, None) == Split(tensor=8)
     assert chosen(LANGUAGE_MODELS["gemma-3-1b"], 8, None) == Split(tensor=4, data=2)  # four heads
+
+
+def test_a_serving_engine_takes_no_other_engine() -> None:
+    with pytest.raises(hs.HpmlError, match="engine='torch': phase='serve' is run by a serving engine"):
+        hs.estimate("llama-3-8b", "h100", phase="serve", engine="torch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpml_sim.cost.serving.operations import Split, Step, StepWork, Widths
+from hpml_sim.cost.serving.operations import Operation, Split, Step, StepWork, Widths
 from hpml_sim.networks.language import LANGUAGE_MODELS
 
 LLAMA, MIXED = LANGUAGE_MODELS["llama-3-8b"], LANGUAGE_MODELS["qwen3-30b-a3b"]
@@ -71,3 +71,30 @@ def test_an_encoder_has_no_logits() -> None:
     assert "pooler" in names
     assert "head" not in names
     assert "sampling" not in names
+
+
+@pytest.mark.parametrize(("tokens", "block"), [(8, 16), (128, 16), (256, 16), (512, 64), (1024, 64), (1536, 128)])
+def test_experts_of_one_gpu_take_the_tiles_of_tuned_tables(tokens: int, block: int) -> None:
+    """vLLM's tables for 128 experts of width 768, 8 of them for a token: rows of a tile on a B200, by tokens."""
+    experts = _experts(tokens, Split())
+    rows = tokens * 8 / _touched(tokens)
+    assert experts.rows == pytest.approx(max(block, rows + block / 2))
+
+
+def test_a_share_of_the_experts_and_8_bits_take_the_default_tiles() -> None:
+    """vLLM's get_default_config: 16 rows up to as many tokens as experts, 64 beyond, and 64 in 8 bits."""
+    for tokens, ways, width, block in ((32, 2, 2.0, 16), (65, 2, 2.0, 64), (8, 1, 1.0, 64), (8, 2, 1.0, 64)):
+        experts = _experts(tokens, Split(expert=ways), width)
+        assert experts.rows >= block
+        assert experts.rows < 2.5 * block
+
+
+def _experts(tokens: int, split: Split, width: float = 2.0) -> Operation:
+    step = Step(decodes=tokens, context=100)
+    return next(y for y in StepWork(MIXED, step, split, Widths(width)).operations() if y.name == "experts in")
+
+
+def _touched(tokens: int) -> float:
+    """Experts with work, by the negative binomial distribution written out."""
+    spread = 1.779**2
+    return 128 * (1 - (1 + spread * tokens * 8 / 128) ** (-1 / spread))
