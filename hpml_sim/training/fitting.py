@@ -34,8 +34,8 @@ from hpml_sim.training.pace import Pace
 from hpml_sim.training.progress import progress
 
 _TRIED, _LARGE = 64, 50_000_000
-"""Samples on which it is tried before training what the hardware will do after it, no more than a batch; and weights above
-which it is not tried, since a try would take longer than many steps."""
+"""Samples on which it is tried before training what the hardware will do after it, no more than a batch; and weights
+above which it is not tried, since a try would take longer than many steps."""
 _DISTILLATION = (4.0, 0.5)
 """Temperature and weight of the teacher where none are given."""
 
