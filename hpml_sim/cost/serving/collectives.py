@@ -28,7 +28,7 @@ class Collectives:
         >>> from hpml_sim.cards import load_card
         >>> link = load_card("h100").links["dgx"]
         >>> print(f"{1e6 * Collectives(link).time_s('all-reduce', 64e6, 8):.0f} us")
-        365 us
+        352 us
     """
 
     link: Link

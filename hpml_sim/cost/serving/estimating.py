@@ -169,14 +169,9 @@ def estimate_language(
         >>> found = estimate_language(
         ...     language_model("llama-3-70b"), load_card("h200"), Request("decode", context=2048), devices=2)
         >>> print(f"{found.throughput_hz.nominal:.0f} tokens a second")
-        45 tokens a second
+        46 tokens a second
     """
     request = request.checked(shape)
-    if request.phase == "serve" and engine is not None:
-        raise HpmlError(
-            f"engine={engine!r}: phase='serve' is run by a serving engine, which starts its kernels itself; leave "
-            "engine out, or take phase='decode' or 'prefill'"
-        )
     arithmetic = _arithmetic(shape, card, precision, weights)
     if devices is None:
         devices = (
@@ -220,6 +215,8 @@ def _fewest(shape: TransformerShape, card: DigitalCard, request: Request, widths
 
 def _host(engine: Engine | None, request: Request) -> Host:
     if request.phase == "serve":
+        if engine is not None:
+            raise HpmlError(f"engine={engine!r}: phase='serve' is run by a serving engine of its own; leave engine out")
         return "engine"
     return "eager" if engine in ("torch", "numba-cuda") else "graph"
 
@@ -405,9 +402,7 @@ class _Run:
         for (layer, component), joules in parts.items():
             share = joules / total
             quantity = sources.get(component, card.power_max)
-            breakdown.add(
-                layer, component, Band(energy.low * share, energy.nominal * share, energy.high * share), quantity
-            )  # fmt: skip
+            breakdown.add(layer, component, energy * share, quantity)
 
     def _roof(self, cost: StepCost) -> Roof:
         """What each kind of kernel asks of a GPU, under its ceilings."""
