@@ -13,6 +13,7 @@ from hpml_sim.cards.loading import parse_component as parse_component
 from hpml_sim.cards.schema import AdcModel as AdcModel
 from hpml_sim.cards.schema import Array as Array
 from hpml_sim.cards.schema import BaseCard as BaseCard
+from hpml_sim.cards.schema import Bounds as Bounds
 from hpml_sim.cards.schema import Card as Card
 from hpml_sim.cards.schema import Component as Component
 from hpml_sim.cards.schema import ComponentCard as ComponentCard

@@ -196,6 +196,7 @@ class CostBreakdown:
         return Estimate(
             card=self.card.name,
             scope=self.card.scope,
+            bounds=self.card.bounds,
             batch=batch,
             energy_j=self.total(),
             latency_s=latency_s,

@@ -1,7 +1,8 @@
 """How sure an order of two machines is: their figures as distributions, shared components varying together.
 
 A band's low and high are the 5th and 95th percentile of a lognormal distribution around its nominal value, with a width
-of its own on either side. The figures of one card vary together; so does each component, wherever it stands.
+of its own on either side; or, where a card says so (`bounds = "limits"`), limits between which any value is as likely.
+The figures of one card vary together; so does each component, wherever it stands.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from hpml_sim.cards import list_components, load_component
 from hpml_sim.cost.system.duty import WAITING
 from hpml_sim.errors import HpmlError, ScopeError
 from hpml_sim.units.bands import ZERO, Band
@@ -30,6 +32,7 @@ CERTAIN = 0.9
 """An order that is less probable than this is called open, and the component that decides is named."""
 DRAWS = 20_000
 """Cases of a simulation. The probability of an order is off by 0.35 % at most (one standard deviation)."""
+_COMPONENT = "component "
 _SPREAD = NormalDist().inv_cdf(PERCENTILE)
 _LARGEST = 1e3
 """A bound that is 0 or infinite is taken this factor away from the nominal value."""
@@ -95,19 +98,36 @@ def order(a: Estimate, b: Estimate, figure: Figure = "energy") -> Order:
         a, b, parts_a, parts_b = b, a, parts_b, parts_a
     low, high = (sum(parts.values(), ZERO).nominal for parts in (parts_a, parts_b))
     keys = sorted({*parts_a, *parts_b})
-    distance = np.log(_drawn(parts_b)) - np.log(_drawn(parts_a))
+    flat = _flat(a, b, keys)
+    distance = np.log(_drawn(parts_b, flat)) - np.log(_drawn(parts_a, flat))
     return Order(
         a.card,
         b.card,
         high / low if low else math.inf,
         float(np.mean(distance > 0) + np.mean(distance == 0) / 2),
-        _decides(parts_a, parts_b, keys, float(distance.var())),
+        _decides(parts_a, parts_b, keys, float(distance.var()), flat),
     )
 
 
-def _decides(a: dict[str, Band], b: dict[str, Band], keys: Sequence[str], variance: float) -> str:
+def _flat(a: Estimate, b: Estimate, keys: Sequence[str]) -> frozenset[str]:
+    """Those of the parts whose bounds are limits, between which any value is as likely as another."""
+    cards = {_card_key(e) for e in (a, b) if e.bounds == "limits"}
+    known = set(list_components())
+    names = {key: key.removeprefix(_COMPONENT) for key in keys if key.startswith(_COMPONENT)}
+    return frozenset(
+        key
+        for key in keys
+        if key in cards or (names.get(key) in known and load_component(names[key]).bounds == "limits")
+    )
+
+
+def _card_key(estimate: Estimate) -> str:
+    return f"the figures of card {estimate.card}"
+
+
+def _decides(a: dict[str, Band], b: dict[str, Band], keys: Sequence[str], variance: float, flat: frozenset[str]) -> str:
     """The part that narrows ln(E_b / E_a) most once it is known."""
-    left = {key: float((np.log(_drawn(b, key)) - np.log(_drawn(a, key))).var()) for key in keys}
+    left = {key: float((np.log(_drawn(b, flat, key)) - np.log(_drawn(a, flat, key))).var()) for key in keys}
     return min(left, key=lambda key: (left[key], key)) if variance > 0 else ""
 
 
@@ -115,7 +135,7 @@ def _parts(estimate: Estimate, figure: Figure) -> dict[str, Band]:
     """What varies together -> its share of the figure."""
     if figure not in _COLUMNS:
         raise HpmlError(f"figure={figure!r}: must be one of {', '.join(_COLUMNS)}")
-    own = f"the figures of card {estimate.card}"
+    own = _card_key(estimate)
     if figure != "energy":
         band = getattr(estimate, _COLUMNS[figure])
         if band is None:
@@ -124,28 +144,38 @@ def _parts(estimate: Estimate, figure: Figure) -> dict[str, Band]:
     parts: dict[str, Band] = {}
     for term in estimate.terms:
         waits = term.component == WAITING
-        key = f"component {term.origin}" if term.origin else f"idle power of {estimate.card}" if waits else own
+        key = f"{_COMPONENT}{term.origin}" if term.origin else f"idle power of {estimate.card}" if waits else own
         parts[key] = parts.get(key, ZERO) + term.energy_j
     return parts
 
 
-def _drawn(parts: dict[str, Band], known: str | None = None) -> np.ndarray:
+def _drawn(parts: dict[str, Band], flat: frozenset[str] = frozenset(), known: str | None = None) -> np.ndarray:
     """The sum of the parts in each case; a `known` one has its nominal value in all."""
     total = np.zeros(DRAWS)
     for key in sorted(parts):
         band = parts[key]
-        total += band.nominal if key == known else _values(key, band)
+        total += band.nominal if key == known else _values(key, band, flat=key in flat)
     return np.maximum(total, np.finfo(float).tiny)
 
 
-def _values(key: str, band: Band) -> np.ndarray:
-    """Cases of one part: the median is the nominal value, 5 % lie below the low bound and 5 % above the high one."""
+def _values(key: str, band: Band, *, flat: bool = False) -> np.ndarray:
+    """Cases of one part: the median is the nominal value; 5 % lie beyond each bound, or none where they are limits."""
     if band.nominal == 0:
         return np.zeros(DRAWS)
     down = math.log(min(band.nominal / band.low, _LARGEST)) if band.low > 0 else math.log(_LARGEST)
     up = math.log(min(band.high / band.nominal, _LARGEST))
-    z = _normal(key) / _SPREAD
+    z = _uniform(key) if flat else _normal(key) / _SPREAD
     return band.nominal * np.exp(np.where(z < 0, z * down, z * up))
+
+
+@lru_cache(maxsize=64)
+def _uniform(key: str) -> np.ndarray:
+    """From -1 to 1, each value as often as another, in the order of the same part's normal deviates."""
+    places = np.empty(DRAWS)
+    places[np.argsort(_normal(key), kind="stable")] = np.arange(DRAWS)
+    found = (2 * places + 1) / DRAWS - 1
+    found.flags.writeable = False
+    return found
 
 
 @lru_cache(maxsize=256)

@@ -165,7 +165,7 @@ def estimate_neuromorphic(
         wide = _step_time(breakdown, card, groups, _spread(layout.cores, card, layout.chips), layout.chips)
         if wide.nominal < step.nominal:
             breakdown.assume(
-                f"the network lies on as few cores as hold it, {layout.used}; spread over all cores of the chips a step "
+                f"the network lies on as few cores as hold it, {layout.used}; spread over all of the chips a step "
                 f"could take {wide.nominal:.3g} s in place of {step.nominal:.3g} s: the low bound of time holds that"
             )
             step = Band(min(step.low, wide.low), step.nominal, step.high)

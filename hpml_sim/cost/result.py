@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from hpml_sim.cards import Scope
+from hpml_sim.cards import Bounds, Scope
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.units.bands import ZERO, Band
 from hpml_sim.units.display import html_table, plain_lines
@@ -109,6 +109,8 @@ class Estimate:
         roof: ceilings and layers of a CPU or GPU; None for machines that keep their weights in place.
         projection: whether no such system exists: what is around the chips was added from components, and never built.
         rate_hz: inferences a second that were asked for; None: one after another without a pause.
+        bounds: what low and high of the card's own figures are, as the card says: "percentiles" (5th and 95th, of a
+            lognormal) or "limits" (any value between them is as likely, by the logarithm).
 
     Example:
         >>> import hpml_sim as hs
@@ -141,6 +143,7 @@ class Estimate:
     roof: Roof | None = None
     projection: bool = False
     rate_hz: float | None = None
+    bounds: Bounds = "percentiles"
 
     @property
     def added(self) -> tuple[Term, ...]:
@@ -296,6 +299,7 @@ class Estimate:
             "roof": None if self.roof is None else asdict(self.roof),
             "projection": self.projection,
             "rate_hz": self.rate_hz,
+            "bounds": self.bounds,
         }
 
     @classmethod
@@ -346,6 +350,7 @@ def _read(data: Mapping[str, Any]) -> Estimate:
         roof=None if data["roof"] is None else _roof(data["roof"]),
         projection=data["projection"],
         rate_hz=data["rate_hz"],
+        bounds=data["bounds"],
     )
 
 

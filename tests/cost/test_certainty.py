@@ -100,3 +100,35 @@ def test_what_cannot_be_ordered():
         order(a, replace(a, area_mm2=None), "area")
     with pytest.raises(HpmlError, match="must be one of"):
         order(a, a, "beauty")
+
+
+def test_limits_are_never_passed_and_any_value_between_them_is_as_likely():
+    values = _values("any", Band(1.0, 4.0, 64.0), flat=True)
+    assert values.min() >= 1.0
+    assert values.max() <= 64.0
+    # by the logarithm: half of the cases below the nominal value, a quarter below its geometric mean with the bound
+    assert np.quantile(values, [0.25, 0.5, 0.75]) == pytest.approx([2.0, 4.0, 16.0], rel=1e-3)
+    assert np.corrcoef(values, _values("any", Band(1.0, 4.0, 64.0)))[0, 1] > 0.5  # the same part varies the same way
+
+
+@pytest.mark.parametrize(("ratio", "a"), [(1.5, 2.0), (1.2, 5.0), (3.0, 2.0)])
+def test_the_probability_against_a_card_with_limits(ratio, a):
+    """A is log-uniform between 1/a and a, B is exact: P(A < B) = (1 + ln ratio / ln a) / 2, at most 1."""
+    first, second = made("a", ("", Band.factor(1.0, a))), made("b", ("", Band.exact(ratio)))
+    found = order(replace(first, bounds="limits"), second)
+    assert found.probability == pytest.approx(min(1.0, (1 + np.log(ratio) / np.log(a)) / 2), abs=1e-3)
+    assert order(first, second).probability != pytest.approx(found.probability, abs=1e-3)
+
+
+def test_a_small_host_is_a_choice_between_limits():
+    """As a component of a whole system, of which nothing else is uncertain here."""
+    band = Band.factor(1.0, 4.0)
+    found = order(made("a", ("host-edge", band)), made("b", ("", Band.exact(2.0))))
+    assert found.probability == pytest.approx(0.75, abs=1e-3)
+    assert order(made("a", ("pcie", band)), made("b", ("", Band.exact(2.0)))).probability > 0.79
+
+
+def test_an_estimate_says_what_its_bounds_are():
+    found = estimate(mlp(10, 10), digital())
+    assert found.bounds == "percentiles"
+    assert type(found).from_dict(replace(found, bounds="limits").to_dict()).bounds == "limits"

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from hpml_sim.cards.schema.base import WEAK as WEAK
 from hpml_sim.cards.schema.base import BaseCard as BaseCard
+from hpml_sim.cards.schema.base import Bounds as Bounds
 from hpml_sim.cards.schema.base import Host as Host
 from hpml_sim.cards.schema.base import SourcedCard as SourcedCard
 from hpml_sim.cards.schema.component import ComponentCard as ComponentCard

@@ -15,6 +15,7 @@ from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.quantities import CardModel, Length, Quantity, Scope, Source
 
 Host = Literal["own", "edge", "desktop", "server"]
+Bounds = Literal["percentiles", "limits"]
 """What surrounds a machine at system scope. own: the host is part of the card's figures."""
 WEAK = frozenset({"projection", "scaled", "assumption", "unverified"})
 """Statuses of numbers that a reader should not overlook."""
@@ -29,6 +30,11 @@ class SourcedCard(CardModel):
     version: int = Field(ge=1, description="raised whenever a number changes")
     node: Length | None = None
     sources: dict[str, Source]
+    bounds: Bounds = Field(
+        default="percentiles",
+        description="what low and high of its figures are: the 5th and 95th percentile of a lognormal, or limits "
+        "between which, by the logarithm, any value is as likely as another",
+    )
     limits: list[str] = Field(default_factory=list, description="what the figures leave out, one sentence each")
 
     @model_validator(mode="after")
