@@ -7,8 +7,8 @@ import re
 
 from hpml_sim.errors import HpmlError, shown
 
-SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0, "week": 604800.0, "year": 31536000.0}
-"""Seconds in a unit; a year is 365 days."""
+SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0, "week": 604800.0, "month": 2592000.0, "year": 31536000.0}
+"""Seconds in a unit; a month is 30 days, a year 365."""
 
 _SPELLINGS = {
     "": "s",
@@ -17,6 +17,7 @@ _SPELLINGS = {
     **dict.fromkeys(("h", "hour", "hours"), "h"),
     **dict.fromkeys(("d", "day", "days"), "day"),
     **dict.fromkeys(("week", "weeks"), "week"),
+    **dict.fromkeys(("month", "months"), "month"),
     **dict.fromkeys(("y", "year", "years"), "year"),
 }
 _PATTERN = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
@@ -26,7 +27,7 @@ def parse_time(time: str | float) -> float:
     """Seconds (>= 0) from a number of seconds, or from text such as "1 s", "30 min", "1 h", "1 day", "1 year".
 
     Args:
-        time: a number of seconds, or a number with s, min, h, day, week or year (365 days).
+        time: a number of seconds, or a number with s, min, h, day, week, month (30 days) or year (365 days).
 
     Raises:
         HpmlError: not a time, negative, or not finite.
@@ -40,8 +41,8 @@ def parse_time(time: str | float) -> float:
         unit = _SPELLINGS.get(match[2].lower()) if match else None
         if match is None or unit is None:
             raise HpmlError(
-                f"time {shown(time)}: not understood; give seconds, or a number with s, min, h, day, week or year "
-                "(365 days)"
+                f"time {shown(time)}: not understood; give seconds, or a number with s, min, h, day, week, month "
+                "(30 days) or year (365 days)"
             )
         seconds = float(match[1]) * SECONDS[unit]
     elif isinstance(time, bool):

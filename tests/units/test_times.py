@@ -16,6 +16,7 @@ from hpml_sim.units.times import format_time, parse_time
         ("1 day", 86400.0),
         ("2 Days", 172800.0),
         ("1 week", 604800.0),
+        ("1 month", 2592000.0),
         ("1 year", 31536000.0),
         ("10 years", 315360000.0),
         ("1e3 s", 1000.0),
