@@ -32,7 +32,7 @@ from hpml_sim.analog.random_states import OwnGenerators
 from hpml_sim.analog.vmap_rules import VmapRules, cannot_write
 from hpml_sim.analog.written_parameters import WrittenParameters
 from hpml_sim.conversion.cloning import clone
-from hpml_sim.conversion.modules import place_in_network
+from hpml_sim.conversion.modules import place_in_network, returns_of
 from hpml_sim.kernels.common.vmapping import is_mapped, level_of, mapped_first, no_fallback_warning, unmapped_first
 
 Call = Callable[[nn.Module], Any]
@@ -129,7 +129,9 @@ class ChipAxis:
             try:
                 return self._one_by_one(call, guard)
             except OutputsDifferError as differ:
-                raise OutputsDifferError(f"{differ}. Seen in {self.chip_by_chip}") from None
+                # chips that do not lie in memory together have another reason than a line of code
+                where = returns_of(self.network) if "line " not in self.chip_by_chip else ""
+                raise OutputsDifferError(f"{differ}. Seen in {where or self.chip_by_chip}") from None
         error, y = self._try_together(call, guard)
         if error is not None and cannot_write(error) and not self._widen:
             self._widen = True
@@ -141,7 +143,9 @@ class ChipAxis:
         try:
             y = self._one_by_one(call, guard)  # an error that is the network's own is raised here
         except OutputsDifferError as differ:
-            raise OutputsDifferError(f"{differ}. Seen in {place_in_network(error, self.network)}") from error
+            where = place_in_network(error, self.network)
+            where = where if "line " in where else returns_of(self.network) or where
+            raise OutputsDifferError(f"{differ}. Seen in {where}") from error
         self.chip_by_chip = reason
         if not self._said:
             self._said.add(reason)

@@ -69,15 +69,21 @@ def named_layer(layers: dict[str, ProgrammedLayer], where: str, layer: object) -
         layer: the name.
 
     Raises:
-        HpmlError: not a name.
+        HpmlError: not a name, or that of a layer of several matrices; the message has theirs.
         UnknownNameError: no analog layer has it.
     """
     short = {name.removeprefix("network").removeprefix("."): name for name in layers}
     if not isinstance(layer, str):
         raise HpmlError(f"{where}: layer={shown(layer)}: must be the name of an analog layer, such as {min(short)!r}")
-    if layer not in short and layer not in layers:
+    if layer in short or layer in layers:
+        return layer, layers[short.get(layer, layer)]
+    parts = [name for name, full in short.items() if layers[full].weights.layer == layer]
+    if not parts:
         raise UnknownNameError(f"layer in {where}: layer=", layer, set(short))
-    return layer, layers[short.get(layer, layer)]
+    if len(parts) > 1:  # such as an LSTM, which the report has in one row
+        names = ", ".join(map(repr, parts))
+        raise HpmlError(f"{where}: layer={layer!r}: it has several matrices; name one of them: {names}")
+    return layer, layers[short[parts[0]]]
 
 
 def conductances_of(name: str, layer: ProgrammedLayer, chips: Sequence[int], time_s: float | None) -> Conductances:

@@ -126,7 +126,8 @@ class Chips:
         """The conductance of every device of one layer, in siemens.
 
         Args:
-            layer: name of an analog layer, as in the report of the network.
+            layer: name of an analog layer, as in the report of the network; of one with several matrices, such as an
+                LSTM, the name of a matrix in the converted network, such as "lstm.cells.0.hidden".
             time: seconds >= 0 since the end of programming, or text like "1 day"; None: right after programming, before
                 anything is read.
             only: number of a chip, from 0, or several of them; None: all.
@@ -154,7 +155,7 @@ class Chips:
         """The weights that chips multiply with in one layer, slices added up, drift compensation included.
 
         Args:
-            layer: name of an analog layer, as in the report of the network.
+            layer: name of an analog layer, as for `conductances`.
             time: seconds >= 0 since the end of programming, or text like "1 day".
             only: number of a chip, from 0, or several of them; None: all.
 

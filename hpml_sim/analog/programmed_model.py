@@ -204,8 +204,9 @@ class ProgrammedModel(ChipsInFront):
             with self._seeded(device):  # aihwkit's noise comes from the global generator: each chip draws its own
                 y = stack_chips([call(network) for network in self.network.networks])
         else:
-            # once is enough: the second call does the same products, and the guard looks at every operation
-            guard = UnmappedMatmulGuard(self.network) if self._calls == 0 else None
+            # once is enough, for the chips at all times: other calls do the same products, and the guard looks at
+            # every operation
+            guard = UnmappedMatmulGuard(self.network) if self.uses.found is None else None
             self._axis.network = self.network  # an attribute that a user may set
             samples = current_samples()
             idle = None if guard is None else IdleLayers(self.network, "programmed chips")
@@ -219,8 +220,7 @@ class ProgrammedModel(ChipsInFront):
             if self._calls & (self._calls + 1) == 0:  # after 1, 2, 4, 8, ... calls: it takes a pass over the weights
                 check_programmed_weights(self.network)
             if guard is not None and idle is not None:
-                if self.uses.found is None:
-                    self.uses.note(self.network, guard.nominal)
+                self.uses.note(self.network, guard.nominal)
                 guard.warn()
                 idle.warn()
         samples = current_samples()

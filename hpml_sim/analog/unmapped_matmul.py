@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.expert_products import GROUPED
+from hpml_sim.analog.experts import BESIDE
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.outside_weights import outside_weights
 from hpml_sim.conversion.idle_layers import work_of
@@ -110,8 +111,10 @@ class UnmappedMatmulGuard(TorchFunctionMode):
             # named here, with the reason
             work.named_idle |= any(name == found or name.startswith(f"{found}.") for found in self._found)
         if self._found:
+            # as the report names them
+            names = sorted(name.removeprefix("network.").removesuffix(BESIDE) for name in self._found)
             warnings.warn(
-                f"forward() multiplies with the weights of {', '.join(map(repr, sorted(self._found)))} outside of the "
+                f"forward() multiplies with the weights of {', '.join(map(repr, names))} outside of the "
                 "layers: these products are computed in digital, without noise. Call the layers themselves, or give "
                 "the products layers of their own (nn.Linear)",
                 RuntimeWarning,

@@ -102,7 +102,8 @@ class IdleLayers:
             return
         for name in idle:
             self._parts[name].named_idle = True
-        names = ", ".join(map(repr, idle[:_MAX_NAMES]))
+        # as the report and `skip=` name them
+        names = ", ".join(repr(name.removeprefix("network.")) for name in idle[:_MAX_NAMES])
         more = f" and {len(idle) - _MAX_NAMES} more" if len(idle) > _MAX_NAMES else ""
         warnings.warn(
             f"{self._where}: {names}{more}: on crossbars, but no product was computed there: the network did not call "

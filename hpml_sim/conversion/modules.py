@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -115,6 +117,29 @@ def _innermost(calls: Sequence[tuple[FrameType, int]], network: nn.Module) -> st
         elif id(module) in names and where == "the network" and names[id(module)]:
             where = f"{names[id(module)]} ({type(module).__name__})"
     return where
+
+
+def returns_of(network: nn.Module) -> str:
+    """Where a network returns what it gives: the lines of its forward(); "" where its code is not known.
+
+    Args:
+        network: any network; of a converted one, the network in it is meant.
+    """
+    inner = network._modules.get("network")
+    kind = type(inner if type(network).__module__.startswith("hpml_sim.") and inner is not None else network)
+    forward = inspect.unwrap(kind.forward)
+    if kind.__module__.startswith(("torch.", "hpml_sim.")):
+        return ""
+    try:
+        lines, start = inspect.getsourcelines(forward)
+        file = Path(inspect.getsourcefile(forward) or "").name
+    except (OSError, TypeError):
+        return ""
+    places = [f"line {start + i} of {file}: {line.strip()}" for i, line in enumerate(lines) if _RETURN.match(line)]
+    return f"forward() of {kind.__name__}, {'; '.join(places)}" if places else ""
+
+
+_RETURN = re.compile(r"\s+return\b")
 
 
 def check_network(argument: str, model: object, *, other: object = None) -> nn.Module:

@@ -124,7 +124,7 @@ def test_what_is_the_networks_own_lies_on_the_crossbar(name, x):
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-@pytest.mark.filterwarnings("ignore:calibrate. .network.b.")
+@pytest.mark.filterwarnings("ignore:calibrate. .b.")
 def test_layers_that_torch_does_not_know_are_rows_and_are_named(name, x):
     keep, call, place = OUTSIDE[name]
     analog = hs.convert(Net(keep, call), "pcm-hermes")
@@ -138,7 +138,7 @@ def test_layers_that_torch_does_not_know_are_rows_and_are_named(name, x):
 
 @pytest.mark.parametrize("name", TENSORS)
 @pytest.mark.parametrize("first", ["calibrate", "workload"])
-@pytest.mark.filterwarnings("ignore:(calibrate|workload). .network.b.")
+@pytest.mark.filterwarnings("ignore:(calibrate|workload). .b.")
 def test_tensors_that_torch_does_not_know_are_named_where_they_are_multiplied_with(name, first, x):
     keep, call, place = TENSORS[name]
     analog = hs.convert(Net(keep, call), "pcm-hermes")

@@ -40,7 +40,7 @@ FIRST = {
 @pytest.mark.parametrize("first", FIRST)
 def test_the_first_call_that_could_know_names_it_once(first):
     model = convert(Partly(), "pcm-hermes")
-    with pytest.warns(RuntimeWarning, match=f"^{first}: 'network.idle.0': on crossbars, but no product.*skip=") as said:
+    with pytest.warns(RuntimeWarning, match=f"^{first}: 'idle.0': on crossbars, but no product.*skip=") as said:
         FIRST[first](model)
     assert len(said) == 1
     if first == "programmed chips":
@@ -52,7 +52,7 @@ def test_the_first_call_that_could_know_names_it_once(first):
 
 
 def test_many_are_named_by_the_first_five():
-    with pytest.warns(RuntimeWarning, match=r"'network.idle.4' and 2 more: on"):
+    with pytest.warns(RuntimeWarning, match=r"'idle.4' and 2 more: on"):
         calibrate(convert(Partly(7), "pcm-hermes"), X)
 
 
