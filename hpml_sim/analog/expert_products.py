@@ -30,6 +30,9 @@ _GATHERS = frozenset({Tensor.__getitem__, torch.index_select, Tensor.index_selec
 _TURNS = frozenset({torch.transpose, Tensor.transpose, torch.swapaxes, Tensor.swapaxes, Tensor.mT.__get__})  # type: ignore[attr-defined]
 _KEEPS = frozenset({Tensor.contiguous, Tensor.to, Tensor.float, Tensor.type_as, Tensor.clone})
 
+MOVES = _GATHERS | _TURNS | _KEEPS
+"""What moves expert weights and computes nothing."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -79,7 +82,7 @@ class ExpertProducts:
             kwargs: what it was given by name.
             found: what it gave.
         """
-        if func not in _GATHERS | _TURNS | _KEEPS or not args or not isinstance(found, Tensor):
+        if func not in MOVES or not args or not isinstance(found, Tensor):
             return
         before = self.chosen(args[0])
         if before is None or self._view(found) is not None:

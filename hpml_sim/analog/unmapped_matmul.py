@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from hpml_sim.analog.expert_products import GROUPED
-from hpml_sim.analog.experts import BESIDE
+from hpml_sim.analog.expert_products import GROUPED, MOVES
+from hpml_sim.analog.experts import BESIDE, AnalogExperts
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.analog.outside_weights import outside_weights
 from hpml_sim.conversion.idle_layers import work_of
@@ -82,7 +82,10 @@ class UnmappedMatmulGuard(TorchFunctionMode):
         if isinstance(y, Tensor) and y.is_floating_point():
             for value in tree_leaves((args, kwargs)):
                 name = self._alone.get(storage_of(value)) if isinstance(value, Tensor) else None
-                if name is not None and name not in self.nominal and storage_of(y) != storage_of(value):
+                if name is None or name in self.nominal or storage_of(y) == storage_of(value):
+                    continue
+                # the weights of experts are gathered first; what is multiplied with them then lies on their tiles
+                if not (func in MOVES and isinstance(self._network.get_submodule(name), AnalogExperts)):
                     self.nominal[name] = place_that_runs(self._network)
         return y
 

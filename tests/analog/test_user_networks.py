@@ -186,7 +186,7 @@ class Mirrored(nn.Module):
 def test_products_beside_the_crossbars_are_said_once(embed):
     chips = program(convert(Mirrored(embed), "pcm"), chips=2).at("1 h")
     x = torch.randint(6, (5,)) if embed else torch.rand(5, 6)
-    with pytest.warns(RuntimeWarning, match=r"multiplies with the weights of 'network\.encode' outside"):
+    with pytest.warns(RuntimeWarning, match=r"multiplies with the weights of 'encode' outside"):
         chips(x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
