@@ -17,6 +17,7 @@ from hpml_sim import baselines, nn, spiking, tasks
 from hpml_sim.analog import Chips, calibrate, load_chips, lora, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
 from hpml_sim.conversion import Converted, convert, register_target
+from hpml_sim.conversion.network_call import Shared
 from hpml_sim.cost import Estimate, crossover_hz, energy_ratio, estimate, rank
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, list_data, load_data
@@ -54,6 +55,7 @@ __all__ = [
     "Measurement",
     "Range",
     "Score",
+    "Shared",
     "Spiking",
     "Task",
     "Workload",

@@ -42,7 +42,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
         network: the network that runs inside.
 
     Attributes:
-        nominal: layers on crossbars whose weights went into digital operations, and where.
+        nominal: layers on programmed chips whose weights went into digital operations, and where.
     """
 
     def __init__(self, network: nn.Module):
@@ -79,7 +79,7 @@ class UnmappedMatmulGuard(TorchFunctionMode):
                 elif isinstance(value, Tensor) and value.dim() > 1 and self._is_stranger(value, factor):
                     self._note_stranger(value)
         y = func(*args, **kwargs)
-        if isinstance(y, Tensor) and y.is_floating_point():
+        if self._alone and isinstance(y, Tensor) and y.is_floating_point():
             for value in tree_leaves((args, kwargs)):
                 name = self._alone.get(storage_of(value)) if isinstance(value, Tensor) else None
                 if name is None or name in self.nominal or storage_of(y) == storage_of(value):
@@ -90,8 +90,13 @@ class UnmappedMatmulGuard(TorchFunctionMode):
         return y
 
     def _weights_of_their_own(self, analog: set[int]) -> dict[int, str]:
-        """By storage, the layers on crossbars whose weight no digital layer shares."""
-        own = {storage_of(self._network.get_submodule(name).weight): name for name in crossbars(self._network)}  # type: ignore[arg-type]
+        """By storage, the layers on programmed chips whose weight no digital layer shares."""
+        # a layer that is not programmed computes with its weight itself
+        own: dict[int, str] = {}
+        for name, crossbar in crossbars(self._network).items():
+            if crossbar.programmed is not None:
+                layer: Any = self._network.get_submodule(name)
+                own[storage_of(layer.weight)] = name
         for module in self._network.modules():
             if id(module) not in analog and isinstance(module, (*_DIGITAL, nn.Embedding, nn.EmbeddingBag)):
                 for parameter in module.parameters(recurse=False):

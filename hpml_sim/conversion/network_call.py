@@ -3,13 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from hpml_sim.errors import HpmlError, shown
+
 Inputs = Any
 """A tensor (batch, ...); a tuple or list of such, given by position; or a mapping of names to such, given by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """An input that is the same for all samples, such as the edges of one graph, an adjacency matrix, or a mask.
+
+    It stands in the place of the tensor, in the items of a data set or in its batches: it is not stacked, cut or shared
+    out with the samples, and the network gets the tensor itself, on the device and in the number format of the others.
+
+    Args:
+        tensor: of any shape.
+
+    Raises:
+        HpmlError: no tensor.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> class Graph(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(4, 2)
+        ...     def forward(self, x, adjacency):
+        ...         return self.layer(adjacency @ x).mean(1)
+        >>> edges = hs.Shared(torch.eye(3))
+        >>> samples = [((torch.rand(3, 4), edges), i % 2) for i in range(8)]
+        >>> _ = hs.fit(Graph(), samples, epochs=1, show_progress=False)
+    """
+
+    tensor: Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tensor, Tensor):
+            raise HpmlError(f"Shared: tensor={shown(self.tensor)}: must be a tensor, such as the edges of a graph")
+
+
+def unshared(inputs: Any) -> Any:
+    """Arguments of a network with the tensors themselves in the place of what is shared by all samples.
+
+    Args:
+        inputs: any structure of tensors in tuples, lists and dicts.
+    """
+    first = next(tensors_in(inputs), None)
+    number = next((x for x in tensors_in(inputs) if x.is_floating_point()), None)
+
+    def own(part: Any) -> Any:
+        if not isinstance(part, Shared):
+            return part
+        tensor = part.tensor if first is None else part.tensor.to(first.device)
+        return tensor.to(number.dtype) if number is not None and tensor.is_floating_point() else tensor
+
+    return tree_map(own, inputs)
 
 
 def call_network(model: nn.Module, inputs: Inputs) -> Any:
@@ -43,6 +97,7 @@ def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     Args:
         inputs: a tensor, several by position, or some by name.
     """
+    inputs = unshared(inputs)
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})

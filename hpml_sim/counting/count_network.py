@@ -14,7 +14,7 @@ from hpml_sim.conversion.input_layout import batch_dimension
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.conversion.modes import eval_mode, statistics_of_one_sample
 from hpml_sim.conversion.modules import check_network, running
-from hpml_sim.conversion.network_call import copied_tensors
+from hpml_sim.conversion.network_call import copied_tensors, unshared
 from hpml_sim.counting.operation_counts import Workload
 from hpml_sim.counting.tensors import tensors_in
 from hpml_sim.counting.tracing import Recorder
@@ -127,8 +127,9 @@ def _counted(
             torch.manual_seed(seed)
             own_args, own_kwargs = copied_tensors((args, kwargs))  # a network may write into its inputs
             for count, part_args, part_kwargs in _parts(own_args, own_kwargs, samples, batch_dim, batch_size):
+                whole_args, whole_kwargs = unshared((part_args, part_kwargs))
                 with recorder.watching(count):
-                    output = (forward or type(model).__call__)(model, *part_args, **part_kwargs)
+                    output = (forward or type(model).__call__)(model, *whole_args, **whole_kwargs)
     finally:
         for module, last_input in seen:
             module.last_input = last_input

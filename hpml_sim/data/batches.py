@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from hpml_sim.conversion.network_call import Inputs, map_tensors, samples_in, shapes_of, tensors_in
+from hpml_sim.conversion.network_call import Inputs, Shared, map_tensors, samples_in, shapes_of, tensors_in
 from hpml_sim.errors import HpmlError
 
 Batch = tuple[Inputs, Any]
@@ -97,6 +97,8 @@ def joined(parts: Sequence[Any]) -> Any:
     """
     if len(parts) == 1:
         return parts[0]
+    if isinstance(parts[0], Shared):
+        return _one_for_all(parts, "the batches")
     if isinstance(parts[0], Mapping):
         return {name: joined([part[name] for part in parts]) for name in parts[0]}
     if isinstance(parts[0], tuple):
@@ -193,7 +195,7 @@ def _parts(batch: Any) -> Batch:
         inputs = {key: part for key, part in batch.items() if key != name}
         return inputs, batch[name]
     x, y = batch
-    return (tuple(x), y) if isinstance(x, list) and all(isinstance(part, Tensor) for part in x) else (x, y)
+    return (tuple(x), y) if isinstance(x, list) and all(isinstance(part, (Tensor, Shared)) for part in x) else (x, y)
 
 
 def _kind(found: Any) -> str:
@@ -247,6 +249,8 @@ def _tensor(value: Any, which: str, role: str) -> Tensor:
 def _collated(values: Sequence[Any], names: Sequence[str], role: str) -> Any:
     """Items as a batch: tensors stacked, tuples and mappings part by part."""
     one = values[0]
+    if isinstance(one, Shared):
+        return _one_for_all(values, f"{names[0]} and others")
     if isinstance(one, Mapping):
         return {name: _collated([value[name] for value in values], names, role) for name in one}
     if isinstance(one, (tuple, list)) and any(_is_part(part) for part in one):
@@ -262,9 +266,24 @@ def _collated(values: Sequence[Any], names: Sequence[str], role: str) -> Any:
     return torch.stack(tensors)
 
 
+def _one_for_all(values: Sequence[Any], where: str) -> Shared:
+    """What samples share, which must be the same for all of them."""
+    first: Shared = values[0]
+    for value in values[1:]:
+        if not isinstance(value, Shared) or not (
+            value.tensor is first.tensor
+            or (value.tensor.shape == first.tensor.shape and torch.equal(value.tensor, first.tensor))
+        ):
+            raise HpmlError(
+                f"data: hs.Shared of {where} differ: what is shared must be the same for all samples; what differs is "
+                "an input of each sample"
+            )
+    return first
+
+
 def _is_part(value: Any) -> bool:
     """Whether a part of a tuple is an input of its own, not one number of a vector."""
-    return isinstance(value, Mapping) or (isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0)
+    return isinstance(value, (Mapping, Shared)) or (isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0)
 
 
 def _grouped(found: Iterator[Any], batch_size: int) -> Iterator[Batch]:
