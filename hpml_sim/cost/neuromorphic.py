@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hpml_sim.cost.result import Estimate
     from hpml_sim.counting import LayerCount, Workload
 
+SPREAD = 4
+"""Times as many cores as a network needs that a compiler may spread it over, for the low bound of time: assumed."""
 SYNAPSE_BITS = 8
 """Memory for one synapse where the card says nothing."""
 
@@ -162,10 +164,12 @@ def estimate_neuromorphic(
         _hops(breakdown, card, group, receivers, layout.used)
     step = _step_time(breakdown, card, groups, layout.cores, layout.chips)
     if chips is None:  # a compiler may spread the network over cores that would stay empty
-        wide = _step_time(breakdown, card, groups, _spread(layout.cores, card, layout.chips), layout.chips)
+        most = [SPREAD * own for own in layout.cores]
+        spread = list(map(min, most, _spread(layout.cores, card, layout.chips)))
+        wide = _step_time(breakdown, card, groups, spread, layout.chips)
         if wide.nominal < step.nominal:
             breakdown.assume(
-                f"the network lies on as few cores as hold it, {layout.used}; spread over all of the chips a step "
+                f"the network lies on as few cores as hold it, {layout.used}; spread over {sum(spread)} a step "
                 f"could take {wide.nominal:.3g} s in place of {step.nominal:.3g} s: the low bound of time holds that"
             )
             step = Band(min(step.low, wide.low), step.nominal, step.high)

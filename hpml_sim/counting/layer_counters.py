@@ -22,6 +22,8 @@ from hpml_sim.counting.tensors import first_tensor
 def weight_of(module: nn.Module) -> Tensor | None:
     """The layer's weight where it is a dense tensor; some layers keep theirs elsewhere."""
     weight = getattr(module, "weight", None)
+    if type(weight).__module__.startswith("torchao."):  # integers and scales in one, which knows few operations
+        return None
     return weight if isinstance(weight, Tensor) and weight.layout is torch.strided else None
 
 

@@ -177,3 +177,19 @@ def test_a_workload_in_a_notebook_is_escaped() -> None:
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert page.count("<tr>") == len(counts.layers) + 2  # headings and total
+
+
+def test_layers_in_integers_count_as_in_floating_point() -> None:
+    """torchao keeps integers and scales in one tensor, which cannot even be transposed."""
+    import hpml_sim as hs
+
+    network, x = hs.models.mlp(64, 32, 10), torch.rand(8, 1, 8, 8)
+    integers = hs.convert(network, hs.Digital("cpu", precision="int8"))
+    ours, theirs = (hs.workload(model, data=x) for model in (integers, network))
+    for one, other in zip(ours.layers, theirs.layers, strict=True):
+        assert (one.rows, one.cols, one.macs, one.weight_count) == (
+            other.rows,
+            other.cols,
+            other.macs,
+            other.weight_count,
+        )
