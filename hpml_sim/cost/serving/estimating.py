@@ -88,6 +88,7 @@ class Request:
             if argument not in used:
                 raise HpmlError(f"{name}: {argument}={value!r}: phase={self.phase!r} takes {' and '.join(used)}")
             check_whole(f"{name}: {argument}", value, low=0 if argument == "context" else 1)
+        check_whole(f"{name}: batch", 1 if self.batch == "best" else self.batch, low=1)
         check_real(f"{name}: prefix_cached", self.prefix_cached, low=0, high=1)
         check_real(f"{name}: draft_accepted", self.draft_accepted, low=0, high=1)
         check_whole(f"{name}: draft_tokens", self.draft_tokens, low=0, high=64)

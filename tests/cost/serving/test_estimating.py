@@ -198,3 +198,15 @@ def test_without_parallel_every_matrix_is_shared() -> None:
 def test_a_serving_engine_takes_no_other_engine() -> None:
     with pytest.raises(hs.HpmlError, match="engine='torch': phase='serve' is run by a serving engine"):
         hs.estimate("llama-3-8b", "h100", phase="serve", engine="torch")
+
+
+@pytest.mark.parametrize("batch", [0, -3, 1.5, "many"])
+def test_a_batch_is_a_whole_number(batch: Any) -> None:
+    with pytest.raises(hs.HpmlError, match="batch="):
+        estimate_language(LANGUAGE_MODELS["llama-3-8b"], _h100(), Request("decode", batch=batch))
+
+
+def _h100() -> DigitalCard:
+    card = load_card("h100")
+    assert isinstance(card, DigitalCard)
+    return card
