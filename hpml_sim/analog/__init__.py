@@ -13,6 +13,7 @@
 - `effective_weights.py`: the weights as one forward pass sees them: clipped, with noise
 - `weight_limits.py`: how large a mapped weight may be
 - `training_passes.py`: the compiled passes of a training step
+- `crossbar_training.py`: how a crossbar multiplies in one
 - `row_tiles.py`: which channels each row tile of a convolution sees
 - `crossbar_convolution.py`: a convolution of whole images on the tiles, in training, on chips and operator by operator
 - `convolution_passes.py`: its compiled passes in training

@@ -25,8 +25,9 @@ from hpml_sim.analog.row_tiles import (
     library_convolution,
     row_tiles,
 )
-from hpml_sim.analog.training_passes import expanded_parts, noise_base
+from hpml_sim.analog.training_passes import noise_base
 from hpml_sim.conversion.tiling import Tiling
+from hpml_sim.kernels.common.arrays import expanded_parts
 from hpml_sim.kernels.common.noise_keys import NoiseKeys
 
 _WATCHED = 256

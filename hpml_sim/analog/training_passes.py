@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hpml_sim.analog.converters import Converters
-from hpml_sim.kernels.common.arrays import array_of
+from hpml_sim.kernels.common.arrays import array_of, expanded_parts
 
 # The compiled passes are imported where they run: numba takes half a second to import.
 
@@ -41,18 +41,6 @@ def takes_compiled_pass(*tensors: Tensor) -> bool:
 def noise_base() -> int:
     """What the noise of one product in training is drawn from; torch's global generator gives it."""
     return int(torch.randint(2**62, ()))
-
-
-def expanded_parts(grad: Tensor) -> Tensor:
-    """A gradient without the copies that an expanded one, as of `y.sum()`, would need: contiguous.
-
-    Args:
-        grad: any shape; in a dimension along which all is one number in memory, size 1 is left of it.
-    """
-    for dim, (size, stride) in enumerate(zip(grad.shape, grad.stride(), strict=True)):
-        if stride == 0 and size > 1:
-            grad = grad.narrow(dim, 0, 1)
-    return grad.contiguous()
 
 
 class _NoisyTiles(torch.autograd.Function):
@@ -151,7 +139,7 @@ class _Product(torch.autograd.Function):
         grad_y = torch.empty(inside.shape, dtype=x.dtype)
         # the column's gain and what its codes count cancel but for the DAC's
         factor, units = real(dac_range / dac_qmax), kernel.units_of(unit, x)
-        kernel.adc_backward(grads[0].contiguous().numpy(), factor, *units, inside.numpy(), grad_y.numpy())
+        kernel.adc_backward(expanded_parts(grads[0]).numpy(), factor, *units, inside.numpy(), grad_y.numpy())
         flat = grad_y.flatten(0, 1)
         grad_x = grad_matrix = grad_range = None
         if ctx.needs_input_grad[2]:

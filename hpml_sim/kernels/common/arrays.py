@@ -1,4 +1,4 @@
-"""Tensors as numpy arrays, where `Tensor.numpy()` would do harm."""
+"""Tensors as numpy arrays, where `Tensor.numpy()` would do harm or memory would be copied for nothing."""
 
 from __future__ import annotations
 
@@ -27,3 +27,16 @@ def array_of(tensor: Tensor) -> Any:
     memory: Any = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
     kind = np.float32 if tensor.dtype == torch.float32 else np.float64
     return np.frombuffer(memory, kind).reshape(tuple(tensor.shape))
+
+
+def expanded_parts(grad: Tensor, *, rows: bool = False) -> Tensor:
+    """A gradient without the copies that an expanded one, as of `y.sum()`, would need: contiguous.
+
+    Args:
+        grad: any shape; in a dimension along which all is one number in memory, size 1 is left of it.
+        rows: whether the last dimension keeps its size.
+    """
+    for dim in range(grad.dim() - rows):
+        if grad.stride(dim) == 0 and grad.shape[dim] > 1:
+            grad = grad.narrow(dim, 0, 1)
+    return grad.contiguous()

@@ -181,7 +181,7 @@ def adc_backward(grad, factor, unit, scaled, inside, result):
     """Gradient of the products from that of the ADC's sums; rounding is passed by, clipping is not.
 
     Args:
-        grad: gradient of z, shape (groups, vectors, cols).
+        grad: gradient of z, shape (groups or 1, vectors or 1, cols or 1): of 1 where it is the same all along.
         factor: a column's gain times what its code counts, one number for all columns.
         unit: as in `adc_training`.
         scaled: whether vectors have units of their own.
@@ -192,10 +192,16 @@ def adc_backward(grad, factor, unit, scaled, inside, result):
     for g in range(result.shape[0]):
         for t in range(result.shape[1]):
             for v in range(result.shape[2]):
-                source, kept, out = grad[g, v], inside[g, t, v], result[g, t, v]
+                source = grad[min(g, grad.shape[0] - 1), min(v, grad.shape[1] - 1)]
+                kept, out = inside[g, t, v], result[g, t, v]
                 whole = factor * unit[g, v] if scaled else factor
-                for j in range(out.size):
-                    out[j] = source[j] * whole if kept[j] else zero
+                if source.size < out.size:
+                    one = source[0] * whole
+                    for j in range(out.size):
+                        out[j] = one if kept[j] else zero
+                else:
+                    for j in range(out.size):
+                        out[j] = source[j] * whole if kept[j] else zero
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

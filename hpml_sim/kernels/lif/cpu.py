@@ -93,7 +93,9 @@ def _backward_job(grad_s, grad_m, has_grad_m, membrane, beta, theta, is_zero, ki
         total[:] = zero
     for step in range(membrane.shape[1]):
         t = membrane.shape[1] - 1 - step
-        m, from_spike, direct = membrane[c, t, low:high], grad_s[c, t, low:high], grad_m[c, t, low:high]
+        m = membrane[c, t, low:high]
+        from_spike = grad_s[min(c, grad_s.shape[0] - 1), min(t, grad_s.shape[1] - 1), low:high]
+        direct = grad_m[min(c, grad_m.shape[0] - 1), min(t, grad_m.shape[1] - 1), low:high]
         grad = spare[step % 2] if summed else grad_x[c, t, low:high]
         for n in range(m.size):
             u = m[n] - _of(bound, n)
@@ -195,9 +197,9 @@ def backward(
     """Fill grad_x.
 
     Args:
-        grad_spikes: gradient of the spikes, shape (chips, steps, neurons); with kind OTHER it has been multiplied by
-            the surrogate's slope already.
-        grad_membrane: gradient of the membrane potentials, shape (chips, steps, neurons); None: there is none.
+        grad_spikes: gradient of the spikes, shape (chips or 1, steps or 1, neurons), of 1 where it is the same for all;
+            with kind OTHER it has been multiplied by the surrogate's slope already.
+        grad_membrane: gradient of the membrane potentials, of such a shape; None: there is none.
         membrane: potentials after each step, shape (chips, steps, neurons).
         beta: decay in one step, shape (neurons,) or (1,).
         theta: threshold, of beta's shape.

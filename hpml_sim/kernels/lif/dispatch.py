@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels.common.arrays import expanded_parts
 from hpml_sim.kernels.common.engines import Engine, choose_engine
 from hpml_sim.kernels.common.memory import BLOCKS
 from hpml_sim.kernels.common.vmapping import with_mapped_axis
@@ -157,12 +159,15 @@ class _Leaky(torch.autograd.Function):
         shape, reset, surrogate, engine = ctx.constants
         if grad_spikes is None and grad_membrane is None:
             return (None,) * 7
-        from_spikes = torch.zeros_like(membrane) if grad_spikes is None else grad_spikes.contiguous()
+        given = membrane.new_zeros(()).expand(membrane.shape) if grad_spikes is None else grad_spikes
         kind, slope = surrogate.compiled
         if kind == OTHER:  # in torch, before the kernel, which then only adds it
             u = membrane - theta
-            from_spikes = surrogate.gradient(u, from_spikes, (u > 0).to(u.dtype)).contiguous()
-        direct = None if grad_membrane is None else grad_membrane.contiguous()
+            given = surrogate.gradient(u, given, (u > 0).to(u.dtype))
+        # that of a sum over steps is the same at each of them: our pass on a CPU needs no copy for every step
+        whole = partial(expanded_parts, rows=True) if engine == "numba" else Tensor.contiguous
+        from_spikes = whole(given)
+        direct = None if grad_membrane is None else whole(grad_membrane)
         learned = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]  # needs the gradient of every step
         grad_x = BLOCKS.empty(membrane.shape if learned else shape, membrane)
         _implementation(engine).backward(from_spikes, direct, membrane, beta, theta, reset, kind, slope, grad_x)
@@ -175,8 +180,8 @@ class _Leaky(torch.autograd.Function):
             grad_beta = (later * kept).sum(dim=(0, 1))
             if kind != OTHER:
                 u = membrane - theta
-                from_spikes = surrogate.gradient(u, from_spikes, (u > 0).to(u.dtype))
-            grad_theta = -from_spikes.sum(dim=(0, 1))
+                given = surrogate.gradient(u, given, (u > 0).to(u.dtype))
+            grad_theta = -given.sum(dim=(0, 1))
             if reset == "subtract":
                 grad_theta = grad_theta - (later * fired).sum(dim=(0, 1))
             if beta.numel() == 1:

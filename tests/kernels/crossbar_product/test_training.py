@@ -78,6 +78,9 @@ def test_both_converters_and_their_ways_back(noisy, scaled):
     training.adc_backward(grad, 0.25, given, scaled, inside, result)
     np.testing.assert_allclose(result, np.where(inside_wanted, 0.25 * (grad * unit[..., None])[:, None], 0), rtol=1e-14)
 
+    training.adc_backward(np.full((1, 1, 1), 2.0), 0.25, given, scaled, inside, result)  # as of z.sum()
+    np.testing.assert_allclose(result, np.where(inside_wanted, 0.5 * unit[:, None, :, None], 0), rtol=1e-14)
+
     codes_grad, grad_x = random(9, GROUPS, TILES, VECTORS, HEIGHT), np.empty(x.shape)
     training.dac_backward(codes_grad, x, given, scaled, 3.0, 4.0, grad_x)
     drive = x / unit[..., None, None]

@@ -263,3 +263,20 @@ def test_steps_must_fit():
     with pytest.raises(HpmlError, match=r"steps=0, .* steps must be >= 1"):
         leaky(torch.zeros(1, 2), 0.9, 1.0, steps=0)
     assert leaky(torch.zeros(3, 2), 0.9, 1.0, steps=3)[0].shape == (3, 2)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("shape", [(1, 1, 4, 5), (1, 3, 4, 5), (6, 1, 1, 5), (1, 1, 1, 1)])
+def test_an_expanded_gradient_is_that_of_its_copy(engine, surrogate, shape):
+    """As of a sum over steps, samples or all; learned parameters and membrane potentials included."""
+    found = []
+    _, small, _ = draw(shape, torch.float64, 3)
+    for grad in (small.expand(6, 3, 4, 5), small.expand(6, 3, 4, 5).contiguous()):
+        x = draw((6, 3, 4, 5), torch.float64)[0].requires_grad_()
+        beta = torch.full((4, 5), 0.9, dtype=torch.float64, requires_grad=True)
+        outputs = leaky(x, beta, 1.0, surrogate=surrogate, engine=engine)
+        torch.autograd.backward(outputs, (grad, 0.5 * grad if grad.is_contiguous() else (0.5 * small).expand_as(grad)))
+        found.append((x.grad, beta.grad))
+    for ours, want in zip(*found, strict=True):
+        assert torch.equal(ours, want)
