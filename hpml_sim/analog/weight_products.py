@@ -141,6 +141,12 @@ def _convolution(
     return LayerCall(given["input"], given.get("bias"), settings=settings)
 
 
+def _differentiated_alone(value: Tensor) -> bool:
+    """Whether forward() made a variable of its own of a weight, as fast weights are: its gradient is asked for."""
+    # a view, such as weight.T without gradients, is no variable of its own
+    return value.is_leaf and value.requires_grad and value._base is None and not isinstance(value, nn.Parameter)
+
+
 def _same(value: Any, weight: Tensor) -> bool:
     """Whether a tensor is this weight, or a view of all of it in the same order."""
     return (
@@ -184,6 +190,8 @@ class WeightProducts(UnmappedMatmulGuard):
         if func in PRODUCTS:
             for value in tree_leaves((args, kwargs)):
                 layer = self._layers.get(storage_of(value)) if isinstance(value, Tensor) else None
+                if layer is not None and _differentiated_alone(value):
+                    continue
                 call = None if layer is None else as_layer_call(layer, func, args, kwargs)
                 if layer is not None and call is not None:
                     self.redirected += 1

@@ -298,3 +298,27 @@ def test_attributes_of_a_subclass_are_kept():
     assert set(net.state_dict()) <= set(model.network.state_dict())
     assert "a.scratch" not in model.network.state_dict()
     assert len(crossbars(model)) == 1
+
+
+def test_fast_weights_of_a_step_inside_forward_keep_their_gradient():
+    class Adapts(nn.Module):
+        """One step of gradient descent on the head before it is used, as meta-learning takes it."""
+
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            h = torch.relu(self.body(x))
+            with torch.enable_grad():
+                fast = self.head.weight.detach().requires_grad_()
+                (step,) = torch.autograd.grad(F.linear(h.detach()[:2], fast).square().mean(), fast)
+            return F.linear(h, self.head.weight - 0.1 * step, self.head.bias)
+
+    torch.manual_seed(0)
+    net, x = Adapts().eval(), torch.rand(5, 8)
+    ideal = Analog("pcm-hermes", dac_bits="ideal", adc_bits="ideal", output_noise=0.0)
+    with pytest.warns(RuntimeWarning, match="'head'"):
+        got = convert(net, ideal).eval()(x)
+    with torch.no_grad():
+        assert torch.allclose(got, net(x), atol=1e-6)
