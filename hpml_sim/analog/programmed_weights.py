@@ -109,8 +109,8 @@ class ProgrammedWeights:
 def _projection(weight: Tensor) -> Tensor:
     """One number a row that any change of the row changes, shape (rows,), float32."""
     weight = weight.detach().flatten(1)
-    # torch's function modes watch products with weights: this one is none of the network's
-    with torch._C.DisableTorchFunction():
+    # torch's function modes watch products with weights: this one is none of the network's; nor is its type autocast's
+    with torch._C.DisableTorchFunction(), torch.autocast(weight.device.type, enabled=False):
         direction = torch.arange(1, weight.shape[1] + 1, device=weight.device, dtype=torch.float32).cos()
         parts = [part.float() @ direction for part in weight.split(_ROWS)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
