@@ -93,7 +93,7 @@ def test_a_layer_that_was_not_called_keeps_its_tiles_and_is_named():
             return self.out(x)
 
     model = hs.convert(ByHand(), "pcm-hermes")
-    with pytest.warns(RuntimeWarning, match="network.a"):
+    with pytest.warns(RuntimeWarning, match="'a': on crossbars"):
         found = hs.estimate(model, input_shape=(64,))
     assert found.mapping["tiles"] == model.mapping.tiles == 2
     assert (found.mapping["analog_macs"], found.mapping["digital_macs"]) == (640, 0)
