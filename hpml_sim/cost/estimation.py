@@ -38,6 +38,7 @@ from hpml_sim.cost.target_options import TargetOptions, target_options
 from hpml_sim.counting import Workload
 from hpml_sim.counting.count_network import Inputs
 from hpml_sim.errors import HpmlError, UnknownNameError, check_choice, check_real, check_switch, check_whole, shown
+from hpml_sim.networks.generation import sizes_of
 from hpml_sim.targets import Analog, EstimatedEngine, InMemory, PerLayer, Target, analog_part
 
 
@@ -151,7 +152,7 @@ def estimate(
     _check_scope(scope, rate_hz)
     _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
     asked = Asked(phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel)
-    phased = isinstance(what, nn.Module) and asked.of_tokens
+    phased = isinstance(what, nn.Module) and asked.of_tokens and sizes_of(what) is not None
     if isinstance(what, (str, Path)) or phased:
         if input_shape is not None or data is not None:
             raise HpmlError(

@@ -205,12 +205,7 @@ def counted(what: str | Path | nn.Module, asked: Asked) -> Workload:
     if isinstance(what, nn.Module):
         sizes = sizes_of(what)
         _refuse_serving(asked)
-        if sizes is None:
-            raise HpmlError(
-                "estimate: phase=, sequence= and context= are for networks that generate text with a cache that is "
-                "known here: one of hs.load_network, or a causal language model of transformers; "
-                f"{type(what).__name__} is none: give input_shape= or data="
-            )
+        assert sizes is not None  # estimate() asks only for such networks
         request = Request(asked.phase or "prefill", 1, asked.sequence, asked.context).checked(sizes)
         phase: Literal["prefill", "decode"] = "decode" if asked.phase == "decode" else "prefill"
         return phase_workload(what, phase, (request.context if phase == "decode" else request.sequence) or 0)
@@ -243,7 +238,8 @@ def refuse_tokens(asked: Asked) -> None:
         if option not in ("devices", "parallel"):
             raise HpmlError(
                 f"estimate: {option}={shown(getattr(asked, option))}: is for language models by name, such as "
-                "'smollm2-135m' or 'llama-3-8b', or by their config.json; of a network, give input_shape= or data="
+                "'smollm2-135m' or 'llama-3-8b', by their config.json, or as networks that generate text "
+                "with a cache that is known here (of hs.load_network or transformers); of any other network, give input_shape= or data="
             )
 
 

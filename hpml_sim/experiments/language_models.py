@@ -115,7 +115,7 @@ def generation_figures(target: AnyTarget, model: Converted, tokens: int) -> tupl
 
 
 def _phase(target: AnyTarget, model: Converted, phase: Literal["prefill", "decode"], tokens: int) -> Figures:
-    batches: tuple[Batch, ...] = (1, "best") if isinstance(target, Digital) else (1,)
+    batches: tuple[Batch, ...] = (1, "best")  # sequences at a time, on any machine
     if isinstance(target, Digital):
         card = load_card(target.card)
         sizes = sizes_for(model, card)
@@ -127,7 +127,13 @@ def _phase(target: AnyTarget, model: Converted, phase: Literal["prefill", "decod
                 estimate_sizes(sizes, card, asked, batch=batch, precision=target.precision, engine=engine)
                 for batch in batches
             ]
+            found = _distinct(found)
             return Figures(*([at_scope(e, card, None, s, None) for e in found] for s in (None, "system")))
     counts = phase_workload(model, phase, tokens)
     scopes: tuple[Literal["system"] | None, ...] = (None, "system")
-    return Figures(*([estimate(counts, target, batch=batch, scope=s) for batch in batches] for s in scopes))
+    return Figures(*(_distinct([estimate(counts, target, batch=b, scope=s) for b in batches]) for s in scopes))
+
+
+def _distinct(found: list[Estimate]) -> list[Estimate]:
+    """One estimate a batch size: the best batch may be 1."""
+    return list({e.batch: e for e in found}.values())

@@ -404,9 +404,11 @@ def _measurements(point: Point, model: Converted, data: Data) -> tuple[list[Meas
         return [], []
     if point.finetuned:
         return [], ["not timed: the same network with other weights stands in another row"]
-    samples, _ = first(data.test, MEASURED_BATCH)
+    large = sum(parameter.numel() for parameter in model.parameters()) > LARGE  # a batch would take minutes
+    samples, _ = first(data.test, 1 if large else MEASURED_BATCH)
+    batches = [samples] if large else [cut(samples, 1), samples]
     try:
-        return measure_in_own_process(model, [cut(samples, 1), samples], device=device), []
+        return measure_in_own_process(model, batches, device=device), []
     except HpmlError as error:  # scores and estimate still hold
         _log.warning("not measured: %s", error)
         return [], [f"not measured: {error}"]

@@ -179,7 +179,9 @@ def _scopes_of(target: TargetSummary) -> set[str]:
 
 def _compared(rows: Sequence[Row], targets: list[TargetSummary], models: list[str], data: list[str]) -> str:
     samples = distinct(f"{a.samples:,}" for r in rows if (a := r.score))
-    tested = f", {listing(samples)} test samples" if samples else ""
+    tokens = max((e.tokens for r in rows for e in r.estimates), default=0)
+    each = f" of {tokens:,} tokens" if tokens else ""
+    tested = f", {listing(samples)} test samples{each}" if samples else ""
     seeds = sorted({r.seed for r in rows})
     chips = sorted({a.n for r in rows if (a := r.score) and a.over == "chips"})
     where = names([t.name for t in targets])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 from hpml_sim.cost import Estimate, crossover_hz
@@ -87,7 +87,9 @@ def answers(targets: Sequence[TargetSummary]) -> list[Answer]:
     Args:
         targets: of the run; those without an estimate at system scope are left out.
     """
-    return [_answer(question, targets) for question in questions(targets)]
+    found = [_answer(question, targets) for question in questions(targets)]
+    lost = _losses(targets)
+    return [replace(found[0], said=(lost, *found[0].said)), *found[1:]] if found and lost else found
 
 
 def _answer(question: Question, targets: Sequence[TargetSummary]) -> Answer:
@@ -114,7 +116,7 @@ def _answer(question: Question, targets: Sequence[TargetSummary]) -> Answer:
         places.append(Place(name, e.projection, shown, figures, ratio, sure, is_open))
     pairs = list(combinations(found, 2)) if len(found) <= MOST_PAIRED else list(pairwise(found))
     opened = [(a, b) for a, b in pairs if (o := order(a[1], b[1])).decides and not o.certain]
-    said = [_losses(targets), *(_sentence(a, b) for a, b in opened)]
+    said = [_sentence(a, b) for a, b in opened]
     said += [_batched(question), _projections(found)]
     closed = [_sentence(a, b) for a, b in pairs if (a, b) not in opened]
     closed += [_shares(*found[0]), _waiting(found, question.words)]
@@ -172,7 +174,7 @@ def _losses(targets: Sequence[TargetSummary]) -> str:
         return ""
     return (
         f"Energy is not all: the best {words.name} is {words.with_unit(words.value(best, 1))}, and {listing(said)}. "
-        "Training for the hardware wins much of that back: finetune_epochs=, or adapters (hs.lora)."
+        "Training for the hardware may win some of that back: finetune_epochs=, or adapters (hs.lora)."
     )
 
 
@@ -228,6 +230,11 @@ def _shares(name: str, estimate: Estimate) -> str:
 def _batched(question: Question) -> str:
     """What machines that batch take at their best batch, against the leader at batch 1."""
     name, first = question.ranked()[0]
+    best = question.ranked(best=True)
+    if dict(best)[name].batch > 1:  # the leader works on several at a time as well
+        listed = [f"{other} {figure(e.energy_j, 'J')} at batch {e.batch:,}" for other, e in best]
+        steps = " ".join(_sentence(a, b) for a, b in pairwise(best))
+        return f"With as many {question.words.batch} at a time as pay: {listing(listed)}. {steps}".rstrip()
     found = [(other, e) for other, e in question.ranked(best=True) if e.batch > 1 and other != name]
     words = []
     for other, e in found:

@@ -99,7 +99,7 @@ def test_networks_that_make_no_text_are_refused_in_a_line() -> None:
     assert sizes_of(net) is None
     with pytest.raises(HpmlError, match="makes no text token by token"):
         phase_workload(net, "decode", 3)
-    with pytest.raises(HpmlError, match="networks that generate text"):
+    with pytest.raises(HpmlError, match="as networks that generate text"):
         hs.estimate(net, "cpu", phase="decode")
     with pytest.raises(HpmlError, match="65 tokens; the network was made for at most 64"):
         phase_workload(_model(), "decode", 64)

@@ -61,13 +61,13 @@ def pipelined(products: list[Band], first: list[Band], known: Delays, unknown: D
 
 
 def dependent_batch(latency: Band, slowest: Band, batch: int) -> Band:
-    """Seconds in which each of some sequences gets its next token: max(latency, batch x slowest).
+    """Seconds in which each of some sequences is read, or gets its next token: max(latency, batch x slowest).
 
-    A token cannot be started before the one before it is known, so that one sequence fills no pipeline; `batch` of them
-    follow each other through it.
+    A token cannot be started before the one before it is known, and one prompt is one sequence, so that a sequence by
+    itself fills no pipeline; `batch` of them follow each other through it.
 
     Args:
-        latency: of one token alone.
+        latency: of one prompt or token alone.
         slowest: of the slowest resource.
         batch: sequences.
     """

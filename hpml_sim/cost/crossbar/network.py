@@ -86,7 +86,8 @@ def estimate_crossbar(
     )
     for machine in machines:
         bottleneck = bottleneck.maximum(machine.stacked())
-    chained = generates(workload)
+    # one sequence fills no pipeline, be it read or continued; of other networks inferences follow each other
+    chained = generates(workload) or workload.extra.get("tokens", 0.0) > 0
     if batch == "best":
         batch = _best_batch(latency.nominal, bottleneck.nominal, chained=chained)
     if chained:

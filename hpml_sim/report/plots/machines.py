@@ -120,7 +120,9 @@ def _log_axis(axes: Axes, unit: str) -> None:
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(base=10.0 if high < 1e4 * low else 1000.0, numticks=5))
+    axes.xaxis.set_major_locator(
+        LogLocator(base=10.0 if high < 1e3 * low else 100.0 if high < 1e5 * low else 1000.0, numticks=5)
+    )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, unit)))
     axes.tick_params(axis="x", labelsize=7)
