@@ -239,7 +239,8 @@ def refuse_tokens(asked: Asked) -> None:
             raise HpmlError(
                 f"estimate: {option}={shown(getattr(asked, option))}: is for language models by name, such as "
                 "'smollm2-135m' or 'llama-3-8b', by their config.json, or as networks that generate text "
-                "with a cache that is known here (of hs.load_network or transformers); of any other network, give input_shape= or data="
+                "with a cache that is known here (of hs.load_network or transformers); of any other network, give "
+                "input_shape= or data="
             )
 
 

@@ -59,11 +59,6 @@ _SHAPES = (
         tied=True, gated=False, bias=True, norm_bias=True, positions=1024, stored="fp32",
     ),
     TransformerShape(
-        "smollm2-135m",
-        "L. Ben Allal et al., 'SmolLM2', arXiv:2502.02737 (2025); config.json of the released weights",
-        30, 576, 9, 3, 64, 1536, 49152, 8192, tied=True,
-    ),
-    TransformerShape(
         "phi-2",
         "M. Javaheripi et al., 'Phi-2: the surprising power of small language models', Microsoft 2023; config.json",
         32, 2560, 32, 32, 80, 10240, 51200, 2048,
