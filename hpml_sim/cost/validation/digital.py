@@ -24,6 +24,7 @@ from hpml_sim.cost.validation.point import (
 from hpml_sim.counting import LayerCount, Workload, workload
 from hpml_sim.networks.architectures import shape
 from hpml_sim.networks.language import TransformerShape
+from hpml_sim.networks.language.known import LANGUAGE_MODELS
 from hpml_sim.networks.models import cnn, mlp
 
 _KEYWORDS = (390, 256, 256, 29)
@@ -204,6 +205,19 @@ def gpu_power() -> Iterator[Point]:
             source=source,
             note="lengths of prompts and answers are not published; ours are 512 and 400 tokens",
         )
+    alone = estimate_language(
+        LANGUAGE_MODELS["llama-3-8b"], digital_card("h100"), Request("decode", batch=1, context=512)
+    )
+    yield Point(
+        "h100: power generating at batch 1",
+        267,
+        alone.mapping["mean_power_w"],
+        "W",
+        *within(0.35),
+        basis="prediction",
+        source=cite(digital_card("h200"), "serialalice", "board power under vLLM"),
+        note="the lowest of eight networks, not named, some of 4 bits; ours is one of 8e9 weights in bf16",
+    )
     network, example = shape("resnet50")
     counts = workload(network, data=example)
     table = cite(digital_card("v100"), "vtrt", "ResNet-50 in fp16")
