@@ -261,7 +261,7 @@ def fixed_point(net: nn.Module, data: Texts) -> float:
     with torch.no_grad():
         taught = net(x)
     task = hs.tasks.language_model()
-    task.distillation(adapted.train()(x), taught, 1.0).backward()
+    task.distillation(adapted.train()(x), taught, 1.0, None).backward()
     return max(float(p.grad.abs().max()) for p in adapted.parameters() if p.grad is not None)
 
 

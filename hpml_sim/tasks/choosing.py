@@ -15,11 +15,11 @@ from hpml_sim.conversion.network_call import shapes_of, tensors_in
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
 from hpml_sim.networks.importing import called, names_code
 from hpml_sim.networks.pretrained import pronunciation
-from hpml_sim.tasks.class_tasks import IGNORED, classification, multi_label, segmentation
+from hpml_sim.tasks.class_tasks import classification, multi_label, segmentation
 from hpml_sim.tasks.number_tasks import reconstruction, regression
 from hpml_sim.tasks.pair_tasks import ranking, similarity
 from hpml_sim.tasks.sequence_tasks import language_model, transcription
-from hpml_sim.tasks.task import Task
+from hpml_sim.tasks.task import IGNORED, Task
 
 _log = logging.getLogger(__name__)
 

@@ -12,10 +12,8 @@ from hpml_sim.conversion.network_call import shapes_of
 from hpml_sim.errors import HpmlError
 from hpml_sim.tasks.metric import Metric
 from hpml_sim.tasks.score import SHARE
-from hpml_sim.tasks.task import Task, soft_targets
+from hpml_sim.tasks.task import IGNORED, Task, soft_targets
 
-IGNORED = -100
-"""A label that is neither learned nor measured, as in `torch.nn.functional.cross_entropy`."""
 Outputs = str | int | Callable[[Any], Tensor] | None
 
 
@@ -258,7 +256,7 @@ def _yes_or_no(where: str, labels: Any, inputs: int, outputs: Tensor | None) -> 
     return found if outputs is None else found.to(outputs.dtype)
 
 
-def _soft_yes_or_no(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def _soft_yes_or_no(outputs: Tensor, teacher: Tensor, temperature: float, _: Any = None) -> Tensor:
     """temperature^2 times the cross-entropy with the teacher's softened answers, less the teacher's own entropy."""
     soft = (teacher / temperature).sigmoid()
     cross = nn.functional.binary_cross_entropy_with_logits(outputs / temperature, soft)

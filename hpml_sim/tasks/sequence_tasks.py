@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from hpml_sim.conversion.network_call import shapes_of
 from hpml_sim.errors import HpmlError, check_switch, check_whole, shown
-from hpml_sim.tasks.class_tasks import IGNORED, OTHER_TASKS, Outputs, whole_numbers
+from hpml_sim.tasks.class_tasks import OTHER_TASKS, Outputs, whole_numbers
 from hpml_sim.tasks.metric import Metric
 from hpml_sim.tasks.score import RATIO, SHARE
-from hpml_sim.tasks.task import Task, soft_targets
+from hpml_sim.tasks.task import IGNORED, Task, soft_targets
 
 
 def language_model(*, shift: bool = False, metrics: Any = None, outputs: Outputs = None) -> Task:
@@ -46,7 +46,7 @@ def language_model(*, shift: bool = False, metrics: Any = None, outputs: Outputs
         outputs=outputs,
         name="language_model",
         labels=_token_labels,
-        distillation=_soft_tokens,
+        distillation=partial(_soft_next_tokens, shift),
         layout="(batch, tokens, vocabulary)",
         more_dims=1,
     )
@@ -98,7 +98,7 @@ def transcription(
         outputs=outputs,
         name="transcription",
         labels=_sequence_labels,
-        distillation=_soft_tokens,
+        distillation=_soft_steps if blank is None else _soft_frames,
         layout="(batch, steps, classes)",
     )
 
@@ -134,8 +134,19 @@ def _right_tokens(shift: bool, outputs: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([((logits.argmax(-1) == labels) & meant).sum(1), meant.sum(1)], dim=1)
 
 
-def _soft_tokens(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    return soft_targets(outputs.movedim(-1, 1), teacher.movedim(-1, 1), temperature)
+def _soft_next_tokens(shift: bool, outputs: Tensor, teacher: Tensor, temperature: float, labels: Any = None) -> Tensor:
+    if labels is not None:
+        (outputs, labels), (teacher, _) = (_aligned(shift, logits, labels) for logits in (outputs, teacher))
+    return _soft_steps(outputs, teacher, temperature, labels)
+
+
+def _soft_steps(outputs: Tensor, teacher: Tensor, temperature: float, labels: Any = None) -> Tensor:
+    return soft_targets(outputs.movedim(-1, 1), teacher.movedim(-1, 1), temperature, labels)
+
+
+def _soft_frames(outputs: Tensor, teacher: Tensor, temperature: float, _: Any = None) -> Tensor:
+    """As by step; labels stand for no frame."""
+    return _soft_steps(outputs, teacher, temperature)
 
 
 def _token_labels(where: str, labels: Any, inputs: int, outputs: Tensor | None) -> Tensor:

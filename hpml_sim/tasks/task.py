@@ -15,8 +15,11 @@ from hpml_sim.tasks.metric import Metric, as_metrics
 
 Loss = Callable[[Tensor, Any], Tensor]
 """(outputs, labels) of a batch -> the mean loss, a scalar."""
-Distillation = Callable[[Tensor, Tensor, float], Tensor]
-"""(outputs, teacher's outputs, temperature) of a batch -> what takes the model to the teacher, a scalar."""
+Distillation = Callable[[Tensor, Tensor, float, Any], Tensor]
+"""(outputs, teacher's outputs, temperature, labels) of a batch -> what takes the model to the teacher, a scalar. Labels
+only say what to leave out."""
+IGNORED = -100
+"""The label of what is left out, as in torch's cross-entropy."""
 
 
 class LabelCheck(Protocol):
@@ -59,7 +62,7 @@ def finite_labels(where: str, labels: Any, inputs: int, outputs: Tensor | None) 
     return labels
 
 
-def soft_targets(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def soft_targets(outputs: Tensor, teacher: Tensor, temperature: float, labels: Any = None) -> Tensor:
     """temperature^2 KL(teacher || model) of the softened classes, which lie along the second axis.
 
     Source: G. Hinton, O. Vinyals, J. Dean, arXiv:1503.02531, 2015.
@@ -68,22 +71,28 @@ def soft_targets(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor
         outputs: logits, (batch, classes, ...).
         teacher: logits, of the same shape.
         temperature: of both, > 0.
+        labels: whole numbers (batch, ...): positions with -100 are left out. Others, or None: all count.
     """
     # with the classes last: a language model has its logits so in memory, and is three times as fast
     soft, target = (
         (t if temperature == 1 else t / temperature).movedim(1, -1).flatten(0, -2).log_softmax(-1)
         for t in (outputs, teacher)
     )
-    return temperature**2 * nn.functional.kl_div(soft, target, reduction="batchmean", log_target=True)
+    if isinstance(labels, Tensor) and labels.shape == outputs[:, 0].shape and bool((labels == IGNORED).any()):
+        meant = (labels != IGNORED).flatten()
+        soft, target = soft[meant], target[meant]
+    kl = nn.functional.kl_div(soft, target, reduction="sum", log_target=True)
+    return temperature**2 * kl / max(len(soft), 1)
 
 
-def squared_distance(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def squared_distance(outputs: Tensor, teacher: Tensor, temperature: float, labels: Any = None) -> Tensor:
     """Mean squared distance of the outputs: what numbers are distilled by.
 
     Args:
         outputs: (batch, ...).
         teacher: of the same shape.
         temperature: not read: numbers are not softened.
+        labels: not read.
     """
     return nn.functional.mse_loss(outputs, teacher)
 

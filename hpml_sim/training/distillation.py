@@ -129,7 +129,7 @@ class DistillationLoss:
                 f"fit: the teacher's output {tuple(teacher.shape)} and the model's {tuple(outputs.shape)} "
                 "must have the same shape"
             )
-        soft = self.task.distillation(outputs, teacher, self._temperature)
+        soft = self.task.distillation(outputs, teacher, self._temperature, labels)
         if self._alpha == 1:  # labels count for nothing: a language model's logits need not be read again
             return soft
         return (1 - self._alpha) * self.task.loss(outputs, labels) + self._alpha * soft

@@ -10,6 +10,7 @@ from hpml_sim.conversion import convert
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.networks import models
+from hpml_sim.tasks import language_model, transcription
 from hpml_sim.training import fit
 from hpml_sim.training.evaluation import evaluate
 
@@ -188,3 +189,28 @@ def test_a_history_is_short():
     assert "training accuracy" in history._repr_html_()
     assert repr(fit(net, blobs(), epochs=1)).startswith("<History: 1 epoch, loss ")
     assert repr(fit(net, blobs(), epochs=0)) == "<History: no epochs>"
+
+
+@pytest.mark.parametrize(
+    ("task", "meant"),
+    [
+        (language_model(), [(0, 0), (0, 1), (1, 0)]),
+        (language_model(shift=True), [(0, 0)]),  # the label of a token is that of the position before it
+        (transcription(blank=None), [(0, 0), (0, 1), (1, 0)]),
+        (transcription(), [(i, j) for i in range(2) for j in range(3)]),  # labels stand for no frame
+    ],
+)
+def test_a_teacher_says_nothing_of_what_labels_leave_out(task, meant):
+    """Against the formula in float64 numpy, over the positions with labels alone."""
+    torch.manual_seed(0)
+    outputs, teacher = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    labels = torch.tensor([[1, 4, -100], [0, -100, -100]])
+
+    def soft(logits):
+        e = np.exp(logits.double().numpy() / 2)
+        return e / e.sum(-1, keepdims=True)
+
+    p, q = soft(teacher), soft(outputs)
+    kl = (p * np.log(p / q)).sum(-1)
+    found = task.distillation(outputs, teacher, 2.0, labels)
+    assert float(found) == pytest.approx(4 * np.mean([kl[position] for position in meant]), rel=1e-5)
