@@ -118,6 +118,8 @@ class AnalogModel(Converted):
                 watched = torch.compiler.disable(watched)
             return watched(step, args, kwargs)
         if compiling:
+            if not self.training:  # torch's compiler loses a block that does nothing where it stops in the middle of it
+                return self.network(*args, **kwargs)
             with step:
                 return self.network(*args, **kwargs)
         return self._watched(step, args, kwargs)

@@ -137,7 +137,9 @@ class ProgrammedTiles:
         Args:
             function: what `.to(...)` and its like do to a tensor.
         """
-        weight, scale, held = function(self.weight), function(self.scale), self.held
+        # as vectors: a memory format, such as channels_last, is one of images
+        weight, scale = (function(one.flatten()).view(one.shape) for one in (self.weight, self.scale))
+        held = self.held
         if held is not None:  # memory of its own, where a chip will be drawn
             weight, scale, held = torch.empty_like(weight), torch.empty_like(scale), -1
         return replace(self, weight=weight, scale=scale, held=held, used=dict(self.used))

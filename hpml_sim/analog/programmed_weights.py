@@ -18,7 +18,8 @@ from hpml_sim.kernels.common.vmapping import is_mapped
 _ROWS = 4096
 """Rows of a weight that are looked at together: no second copy of a large one is made."""
 _EQUAL = 1e-5
-"""How far the weights of float32 may move, relative to their norm: far less than any converter resolves."""
+"""How far the projections of weights of float32 may move, relative to the norm of the weights: far less than any
+converter resolves. (Not to that of the projections: positive weights nearly cancel there, their roundings do not.)"""
 
 
 class WeightsDifferError(HpmlError):
@@ -39,13 +40,15 @@ class ProgrammedWeights:
     def __init__(self, layer: str, weight: Tensor):
         self.layer = layer
         self._projection, self._coarsest = _projection(weight), torch.finfo(weight.dtype).eps
+        self._norm = float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float32))
         self._seen: Tensor | None = None
         self._version = 0
 
     def copied(self) -> ProgrammedWeights:
         """For one more network that holds these chips."""
         new: ProgrammedWeights = object.__new__(type(self))
-        new.layer, new._projection, new._coarsest = self.layer, self._projection, self._coarsest
+        new.layer, new._projection, new._norm = self.layer, self._projection, self._norm
+        new._coarsest = self._coarsest
         new._seen, new._version = None, 0
         return new
 
@@ -91,7 +94,7 @@ class ProgrammedWeights:
         now = _projection(weight)
         self._coarsest = max(self._coarsest, torch.finfo(weight.dtype).eps)  # rounded once, it stays so
         before = self._projection.to(now.device)
-        if now.shape != before.shape or not float((now - before).norm()) <= self._moves() * float(before.norm()):
+        if now.shape != before.shape or not float((now - before).norm()) <= self._moves() * self._norm:
             raise self._differs("forward(), a hook or other code replaced it or changed it in place")
 
     def _moves(self) -> float:
@@ -111,6 +114,8 @@ def _projection(weight: Tensor) -> Tensor:
     weight = weight.detach().flatten(1)
     # torch's function modes watch products with weights: this one is none of the network's; nor is its type autocast's
     with torch._C.DisableTorchFunction(), torch.autocast(weight.device.type, enabled=False):
-        direction = torch.arange(1, weight.shape[1] + 1, device=weight.device, dtype=torch.float32).cos()
+        length = weight.shape[1]
+        direction = torch.arange(1, length + 1, device=weight.device, dtype=torch.float32).cos()
+        direction += length**-0.5 - direction.mean()  # else little would show of what positive weights have in common
         parts = [part.float() @ direction for part in weight.split(_ROWS)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -18,7 +18,8 @@ class WrittenParameters:
     """
 
     def __init__(self, network: nn.Module):
-        analog = {id(network.get_submodule(name)._parameters["weight"]) for name in crossbars(network)}
+        # one that is computed (pruning, a norm of torch.nn.utils) is no parameter, but what it comes from is
+        analog = {id(network.get_submodule(name)._parameters.get("weight")) for name in crossbars(network)}
         self._own = {
             name: parameter
             for name, parameter in numeric_parameters(network).items()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import hpml_sim as hs
 
@@ -286,3 +287,38 @@ def test_moves_and_number_formats_are_no_other_weights(x):
     again = half.float()
     assert again(x).dtype == torch.float32
     assert torch.equal(copy.deepcopy(chips.at("1 day"))(x), want)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_number_formats_of_positive_weights_are_no_other_weights(dtype):
+    layer = nn.Linear(4096, 4)
+    nn.init.normal_(layer.weight, 1.0, 0.01)
+    run = chips_of(hs.convert(nn.Sequential(layer), "pcm-hermes")).at("1 day")
+    assert run.to(dtype)(torch.rand(2, 4096, dtype=dtype)).dtype == dtype
+    with torch.no_grad():
+        run.network.network[0].weight *= 1.05
+    with pytest.raises(hs.HpmlError, match="layer '0': its chips"):
+        run(torch.rand(2, 4096, dtype=dtype))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_layer_may_be_pruned_or_normed_after_its_conversion(x):
+    for change in (lambda layer: prune.l1_unstructured(layer, "weight", 0.5), nn.utils.weight_norm):
+        analog = hs.convert(Two(), "pcm-hermes")
+        change(analog.network.b)
+        analog.eval()(x)
+        chips = chips_of(analog)
+        twin = Two()
+        with torch.no_grad():
+            for name in ("a", "b"):
+                for part in ("weight", "bias"):
+                    getattr(twin.get_submodule(name), part).copy_(getattr(analog.network.get_submodule(name), part))
+        assert torch.equal(chips.at("1 day")(x), chips_of(hs.convert(twin, "pcm-hermes")).at("1 day")(x))
+
+
+def test_chips_take_the_memory_format_of_images():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    chips, x = chips_of(hs.convert(net, "pcm-hermes")), torch.rand(2, 3, 6, 6)
+    run = chips.at("1 day").to(memory_format=torch.channels_last)
+    got = run(x.to(memory_format=torch.channels_last))
+    assert torch.allclose(got, chips.at("1 day")(x), atol=1e-5)

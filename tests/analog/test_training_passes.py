@@ -145,6 +145,18 @@ def test_compile_and_autocast_do_not_break_it(mode):
         assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore")  # as above
+@pytest.mark.parametrize("training", [False, True])
+def test_a_network_is_compiled_before_it_ran(training):
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    exact = Analog("pcm-hermes", dac_bits="ideal", adc_bits="ideal", training_noise=0, output_noise=0, weight_clip=None)
+    net, x = nn.Sequential(nn.Linear(30, 20), nn.ReLU(), nn.Linear(20, 5)), torch.rand(8, 30)
+    compiled = torch.compile(convert(net, exact).train(training), backend="eager")
+    for _ in range(2):
+        assert torch.allclose(compiled(x), net(x), atol=1e-5)
+
+
 # ----------------------------------------------------------------------------------- drop-connect, learned input ranges
 
 
