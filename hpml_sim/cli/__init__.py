@@ -24,7 +24,7 @@ Every verb takes --log-file FILE; a run with --out also keeps a run.log there. H
 --version says which version this is.
 
 Exit status: 0 done; 1 a check failed (doctor, validate --strict); 2 a mistake in the arguments or files, or a run that
-cannot go on (a full disk, dead workers): one line says why; 130 stopped by Ctrl-C, with the the finished rows kept:
+cannot go on (a full disk, dead workers): one line says why; 130 stopped by Ctrl-C, with the finished rows kept:
 the same command with --resume computes the rest."""
 
 

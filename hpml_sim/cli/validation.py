@@ -53,6 +53,7 @@ def records_table(summaries: Sequence[Summary]) -> Table:
     Args:
         summaries: what `held_against` gave.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="Measured records against our estimates")
@@ -66,8 +67,10 @@ def records_table(summaries: Sequence[Summary]) -> Table:
             table.add_row(f"[bold]{file}[/]")
         name = f"    {summary.group}" if summary.group else f"  {summary.gpu} {summary.quantity}"
         table.add_row(name, f"{summary.rows:,}", f"{summary.skipped:,}" if summary.skipped else "", *_figures(summary))
-        for why, count in summary.why.items():
-            table.add_row(f"    skipped {count:,}: {why}")
+    reasons = [f"{y.file}, {y.gpu}: skipped {count:,}: {why}" for y in summaries for why, count in y.why.items()]
+    if reasons:  # below, where they take no room from the figures
+        table.caption = escape("\n".join(dict.fromkeys(reasons)))
+        table.caption_justify = "left"
     return table
 
 

@@ -190,6 +190,19 @@ def test_a_row_that_another_writer_has_written_is_not_written_twice(tmp_path, ca
     assert [r.seed for r in mine.read()] == [0, 1, 2]
 
 
+def test_rows_of_a_run_that_was_replaced_are_written_anew(tmp_path, caplog):
+    path = tmp_path / "results.jsonl"
+    writer = ResultFile(path)
+    assert writer.append(row(seed=0))
+    assert writer.append(row(seed=1))
+    path.unlink()  # as `--force` does
+    assert ResultFile(path).append(row(seed=2))
+    assert writer.append(row(seed=0)), "its key is of the run before"
+    assert not writer.append(row(seed=2)), "the other writer's"
+    assert [r.seed for r in ResultFile(path).read()] == [2, 0]
+    assert "already" in caplog.text
+
+
 def test_processes_that_write_the_same_rows_write_each_once(tmp_path):
     script = f"""
         from pathlib import Path

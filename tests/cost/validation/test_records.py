@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hpml_sim.cli import main
+from hpml_sim.cli.validation import records_table
 from hpml_sim.cost.validation.records.images import Setting
 from hpml_sim.cost.validation.records.machines import machine
-from hpml_sim.cost.validation.records.summary import held_against
+from hpml_sim.cost.validation.records.summary import Summary, held_against
 from hpml_sim.errors import HpmlError
 
 PRODUCTS = ("gpu", "model", "layer", "tensor_parallel", "m_tokens", "k", "n", "median_ms_fp16")
@@ -69,6 +72,16 @@ def test_the_command_prints_a_table_and_json(folder: Path, capsys: pytest.Captur
         main(["validate", "--records", str(folder), "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert {"file", "gpu", "rows", "skipped", "median_ratio", "mape", "inside"} <= set(rows[0])
+
+
+def test_reasons_take_no_room_from_the_figures() -> None:
+    why = {"card x has no table [kernels], and a reason as long as a reason may get; see the documentation": 1}
+    summary = Summary("gpu_products.csv", "h100", "time", "", 2, 1, why, 1.0, 0.041, 0.052, 1.0, 1.0, 1.56)
+    screen = io.StringIO()
+    Console(width=80, file=screen).print(records_table([summary]))
+    printed = " ".join(screen.getvalue().split())
+    assert all(figure in printed for figure in ("1.000", "0.041", "5.2%", "1.56"))
+    assert "[kernels]" in printed
 
 
 def test_bad_records_are_one_line(tmp_path: Path) -> None:

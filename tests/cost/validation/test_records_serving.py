@@ -46,6 +46,15 @@ def test_served_rows(tmp_path: Path) -> None:
         assert row.estimate == pytest.approx(row.measured, rel=0.2), row
 
 
+def test_weights_have_short_names_too(tmp_path: Path) -> None:
+    path = tmp_path / serving.FILE
+    row = SERVED.splitlines()[1]
+    path.write_text(f"{COLUMNS}\n{row}\n{row.replace('bfloat16', 'bf16')}\n{row.replace('bfloat16', 'fp16')}\n")
+    found = [row.estimate for row in serving.read_serving(path) if isinstance(row, Record)]
+    assert len(found) == 3 * 4
+    assert found[:4] == found[4:8] == found[8:]
+
+
 def test_step_power_and_joules_are_one_figure(tmp_path: Path) -> None:
     path = tmp_path / serving.FILE
     path.write_text(COLUMNS + SERVED)

@@ -27,7 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 PROMPT_TOKENS = 257
 """Tokens of a prompt of the task lm-arena-chat. The leaderboard does not say; fitted with the H100's constants."""
-_WEIGHTS = {"bfloat16": 2.0, "float16": 2.0, "fp8": 1.0}
+_WEIGHTS = {"bfloat16": 2.0, "bf16": 2.0, "float16": 2.0, "fp16": 2.0, "fp8": 1.0}
 
 
 @dataclass(frozen=True)
