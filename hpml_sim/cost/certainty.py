@@ -2,7 +2,8 @@
 
 A band's low and high are the 5th and 95th percentile of a lognormal distribution around its nominal value, with a width
 of its own on either side; or, where a card says so (`bounds = "limits"`), limits between which any value is as likely.
-The figures of one card vary together; so does each component, wherever it stands.
+The figures of one card vary together; so does each component, wherever it stands. A converter of power takes a share of
+what it delivers: where that varies, so does what the converter takes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from hpml_sim.cards import list_components, load_component
-from hpml_sim.cost.system.duty import WAITING
+from hpml_sim.cost.system.duty import CONVERTERS, WAITING
 from hpml_sim.errors import HpmlError, ScopeError
 from hpml_sim.units.bands import ZERO, Band
 
@@ -42,6 +43,25 @@ _COLUMNS: dict[Figure, str] = {
     "throughput": "throughput_hz",
     "area": "area_mm2",
 }
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Parts of a figure, and the converter that all parts up to here draw their power through.
+
+    Attributes:
+        parts: what varies together -> its share of the figure.
+        converter: the component that takes a share; "" where there is none.
+        lost: what it takes, over what it delivers.
+    """
+
+    parts: dict[str, Band]
+    converter: str = ""
+    lost: Band = ZERO
+
+    @property
+    def keys(self) -> set[str]:
+        return {*self.parts, self.converter} - {""}
 
 
 @dataclass(frozen=True)
@@ -93,19 +113,19 @@ def order(a: Estimate, b: Estimate, figure: Figure = "energy") -> Order:
             f"{a.card} is of scope {a.scope}, {b.card} of {b.scope}: figures of different scope are not ranked; "
             "estimate both with scope='system'"
         )
-    parts_a, parts_b = _parts(a, figure), _parts(b, figure)
-    if sum(parts_a.values(), ZERO).nominal > sum(parts_b.values(), ZERO).nominal:
-        a, b, parts_a, parts_b = b, a, parts_b, parts_a
-    low, high = (sum(parts.values(), ZERO).nominal for parts in (parts_a, parts_b))
-    keys = sorted({*parts_a, *parts_b})
+    if _band(a, figure).nominal > _band(b, figure).nominal:
+        a, b = b, a
+    low, high = (_band(machine, figure).nominal for machine in (a, b))
+    stages_a, stages_b = _stages(a, figure), _stages(b, figure)
+    keys = sorted({key for stage in (*stages_a, *stages_b) for key in stage.keys})
     flat = _flat(a, b, keys)
-    distance = np.log(_drawn(parts_b, flat)) - np.log(_drawn(parts_a, flat))
+    distance = np.log(_drawn(stages_b, flat)) - np.log(_drawn(stages_a, flat))
     return Order(
         a.card,
         b.card,
         high / low if low else math.inf,
         float(np.mean(distance > 0) + np.mean(distance == 0) / 2),
-        _decides(parts_a, parts_b, keys, float(distance.var()), flat),
+        _decides(stages_a, stages_b, keys, float(distance.var()), flat),
     )
 
 
@@ -125,36 +145,63 @@ def _card_key(estimate: Estimate) -> str:
     return f"the figures of card {estimate.card}"
 
 
-def _decides(a: dict[str, Band], b: dict[str, Band], keys: Sequence[str], variance: float, flat: frozenset[str]) -> str:
+def _decides(
+    a: Sequence[_Stage], b: Sequence[_Stage], keys: Sequence[str], variance: float, flat: frozenset[str]
+) -> str:
     """The part that narrows ln(E_b / E_a) most once it is known."""
     left = {key: float((np.log(_drawn(b, flat, key)) - np.log(_drawn(a, flat, key))).var()) for key in keys}
     return min(left, key=lambda key: (left[key], key)) if variance > 0 else ""
 
 
-def _parts(estimate: Estimate, figure: Figure) -> dict[str, Band]:
-    """What varies together -> its share of the figure."""
+def _band(estimate: Estimate, figure: Figure) -> Band:
     if figure not in _COLUMNS:
         raise HpmlError(f"figure={figure!r}: must be one of {', '.join(_COLUMNS)}")
+    band = getattr(estimate, _COLUMNS[figure])
+    if band is None:
+        raise HpmlError(f"{estimate.card} has no {figure}: its card says nothing of it")
+    return band
+
+
+def _stages(estimate: Estimate, figure: Figure) -> list[_Stage]:
+    """What varies together, cut where a converter takes its share of all that stands before it."""
     own = _card_key(estimate)
     if figure != "energy":
-        band = getattr(estimate, _COLUMNS[figure])
-        if band is None:
-            raise HpmlError(f"{estimate.card} has no {figure}: its card says nothing of it")
-        return {own: band}
+        return [_Stage({own: _band(estimate, figure)})]
+    found: list[_Stage] = []
     parts: dict[str, Band] = {}
+    before = ZERO
     for term in estimate.terms:
         waits = term.component == WAITING
         key = f"{_COMPONENT}{term.origin}" if term.origin else f"idle power of {estimate.card}" if waits else own
-        parts[key] = parts.get(key, ZERO) + term.energy_j
-    return parts
+        if term.origin and term.component in CONVERTERS and before.nominal > 0:
+            found.append(_Stage(parts, key, _share(term.energy_j, before)))
+            parts = {}
+        else:
+            parts[key] = parts.get(key, ZERO) + term.energy_j
+        before = before + term.energy_j
+    return [*found, _Stage(parts)]
 
 
-def _drawn(parts: dict[str, Band], flat: frozenset[str] = frozenset(), known: str | None = None) -> np.ndarray:
+def _share(taken: Band, delivered: Band) -> Band:
+    """The share that was multiplied with what is delivered, bound by bound."""
+    nominal = taken.nominal / delivered.nominal
+    low = taken.low / delivered.low if delivered.low > 0 else nominal
+    high = taken.high / delivered.high if math.isfinite(delivered.high) else nominal
+    return Band(min(low, nominal), nominal, max(high, nominal))
+
+
+def _drawn(stages: Sequence[_Stage], flat: frozenset[str] = frozenset(), known: str | None = None) -> np.ndarray:
     """The sum of the parts in each case; a `known` one has its nominal value in all."""
+
+    def cases(key: str, band: Band) -> np.ndarray | float:
+        return band.nominal if key == known else _values(key, band, flat=key in flat)
+
     total = np.zeros(DRAWS)
-    for key in sorted(parts):
-        band = parts[key]
-        total += band.nominal if key == known else _values(key, band, flat=key in flat)
+    for stage in stages:
+        for key in sorted(stage.parts):
+            total += cases(key, stage.parts[key])
+        if stage.converter:
+            total *= 1 + cases(stage.converter, stage.lost)
     return np.maximum(total, np.finfo(float).tiny)
 
 

@@ -120,8 +120,8 @@ class Estimate:
         >>> print(cost)
         Estimate of one inference on pcm-hermes, core scope, batch 1: nominal (bounds)
           energy      121 nJ (80.8–330)
-          latency     1.04 us (0.782–2.70)
-          throughput  1.92 M (0.925–2.56) inferences a second
+          latency     1.04 us (1.04–2.70)
+          throughput  1.92 M (0.925–1.92) inferences a second
           area        3.145 mm2
           spent by    mvm 100%
           left out    10 (.excluded); assumed: 2 (.assumptions)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpml_sim.cost import Term, estimate
+from hpml_sim.cost import Estimate, Term, estimate
 from hpml_sim.cost.certainty import DRAWS, _values, order
 from hpml_sim.errors import HpmlError, ScopeError
 from hpml_sim.units.bands import Band
@@ -59,6 +59,20 @@ def test_the_part_that_decides_is_the_one_that_is_known_least():
     assert order(a, b).decides == "component host-edge"
     b = made("b", ("", Band.factor(2.5, 100)))
     assert order(a, b).decides == "the figures of card b"
+
+
+@pytest.mark.parametrize(("ratio", "a", "b"), [(3.0, 8.0, 2.5), (1.5, 2.0, 3.0)])
+def test_a_converter_takes_its_share_of_what_varies(ratio, a, b):
+    """Two supplies that lose the same share change no order: the probability is that of what they feed."""
+
+    def fed(name: str, load: Band) -> Estimate:
+        bare = made(name, ("", load))
+        taken = Term("", "supply", load * 0.2, (), "power-supply")
+        return replace(bare, terms=(*bare.terms, taken), energy_j=load + taken.energy_j)
+
+    found = order(fed("a", Band.factor(1.0, a)), fed("b", Band.factor(ratio, b)))
+    spread = np.hypot(np.log(a), np.log(b)) / NormalDist().inv_cdf(0.95)
+    assert found.probability == pytest.approx(NormalDist().cdf(np.log(ratio) / spread), abs=0.012)
 
 
 def test_the_same_machine_twice_is_a_tie():

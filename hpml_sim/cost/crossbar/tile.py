@@ -136,6 +136,8 @@ class PresetTile:
         """Seconds of one MVM."""
         preset = self._preset
         published = self._breakdown.use(preset.time_per_mvm, OTHER_WORKLOAD if layer.binary_input else SAME_CLASS)
+        if not layer.binary_input and preset.time_per_mvm.status != "scaled":  # a clock sets it: no part is faster
+            published = Band(preset.time_per_mvm.band().low, published.nominal, published.high)
         if self._bits == self._own_bits or preset.adc_step_time is None:
             return published
         # a converter that counts works while the input is applied, and prolongs the MVM only once it takes longer
