@@ -151,8 +151,11 @@ class Recorder:
                 inputs = args if not kwargs else _positional(module, args, kwargs)
                 if any(map(is_mapped, tensors_in((inputs, output)))):  # a vmap of the network's own
                     inputs, output = (tree_map(_of_all, part) for part in (inputs, output))
-                self.origins.saw(list(tensors_in(output)))
+                outputs, arrived = list(tensors_in(output)), list(tensors_in(inputs))
+                self.origins.saw(outputs)
                 self._known(frame, inputs, output)
+                if arrived and all(self.origins.constant(t) is not None for t in arrived):
+                    self.origins.follow([*arrived, *module.parameters()], outputs, self.now)
             elif not frame.hidden:
                 self._check_seen(frame, output)
         finally:

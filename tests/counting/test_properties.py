@@ -90,6 +90,26 @@ def test_work_on_weights_is_not_shared_by_the_batch() -> None:
     assert rows(seven)["place", "embedding"].output_elements == 18
 
 
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "embedding"])
+def test_layers_on_constants_are_not_shared_by_the_batch(kind: str) -> None:
+    """Such as the filters that an MLP makes of positions, or biases of attention."""
+
+    class Implicit(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.place = nn.Linear(3, 8), nn.Linear(8, 6), nn.Embedding(7, 3)
+            self.own = nn.Parameter(torch.rand(7, 3))
+            self.register_buffer("held", torch.rand(7, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            constants = {"parameter": self.own, "buffer": self.held, "embedding": self.place(torch.arange(7))}
+            return x * self.b(torch.relu(self.a(constants[kind]))).mean(0)
+
+    for samples in (1, 2, 20):
+        layers = rows(workload(Implicit(), data=torch.randn(samples, 6)))
+        assert (layers["a", "linear"].macs, layers["b", "linear"].macs) == (7 * 3 * 8, 7 * 8 * 6)
+
+
 def test_a_state_that_starts_at_zero_is_the_batch_s() -> None:
     class Elman(nn.Module):
         def __init__(self) -> None:
