@@ -103,7 +103,7 @@ result.plot()
 #
 # The panels do not share an axis. A `core` counts arrays and converters; a `chip` adds memories, links and idle power; a
 # `board` adds more. A crossbar core's nanojoules beside a GPU board's millijoules make an impressive ratio that means nothing.
-# The same machine, counted as a tile, as a chip and as a system, differs by a factor of nearly three:
+# The same machine, counted as a tile, as a chip and as a board, differs by a factor of nearly three:
 
 # %%
 counts = hs.workload(network(), data=torch.stack([image for image, _ in data.test])[:50])
@@ -112,7 +112,7 @@ for name in ("pcm-34tile-tile", "pcm-34tile-chip", "pcm-34tile-system"):
     card = hs.load_card(name)
     by_scope[card.scope] = hs.estimate(counts, card).energy_j.nominal
     print(f"{card.title}, scope {card.scope}: {1e9 * by_scope[card.scope]:.0f} nJ an inference")
-assert 2.5 < by_scope["system"] / by_scope["core"] < 3
+assert 2.5 < by_scope["board"] / by_scope["core"] < 3
 
 # %% [markdown]
 # ## The baseline: batch and idle power
