@@ -153,7 +153,7 @@ def estimate(
     _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
     asked = Asked(phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel)
     phased = isinstance(what, nn.Module) and asked.of_tokens and sizes_of(what) is not None
-    if isinstance(what, (str, Path)) or phased:
+    if not isinstance(what, Workload) and (isinstance(what, (str, Path)) or phased):
         if input_shape is not None or data is not None:
             raise HpmlError(
                 f"estimate: {shown(what)}: a network by name, or with phase=, sequence= or context=, comes with its "

@@ -337,7 +337,8 @@ def _find_ranges(point: Point, model: Converted, data: Data) -> None:
     large = sum(parameter.numel() for parameter in model.parameters()) > LARGE
     samples = first(data.train, 1 if large else CALIBRATION_SAMPLES)[0]
     _log.info("%s: finding the converters' ranges on training data", point.label)
-    calibrate(model, [(samples, None)] if not isinstance(samples, (Tensor, Mapping)) else samples)
+    inputs: Any = samples if isinstance(samples, (Tensor, Mapping)) else [(samples, None)]  # a batch without labels
+    calibrate(model, inputs)
 
 
 def estimate_target(target: AnyTarget, model: Converted, data: Data, *, tokens: int = 0) -> Costs:
