@@ -40,7 +40,7 @@ class ProgrammedWeights:
     def __init__(self, layer: str, weight: Tensor):
         self.layer = layer
         self._projection, self._coarsest = _projection(weight), torch.finfo(weight.dtype).eps
-        self._norm = float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float32))
+        self._norm = float(torch.linalg.vector_norm(weight.detach().float()))
         self._seen: Tensor | None = None
         self._version = 0
 

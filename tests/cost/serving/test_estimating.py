@@ -186,7 +186,7 @@ def test_what_a_machine_cannot_do(what: str, target: str, options: dict[str, Any
 
 
 def test_a_network_as_an_object_says_how_many_tokens() -> None:
-    with pytest.raises(hs.HpmlError, match="with phase=, sequence= or context=, comes with its own input"):
+    with pytest.raises(hs.HpmlError, match="phase='decode': is for language models by name"):
         hs.estimate(hs.models.mlp(4, 4, 2), "h200", input_shape=(4,), phase="decode")
 
 

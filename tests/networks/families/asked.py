@@ -30,11 +30,14 @@ class Asked(nn.Module):
         super().__init__()
         net, args = case.made()
         self.net, self.first, self.dim = net, next(i for i, arg in enumerate(args) if _samples(arg)), case.batch_dim
-        self.args = args
+        self.others = [None if isinstance(arg, Tensor) else arg for arg in args]
+        for i, arg in enumerate(args):
+            if isinstance(arg, Tensor):  # as a buffer: a tensor beside the network would be warned of
+                self.register_buffer(f"arg_{i}", arg)
         self.samples = args[self.first].shape[self.dim]
 
     def forward(self, x: Tensor) -> Tensor:
-        args = list(self.args)
+        args = [getattr(self, f"arg_{i}", arg) for i, arg in enumerate(self.others)]
         some = torch.arange(self.samples, device=x.device) % len(x)
         args[self.first] = x[some].movedim(0, self.dim).to(args[self.first].dtype)
         outputs = [y.abs().float().mean() for y in take_apart(self.net(*args))[0]]
