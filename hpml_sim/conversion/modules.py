@@ -20,6 +20,18 @@ from hpml_sim.errors import HpmlError, shown
 _TORCH_RAISES = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError)
 """What torch and layers raise on an input that does not fit; other errors are a user's own, and are passed on."""
 
+_LARGE = 50_000_000
+"""Weights above which a batch on a CPU, or a few chips, take minutes."""
+
+
+def is_large(network: nn.Module) -> bool:
+    """Whether a network is tried on single samples where a smaller one gets a batch.
+
+    Args:
+        network: any network.
+    """
+    return sum(parameter.numel() for parameter in network.parameters()) > _LARGE
+
 
 @contextmanager
 def running(where: str, model: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:

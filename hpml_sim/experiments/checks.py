@@ -20,6 +20,7 @@ from hpml_sim.analog.chips import try_chips
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.conversion import Converted
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.modules import is_large
 from hpml_sim.conversion.network_call import call_network, map_tensors, samples_in, shapes_of, tensors_in
 from hpml_sim.data import Data
 from hpml_sim.data.batches import first, items, resident_tensors
@@ -52,10 +53,10 @@ def column_of_objective(name: Objective, task: Task) -> str:
     return f"{task.metric.column}_mean" if name == "score" else COLUMNS[name]
 
 
-_COMPARED, _LARGE, _FAR = 32, 50_000_000, 0.8
-"""Samples that tell whether a network is trained (an eighth of them above so many weights), and its share of loss."""
+_COMPARED, _FAR = 32, 0.8
+"""Samples that tell whether a network is trained (an eighth of them if it is large), and its share of loss."""
 _ON_CHIPS = 64
-"""Samples on which some chips are tried; one above that many weights."""
+"""Samples on which some chips are tried; one of a large network."""
 _LABELS = 32
 """Labels that say which task it is."""
 
@@ -158,9 +159,8 @@ def comes_trained(model: AnyNetwork, data: Data, task: Task) -> bool:
     if isinstance(model, str) and model in models.BUILT_IN:
         return False
     network = given_network(model, data, {})
-    large = sum(parameter.numel() for parameter in network.parameters()) > _LARGE
     count = len(data.train)  # type: ignore[arg-type]
-    chosen = sorted({i * count // _COMPARED for i in range(_COMPARED)})[:: 8 if large else 1]
+    chosen = sorted({i * count // _COMPARED for i in range(_COMPARED)})[:: 8 if is_large(network) else 1]
     if len(chosen) < 2:
         return False
     inputs, labels = items(data.train, chosen)
@@ -213,8 +213,7 @@ def check_conversions(
         try:
             try_network(point.label, converted, first(data.test, 1)[0])
             if chips > 1:
-                large = sum(parameter.numel() for parameter in converted.parameters()) > _LARGE
-                few = first(data.test, 1 if large else _ON_CHIPS)[0]
+                few = first(data.test, 1 if is_large(converted) else _ON_CHIPS)[0]
                 try_chips(converted, partial(_try_on, point.label, few))
         except NotFiniteError:
             pass  # a row says so, and the others have their figures

@@ -22,6 +22,7 @@ from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
 from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
 from hpml_sim.conversion import Converted
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.modules import is_large
 from hpml_sim.cost import Estimate, estimate, followed_bits
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
@@ -43,10 +44,8 @@ from hpml_sim.units.times import format_time
 
 _log = logging.getLogger(__name__)
 
-LARGE = 50_000_000
-"""Weights of a network whose ranges are found on one sample."""
 CALIBRATION_SAMPLES = 64
-"""Training samples on which the ranges of other networks are found."""
+"""Training samples on which ranges are found; of a large network, one."""
 WORKLOAD_SAMPLES = 100
 """Test samples over which activity (spikes, zeros) is averaged."""
 SLOW_S = 5.0
@@ -334,8 +333,7 @@ def _find_ranges(point: Point, model: Converted, data: Data) -> None:
     """Ranges of the converters from training samples, of a network that no training brings them to."""
     if not has_analog_layers(model) or in_memory(point.target):
         return
-    large = sum(parameter.numel() for parameter in model.parameters()) > LARGE
-    samples = first(data.train, 1 if large else CALIBRATION_SAMPLES)[0]
+    samples = first(data.train, 1 if is_large(model) else CALIBRATION_SAMPLES)[0]
     _log.info("%s: finding the converters' ranges on training data", point.label)
     inputs: Any = samples if isinstance(samples, (Tensor, Mapping)) else [(samples, None)]  # a batch without labels
     calibrate(model, inputs)
@@ -405,7 +403,7 @@ def _measurements(point: Point, model: Converted, data: Data) -> tuple[list[Meas
         return [], []
     if point.finetuned:
         return [], ["not timed: the same network with other weights stands in another row"]
-    large = sum(parameter.numel() for parameter in model.parameters()) > LARGE  # a batch would take minutes
+    large = is_large(model)
     samples, _ = first(data.test, 1 if large else MEASURED_BATCH)
     batches = [samples] if large else [cut(samples, 1), samples]
     try:

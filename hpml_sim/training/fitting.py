@@ -15,7 +15,7 @@ from hpml_sim.conversion.cloning import copied
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
 from hpml_sim.conversion.modes import eval_mode, stateless
-from hpml_sim.conversion.modules import check_network, running
+from hpml_sim.conversion.modules import check_network, is_large, running
 from hpml_sim.conversion.network_call import call_network, map_tensors, samples_in, tensors_in
 from hpml_sim.conversion.training_sessions import Optimizer, after_training, before_training, training_session
 from hpml_sim.data import Data, load_data, samples_of
@@ -33,9 +33,9 @@ from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.pace import Pace
 from hpml_sim.training.progress import progress
 
-_TRIED, _LARGE = 64, 50_000_000
-"""Samples on which it is tried before training what the hardware will do after it, no more than a batch; and weights
-above which it is not tried, since a try would take longer than many steps."""
+_TRIED = 64
+"""Samples on which it is tried before training what the hardware will do after it, no more than a batch. A large
+network is not tried, since a try would take longer than many steps."""
 _DISTILLATION = (4.0, 0.5)
 """Temperature and weight of the teacher where none are given."""
 
@@ -162,7 +162,7 @@ def fit(
     stepper = session.optimizer(optimizer, lr, processes=group.size)
     before = copied(session.state())
     batches = BatchLoader(samples, batch_size, device, group, objective, model)
-    if epochs and group.rank == 0 and sum(p.numel() for p in model.parameters()) <= _LARGE:
+    if epochs and group.rank == 0 and not is_large(model):
         tried = min(_TRIED, batches.batch_size)
         before_training(model, lambda network: call_network(network, batches.first(tried)[0]))
     cuda = [device] if device.type == "cuda" else []

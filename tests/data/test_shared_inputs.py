@@ -94,7 +94,7 @@ def test_compare_trains_estimates_and_measures_with_them():
 
 def test_what_is_shared_must_be_one_tensor():
     with pytest.raises(hs.HpmlError, match="Shared: tensor=3: must be a tensor"):
-        hs.Shared(3)  # type: ignore[arg-type]
+        hs.Shared(3)
     different = [((torch.rand(NODES, 4), hs.Shared(EDGES + i)), 0) for i in range(4)]
     with pytest.raises(hs.HpmlError, match=r"hs\.Shared of item 0 and others differ"):
         hs.fit(Graph(), different, epochs=1, show_progress=False)
