@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpml_sim.data import published, recordings, small_digits, text, words
+from hpml_sim.data import mackey_glass, published, recordings, small_digits, text, words
 from hpml_sim.data.image_files import IMAGE_SETS, download_images, find_files
 from hpml_sim.data.splits import Splits
 from hpml_sim.errors import HpmlError, UnknownNameError
@@ -95,6 +95,14 @@ NAMED: Mapping[str, Named] = {
         "S. Greydanus and D. Kobak, arXiv:2011.14439 (2020); made when loaded",
         "the last fifth, as its authors split it",
         small_digits.mnist_1d,
+    ),
+    "mackey-glass": Named(
+        "the last 50 values of a chaotic series -> the next one",
+        "750 + 750",
+        "MIT",
+        "J. Yik et al. (NeuroBench), Nature Communications 16:1545 (2025); made when loaded",
+        "the 10 Lyapunov times that follow those of the training",
+        mackey_glass.mackey_glass,
     ),
     "fashion-mnist": Named(
         "28x28 gray images of clothes, 10 classes",

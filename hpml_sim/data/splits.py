@@ -16,14 +16,14 @@ class Splits(NamedTuple):
         train: dataset of (input, label) items.
         test: dataset of (input, label) items, none of which is in `train`.
         input_shape: of one input.
-        classes: one more than the largest label; of texts the size of the vocabulary.
+        classes: one more than the largest label; of texts the size of the vocabulary; None where labels are numbers.
         task: name of the task; "" where it is classification.
     """
 
     train: Dataset[Any]
     test: Dataset[Any]
     input_shape: tuple[int, ...]
-    classes: int
+    classes: int | None
     task: str = ""
 
 
