@@ -1,12 +1,14 @@
-"""A language model on analog hardware: what its noise costs, and what low-rank adapters get back.
+"""A language model on analog hardware: what its noise costs, and what training under it gets back.
 
-    python benchmarks/language_model.py --out build/language_model [--steps 600] [--chips 6] [--stages train,evaluate]
+    python benchmarks/language_model.py --out build/language_model [--steps 600] [--chips 6] [--stages weights,evaluate]
 
 SmolLM2-135M (30 blocks, all 210 matrices on crossbars, the head digital: it is the embedding's table), inputs and
 outputs of 8 bits, on the noise of Analog Foundation Models (card `pcm-afm`) and, over time, on `pcm-hermes`. Training
-is distillation from the digital network on prose of NetworkX's documentation, one window of 512 tokens a step, rank 4
-(0.91 % of the parameters), Adam at 2e-3 with a cosine schedule. Of the digital network the same training is a fixed
-point: it is its own teacher, so that its loss and its gradients are zero; this is checked.
+is distillation from the digital network on prose of NetworkX's documentation, one window of 512 tokens a step. Either
+adapters of rank 4 (0.91 % of the parameters) learn, by Adam at 2e-3 with a cosine schedule; or all weights do, the
+embedding's table among them, by Adam at 3e-5 with a linear schedule and gradients of at most norm 1. Of the digital
+network the same training is a fixed point: it is its own teacher, so that its loss and its gradients are zero; this is
+checked.
 
 Rows, each the mean, spread and worst of so many unseen chips:
 
@@ -14,12 +16,13 @@ Rows, each the mean, spread and worst of so many unseen chips:
 - converted: the converters alone
 - untrained, on chips
 - adapters trained under noise, on chips, and without noise
-- adapters trained without noise, on chips
+- adapters trained without noise, on chips and without noise
+- all weights trained under noise (hardware-aware fine-tuning), on chips and without noise
 
 Columns: 512 tokens of the GNU GPL, four times 512, and 512 tokens of text of the training's kind that it did not see.
 
-It prints as it goes, keeps the adapters every ten steps under --out, and goes on from there when it is started again.
-One thread unless --threads; a step takes about 7 s of one core.
+It prints as it goes, keeps the adapters every ten steps and the weights every fifty under --out, and goes on from there
+when it is started again. One thread unless --threads; a step takes about 7 s of one core.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,8 @@ import hpml_sim as hs
 from hpml_sim.targets.input_ranges import Dynamic
 
 LENGTH, RANK, LR, NOISE = 512, 4, 2e-3, 0.03
+WEIGHTS_LR = 3e-5
+"""First learning rate where all weights are trained; no other was tried."""
 HELD_OUT = 4
 """Windows of the training's text that are not trained on."""
 TIMES = ("1 s", "1 h", "1 day", "1 month", "1 year")
@@ -130,13 +136,22 @@ def texts(seed: int) -> Texts:
 
 
 def on(net: nn.Module, card: str, noise: float) -> hs.Converted:
-    """The network on crossbars: each vector scaled by its own largest value, no noise at the outputs."""
-    target = hs.Analog(card, input_range=Dynamic(), output_noise=0.0, training_noise=noise)
+    """The network on crossbars: each vector scaled by its own largest value, no output noise, no weight clipped.
+
+    Clipped at 2.5 standard deviations of their channels, these weights make a network of perplexity 43,124 before any
+    noise; training on a few hundred thousand tokens does not mend that.
+    """
+    target = hs.Analog(card, input_range=Dynamic(), output_noise=0.0, training_noise=noise, weight_clip=None)
     return hs.convert(net, target, skip="head")
 
 
 def adapters(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if ".adapter." in name}
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters; not the converters' ranges, which follow each vector."""
+    return {name: value.detach() for name, value in model.named_parameters()}
 
 
 def perplexities(model: nn.Module, data: Any) -> list[float]:
@@ -145,27 +160,80 @@ def perplexities(model: nn.Module, data: Any) -> list[float]:
     return [float(v) for v in score.values if v is not None]
 
 
-def train(net: nn.Module, noise: float, steps: int, data: Texts, out: Path, name: str, seed: int) -> hs.Converted:
-    """Adapters trained by distillation; those that are there already are taken."""
-    adapted = hs.lora(on(net, "pcm-afm", noise), rank=RANK, seed=seed)
-    file = out / f"{name}.pt"
-    done = 0
-    if file.exists():
-        kept = torch.load(file, weights_only=True)
-        adapted.load_state_dict(kept["adapters"], strict=False)
-        done = int(kept["steps"])
-        print(f"{name}: {done} steps are there", flush=True)
+@dataclass(frozen=True)
+class Training:
+    """One of the networks that are trained: what of it, under which noise, and where it is kept.
+
+    Attributes:
+        title: as the rows have it.
+        file: name of the file under --out, without its suffix.
+        noise: of the weights in training, relative to the largest of their channel.
+        all_weights: train these, else adapters beside them.
+    """
+
+    title: str
+    file: str
+    noise: float
+    all_weights: bool = False
+
+    def model(self, net: nn.Module, card: str = "pcm-afm", seed: int = 0) -> hs.Converted:
+        """The network on a card as it begins its training."""
+        model = on(net, card, self.noise)
+        return model if self.all_weights else hs.lora(model, rank=RANK, seed=seed)
+
+    def trained(self, net: nn.Module, card: str, out: Path) -> hs.Converted:
+        """The network on a card with what was trained, and ranges that follow each vector."""
+        model = self.model(net, card)
+        self.load(model, out)
+        return model.eval()
+
+    def path(self, out: Path) -> Path:
+        return out / f"{self.file}.pt"
+
+    def steps(self, out: Path) -> int:
+        """How many steps are there already."""
+        return int(torch.load(self.path(out), weights_only=True, mmap=True)["steps"]) if self.path(out).exists() else 0
+
+    def load(self, model: nn.Module, out: Path) -> None:
+        kept = torch.load(self.path(out), weights_only=True, mmap=True)["weights" if self.all_weights else "adapters"]
+        unknown = model.load_state_dict(kept, strict=False).unexpected_keys
+        if unknown:
+            raise SystemExit(f"{self.path(out)}: not of this network: {', '.join(unknown[:3])}")
+
+    def save(self, model: nn.Module, steps: int, out: Path) -> None:
+        kept = {"weights": weights(model)} if self.all_weights else {"adapters": adapters(model)}
+        part = self.path(out).with_suffix(".part")  # a run that is stopped while it writes loses nothing
+        torch.save({**kept, "steps": steps, "tokens": steps * LENGTH}, part)
+        part.replace(self.path(out))
+
+
+TRAININGS = {
+    "train": Training("adapters under noise", "noise", NOISE),
+    "quiet": Training("adapters without noise", "no_noise", 0.0),
+    "weights": Training("all weights under noise", "weights", NOISE, all_weights=True),
+}
+
+
+def train(net: nn.Module, what: Training, steps: int, data: Texts, out: Path, seed: int) -> None:
+    """Distillation from the digital network; steps that are there already are taken."""
+    done = what.steps(out)
+    if done:
+        print(f"{what.file}: {done} steps are there", flush=True)
     if done >= steps:
-        return adapted
+        return
+    model = what.model(net, seed=seed)
+    if done:
+        what.load(model, out)
     start, spent, losses = time.perf_counter(), time.process_time(), []
 
     def says(step: int, loss: float) -> None:
         losses.append(loss)
+        if step % (50 if what.all_weights else 10) == 0 or done + step == steps:
+            what.save(model, done + step, out)
         if step % 10 == 0 or done + step == steps:
-            torch.save({"adapters": adapters(adapted), "steps": done + step, "tokens": (done + step) * LENGTH}, file)
             recent = sum(losses[-10:]) / len(losses[-10:])
             print(
-                f"{name}: step {done + step} of {steps}, KL {recent:.4f}, {time.perf_counter() - start:,.0f} s, "
+                f"{what.file}: step {done + step} of {steps}, KL {recent:.4f}, {time.perf_counter() - start:,.0f} s, "
                 f"{time.process_time() - spent:,.0f} s of CPU",
                 flush=True,
             )
@@ -174,12 +242,14 @@ def train(net: nn.Module, noise: float, steps: int, data: Texts, out: Path, name
     windows = [order[i % len(order)] for i in range(done, steps)]  # one epoch of as many windows as there are steps
     parts = [data.train[i] for i in windows]
     whole = TensorDataset(torch.stack([x for x, _ in parts]), torch.stack([y for _, y in parts]))
+    rate: dict[str, Any] = {"lr": LR}
+    if what.all_weights:  # a straight line goes on where it was, whenever it was stopped
+        rate = {"lr": WEIGHTS_LR * (1 - done / steps), "schedule": "linear", "max_grad_norm": 1.0}
     hs.fit(
-        adapted,
+        model,
         data=whole,
         task="language_model",
         epochs=1,
-        lr=LR,
         batch_size=1,
         optimizer=lambda parameters, lr: Watched(parameters, lr, says),
         teacher=RememberingTeacher(net),
@@ -187,15 +257,8 @@ def train(net: nn.Module, noise: float, steps: int, data: Texts, out: Path, name
         alpha=1.0,
         seed=seed + done,
         show_progress=False,
+        **rate,
     )
-    return adapted
-
-
-def with_adapters(net: nn.Module, card: str, file: Path) -> hs.Converted:
-    """A network on a card with trained adapters, and ranges that follow each vector."""
-    model = hs.lora(on(net, card, NOISE), rank=RANK)
-    model.load_state_dict(torch.load(file, weights_only=True)["adapters"], strict=False)
-    return model.eval()
 
 
 def row(found: dict[str, Any], name: str, model: nn.Module, data: Texts, out: Path) -> None:
@@ -229,23 +292,22 @@ def evaluate(net: nn.Module, chips: int, seed: int, data: Texts, out: Path) -> N
     plain = on(net, "pcm-afm", NOISE).eval()
     row(found, "converted, no noise", plain, data, out)
     row(found, "untrained, chips", hs.program(plain, chips, seed).at("1 s"), data, out)
-    for name, kept in (("adapters under noise", "noise"), ("adapters without noise", "no_noise")):
-        if (out / f"{kept}.pt").exists():
-            model = with_adapters(net, "pcm-afm", out / f"{kept}.pt")
-            steps = int(torch.load(out / f"{kept}.pt", weights_only=True)["steps"])
-            row(found, f"{name} ({steps} steps), chips", hs.program(model, chips, seed).at("1 s"), data, out)
-            row(found, f"{name} ({steps} steps), no noise", model, data, out)
+    for what in TRAININGS.values():
+        if steps := what.steps(out):
+            model = what.trained(net, "pcm-afm", out)
+            row(found, f"{what.title} ({steps} steps), chips", hs.program(model, chips, seed).at("1 s"), data, out)
+            row(found, f"{what.title} ({steps} steps), no noise", model, data, out)
 
 
 def over_time(net: nn.Module, chips: int, seed: int, data: Texts, out: Path) -> None:
-    """Perplexity of the first window over time on `pcm-hermes`, untrained and with adapters."""
+    """Perplexity of the first window over time on `pcm-hermes`, untrained and trained."""
     file = out / "times.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    for name, kept in (("untrained", None), ("adapters under noise", "noise"), ("adapters without noise", "no_noise")):
-        if name in found or (kept is not None and not (out / f"{kept}.pt").exists()):
+    for what in (None, *TRAININGS.values()):
+        name = "untrained" if what is None else what.title
+        if name in found or (what is not None and not what.steps(out)):
             continue
-        model = on(net, "pcm-hermes", NOISE).eval()
-        model = model if kept is None else with_adapters(net, "pcm-hermes", out / f"{kept}.pt")
+        model = on(net, "pcm-hermes", NOISE).eval() if what is None else what.trained(net, "pcm-hermes", out)
         programmed = hs.program(model, chips, seed)
         found[name] = {when: perplexities(programmed.at(when), data.gpl) for when in TIMES}
         file.write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -296,24 +358,34 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/language_model"))
     parser.add_argument("--steps", type=int, default=600, help="of 512 tokens, of the adapters under noise")
     parser.add_argument("--quiet-steps", type=int, default=100, help="of the adapters without noise")
+    parser.add_argument("--weights-steps", type=int, default=300, help="of all weights under noise; 8 GB of memory")
     parser.add_argument("--chips", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--stages", default="check,train,evaluate,times,quiet,evaluate,times")
+    parser.add_argument("--stages", default="check,train,evaluate,times,quiet,weights,evaluate,times")
     parser.add_argument("--plot", type=Path, help="draw the curve over time here")
     given = parser.parse_args()
+    names = [name for name in given.stages.split(",") if name]
+    if unknown := set(names) - {"check", "evaluate", "times", *TRAININGS}:
+        parser.error(f"--stages: unknown: {', '.join(sorted(unknown))}")
+    if given.plot is not None and not names:  # of what is there
+        plot(given.out, given.plot)
+        return
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     net, data = hs.load_network("smollm2-135m").eval(), texts(given.seed)
+    steps = {"train": given.steps, "quiet": given.quiet_steps, "weights": given.weights_steps}
     stages: dict[str, Callable[[], Any]] = {
         "check": lambda: print(f"digital network taught by itself: largest gradient {fixed_point(net, data):.1e}"),
-        "train": lambda: train(net, NOISE, given.steps, data, given.out, "noise", given.seed),
-        "quiet": lambda: train(net, 0.0, given.quiet_steps, data, given.out, "no_noise", given.seed),
+        **{
+            stage: partial(train, net, what, steps[stage], data, given.out, given.seed)
+            for stage, what in TRAININGS.items()
+        },
         # chips of other seeds than any noise of the training
         "evaluate": lambda: evaluate(net, given.chips, given.seed + 1000, data, given.out),
         "times": lambda: over_time(net, min(3, given.chips), given.seed + 2000, data, given.out),
     }
-    for stage in given.stages.split(","):
+    for stage in names:
         stages[stage]()
     if given.plot is not None:
         plot(given.out, given.plot)
