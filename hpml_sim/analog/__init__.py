@@ -18,6 +18,7 @@
 - `crossbar_convolution.py`: a convolution of whole images on the tiles, in training, on chips and operator by operator
 - `convolution_passes.py`: its compiled passes in training
 - `input_ranges.py`: the ranges of a layer's converters, and how they follow what passes through
+- `channel_scales.py`: a range for each input channel, folded into the weights
 - `range_samples.py`: input vectors that calibration collects
 - `range_choice.py`: which ranges lose least, tried on these vectors
 - `converter_error.py`, `conversion_cost.py`: what converters lose of a layer and of a network, and the warning

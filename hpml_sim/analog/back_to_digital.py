@@ -91,7 +91,7 @@ def to_digital(model: nn.Module, *, bits: int | None = None) -> nn.Module:
             _clip(layer, crossbar)
         if (adapter := adapter_of(layer)) is not None:
             # after the limit: an adapter is digital, nothing clips it. Others that use a tied weight have no part in it
-            merged = layer.weight.detach() + layer.from_matrix(adapter.matrix().detach()).to(layer.weight.dtype)
+            merged = layer.weight.detach() + layer.from_plain_matrix(adapter.matrix().detach()).to(layer.weight.dtype)
             layer.weight, adapted = nn.Parameter(merged), True
         if bits is not None:
             _round(layer, bits)
@@ -125,10 +125,10 @@ def _clip(layer: Any, crossbar: Crossbar) -> None:
     with torch.no_grad():
         own = layer.matrix()
         matrix, limit = crossbar.within_limit(own) if crossbar.training else crossbar.mapped(own)
-        if matrix is not own:  # channels have limits of their own
+        if matrix.numel() and float(matrix.abs().max()) > limit:
+            matrix = matrix.clamp(-limit, limit)
+        if matrix is not own:
             layer.weight.copy_(layer.from_matrix(matrix))
-        if layer.weight.numel() and float(layer.weight.abs().max()) > limit:
-            layer.weight.clamp_(-limit, limit)
 
 
 @torch.no_grad()
@@ -138,10 +138,10 @@ def _round(layer: Any, bits: int) -> None:
     Source: round-to-nearest of Analog Foundation Models, arXiv:2505.09663; `DISCRETIZE_PER_CHANNEL` of
     aihwkit-lightning.
     """
-    matrix, most = layer.matrix(), 2 ** (bits - 1) - 1
+    matrix, most = layer.plain_matrix(), 2 ** (bits - 1) - 1
     largest = full_scale(matrix).unsqueeze(-1)
     # a parameter of its own: others that use a tied weight are not rounded
-    layer.weight = nn.Parameter(layer.from_matrix((matrix / largest * most).round() * (largest / most)))
+    layer.weight = nn.Parameter(layer.from_plain_matrix((matrix / largest * most).round() * (largest / most)))
 
 
 # ---------------------------------------------------------------------------------------------------- a chip's weights
@@ -179,7 +179,7 @@ def _twin(model: ProgrammedModel, bits: int | None) -> nn.Module:
         crossbar.programmed = None
         if (adapter := adapter_of(layer)) is not None:
             with torch.no_grad():
-                layer.weight += layer.from_matrix(adapter.matrix()).to(layer.weight.dtype)
+                layer.weight += layer.from_plain_matrix(adapter.matrix()).to(layer.weight.dtype)
             del layer._modules["adapter"]
         if bits is not None:
             _round(layer, bits)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.channel_scales import OnCrossbar, add_channel_scale
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.crossbar_convolution import convolve, takes_whole_images
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
@@ -47,7 +48,7 @@ _CONV_SETTINGS = (
 )
 
 
-class _AnalogConv(nn.modules.conv._ConvNd):
+class _AnalogConv(OnCrossbar, nn.modules.conv._ConvNd):
     """What the three convolutions share; each keeps the class and the arguments of its digital one."""
 
     crossbar: Crossbar
@@ -62,6 +63,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             device=self.weight.device,
             dtype=self.weight.dtype,
         )
+        add_channel_scale(self.crossbar, self.in_channels)
         self.register_load_state_dict_pre_hook(forget_limit_of_loaded)
 
     @classmethod
@@ -79,12 +81,12 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         new._add_crossbar(target)
         return new.train(layer.training)
 
-    def matrix(self) -> Tensor:
-        """The weights as the crossbar takes them, (out_channels, in_channels / groups * kernel)."""
+    def plain_matrix(self) -> Tensor:
+        """The layer's own weights, (out_channels, in_channels / groups * kernel)."""
         return self.weight.flatten(1)
 
-    def from_matrix(self, matrix: Tensor) -> Tensor:
-        """A matrix as the layer's weight has it; the other way of `matrix`.
+    def from_plain_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it; the other way of `plain_matrix`.
 
         Args:
             matrix: shape (out_channels, in_channels / groups * kernel).
@@ -109,7 +111,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         if input.dim() != n + 2:
             raise HpmlError(f"analog convolution: input must be (batch, channels, {n} sizes), got {tuple(input.shape)}")
         check_input(self.crossbar, input, self.in_channels, 1, self.weight)
-        y = self._convolved(input)
+        y = self._convolved(self.by_channel(input, 1))
         return with_adapter(self, y, input)
 
     def _convolved(self, input: Tensor) -> Tensor:  # noqa: A002 - as in forward
@@ -125,7 +127,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
             kernel, stride, padded, dilation = map(tuple, sizes)
             geometry = Geometry(kernel, stride, padded, dilation, self.groups)
             _check_places(x, geometry.places(x.shape[2:]), _reach(geometry.kernel, geometry.dilation))
-            return convolve(self.crossbar, x, self.matrix(), self.bias, geometry)
+            return convolve(self.crossbar, x, self.multiplied_matrix(), self.bias, geometry)
         x = nn.functional.pad(input, padding, mode=mode) if any(padding) else input
         parts = x.chunk(pieces) if (pieces := self._pieces(x)) > 1 else (x,)
         ys, done = [], 0
@@ -152,7 +154,7 @@ class _AnalogConv(nn.modules.conv._ConvNd):
         patches = patches.reshape(batch, groups, patches.shape[1] // groups, places)
         vectors = patches.permute(1, 0, 3, 2).flatten(1, 2)
         # (groups, batch * places, out / groups)
-        y = self.crossbar(vectors, self.matrix(), places=places, piece=(done * places, images * places))
+        y = self.crossbar(vectors, self.multiplied_matrix(), places=places, piece=(done * places, images * places))
         return y.unflatten(1, (batch, places)).permute(1, 0, 3, 2).reshape(batch, self.out_channels, *sizes)
 
 

@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.channel_scales import OnCrossbar
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import check_input
 from hpml_sim.analog.linear import AnalogConv1D, AnalogLinear
 from hpml_sim.analog.weight_limits import forget_limit_of_loaded
+from hpml_sim.errors import HpmlError
 from hpml_sim.targets import Analog
 
 
-class AnalogExperts(nn.Module):
+class AnalogExperts(OnCrossbar):
     """A stack of expert weights on crossbar tiles: vectors (n, inputs) and their experts (n,) -> (n, outputs).
 
     Made by `convert` beside a parameter of a module that multiplies with it by itself. The parameter stays where it is,
@@ -36,6 +38,11 @@ class AnalogExperts(nn.Module):
     weight: nn.Parameter
 
     def __init__(self, weight: nn.Parameter, inputs_first: bool, target: Analog):
+        if target.input_range_by == "channel":
+            raise HpmlError(
+                "input_range_by='channel': the vectors of a mixture of experts meet a matrix each, and one scale would "
+                "be that of all; take 'layer' for these layers, or leave them digital with skip="
+            )
         super().__init__()
         self.weight = weight
         self.inputs_first = inputs_first
@@ -44,11 +51,11 @@ class AnalogExperts(nn.Module):
         self.crossbar = Crossbar(rows, cols, experts, target, device=weight.device, dtype=weight.dtype)
         self.register_load_state_dict_pre_hook(forget_limit_of_loaded)
 
-    def matrix(self) -> Tensor:
+    def plain_matrix(self) -> Tensor:
         """The weights as the crossbar takes them, (experts * outputs, inputs)."""
         return (self.weight.mT if self.inputs_first else self.weight).flatten(0, 1)
 
-    def from_matrix(self, matrix: Tensor) -> Tensor:
+    def from_plain_matrix(self, matrix: Tensor) -> Tensor:
         """Weights as the parameter holds them, from a matrix as the crossbar takes it.
 
         Args:

@@ -89,6 +89,8 @@ class InputRange(nn.Module):
         output_bound: of an ADC whose range is found, that range in full-scale products; 0 until known.
         dynamic: whether each vector is scaled by its own largest magnitude; a buffer, bool.
         observations: batches that calibrated it.
+        channel_scale: what each input channel is divided by before all this, a buffer, shape (channels,); its weights
+            are multiplied by it. None: nothing.
         range_shift: logarithm to the base 2 of what multiplies the calibrated range, a parameter; None unless the rule
             is "learned".
         calibrating: what the layer multiplies is collected, with ideal converters; None at all other times.
@@ -102,6 +104,7 @@ class InputRange(nn.Module):
     output_bound: Tensor
     dynamic: Tensor
     observations: Tensor
+    channel_scale: Tensor | None
     range_shift: nn.Parameter | None
 
     def __init__(
@@ -125,6 +128,7 @@ class InputRange(nn.Module):
             self.register_buffer(name, torch.tensor(0.0, device=device, dtype=dtype))
         self.register_buffer("dynamic", torch.tensor(self._begins_dynamic, device=device))
         self.register_buffer("observations", torch.tensor(0, device=device))
+        self.register_buffer("channel_scale", None)
         learned = isinstance(rule, rules.Learned)
         shift = nn.Parameter(torch.zeros((), device=device, dtype=dtype)) if learned else None
         self.register_parameter("range_shift", shift)
@@ -152,7 +156,8 @@ class InputRange(nn.Module):
         """How the input range is found, as the report has it; "" until it is known."""
         if not self.calibrated:
             return ""
-        return "dynamic" if bool(self.dynamic) else "mse" if self.rule is None else self.rule.name
+        name = "dynamic" if bool(self.dynamic) else "mse" if self.rule is None else self.rule.name
+        return name if self.channel_scale is None else f"{name} by channel"
 
     def adc_bound(self) -> float:
         """Range of the ADC in full-scale products; 0 while it is not known."""
@@ -242,11 +247,21 @@ class InputRange(nn.Module):
             if value is not None:
                 value.detach().zero_()
         self.dynamic.fill_(self._begins_dynamic)
+        if self.channel_scale is not None:
+            self.channel_scale.fill_(1.0)
         self.error = None
 
     def ranges_now(self) -> dict[str, Tensor]:
         """A copy of what was observed, for `put_back`."""
-        names = ("input_range", "output_range", "output_bound", "observations", "range_shift", "dynamic")
+        names = (
+            "input_range",
+            "output_range",
+            "output_bound",
+            "observations",
+            "channel_scale",
+            "range_shift",
+            "dynamic",
+        )
         return {name: value.detach().clone() for name in names if (value := getattr(self, name)) is not None}
 
     @torch.no_grad()

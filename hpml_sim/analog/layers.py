@@ -110,11 +110,19 @@ def weight_matrix(model: nn.Module, name: str) -> Tensor:
         name: dotted name of the layer.
     """
     layer: Any = model.get_submodule(name)
-    matrix: Any = layer.matrix()
+    return gathered(layer.matrix())
+
+
+def gathered(matrix: Tensor) -> Tensor:
+    """A matrix whole, where FSDP has spread it over processes; else as it is.
+
+    Args:
+        matrix: a layer's weights.
+    """
     sharded = sys.modules.get("torch.distributed.tensor")  # where it was never imported, nothing is spread
     if sharded is not None and isinstance(matrix, sharded.DTensor):
         return matrix.full_tensor()  # type: ignore[no-any-return]
-    return matrix  # type: ignore[no-any-return]
+    return matrix
 
 
 def check_programmed_weights(network: nn.Module) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.analog.channel_scales import OnCrossbar, add_channel_scale
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
@@ -19,7 +20,7 @@ from hpml_sim.analog.weight_limits import forget_limit_of_loaded
 from hpml_sim.targets import Analog
 
 
-class AnalogLinear(nn.Linear):
+class AnalogLinear(OnCrossbar, nn.Linear):
     """`nn.Linear` on crossbar tiles: (batch, ..., in_features) -> (batch, ..., out_features).
 
     Args:
@@ -79,14 +80,15 @@ class AnalogLinear(nn.Linear):
         self.crossbar = Crossbar(
             self.in_features, self.out_features, 1, target, device=weight.device, dtype=weight.dtype
         )
+        add_channel_scale(self.crossbar, self.in_features)
         self.register_load_state_dict_pre_hook(forget_limit_of_loaded)
 
-    def matrix(self) -> Tensor:
-        """The weights as the crossbar takes them, (out_features, in_features)."""
+    def plain_matrix(self) -> Tensor:
+        """The layer's own weights, (out_features, in_features)."""
         return self.weight
 
-    def from_matrix(self, matrix: Tensor) -> Tensor:
-        """A matrix as the layer's weight has it; the other way of `matrix`.
+    def from_plain_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it; the other way of `plain_matrix`.
 
         Args:
             matrix: shape (out_features, in_features).
@@ -119,7 +121,9 @@ class AnalogLinear(nn.Linear):
             shape (batch, ..., out_features).
         """
         check_input(self.crossbar, input, self.in_features, -1, self.weight)
-        y = self.crossbar(input.reshape(1, -1, self.in_features), self.matrix(), effective_weights)
+        # weights that were drawn before have the scales that were there then
+        x = self.by_channel(input, -1, begins=effective_weights is None)
+        y = self.crossbar(x.reshape(1, -1, self.in_features), self.multiplied_matrix(), effective_weights)
         y = y.reshape(*input.shape[:-1], self.out_features)
         if self.bias is not None:
             # in place where nothing trains: a second tensor of all products takes as long as their ADC
@@ -151,12 +155,12 @@ class AnalogConv1D(AnalogLinear):
         new._add_crossbar(target)
         return new.train(layer.training)
 
-    def matrix(self) -> Tensor:
-        """The weights as the crossbar takes them, (out_features, in_features)."""
+    def plain_matrix(self) -> Tensor:
+        """The layer's own weights, (out_features, in_features)."""
         return self.weight.T
 
-    def from_matrix(self, matrix: Tensor) -> Tensor:
-        """A matrix as the layer's weight has it, (in_features, out_features); the other way of `matrix`.
+    def from_plain_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it, (in_features, out_features); the other way of `plain_matrix`.
 
         Args:
             matrix: shape (out_features, in_features).

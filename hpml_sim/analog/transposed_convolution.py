@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hpml_sim.analog.channel_scales import OnCrossbar, add_channel_scale
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import as_analog, check_input, torch_arguments
 from hpml_sim.analog.low_rank_adapter import with_adapter
@@ -44,7 +45,7 @@ _SETTINGS = (
 )
 
 
-class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
+class _AnalogConvTranspose(OnCrossbar, nn.modules.conv._ConvTransposeNd):
     """What the three transposed convolutions share; each keeps the class and the arguments of its digital one."""
 
     crossbar: Crossbar
@@ -59,6 +60,7 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
             device=weight.device,
             dtype=weight.dtype,
         )
+        add_channel_scale(self.crossbar, self.in_channels)
 
     @classmethod
     def from_digital(cls, layer: Any, target: Analog) -> Any:
@@ -75,12 +77,12 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
         new._add_crossbar(target)
         return new.train(layer.training)
 
-    def matrix(self) -> Tensor:
-        """The weights as the crossbar takes them, (groups * out_channels / groups * kernel, in_channels / groups)."""
+    def plain_matrix(self) -> Tensor:
+        """The layer's own weights, (groups * out_channels / groups * kernel, in_channels / groups)."""
         return self.weight.flatten(1).unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
 
-    def from_matrix(self, matrix: Tensor) -> Tensor:
-        """A matrix as the layer's weight has it; the other way of `matrix`.
+    def from_plain_matrix(self, matrix: Tensor) -> Tensor:
+        """A matrix as the layer's weight has it; the other way of `plain_matrix`.
 
         Args:
             matrix: shape (groups * out_channels / groups * kernel, in_channels / groups).
@@ -110,10 +112,8 @@ class _AnalogConvTranspose(nn.modules.conv._ConvTransposeNd):
         check_input(self.crossbar, input, self.in_channels, 1, self.weight)
         extra = self._extra(input, output_size)
         batch, places = len(input), input.shape[2:]
-        x = input.reshape(batch, self.groups, self.in_channels // self.groups, -1)
-        # chips hold a matrix of their own
-        matrix = self.matrix() if self.crossbar.programmed is None else self.weight
-        y = self.crossbar(x.permute(1, 0, 3, 2).flatten(1, 2), matrix, places=x.shape[-1])
+        x = self.by_channel(input, 1).reshape(batch, self.groups, self.in_channels // self.groups, -1)
+        y = self.crossbar(x.permute(1, 0, 3, 2).flatten(1, 2), self.multiplied_matrix(), places=x.shape[-1])
         # (groups, batch * places, out / groups * kernel) -> (batch, out * kernel, *places)
         y = y.unflatten(1, (batch, -1)).permute(1, 0, 3, 2).reshape(batch, -1, *places)
         y = self._spread(y, extra)

@@ -64,6 +64,7 @@ class MappedProduct:
         copies: how often the matrix is stored, 1: an estimate alone copies slow layers onto tiles that stay empty.
         dynamic: whether each input vector is scaled by its own largest value, which takes digital work; of a target
             that leaves the choice to the data, whether it may be.
+        by_channel: whether each input channel is scaled by a factor of its own.
     """
 
     name: str
@@ -75,6 +76,7 @@ class MappedProduct:
     adc_bits: int | Literal["ideal"]
     copies: int = 1
     dynamic: bool = False
+    by_channel: bool = False
 
     @classmethod
     def on(cls, target: Analog | InMemory, name: str, rows: int, cols: int, groups: int = 1) -> MappedProduct:
@@ -98,6 +100,7 @@ class MappedProduct:
             int(card.io.dac_bits) if target.dac_bits is None else target.dac_bits,
             int(card.io.adc_bits) if target.adc_bits is None else target.adc_bits,
             dynamic=isinstance(target, Analog) and _may_be_dynamic(target, card),
+            by_channel=isinstance(target, Analog) and target.input_range_by == "channel",
         )
 
 

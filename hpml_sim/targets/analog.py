@@ -63,8 +63,13 @@ class Analog:
             can do, what loses least on the data of `calibrate` or `fit`, layer by layer: the report says which. A range
             for all inputs clips what the data did not show, so it must lose clearly less (1 dB) than the dynamic one.
             Until a layer has seen data, each vector is scaled by its own largest magnitude.
+        input_range_by: "layer": one range for all input channels of a layer. "channel": each channel is first divided
+            by a scale, in digital, and its weights are multiplied by it (SmoothQuant), which the first data of
+            `calibrate` or `fit` set. The full scale of a row's DAC alone would be lost in the sum of its columns, so
+            there is no other range by channel. The recurrent weights of RNN, LSTM and GRU keep one range.
         adc_bound: range of the ADC, above 0, in the units of `output_noise` (aihwkit's `out_bound`), for converters
-            whose range is fixed. None: the range is set for each layer, to what loses least.
+            whose range is fixed. None: the range is set for each layer, to what loses least. A full-scale weight is
+            that of each column, so in the units of the layer's outputs every column has a range of its own.
         adc_polynomial: an ADC that is not linear: c_1, c_2, ... of the polynomial c_1 v + c_2 v^2 + ... that stands in
             front of it, v in units of its range; (1,) is linear. Ranges are chosen, and drift is read, as if it were.
         adc_thresholds: where the ADC steps from each code to the next, in units of its range, increasing, as measured:
@@ -119,6 +124,7 @@ class Analog:
     weight_clip: Annotated[Real, Field(ge=1)] | None = 2.5
     weight_clip_by: Literal["layer", "channel"] = "layer"
     input_range: Annotated[InputRange | None, BeforeValidator(as_input_range)] = None
+    input_range_by: Literal["layer", "channel"] = "layer"
     adc_bound: Annotated[Real, Field(gt=0)] | None = None
     adc_polynomial: tuple[Real, ...] | None = None
     adc_thresholds: tuple[Real, ...] | None = None
@@ -141,16 +147,29 @@ class Analog:
                 "together"
             )
         card = card_named(self.card, CrossbarCard)
+        if self.input_range_by == "channel":
+            self._check_by_channel(card)
         bits = int(card.io.adc_bits) if self.adc_bits is None else self.adc_bits
         check_adc(bits, self.engine, polynomial=self.adc_polynomial, thresholds=self.adc_thresholds)
         if self.input_range is not None and not card.io.can_range(self.input_range.name):
             known = card.io.input_ranges
-            kinds = "" if known is None else " and ".join(known.kinds)
+            kinds = "" if known is None else " and ".join(kind for kind in known.kinds if kind != "channel")
             raise HpmlError(
                 f"input_range={self.input_range.name!r}: card {self.card!r} has {kinds} ranges only; take None, which "
                 "chooses among them, or change io.input_ranges of a card of your own"
             )
         return self
+
+    def _check_by_channel(self, card: CrossbarCard) -> None:
+        if self.engine == "aihwkit":
+            raise HpmlError(
+                "input_range_by='channel': aihwkit's layers have one input range for all channels; take engine='fused'"
+            )
+        if not card.io.scales_channels:
+            raise HpmlError(
+                f"input_range_by='channel': card {self.card!r} has nothing in front of its converters that scales each "
+                "input channel; take 'layer', or change io.input_ranges of a card of your own"
+            )
 
     @property
     def linear_adc(self) -> bool:

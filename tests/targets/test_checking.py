@@ -89,6 +89,7 @@ NAMES = [
     (analog, "engine", "one of 'fused', 'aihwkit'", "aihwkit", "aihwkti", "aihwkit"),
     (analog, "compensation", "one of 'none', 'global', 'column'", "column", "colum", "column"),
     (analog, "weight_clip_by", "one of 'layer', 'channel'", "channel", "chanel", "channel"),
+    (analog, "input_range_by", "one of 'layer', 'channel'", "channel", "chanel", "channel"),
     (in_memory, "device", DEVICES, "capacitor", "capacitr", "capacitor"),
     (in_memory, "rule", RULES, "agad", "tiki-taka-2", "tiki-taka-v2"),
     (

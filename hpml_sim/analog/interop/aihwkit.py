@@ -84,6 +84,10 @@ def _check(name: str, layer: nn.Module, crossbar: Crossbar) -> None:
         raise ConversionError(
             f"layer {name!r}: aihwkit has no levels, slices or stuck devices at inference; use engine='fused'"
         )
+    if crossbar.channel_scale is not None:
+        raise ConversionError(
+            f"layer {name!r}: aihwkit's layers have one input range for all channels; take input_range_by='layer'"
+        )
     if not target.linear_adc:
         raise ConversionError(f"layer {name!r}: aihwkit's ADCs are linear; use engine='fused'")
     if target.ir_drop > 0 or target.read_noise > 0:

@@ -62,6 +62,11 @@ class InputOutput(CardModel):
         """
         return self.input_ranges is None or ("dynamic" if name == "dynamic" else "static") in self.input_ranges.kinds
 
+    @property
+    def scales_channels(self) -> bool:
+        """Whether the hardware can scale each input channel by itself."""
+        return self.input_ranges is None or "channel" in self.input_ranges.kinds
+
 
 class Preset(CardModel):
     """Measured (or published) totals of one tile in one mode."""

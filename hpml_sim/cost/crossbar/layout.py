@@ -77,7 +77,7 @@ def _placed(layer: LayerCount, product: MappedProduct) -> tuple[CrossbarCard, Pl
     placement.input_bits, placement.output_bits = followed_bits(
         card, dac_bits=target.dac_bits, adc_bits=target.adc_bits
     )
-    placement.dynamic = product.dynamic
+    placement.dynamic, placement.by_channel = product.dynamic, product.by_channel
     return card, placement
 
 

@@ -41,6 +41,7 @@ class Placement:
         input_bits: resolution of the inputs; None takes the card's.
         output_bits: resolution of a conversion; None takes the card's.
         dynamic: whether each input vector is, or may be, scaled by its own largest value.
+        by_channel: whether each input channel is scaled by a factor of its own.
     """
 
     layer: LayerCount
@@ -51,6 +52,7 @@ class Placement:
     input_bits: int | None = None
     output_bits: int | None = None
     dynamic: bool = False
+    by_channel: bool = False
 
     @property
     def bits(self) -> tuple[int | None, int | None]:

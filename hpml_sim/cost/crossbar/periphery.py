@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hpml_sim.cost.breakdown import OTHER_WORKLOAD, SAME_CLASS, CostBreakdown
 from hpml_sim.cost.crossbar.delays import Delays
-from hpml_sim.cost.crossbar.dynamic_ranges import charge_dynamic_range
+from hpml_sim.cost.crossbar.dynamic_ranges import charge_input_ranges
 from hpml_sim.cost.crossbar.lent_surroundings import LentSurroundings
 from hpml_sim.cost.crossbar.traffic import Crossing, crossings
 from hpml_sim.cost.system.hosts import cache_memory, units_of
@@ -129,7 +129,7 @@ class Periphery:
         work = [(p.layer, digital_operations(p.layer, p.row_blocks)) for p in placements]
         work += [(layer, digital_operations(layer)) for layer in digital]
         operations = sum(n for _, n in work)
-        operations += sum(charge_dynamic_range(breakdown, self._card, p.layer) for p in placements if p.dynamic)
+        operations += sum(charge_input_ranges(breakdown, self._card, p) for p in placements)
         if self._parts:
             breakdown.assume(
                 f"buffers, links and digital units are the parts of the card ({', '.join(self._parts)}), as its source "
