@@ -13,8 +13,8 @@ Example:
 import importlib.metadata as _metadata
 import logging as _logging
 
-from hpml_sim import baselines, nn, spiking, tasks
-from hpml_sim.analog import Chips, calibrate, load_chips, lora, program, save_chips, to_digital
+from hpml_sim import baselines, spiking, tasks
+from hpml_sim.analog import Chips, calibrate, load_chips, lora, nn, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
 from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.conversion.network_call import Shared

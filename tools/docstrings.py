@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hpml_sim", "baselines")
-WITH_EXAMPLES = ("hpml_sim", "hpml_sim.spiking", "hpml_sim.nn", "hpml_sim.networks.models", "hpml_sim.baselines")
+WITH_EXAMPLES = ("hpml_sim", "hpml_sim.spiking", "hpml_sim.analog.nn", "hpml_sim.networks.models", "hpml_sim.baselines")
 """Modules whose public names have an example each."""
 ENTRIES = ("Args", "Attributes", "Raises")
 SECOND_ENTRY = re.compile(r"(?:^|[.;?)] )(?:[a-z_][a-z0-9_]*(?:, [a-z_][a-z0-9_]*)*|[A-Z]\w*Error): ")

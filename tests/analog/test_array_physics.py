@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 from hpml_sim.analog import calibrate, program, to_aihwkit
 from hpml_sim.conversion import convert
 from hpml_sim.errors import ConversionError

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 import hpml_sim.spiking  # noqa: F401 - its converter
 from hpml_sim.analog import calibrate, load_chips, program, save_chips
 from hpml_sim.analog.chip_files import FORMAT

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 from hpml_sim.analog import calibrate, program
 from hpml_sim.conversion import convert
 from hpml_sim.data import load_data

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 from hpml_sim.analog import has_analog_layers, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 from hpml_sim.analog import calibrate, load_chips, program, save_chips, to_aihwkit
 from hpml_sim.analog.bit_slicing import bit_slices as sliced
 from hpml_sim.analog.devices import DeviceModel

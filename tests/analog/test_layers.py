@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 from hpml_sim.analog import calibrate
 from hpml_sim.analog.converters import quantize
 from hpml_sim.analog.effective_weights import clip_weights

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils._pytree import tree_map
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 from hpml_sim.analog import calibrate, program
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.conversion import convert

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-import hpml_sim.nn as analog_nn
+import hpml_sim.analog.nn as analog_nn
 from hpml_sim.analog import calibrate, crossbar, program
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.layers import crossbars
