@@ -23,6 +23,7 @@ from hpml_sim.baselines.cuda_launch import cuda_backend
 from hpml_sim.baselines.graph import Graphs
 from hpml_sim.baselines.int8 import quantize
 from hpml_sim.conversion import Converted, LayerReport, register_target
+from hpml_sim.conversion.compression import is_quantized
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.targets import Digital
 
@@ -157,6 +158,11 @@ def convert_digital(model: nn.Module, target: Digital, chosen: Chosen) -> Digita
         ConversionError: precision and engine do not go together, no layer was chosen, a layer has no kernel, or what
             the engine needs (a compiler, a GPU) is missing.
     """
+    if target.precision != "fp32" and is_quantized(model):
+        raise ConversionError(
+            f"Digital(precision={target.precision!r}): the network is quantized (hs.quantize), which says already what "
+            "it is stored and multiplied in; leave precision out, or convert the network before it was quantized"
+        )
     if target.engine == "numba-cuda":
         return _on_kernels(model, target, chosen)
     leaves = [(name, layer) for name, layer in model.named_modules() if not any(layer.children())]

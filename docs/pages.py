@@ -19,6 +19,7 @@ REFERENCE = {
     "hpml_sim": "The public names, as `import hpml_sim as hs`",
     "hpml_sim.analog": "Crossbar layers, programmed chips, training in memory, exchange with aihwkit",
     "hpml_sim.spiking": "Neurons, encoders, conversion of ReLU networks, exchange by NIR",
+    "hpml_sim.compress": "Fewer weights and fewer bits: networks that every target takes",
     "hpml_sim.analog.nn": "Layers to put into a network by hand",
     "hpml_sim.baselines": "Digital engines and CUDA kernels",
     "hpml_sim.targets": "How a network runs: a card and its options",

@@ -13,9 +13,10 @@ Example:
 import importlib.metadata as _metadata
 import logging as _logging
 
-from hpml_sim import baselines, spiking, tasks
+from hpml_sim import baselines, compress, spiking, tasks
 from hpml_sim.analog import Chips, calibrate, load_chips, lora, nn, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
+from hpml_sim.compress import prune, quantize
 from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.conversion.network_call import Shared
 from hpml_sim.cost import Estimate, crossover_hz, energy_ratio, estimate, rank
@@ -62,6 +63,7 @@ __all__ = [
     "baselines",
     "calibrate",
     "compare",
+    "compress",
     "convert",
     "crossover_hz",
     "doctor",
@@ -86,6 +88,8 @@ __all__ = [
     "models",
     "nn",
     "program",
+    "prune",
+    "quantize",
     "rank",
     "register_target",
     "run",

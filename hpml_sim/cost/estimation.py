@@ -17,6 +17,7 @@ from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.cost.counted import AnyTarget, Subject, for_target, no_target, subject
 from hpml_sim.cost.crossbar import Layout, Mode, as_counted, as_mapped, estimate_crossbar
 from hpml_sim.cost.digital import Weights, estimate_digital
+from hpml_sim.cost.digital.quantized import arithmetic_of, is_quantized
 from hpml_sim.cost.named import (
     Asked,
     Parallel,
@@ -209,11 +210,15 @@ def estimate(
     match card:
         case DigitalCard():
             own = batch if batch == "best" else _part(batch, copies)
+            arithmetic = options.precision or usual_precision(card)
+            if is_quantized(counts):
+                arithmetic, remark = arithmetic_of(counts, card, options.precision, weights)
+                options = replace(options, precision=arithmetic, remarks=(*options.remarks, remark))
             one = estimate_digital(
                 counts,
                 card,
                 batch=own,
-                precision=options.precision or usual_precision(card),
+                precision=arithmetic,
                 engine=options.engine or "torch",
                 weights=weights,
                 channels_last=options.channels_last,

@@ -34,7 +34,7 @@ class Population:
         neurons: on the cores.
         fan_in: inputs of one neuron.
         synapses: stored weights.
-        sops: synaptic operations in one inference.
+        sops: synaptic operations in one inference; those of zero weights as far as the machine does them.
         updates: neuron updates in one inference.
         spikes: spikes sent in one inference.
         steps: time steps.
@@ -44,13 +44,17 @@ class Population:
     neurons: int
     fan_in: int
     synapses: int
-    sops: float
+    sops: Band
     updates: float
     spikes: float
     steps: int
 
 
-def populations(workload: Workload) -> list[Population]:
+ALL = Band.exact(1.0)
+"""What a zero weight takes of any other on a machine that stores and processes it."""
+
+
+def populations(workload: Workload, zero_weight_cost: Band = ALL) -> list[Population]:
     """Matrices paired with the neurons that follow them, in order of execution.
 
     A matrix without neurons behind it (a readout that only sums up) occupies one neuron for each output; neurons
@@ -58,6 +62,7 @@ def populations(workload: Workload) -> list[Population]:
 
     Args:
         workload: of a spiking network.
+        zero_weight_cost: what a synapse of weight zero takes of any other's memory, energy and time, 0 to 1.
     """
     found: list[Population] = []
     matrix: LayerCount | None = None
@@ -67,19 +72,21 @@ def populations(workload: Workload) -> list[Population]:
         if matrix is None:
             if neurons is not None:
                 alone = Population(
-                    neurons.name, neurons.neurons, 0, 0, 0.0, neurons.updates, neurons.spikes, max(neurons.steps, 1)
+                    neurons.name, neurons.neurons, 0, 0, ZERO, neurons.updates, neurons.spikes, max(neurons.steps, 1)
                 )
                 found.append(alone)
             return
         steps = max(matrix.steps, 1)
         outputs = neurons.neurons if neurons else round(matrix.output_elements / steps)
+        stored = matrix.weight_count or matrix.rows * matrix.cols * matrix.groups
+        empty = min(matrix.zero_weights, stored)
         found.append(
             Population(
                 matrix.name,
                 neurons=outputs,
                 fan_in=matrix.rows,
-                synapses=matrix.weight_count or matrix.rows * matrix.cols * matrix.groups,
-                sops=_sops(matrix, workload.samples),
+                synapses=stored - round(empty * (1 - zero_weight_cost.nominal)),
+                sops=_sops(matrix, workload.samples, zero_weight_cost),
                 updates=neurons.updates if neurons else float(outputs * steps),
                 spikes=neurons.spikes if neurons else 0.0,
                 steps=steps,
@@ -97,9 +104,14 @@ def populations(workload: Workload) -> list[Population]:
     return found
 
 
-def _sops(layer: LayerCount, samples: int) -> float:
+def _sops(layer: LayerCount, samples: int, zero_weight_cost: Band) -> Band:
     """Synaptic operations; without data every input is taken as active, the upper bound."""
-    return layer.sops if samples or layer.sops else layer.macs
+    every = layer.sops if samples or layer.sops else layer.macs
+    if not layer.zero_weights:
+        return Band.exact(every)
+    effective = layer.effective_acs + layer.effective_macs if samples else every * (1 - layer.zero_share)
+    effective = min(effective, every)
+    return Band.exact(effective) + zero_weight_cost * (every - effective)
 
 
 def cores_for(population: Population, card: NeuromorphicCard) -> int:
@@ -150,7 +162,7 @@ def estimate_neuromorphic(
             f"card {card.name!r} runs spiking networks only, and this workload has no spiking neurons; convert the "
             f"network first: hs.convert(net, hs.Spiking({card.name!r}))"
         )
-    groups = populations(workload)
+    groups = populations(workload, _zero_weight_cost(card))
     if not groups:
         raise HpmlError(
             f"card {card.name!r}: the workload has no layer with weights, so there is nothing to map on cores"
@@ -197,7 +209,7 @@ def estimate_neuromorphic(
             "core_utilization": sum(g.neurons for g in groups) / (layout.used * int(card.core.neurons)),
             "neurons": float(sum(g.neurons for g in groups)),
             "synapses": float(sum(g.synapses for g in groups)),
-            "sops": sum(g.sops for g in groups),
+            "sops": sum(g.sops.nominal for g in groups),
             "updates": sum(g.updates for g in groups),
             "spikes": sum(g.spikes for g in groups),
             "steps": float(steps),
@@ -208,6 +220,11 @@ def estimate_neuromorphic(
             "arithmetic_only_j": Band.exact(arithmetic_only_j(workload)),
         },
     )
+
+
+def _zero_weight_cost(card: NeuromorphicCard) -> Band:
+    cost = card.events.zero_weight_cost
+    return ALL if cost is None else cost.band()
 
 
 @dataclass(frozen=True)
@@ -321,7 +338,7 @@ def _step_time(
     slowest = ZERO
     for group, own in zip(groups, cores, strict=True):
         share = 1.0 / (group.steps * own)
-        busy = sop * (group.sops * share) + update * (group.updates * share) + spike * (group.spikes * share)
+        busy = sop * group.sops * share + update * (group.updates * share) + spike * (group.spikes * share)
         slowest = slowest.maximum(busy)
     step = slowest + _barrier(breakdown, card, chips)
     if events.tick_time is not None:
@@ -362,6 +379,14 @@ def _remarks(
         breakdown.exclude(
             f"layers without weights or neurons ({', '.join(others)}): they have no event energy on this chip"
         )
+    if any(y.zero_weights for y in workload.layers if y.rows > 0):
+        if card.events.zero_weight_cost is None:
+            breakdown.assume("synapses of weight zero are stored and processed as all others: the card says no more")
+        else:
+            breakdown.use(card.events.zero_weight_cost)
+            breakdown.assume(
+                "synapses of weight zero are not stored and take no operation; the high bound has them all"
+            )
     graded = [y.name for y in workload.layers if y.rows > 0 and not y.binary_input]
     if graded:
         breakdown.assume(

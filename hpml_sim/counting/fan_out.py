@@ -42,10 +42,24 @@ def _weights(weight: Tensor | None) -> dict[str, Any]:
     found: dict[str, Any] = {"weight_bits": weight.element_size() * 8}
     if has_values(weight):
         found["zero_weights"] = weight.numel() - int(torch.count_nonzero(weight))
+        found["zero_pattern"] = "2:4" if is_two_four(weight) else ""
         if weight.is_floating_point():
             largest = float(weight.abs().max())
             found["weight_mean_abs"] = float(weight.abs().mean(dtype=torch.double)) / largest if largest > 0 else 0.0
     return found
+
+
+def is_two_four(weight: Tensor) -> bool:
+    """Whether of each four weights that follow each other along dimension 1 at least two are zero.
+
+    Args:
+        weight: (groups, rows, cols) of a product, (outputs, inputs, *kernel) of a convolution.
+
+    Source: A. Mishra et al., "Accelerating sparse deep neural networks", arXiv:2104.08378, 2021, section 3.
+    """
+    if weight.shape[1] % 4 or 2 * int(torch.count_nonzero(weight)) > weight.numel():
+        return False
+    return bool(((weight != 0).unflatten(1, (-1, 4)).sum(2) <= 2).all())
 
 
 def _real_products(x: Tensor) -> int:

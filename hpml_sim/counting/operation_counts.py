@@ -85,6 +85,10 @@ class LayerCount:
         activation_bits: bits of an activation's data type.
         input_mean_square: mean of (x / largest |x|)^2 over the inputs; None where nothing was measured.
         weight_mean_abs: mean of |w| / largest |w|; None where nothing was measured.
+        zero_pattern: "2:4" where of each four weights of an output that follow each other at least two are zero (along
+            the channels in a convolution); "" otherwise.
+        stored_bits: bits of a weight of a quantized network, with its share of a scale; None: those of the data type.
+        arithmetic: "int8" or "fp8" where a quantized network rounds the inputs of the product as well; "" otherwise.
     """
 
     name: str
@@ -116,12 +120,21 @@ class LayerCount:
     activation_bits: int = 32
     input_mean_square: float | None = None
     weight_mean_abs: float | None = None
+    zero_pattern: str = ""
+    stored_bits: float | None = None
+    arithmetic: str = ""
 
     def __repr__(self) -> str:
         matrix = f", {self.rows} x {self.cols}" if self.rows else ""
         amounts = ((self.macs, "MACs"), (self.weight_count, "weights"), (self.spikes, "spikes"))
         parts = [f", {_amount(count)} {unit}" for count, unit in amounts if count]
         return f"LayerCount({self.name!r}, {self.op}{matrix}{''.join(parts)})"
+
+    @property
+    def zero_share(self) -> float:
+        """Share of the weights of the matrix that are zero, 0 to 1."""
+        weights = self.rows * self.cols * self.groups
+        return min(self.zero_weights / weights, 1.0) if weights else 0.0
 
     @property
     def weights_read(self) -> float:

@@ -10,7 +10,7 @@ and what happens in any other module is counted operation by operation.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from hpml_sim.conversion.compression import Compression, notes_of
 from hpml_sim.counting.layer_rules import rule_for
 from hpml_sim.counting.operation_counters import OperationCounter, leading_sizes, operation_name
 from hpml_sim.counting.operation_counts import LayerCount
@@ -178,6 +179,8 @@ class Recorder:
             if count.weight_count:  # kept where parameters do not show it
                 weights = count.weight_count if first_call else 0
             name = f"{frame.name}.{count.name}" if count.name else frame.name
+            if count.rows and (notes := notes_of(module)):
+                count = _as_stored(count, notes.values())
             if count.op == "softmax" and self.frames:
                 self.tallies.softmax_in.add(self.frames[-1].name)
             self.tallies.add(replace(count, name=name, module=type(module).__name__), weights, scale, leading)
@@ -309,6 +312,14 @@ def _positional(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     bound = inspect.signature(module.forward).bind(*args, **kwargs)
     bound.apply_defaults()
     return tuple(bound.arguments.values())
+
+
+def _as_stored(count: LayerCount, notes: Iterable[Compression]) -> LayerCount:
+    """The count of a layer whose weights are quantized; of one whose zeros alone are noted, as it was."""
+    numbers = next((own.numbers for own in notes if own.numbers is not None), None)
+    if numbers is None:
+        return count
+    return replace(count, stored_bits=numbers.bits(count.rows), arithmetic=numbers.arithmetic)
 
 
 def _belongs(parameter: str, part: str) -> bool:

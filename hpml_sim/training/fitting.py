@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.compress import KeptWeights
 from hpml_sim.conversion.cloning import copied
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.inputs import check_weights_finite, integers_explained, numeric_parameters
@@ -63,6 +64,9 @@ def fit(
     title: str = "training",
 ) -> History:
     """Train in place with the task's loss and a cosine schedule of the learning rate; reproducible from `seed`.
+
+    Pruned networks keep their zeros, and quantized ones their numbers of few bits: both run forwards and backwards as
+    they will be, and the steps go to values beside them (`hs.prune`, `hs.quantize`).
 
     What makes training hardware-aware or spiking lies in the model's own layers, so the loop is the same for all. Where
     weights are pulsed devices (`hs.InMemory`), aihwkit's SGD sends the pulses in place of Adam; they cannot be seeded,
@@ -161,12 +165,13 @@ def fit(
     group = ProcessGroup.join(device)
     stepper = session.optimizer(optimizer, lr, processes=group.size)
     before = copied(session.state())
+    kept = KeptWeights(model)
     batches = BatchLoader(samples, batch_size, device, group, objective, model)
     if epochs and group.rank == 0 and not is_large(model):
         tried = min(_TRIED, batches.batch_size)
         before_training(model, lambda network: call_network(network, batches.first(tried)[0]))
     cuda = [device] if device.type == "cuda" else []
-    how = _Steps(pace, running_as, device, tuple(parameters))
+    how = _Steps(pace, running_as, device, tuple(parameters), kept)
     last: Shard | None = None
     losses: list[float] = []
     scores: list[float] = []
@@ -203,6 +208,7 @@ def fit(
                 losses.append(loss)
                 scores.append(score)
                 step(note=f"loss {loss:.3f}, {metric.name} {score_text(score, metric.unit)}")
+            kept.settle()
             if last is not None:
                 batch = group.of_first(last.x)  # ranges are chosen alike, and sharded weights gathered in one order
                 after_training(model, lambda: call_network(model, batch))
@@ -258,6 +264,7 @@ class _Steps:
     running_as: Execution
     device: torch.device
     parameters: tuple[nn.Parameter, ...]
+    kept: KeptWeights
 
 
 def _epoch(
@@ -309,6 +316,10 @@ def _step(
     random_state = torch.get_rng_state()
 
     def closure() -> Tensor:
+        with how.kept.applied():
+            return passes()
+
+    def passes() -> Tensor:
         nonlocal counted
         if counted:  # optimizers that look at a batch several times, such as LBFGS, must see the same noise
             torch.set_rng_state(random_state)

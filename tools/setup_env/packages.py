@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .environment import Environment
 
-EXTRAS = "cluster,course,cuda,data,events,hf,loops,networks,quant,snn,track,tune"
+EXTRAS = "cluster,course,cuda,data,events,hf,loops,networks,prune,quant,snn,track,tune"
 GROUPS = ("dev", "docs", "aihwkit-run")
 GROUP_WITHOUT_DEPENDENCIES = "dev-alone"
 

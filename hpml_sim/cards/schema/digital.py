@@ -54,6 +54,11 @@ class DigitalCard(BaseCard):
         default=None, description="inferences at once in a pipeline of layers: latency x throughput; default: one"
     )
     call_time: Time = Field(description="framework overhead of one forward call besides its operators")
+    sparse_speedup: Ratio | None = Field(
+        default=None,
+        description="peak of tensor cores on weights of which two in four are zero (2:4), over the dense peak; "
+        "default: the machine has no use for such zeros",
+    )
     area: Area | None = None
     host_share: Ratio | None = Field(
         default=None, description="eighths of a server that surround one device; default: one"

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hpml_sim.cards.schema.base import BaseCard
-from hpml_sim.units.quantities import Area, Bits, Bytes, CardModel, Energy, Period, Power, Time, Whole
+from hpml_sim.units.quantities import Area, Bits, Bytes, CardModel, Energy, Period, Power, Share, Time, Whole
 
 
 class Core(CardModel):
@@ -40,6 +40,10 @@ class Events(CardModel):
     )
     reset_energy: Energy | None = Field(default=None, description="clearing the state between inferences, one chip")
     tick_time: Period | None = Field(default=None, description="fixed or minimal duration of one time step")
+    zero_weight_cost: Share | None = Field(
+        default=None,
+        description="what a synapse of weight zero takes of any other's memory, energy and time; default: all of it",
+    )
 
 
 class NeuromorphicCard(BaseCard):

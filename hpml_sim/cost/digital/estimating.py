@@ -90,7 +90,8 @@ def estimate_digital(
             f"weights={weights!r}: precision={precision!r} stores its weights in as few bytes; leave weights out, or "
             "take precision='fp16' or 'bf16'"
         )
-    work = Work.of(workload, BYTES[precision], engine, stored, fused_attention)
+    sparse = sparse_speedup(card, precision)
+    work = Work.of(workload, BYTES[precision], engine, stored, fused_attention, sparse)
     cache = 0.0 if card.cache is None else card.cache.si
     gpu = None if card.kernels is None else Gpu.of(card, precision, engine, channels_last, stored)
     run = _Run.of(card, work, precision, engine, batch, cache, gpu)
@@ -116,6 +117,7 @@ def estimate_digital(
         )
     if engine == "numba-cuda":
         breakdown.assume(f"engine={engine!r} is estimated as operator by operator: its own kernels have no model")
+    _note_zeros(breakdown, workload, card, sparse)
     if weights is not None:
         breakdown.assume(f"weights are stored as {weights} and multiplied as {precision}; unpacking them is hidden")
     return breakdown.close(
@@ -137,6 +139,35 @@ def estimate_digital(
         reported_separately={"energy_without_idle_j": without_idle},
         roof=_roof(workload, work, run),
     )
+
+
+TENSOR_CORES = ("tf32", "bf16", "fp16", "fp8", "int8", "fp4")
+"""Precisions whose products tensor cores compute; ordinary fp32 arithmetic has no use for zeros."""
+
+
+def sparse_speedup(card: DigitalCard, precision: Precision) -> float:
+    """Rate of products of 2:4 weights over the dense rate; 1 on a machine that has no use for them.
+
+    Args:
+        card: the machine.
+        precision: of the products.
+    """
+    return 1.0 if card.sparse_speedup is None or precision not in TENSOR_CORES else card.sparse_speedup.si
+
+
+def _note_zeros(breakdown: CostBreakdown, workload: Workload, card: DigitalCard, sparse: float) -> None:
+    """What the machine makes of weights that are zero."""
+    if not any(layer.zero_weights for layer in workload.layers):
+        return
+    fitting = [layer.name for layer in workload.layers if layer.zero_pattern == "2:4"]
+    if sparse > 1 and fitting and card.sparse_speedup is not None:
+        breakdown.use(card.sparse_speedup)
+        breakdown.assume(
+            f"{len(fitting)} layers with two zeros in four are stored without them and multiplied at {sparse:g} times "
+            "the dense rate, which large products alone reach"
+        )
+    elif any(layer.zero_share > 0.1 for layer in workload.layers):
+        breakdown.assume("weights that are zero are stored, read and multiplied as all others")
 
 
 @dataclass(frozen=True)

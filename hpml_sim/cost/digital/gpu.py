@@ -88,8 +88,10 @@ class Gpu:
             vectors, rows, cols, groups = work.shape[:, chosen]
             moved = (batch * work.passed_bytes - work.kept(batch, self.cache))[chosen]
             convolves = work.convolves[chosen]
-            whole = self.products.time_s(batch * vectors, rows, cols, groups, moved)
-            unsplit = self.products.time_s(batch * vectors, rows, cols, groups, moved, splits=(1,)) / self.convolution
+            stored = {"weight_bytes": work.stored_width[chosen], "speedup": work.speedup[chosen]}
+            whole = self.products.time_s(batch * vectors, rows, cols, groups, moved, **stored)
+            unsplit = self.products.time_s(batch * vectors, rows, cols, groups, moved, splits=(1,), **stored)
+            unsplit = unsplit / self.convolution
             seconds[chosen] = np.where(convolves, unsplit, whole)
         seconds = np.where(work.depthwise, seconds + operations / self.narrow_rate, seconds)
         return np.where(work.attends, np.maximum(seconds, operations / self.attention_rate), seconds)

@@ -124,6 +124,8 @@ class Products:
         groups: ArrayLike = 1,
         moved: ArrayLike | None = None,
         splits: tuple[int, ...] = SPLITS,
+        weight_bytes: ArrayLike | None = None,
+        speedup: ArrayLike = 1.0,
     ) -> np.ndarray:
         """Seconds of each product, of the fastest tile and split.
 
@@ -134,17 +136,27 @@ class Products:
             groups: products of this size that one kernel computes.
             moved: bytes of inputs and outputs where they are not m (k + n) a group: a convolution reads its image once.
             splits: into how many parts the sum may be split.
+            weight_bytes: of one weight of each product; None: as of all.
+            speedup: rate of each over that of dense products.
         """
         m, k, n, groups = np.broadcast_arrays(*(np.asarray(x, float) for x in (m, k, n, groups)))
         activations = self.activation_bytes * groups * m * (k + n) if moved is None else np.asarray(moved, float)
-        traffic = self.weight_bytes * groups * k * n + activations
+        stored = self.weight_bytes if weight_bytes is None else np.asarray(weight_bytes, float)
+        traffic = stored * groups * k * n + activations
         tiles = np.array(self.tiles, float).reshape(-1, 2, *([1] * (m.ndim + 1)))
         rows, cols = tiles[:, 0], tiles[:, 1]
         parts = np.array(splits, float).reshape(-1, *([1] * m.ndim))
         filled = np.ceil(m / rows) * np.ceil(n / cols) * parts * groups / self.multiprocessors
         waves = self.wave_share * np.ceil(filled) + (1 - self.wave_share) * np.maximum(filled, 1)
         size = rows * cols / (rows + cols)
-        rate = self.rate / self.multiprocessors * self.tile_efficiency * size / (size + self.tile_half)
+        rate = (
+            self.rate
+            * np.asarray(speedup, float)
+            / self.multiprocessors
+            * self.tile_efficiency
+            * size
+            / (size + self.tile_half)
+        )
         depth = DEPTH * np.ceil(k / parts / DEPTH) + self.fill_depth
         compute = waves * 2 * rows * cols * depth / rate
         split = parts > 1

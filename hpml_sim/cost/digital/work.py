@@ -17,6 +17,8 @@ NARROW = 16
 """A grouped convolution with fewer outputs a group has no matrix product that fills a tensor core."""
 EAGER_NORM = 2.0
 """Passes of a layer norm that nothing is fused with: over its input for the moments, and over it again to scale it."""
+INDEX_BYTES = 1 / 8
+"""Of a weight with two zeros in four: an index of two bits for each of the two that are kept."""
 HEAD_WIDTH = 64
 """Channels of an attention head, which the counts do not say: that of ViT, BERT and GPT-2."""
 SCORE_PASSES = 8
@@ -46,6 +48,8 @@ class Work:
         handed_bytes: of inputs that the layer before has just written.
         launches: kernels that start.
         state_bytes: kept between calls.
+        stored_width: bytes of one weight, with its scale or its index where there is one.
+        speedup: how many times the dense rate products of weights with two zeros in four are computed at; 1 of others.
     """
 
     operations: np.ndarray
@@ -61,6 +65,8 @@ class Work:
     handed_bytes: np.ndarray
     launches: np.ndarray
     state_bytes: float
+    stored_width: np.ndarray
+    speedup: np.ndarray
 
     @classmethod
     def of(
@@ -70,6 +76,7 @@ class Work:
         engine: Engine = "torch",
         weight_width: float | None = None,
         fused_attention: bool = True,
+        sparse_speedup: float = 1.0,
     ) -> Work:
         """The arrays of a workload.
 
@@ -79,19 +86,25 @@ class Work:
             engine: what runs it: "torch-compile" fuses what is elementwise, "fused" puts it into the products.
             weight_width: bytes of a weight; None: as of an activation.
             fused_attention: whether attention is one kernel; else its scores pass the memory.
+            sparse_speedup: rate of products of 2:4 weights over the dense rate; 1: the machine has no use for zeros.
         """
         layers = workload.layers
+        sparse = [sparse_speedup > 1 and y.zero_pattern == "2:4" for y in layers]
+        speedup = np.where(sparse, sparse_speedup, 1.0)
         stored = width if weight_width is None else weight_width
         narrow = [y.op == "conv" and y.groups > 1 and y.cols < NARROW for y in layers]
         moved = np.array([(y.input_elements + y.output_elements) * width for y in layers], float)
         passed, launches = _fused(layers, width, engine)
+        each = np.array([stored if y.stored_bits is None else y.stored_bits / 8 for y in layers], float)
+        each = np.where(sparse, each / 2 + INDEX_BYTES, each)
         if not fused_attention:
             scores = np.array([y.macs / (2 * HEAD_WIDTH) if y.op == "attention" else 0.0 for y in layers], float)
             passed = passed + SCORE_PASSES * width * scores
         return cls(
             operations=np.array(
                 [2 * y.macs if y.macs else y.output_elements + OPS_PER_UPDATE * y.updates for y in layers], float
-            ),
+            )
+            / speedup,
             convolves=np.array([y.op == "conv" for y in layers], bool),
             products=np.array(
                 [y.op in _PRODUCTS and y.macs > 0 and not n for y, n in zip(layers, narrow, strict=True)], bool
@@ -99,13 +112,15 @@ class Work:
             depthwise=np.array(narrow, bool),
             attends=np.array([y.op in ("attention", "matmul") for y in layers], bool),
             shape=np.array([(y.vectors, y.rows, y.cols, y.groups) for y in layers], float).T,
-            stored_bytes=float(stored * sum(y.weight_count for y in layers)),
-            weight_bytes=np.array([y.weights_read * stored for y in layers], float),
+            stored_bytes=float(each @ np.array([y.weight_count for y in layers], float)),
+            weight_bytes=each * np.array([y.weights_read for y in layers], float),
             moved_bytes=moved,
             passed_bytes=passed,
             handed_bytes=_handed(layers, width, launches),
             launches=launches,
             state_bytes=width * workload.extra.get("kv_cache_elements", 0.0),
+            stored_width=each,
+            speedup=speedup,
         )
 
     def needed(self, batch: int) -> float:

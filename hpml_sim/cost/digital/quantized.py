@@ -1,0 +1,57 @@
+"""What a CPU or GPU computes a quantized network in: the network says it, and nothing is asked for beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hpml_sim.errors import HpmlError
+
+if TYPE_CHECKING:
+    from hpml_sim.cards import DigitalCard, Precision
+    from hpml_sim.counting import Workload
+
+_PRODUCTS = ("conv", "linear", "recurrent")
+_FLOATS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
+"""What products with rounded weights alone are computed in: the first of these that a card has."""
+
+
+def is_quantized(counts: Workload) -> bool:
+    """Whether the counts are of a quantized network.
+
+    Args:
+        counts: its workload.
+    """
+    return any(layer.stored_bits is not None for layer in counts.layers)
+
+
+def arithmetic_of(
+    counts: Workload, card: DigitalCard, precision: Precision | None, weights: str | None
+) -> tuple[Precision, str]:
+    """What a card computes a quantized network in, and a sentence that says so.
+
+    Integers (or fp8) where all products have both factors in it and the card has a peak for it; else bf16, fp16 or
+    fp32, with weights that are read in few bits and unpacked.
+
+    Args:
+        counts: workload of the network.
+        card: the machine.
+        precision: what the caller or the target asks for; fp32, the default of targets, asks for nothing.
+        weights: what the caller asks for.
+
+    Raises:
+        HpmlError: a precision or a format of weights is asked for beside.
+    """
+    asked = f"precision={precision!r}" if precision not in (None, "fp32") else ""
+    asked = f"weights={weights!r}" if weights is not None else asked
+    if asked:
+        raise HpmlError(
+            f"{asked}: the network is quantized (hs.quantize), which says already what it is stored and multiplied in; "
+            "leave it out, or take the network before it was quantized"
+        )
+    products = [layer for layer in counts.layers if layer.op in _PRODUCTS and layer.macs]
+    wanted = {layer.arithmetic for layer in products}
+    for own in ("int8", "fp8"):
+        if wanted == {own} and own in card.peak:
+            return own, f"products of the quantized network are computed in {own}"
+    found = next((own for own in _FLOATS if own in card.peak), next(iter(card.peak)))
+    return found, f"weights of the quantized network are read in few bits and multiplied in {found}"
