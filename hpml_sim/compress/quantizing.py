@@ -66,7 +66,7 @@ def quantize(
         >>> import torch, hpml_sim as hs
         >>> net = hs.models.mlp(64, 32, 10)
         >>> small = hs.quantize(net, "int4", data=torch.rand(100, 64))
-        >>> hs.workload(small, input_shape=(64,)).layers[1].stored_bits
+        >>> hs.workload(small, input_shape=(64,)).layers[0].stored_bits
         4.25
         >>> hs.convert(small, hs.Digital("h200", precision="int8"))
         Traceback (most recent call last):
