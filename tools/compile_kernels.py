@@ -241,6 +241,7 @@ def _converters(recorder: Recorder, dtype: torch.dtype) -> None:
 
 
 def _neurons(recorder: Recorder, dtype: torch.dtype) -> None:
+    from hpml_sim.kernels.delays import cuda as delays
     from hpml_sim.kernels.lif import cuda as lif
     from hpml_sim.kernels.neurons import DYNAMICS
     from hpml_sim.kernels.neurons import cuda as multistep
@@ -258,6 +259,10 @@ def _neurons(recorder: Recorder, dtype: torch.dtype) -> None:
                 recorder.label = f"{kind}, {size} neurons, {called}{'' if direct is None else ', membrane gradient'}"
                 lif.backward(x, direct, x, one, one, "zero", surrogate, 2.0, x)
     x = one.expand(1, steps, few).contiguous()
+    whole, share = torch.zeros(few, dtype=torch.int64), one.expand(few).contiguous()
+    recorder.label = kind
+    delays.forward(x, whole, share, x)
+    delays.backward(x, x, whole, share, x, share)
     for name, neuron in DYNAMICS.items():
         states = one.expand(len(neuron.states), 1, steps + 1, few).contiguous()
         parameters = one.expand(len(neuron.parameters), few).contiguous()

@@ -38,6 +38,7 @@ class Population:
         updates: neuron updates in one inference.
         spikes: spikes sent in one inference.
         steps: time steps.
+        delay_steps: longest delay of a synapse, in steps; 0: none.
     """
 
     name: str
@@ -48,6 +49,15 @@ class Population:
     updates: float
     spikes: float
     steps: int
+    delay_steps: int = 0
+
+    @property
+    def delay_bits(self) -> int:
+        """Of each synapse, to hold its delay.
+
+        Source: M. Davies et al., IEEE Micro 38(1):82 (2018): Loihi stores a delay of up to 62 steps with each synapse.
+        """
+        return self.delay_steps.bit_length()
 
 
 ALL = Band.exact(1.0)
@@ -58,7 +68,8 @@ def populations(workload: Workload, zero_weight_cost: Band = ALL) -> list[Popula
     """Matrices paired with the neurons that follow them, in order of execution.
 
     A matrix without neurons behind it (a readout that only sums up) occupies one neuron for each output; neurons
-    without a matrix before them (an encoder, or behind a pooling layer) stand alone, without synapses.
+    without a matrix before them (an encoder, or behind a pooling layer) stand alone, without synapses. What an axon
+    sends later is late at each of its synapses, so that its delay lies with the matrix behind it.
 
     Args:
         workload: of a spiking network.
@@ -66,6 +77,7 @@ def populations(workload: Workload, zero_weight_cost: Band = ALL) -> list[Popula
     """
     found: list[Population] = []
     matrix: LayerCount | None = None
+    late = waiting = 0  # steps: of the matrix, and of what comes next
 
     def close(neurons: LayerCount | None) -> None:
         nonlocal matrix
@@ -90,6 +102,7 @@ def populations(workload: Workload, zero_weight_cost: Band = ALL) -> list[Popula
                 updates=neurons.updates if neurons else float(outputs * steps),
                 spikes=neurons.spikes if neurons else 0.0,
                 steps=steps,
+                delay_steps=late,
             )
         )
         matrix = None
@@ -97,9 +110,11 @@ def populations(workload: Workload, zero_weight_cost: Band = ALL) -> list[Popula
     for layer in workload.layers:
         if layer.rows > 0 and layer.cols > 0:
             close(None)
-            matrix = layer
+            matrix, late, waiting = layer, waiting + layer.delay_steps, 0
         elif layer.neurons > 0:
             close(layer)
+        elif layer.delay_steps:
+            waiting += layer.delay_steps
     close(None)
     return found
 
@@ -131,7 +146,7 @@ def cores_for(population: Population, card: NeuromorphicCard) -> int:
     by_inputs = 1 if math.isinf(inputs) else math.ceil(population.fan_in / inputs)
     by_memory = 1
     if core.synapse_memory is not None:
-        stored = population.synapses * si(core.synapse_bits, SYNAPSE_BITS) / 8
+        stored = population.synapses * (si(core.synapse_bits, SYNAPSE_BITS) + population.delay_bits) / 8
         by_memory = math.ceil(stored / core.synapse_memory.si)
     return max(1, by_neurons * by_inputs, by_memory)
 
@@ -398,6 +413,12 @@ def _remarks(
         breakdown.assume(
             f"{', '.join(convolutions)}: a core stores the weights of a convolution once, not once a position"
         )
+    for group in groups:
+        if group.delay_steps:
+            breakdown.assume(
+                f"{group.name}: delays of up to {group.delay_steps} steps take {group.delay_bits} bits more of each "
+                "synapse's memory; whether the chip has delays, and the memory of what waits, are not looked at"
+            )
     limit = min(si(card.core.fan_in, math.inf), si(card.core.axons, math.inf))
     wide = [group.name for group in groups if group.fan_in > limit]
     if wide:

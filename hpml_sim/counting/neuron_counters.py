@@ -64,6 +64,16 @@ def _count_integrators(module: Any, inputs: tuple[Any, ...], output: Any) -> lis
     return _neurons(first_tensor(output), module.steps, first_tensor(inputs), fires=False)
 
 
+def _count_axonal_delays(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """Values that are written once more, and arrive later."""
+    return [replace(row, delay_steps=module.max_delay) for row in count_values("copy")(module, inputs, output)]
+
+
+def _count_delayed_linear(module: Any, inputs: tuple[Any, ...], output: Any) -> list[LayerCount]:
+    """A linear layer, as a chip runs it: each spike meets each of its synapses once, whatever the delays."""
+    return [replace(row, delay_steps=module.max_delay) for row in count_linear(module, inputs, output)]
+
+
 NEURONS: dict[type | str, Rule] = {
     "snntorch._neurons.neurons.SpikingNeuron": Rule(_count_step_neurons, sub_layers=True),
     "snntorch._neurons.stateleaky.StateLeaky": Rule(_count_sequence_neurons, sub_layers=True),
@@ -74,6 +84,9 @@ NEURONS: dict[type | str, Rule] = {
     "hpml_sim.spiking.neurons.integrators.LeakyIntegrators": Rule(_count_integrators),
     "hpml_sim.spiking.time_folded_layers.TimeFoldedMaxPool": Rule(count_values("pool")),
     "hpml_sim.spiking.time_folded_layers.TimeFoldedDropout": Rule(count_nothing),
+    "hpml_sim.spiking.time_folded_layers.TimeFoldedMean": Rule(None),
+    "hpml_sim.spiking.delays.AxonalDelays": Rule(_count_axonal_delays),
+    "hpml_sim.spiking.delays.DelayedLinear": Rule(_count_delayed_linear),
     "hpml_sim.spiking.encoders": Rule(count_values("encoder")),
 }
 """Rules by class. Strings, so that snnTorch need not be imported to be known."""

@@ -81,6 +81,7 @@ class LayerCount:
         zero_weights: weights of the matrix that are zero.
         zero_outputs: outputs of neurons and activations that were zero.
         state_elements: values kept for the next call (a key-value cache), after this one.
+        delay_steps: longest delay of its connections, or of what it passes on, in time steps; 0: none.
         weight_bits: bits of a weight's data type.
         activation_bits: bits of an activation's data type.
         input_mean_square: mean of (x / largest |x|)^2 over the inputs; None where nothing was measured.
@@ -116,6 +117,7 @@ class LayerCount:
     zero_weights: int = 0
     zero_outputs: float = 0.0
     state_elements: float = 0.0
+    delay_steps: int = 0
     weight_bits: int = 32
     activation_bits: int = 32
     input_mean_square: float | None = None

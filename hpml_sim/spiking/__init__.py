@@ -11,7 +11,8 @@ time_folding.py      how time is folded into the batch
 time_loop.py         a network run step by step, as a loop would
 time_fold_proof.py   does the fold give what the loop gives? tried out on the first call
 row_wise.py          layers that are known to keep the rows of a batch apart
-time_folded_layers.py  pooling, batch norm and dropout that know time
+time_folded_layers.py  pooling, batch norm, dropout and attention that know time
+delays.py            axonal and synaptic delays that are learned
 static_input.py      an input that is the same at every step runs once through the first layers
 fused_network.py     a network of one time step run over all steps at once
 built_in.py          the spiking network of `hs.models.build("spiking", ...)`
@@ -30,6 +31,7 @@ chips outermost; state lives inside one call unless asked for.
 from hpml_sim.kernels.surrogates import SURROGATES, Surrogate, surrogate
 from hpml_sim.spiking import built_in as _built_in  # noqa: F401 - registers the network
 from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
+from hpml_sim.spiking.delays import AxonalDelays, DelayedLinear
 from hpml_sim.spiking.encoders import (
     DeltaEncoder,
     DirectEncoder,
@@ -47,6 +49,7 @@ from hpml_sim.spiking.interop.snntorch_fusion import fuse
 from hpml_sim.spiking.layer_state import State
 from hpml_sim.spiking.model import SpikingModel, firing_rates
 from hpml_sim.spiking.neurons.adaptive import AdaptiveNeurons
+from hpml_sim.spiking.neurons.graded import GradedNeurons
 from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.izhikevich import IzhikevichNeurons
 from hpml_sim.spiking.neurons.lapicque import LapicqueNeurons
@@ -57,7 +60,12 @@ from hpml_sim.spiking.relu_conversion import converter as _converter  # noqa: F4
 from hpml_sim.spiking.relu_conversion.calibration import calibrated
 from hpml_sim.spiking.snntorch_reset import snntorch_convention
 from hpml_sim.spiking.state import detached, reset, run_with_state
-from hpml_sim.spiking.time_folded_layers import TimeFoldedBatchNorm, TimeFoldedDropout, TimeFoldedMaxPool
+from hpml_sim.spiking.time_folded_layers import (
+    TimeFoldedBatchNorm,
+    TimeFoldedDropout,
+    TimeFoldedMaxPool,
+    TimeFoldedMean,
+)
 from hpml_sim.spiking.time_folding import TimeFolded
 from hpml_sim.targets import Adaptive, Leaky, Synaptic
 
@@ -66,6 +74,8 @@ __all__ = [
     "Adaptive",
     "AdaptiveNeurons",
     "AlphaNeurons",
+    "AxonalDelays",
+    "DelayedLinear",
     "DeltaEncoder",
     "DirectEncoder",
     "EventFrames",
@@ -73,6 +83,7 @@ __all__ = [
     "FramesEncoder",
     "FusedNetwork",
     "FusedNeurons",
+    "GradedNeurons",
     "IzhikevichNeurons",
     "LapicqueNeurons",
     "LatencyEncoder",
@@ -93,6 +104,7 @@ __all__ = [
     "TimeFoldedBatchNorm",
     "TimeFoldedDropout",
     "TimeFoldedMaxPool",
+    "TimeFoldedMean",
     "calibrated",
     "detached",
     "firing_rates",

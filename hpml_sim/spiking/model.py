@@ -19,6 +19,7 @@ from hpml_sim.conversion.network_call import shapes_of
 from hpml_sim.conversion.torch_fast_path import one_attention_path
 from hpml_sim.errors import HpmlError, check_whole, shown
 from hpml_sim.spiking.encoders import DirectEncoder
+from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.row_wise import is_row_wise
 from hpml_sim.spiking.state import StatefulSpikingNetwork
@@ -40,7 +41,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
     runs step by step instead, as a loop would: the first call finds out, the log and the report say why. The output
     layer fires as well, since a chip gives
     spikes: a logit is the number of spikes of an output neuron (or of a class's population) over all steps, times
-    `logit_scale`.
+    `logit_scale`. With `readout="membrane"` it never fires, and a logit is its last potential times `logit_scale`.
 
     Each call starts with all neurons at rest, unless `keep_state` is set or `run_with_state` passes states.
 
@@ -49,7 +50,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         target: the configuration that it was made for.
         layers: what became of each layer.
         encoder: gives the network its input at every step.
-        output: the neurons behind the network, whose spikes are counted.
+        output: the neurons behind the network, whose spikes are counted, or membranes, whose last potential is read.
         mapping: where the synapses lie on crossbars; None for a target without them.
 
     Attributes:
@@ -57,7 +58,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         target: the configuration that it was made for.
         layers: what became of each layer.
         encoder: gives the network its input at every step.
-        output: the neurons behind the network, whose spikes are counted.
+        output: the neurons behind the network, whose spikes are counted, or membranes, whose last potential is read.
         population: output neurons of a class.
         chips: simulated chips side by side, outermost in the first dimension of input and output.
         keep_state: whether the next call goes on where the last one ended.
@@ -79,7 +80,7 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
         target: Spiking,
         layers: tuple[LayerReport, ...],
         encoder: TimeFolded,
-        output: LeakyNeurons,
+        output: LeakyNeurons | LeakyIntegrators,
         mapping: Mapping | None = None,
     ):
         super().__init__(network, target, layers, mapping)
@@ -104,11 +105,15 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
 
     @property
     def logit_scale(self) -> float:
-        """What one output spike adds to its logit: 8 / (steps x population).
+        """What one output spike adds to its logit: 8 / (steps x population). Of a membrane: what 1 of it stands for.
 
-        Neurons that always fire give logit 8, where cross-entropy trains well. It never changes which class wins.
+        Neurons that always fire give logit 8, where cross-entropy trains well. A membrane that takes a constant current
+        gives that current: without a leak, 1 of it is 1 / (steps x population). It never changes which class wins.
         """
-        return _LARGEST_LOGIT / (self.steps * self.population)
+        if isinstance(self.output, LeakyNeurons):
+            return _LARGEST_LOGIT / (self.steps * self.population)
+        kept = [float(beta) ** step for beta in self.output.beta.detach().flatten()[:1] for step in range(self.steps)]
+        return 1 / (sum(kept) * self.population)
 
     def neurons(self) -> Iterable[tuple[str, LeakyNeurons]]:
         """Names and layers of spiking neurons, in the order in which they are registered."""
@@ -121,10 +126,20 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
             x: inputs (chips x batch, ...).
 
         Raises:
-            HpmlError: x is no tensor, the batch does not divide into the chips, an input lies outside [0, 1] (rate
-                encoder), is of a type that the network does not take, or the network gives no tensor.
+            HpmlError: the output neurons never fire, x is no tensor, the batch does not divide into the chips, an input
+                lies outside [0, 1] (rate encoder), is of a type that the network does not take, or the network gives no
+                tensor.
             NotFiniteError: an input that holds NaN or infinity.
         """
+        if not isinstance(self.output, LeakyNeurons):
+            raise HpmlError(
+                "SpikingModel.spikes: with readout='membrane' the output neurons never fire; call the model for their "
+                "potentials"
+            )
+        return self._outputs(x)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        """What the output neurons give at every step: spikes or potentials, (chips, steps, batch, ...)."""
         if not isinstance(x, Tensor):
             raise HpmlError(f"SpikingModel: input={shown(x)}: must be a tensor (batch, ...)")
         if x.dim() < 2 or x.shape[0] % self.chips:
@@ -184,7 +199,8 @@ class SpikingModel(Converted, StatefulSpikingNetwork):
             x: inputs (chips x batch, ...).
         """
         self.note_input((x,), {})
-        counts = self.spikes(x).sum(dim=1)
+        outputs = self._outputs(x)
+        counts = outputs.sum(dim=1) if isinstance(self.output, LeakyNeurons) else outputs[:, -1]
         if self.population > 1:
             if counts.shape[-1] % self.population:
                 raise HpmlError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +60,65 @@ class TimeFoldedMaxPool(TimeFolded):
         largest = self.pool(counts.flatten(0, 2))
         largest = largest.unflatten(0, (self.chips, self.steps + 1, unfolded.shape[2]))
         return largest.diff(dim=1).flatten(0, 2)
+
+
+class TimeFoldedMean(TimeFolded):
+    """A layer that sees the mean of its inputs so far: its outputs add up to steps x what it gives for their mean.
+
+        y[t] = t f(m[t]) - (t - 1) f(m[t - 1]),  m[t] the mean of the first t inputs
+
+    For layers whose output is not proportional to their input, such as attention and layer norms, in networks converted
+    by rates: what they make of the spikes of one step says nothing about the rates.
+
+    Source: Z. Huang et al., "Towards high-performance spiking transformers from ANN to SNN conversion", ACM Multimedia
+    2024 (expectation compensation).
+
+    Args:
+        layer: takes (batch, ...) of one or several tensors; of a tuple that it gives the first tensor counts.
+        steps: time steps, >= 1.
+        chips: simulated chips that lie side by side in the batch, >= 1.
+
+    Raises:
+        HpmlError: `layer` is no module, or steps or chips are no whole numbers >= 1.
+
+    Example:
+        >>> import torch, hpml_sim as hs
+        >>> norm = hs.spiking.TimeFoldedMean(torch.nn.LayerNorm(3), steps=4)
+        >>> spikes = (torch.rand(4, 3) < 0.5).float()  # (steps x batch, features)
+        >>> torch.allclose(norm(spikes).mean(0), torch.nn.LayerNorm(3)(spikes.mean(0)), atol=1e-5)
+        True
+    """
+
+    def __init__(self, layer: nn.Module, *, steps: int = 1, chips: int = 1):
+        super().__init__(steps, chips)
+        self.layer = check_network("TimeFoldedMean: layer", layer)
+
+    def forward(self, *inputs: Tensor, **options: Any) -> Any:
+        """What the layer gives, steps in front.
+
+        Args:
+            inputs: of the layer, each (chips x steps x batch, ...).
+            options: of the layer, the same at every step.
+        """
+        unfolded = [self.unfold(x) for x in inputs]
+        like = unfolded[0][:, 0]
+        start = None if self.layer_state is None else self.layer_state.initial(like)
+        *before, count = start if start is not None else (*(x.new_zeros(x[:, 0].shape) for x in unfolded), 0 * like)
+        sums = [torch.cat([b.unsqueeze(1), x], 1).cumsum(1) for b, x in zip(before, unfolded, strict=True)]
+        if self.layer_state is not None:
+            self.layer_state.store((*(total[:, -1] for total in sums), count + self.steps))
+        first = float(count.flatten()[0]) if count.numel() else 0.0
+        steps = torch.arange(self.steps + 1, device=like.device, dtype=like.dtype) + first
+
+        def by_step(values: Tensor) -> Tensor:
+            return steps.reshape(1, -1, *[1] * (values.dim() - 2))
+
+        means = [(total / by_step(total).clamp(min=1)).flatten(0, 2) for total in sums]
+        given = self.layer(*means, **options)
+        value = given if isinstance(given, Tensor) else given[0]
+        value = value.unflatten(0, (self.chips, self.steps + 1, like.shape[1]))
+        value = (value * by_step(value)).diff(dim=1).flatten(0, 2)
+        return value if isinstance(given, Tensor) else (value, None)
 
 
 class TimeFoldedBatchNorm(TimeFolded):

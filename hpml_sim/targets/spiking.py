@@ -188,6 +188,8 @@ class Spiking:
             "population" codes a value by 8 neurons, so the network must take 8 times the channels. "frames" takes
             (batch, steps, ...) as it is, "delta" its changes. None takes the card's.
         population: output neurons of a class, side by side, at least 1; a logit is the count of all of them.
+        readout: "spikes": the output neurons fire, and a logit is their count. "membrane": they never fire, and a logit
+            is their last potential over that of a constant current of 1: without a leak, the mean current.
         synapses: `Analog(...)` or `InMemory(...)` puts the weights on crossbars; None leaves them digital.
         scale_weights: shrink each layer's weights until its largest expected current equals the threshold, so that a
             trained ReLU network does not saturate its neurons; the report says by how much.
@@ -220,6 +222,7 @@ class Spiking:
     steps: Annotated[Whole, Field(ge=1)] = 25
     encoder: Literal["rate", "direct", "latency", "population", "frames", "delta"] | None = None
     population: Annotated[Whole, Field(ge=1)] = 1
+    readout: Literal["spikes", "membrane"] = "spikes"
     synapses: Annotated[Analog | InMemory | None, BeforeValidator(_synapses)] = None
     scale_weights: Switch = True
     engine: Literal["fused", "snntorch"] = "fused"

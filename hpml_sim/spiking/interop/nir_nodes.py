@@ -27,6 +27,7 @@ from hpml_sim.spiking.fused_network import FusedNeurons
 from hpml_sim.spiking.interop.nir_package import nir
 from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
+from hpml_sim.spiking.neurons.parameters import text_of
 from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
 from hpml_sim.spiking.neurons.synaptic import SynapticNeurons
 from hpml_sim.spiking.time_folded_layers import TimeFoldedBatchNorm, TimeFoldedDropout
@@ -133,8 +134,8 @@ def _neuron_node(where: str, layer: Any, shape: Shape, dt: float) -> Any:
             f"{where} with reset={layer.reset!r}: NIR resets to a value, so other systems would give other spikes "
             "(about a third of them for 'subtract'); train with reset='zero'"
         )
-    if layer.initial:
-        raise ConversionError(f"{where} with initial={layer.initial}: NIR's neurons start at 0")
+    if bool(torch.as_tensor(layer.initial).any()):
+        raise ConversionError(f"{where} with initial={text_of(layer.initial)}: NIR's neurons start at 0")
     if type(layer) is not LeakyNeurons and layer.reset_delay:
         raise ConversionError(
             f"{where} with reset_delay=True: the step after a spike loses its current, which NIR's neurons do not do; "

@@ -6,6 +6,7 @@ lapicque.py     LapicqueNeurons: given by resistance, capacitance and time step
 recurrent.py    RecurrentNeurons, RecurrentSynapticNeurons: their spikes come back one step later
 adaptive.py     AdaptiveNeurons: the threshold rises with each spike
 izhikevich.py   IzhikevichNeurons: membrane in mV, time in ms
+graded.py       GradedNeurons: leaky ones whose spikes have a height
 integrators.py  LeakyIntegrators: membranes that never fire
 multistep.py    what all but the leaky ones share
 parameters.py   numbers and tensors that callers give, checked

@@ -12,7 +12,7 @@ from hpml_sim.kernels.common.vmapping import all_values
 from hpml_sim.kernels.surrogates import Gradient, Surrogate
 from hpml_sim.kernels.surrogates import surrogate as as_surrogate
 from hpml_sim.spiking import snntorch_import
-from hpml_sim.spiking.neurons.parameters import decay_of, positive
+from hpml_sim.spiking.neurons.parameters import decay_of, positive, text_of
 from hpml_sim.spiking.option_names import option_names_checked
 from hpml_sim.spiking.time_folding import TimeFolded
 
@@ -44,8 +44,8 @@ class LeakyNeurons(TimeFolded):
             of the spikes, spikes) -> gradient of u.
         slope: first parameter of the surrogate; None takes snnTorch's default.
         reset_delay: True: the reset acts one step late. False: it acts in the step of the spike, and is differentiated.
-        initial: membrane potential before the first step, as a share of the threshold, 0 to 1. Half of it rounds spike
-            counts to the nearest instead of down.
+        initial: membrane potential before the first step, as a share of the threshold, 0 to 1; a number, or a tensor
+            that broadcasts to one sample. Half of it rounds spike counts to the nearest instead of down.
         steps: time steps, >= 1.
         chips: simulated chips that lie side by side in the batch, >= 1.
         engine: "fused" (our kernels) or "snntorch" (the genuine neuron, step by step); equal bit for bit.
@@ -85,7 +85,7 @@ class LeakyNeurons(TimeFolded):
         surrogate: str | Surrogate | Gradient = "atan",
         slope: float | None = None,
         reset_delay: bool = True,
-        initial: float = 0.0,
+        initial: float | Tensor = 0.0,
         steps: int = 1,
         chips: int = 1,
         engine: Literal["fused", "snntorch"] = "fused",
@@ -111,14 +111,38 @@ class LeakyNeurons(TimeFolded):
         theta = positive(who, "threshold", threshold, "or neurons fire without input", decay.dtype)
         self._hold("beta", decay, check_switch(f"{who}: learn_beta", learn_beta))
         self._hold("threshold", theta, check_switch(f"{who}: learn_threshold", learn_threshold))
-        self.initial = check_real(f"{who}: initial", initial, low=0, high=1, hint="it is a share of the threshold")
+        self.initial: float | Tensor = 0.0
+        self.start_at(initial)
         self.reset: Literal["subtract", "zero", "none"] = reset
         self.surrogate = as_surrogate(surrogate, slope)
         self.reset_delay = check_switch(f"{who}: reset_delay", reset_delay)
-        self.engine = engine
+        self.engine: Literal["fused", "snntorch"] = engine
         self.spike_count: int | None = None
         self.neurons = 0
         self.samples = 0
+
+    def start_at(self, initial: float | Tensor) -> None:
+        """Set the membrane potential before the first step.
+
+        Args:
+            initial: as a share of the threshold, 0 to 1; a number, or a tensor that broadcasts to one sample.
+
+        Raises:
+            HpmlError: neither, or outside 0 to 1.
+        """
+        what, why = f"{type(self).__name__}: initial", "it is a share of the threshold"
+        if not isinstance(initial, Tensor):
+            value: float | Tensor = check_real(what, initial, low=0, high=1, hint=why)
+        elif bool(((initial >= 0) & (initial <= 1)).all()):
+            value = initial.detach().clone()
+        else:
+            raise HpmlError(f"{what}={text_of(initial)}: must lie in [0, 1]: {why}")
+        vars(self).pop("initial", None)
+        self._buffers.pop("initial", None)
+        if isinstance(value, Tensor):
+            self.register_buffer("initial", value)
+        else:
+            self.initial = value
 
     def _hold(self, name: str, value: Tensor, learn: bool = False) -> None:
         value = value.detach().clone()
@@ -175,7 +199,7 @@ class LeakyNeurons(TimeFolded):
             Spikes and states, each (chips, steps, batch, ...).
         """
         membrane = start[0] if start is not None else None
-        if membrane is None and self.initial:
+        if membrane is None and (isinstance(self.initial, Tensor) or self.initial):
             membrane = (self.initial * self.threshold).to(currents.dtype).expand_as(currents[:, 0])
         if self.engine == "snntorch":
             return self._run_snntorch(currents, membrane)

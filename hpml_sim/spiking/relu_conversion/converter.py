@@ -30,6 +30,7 @@ from hpml_sim.spiking.layer_kinds import (
 from hpml_sim.spiking.model import SpikingModel
 from hpml_sim.spiking.module_replacement import replace_modules
 from hpml_sim.spiking.neurons.adaptive import AdaptiveNeurons
+from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.neurons.synaptic import SynapticNeurons
 from hpml_sim.spiking.relu_conversion.functions_as_modules import with_functions_as_modules
@@ -82,8 +83,9 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
         rows += [row for row in mapping.reports() if row.why == ACTIVATION_PRODUCT]
     rows = [*rows, *beside]
     rows = [_with_scale(row, scales.get(row.layer, 1.0)) for row in rows]
-    rows.append(LayerReport("(output)", "-", "LeakyNeurons", why="added: a chip gives spikes; logits are their counts"))
-    return SpikingModel(model, target, tuple(rows), ENCODERS[kind](target.steps), _neurons(target), mapping)
+    output, why = _output(target)
+    rows.append(LayerReport("(output)", "-", type(output).__name__, why=why))
+    return SpikingModel(model, target, tuple(rows), ENCODERS[kind](target.steps), output, mapping)
 
 
 def _counterparts(
@@ -170,6 +172,14 @@ def _neurons(target: Spiking) -> LeakyNeurons:
     if isinstance(neuron, Synaptic):
         return SynapticNeurons(neuron.current_decay, neuron.beta, neuron.threshold, **options)
     return LeakyNeurons(neuron.beta, neuron.threshold, reset_delay=neuron.reset_delay, engine=target.engine, **options)
+
+
+def _output(target: Spiking) -> tuple[LeakyNeurons | LeakyIntegrators, str]:
+    """What lies behind the network, and what the report says of it."""
+    if target.readout == "membrane":
+        integrators = LeakyIntegrators(target.neuron.beta, steps=target.steps)
+        return integrators, "added: membranes that never fire; logits are their last potentials"
+    return _neurons(target), "added: a chip gives spikes; logits are their counts"
 
 
 def _with_scale(row: LayerReport, scale: float) -> LayerReport:

@@ -59,7 +59,7 @@ def with_functions_as_modules(model: nn.Module) -> nn.Module:
     Raises:
         ConversionError: a function without spiking counterpart, or a forward() that is another one in evaluation mode.
     """
-    graph = None if type(model).__module__.startswith("torch.nn.") else _traced(model)
+    graph = None if type(model).__module__.startswith("torch.nn.") else traced(model)
     if graph is None:
         return model
     for node in graph.nodes:
@@ -95,7 +95,12 @@ def with_functions_as_modules(model: nn.Module) -> nn.Module:
     return keep_hooks(model, fx.GraphModule(model, graph, type(model).__name__)).train(model.training)
 
 
-def _traced(model: nn.Module) -> fx.Graph | None:
+def traced(model: nn.Module) -> fx.Graph | None:
+    """What `torch.fx` makes of forward(); None where it cannot be traced.
+
+    Args:
+        model: the network.
+    """
     try:
         return fx.Tracer().trace(model)
     except Exception as error:  # whatever a user's forward() raises when it is traced
@@ -106,7 +111,7 @@ def _traced(model: nn.Module) -> fx.Graph | None:
 def _same_in_both_modes(model: nn.Module, graph: fx.Graph) -> bool:
     """Whether training and evaluation take the same way: a trace holds the branches that were taken."""
     was_training = model.training
-    other = _traced(model.train(not was_training))
+    other = traced(model.train(not was_training))
     model.train(was_training)
     return other is not None and [(n.op, str(n.target)) for n in other.nodes] == [
         (n.op, str(n.target)) for n in graph.nodes
