@@ -5,7 +5,9 @@ entries.py      all data sets by name: what they are, how to get them
 text.py         texts for language models; the texts lie in texts/
 words.py        words and their phonemes
 small_digits.py MNIST-5k, MNIST-1D
-recordings.py   a human voice: speech or noise, spoken digits
+recordings.py   a human voice: speech or noise
+spoken_digits.py  digits by many voices, those of the test unheard; human ones
+synthesis.py    voices of espeak-ng, and its process: espeak_process.py
 published.py    WikiText-2, SHD, N-MNIST from their authors' files
 splits.py       what their loaders give
 image_files.py  MNIST, Fashion-MNIST, CIFAR-10: their files, and how to get them

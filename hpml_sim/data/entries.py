@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpml_sim.data import mackey_glass, published, recordings, small_digits, text, words
+from hpml_sim.data import mackey_glass, published, recordings, small_digits, spoken_digits, synthesis, text, words
 from hpml_sim.data.image_files import IMAGE_SETS, download_images, find_files
 from hpml_sim.data.splits import Splits
 from hpml_sim.errors import HpmlError, UnknownNameError
@@ -45,6 +45,11 @@ class Named:
 
 def _have_recordings() -> bool:
     return recordings.find_recordings() is not None
+
+
+def _fetch_human_digits() -> Path:
+    fetch(synthesis.PACKAGE, what="data 'spoken-digits-human'")
+    return recordings.fetch_recordings()
 
 
 _AUTHORS = "as its authors split it"
@@ -163,10 +168,22 @@ NAMED: Mapping[str, Named] = {
     ),
     "spoken-digits": Named(
         "one second of speech as 32 x 40 spectra, 10 digits",
-        "1,000 + 300, of ten recordings",
-        split="other speeds, moments and noise; voice and recordings are the same",
-        load=recordings.spoken_digits,
-        **_VOICE,
+        "1,200 + 600, of 120 + 60 synthetic voices",
+        "of the synthesizer GPL-3.0-or-later, of its sounds none",
+        "the eSpeak NG team, espeak-ng 1.52.0: PyPI's espeakng-loader 0.2.4; voices drawn and spoken when loaded",
+        "60 voices that are not heard in training",
+        spoken_digits.spoken_digits,
+        synthesis.PACKAGE,
+    ),
+    "spoken-digits-human": Named(
+        "as spoken-digits, tested on a human voice: a demonstration",
+        "1,200 + 10, one recording of each digit",
+        license="of the recordings CC-BY-SA-3.0",
+        source=f"as spoken-digits; {_VOICE['source']}",
+        split="training: spoken-digits; test: the human recordings",
+        load=spoken_digits.human_digits,
+        here=lambda: is_here(synthesis.PACKAGE) and _have_recordings(),
+        fetch=_fetch_human_digits,
     ),
     "shd": Named(
         "100 frames of 700 channels of a silicon cochlea, 20 spoken digits",

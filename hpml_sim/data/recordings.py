@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from hpml_sim.data.image_files import data_folder
@@ -162,38 +161,14 @@ def _noise(kind: int, samples: int, rng: np.random.RandomState) -> np.ndarray:
     return (0.3 * hum if kind == 1 else 0) + 1e-3 * rng.randn(samples)
 
 
-def spoken_digits() -> Splits:
-    """Spoken digits zero to nine as spectra (1, 32, 40), 32 bands of 125 Hz in 40 steps of 25 ms, -> the digit.
+def digit_recordings(name: str) -> list[np.ndarray]:
+    """The digits zero to nine, one recording each, at 8 kHz.
 
-    One human voice, one recording of each digit. Each sample is faster or slower by up to a tenth, begins at another
-    moment, and is louder or softer, in white noise. Those of the test are drawn apart; the voice is the same.
+    Args:
+        name: of the data set, for messages.
 
     Raises:
         HpmlError: the recordings are not here, or are others.
     """
-    held = _recordings("spoken-digits")
-    digits = [held[f"digits/{digit}"] for digit in range(10)]
-    rng = np.random.RandomState(0)
-
-    def split(each: int) -> TensorDataset:
-        labels = np.tile(np.arange(10), each)
-        sounds = np.stack([_heard(digits[label], rng) for label in labels])
-        return TensorDataset(_spectra(torch.from_numpy(sounds.astype(np.float32))), torch.from_numpy(labels))
-
-    return Splits(split(100), split(30), (1, 32, 40), 10)
-
-
-def _heard(sound: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """A recording at another speed, moment and loudness, in a second of noise."""
-    speed = rng.uniform(0.9, 1.1)
-    said = np.interp(np.arange(0, len(sound) - 1, speed), np.arange(len(sound)), sound)[:_RATE_HZ]
-    heard = rng.uniform(0.005, 0.02) * rng.randn(_RATE_HZ)
-    begin = rng.randint(0, _RATE_HZ - len(said) + 1)
-    heard[begin : begin + len(said)] += rng.uniform(0.5, 1.0) * said
-    return heard
-
-
-def _spectra(sounds: Tensor) -> Tensor:
-    """(batch, 8000) -> logarithm of mean amplitudes, about in [-1, 1], of 32 bands in 40 steps: (batch, 1, 32, 40)."""
-    bins = torch.stft(sounds, 256, 200, window=torch.hann_window(256), return_complex=True).abs()[:, 1:, :40]
-    return ((bins.unflatten(1, (32, 4)).mean(2) + 1e-3).log()[:, None] + 2) / 4
+    held = _recordings(name)
+    return [held[f"digits/{digit}"] for digit in range(10)]

@@ -236,7 +236,7 @@ def test_recordings_without_debian(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     monkeypatch.setattr(recordings, "_INSTALLED", tmp_path / "nowhere")
     with pytest.raises(HpmlError, match="needs apt-get and dpkg of Debian or Ubuntu"):
-        hs.download_data("spoken-digits")
+        hs.download_data("speech")
 
 
 def test_a_named_set_says_which_task_it_is_for():
