@@ -203,8 +203,8 @@ def _carried_out(tables: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> 
         written = [out / name for name in ("results.jsonl", "table.csv", "front.csv", "report.html")]
         say(f"Rows, table and report: {', '.join(str(path) for path in written if path.exists())}")
     ends = not isinstance(result, SearchResult) and not as_json and config.sweep is None and bool(result.rows)
-    if ends and (said := answer(summarize(result.rows), every_pair=False)):  # type: ignore[union-attr]
-        show(Text("\n".join(["Which machine?", *said])))
+    if ends and (said := answer(summarize(result.rows), width=columns())):  # type: ignore[union-attr]
+        show(Text(said))
     return 0
 
 

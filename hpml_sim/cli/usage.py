@@ -9,13 +9,18 @@ import io
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
 
+from hpml_sim.cards import list_cards
 from hpml_sim.cli.examples import EXAMPLES
+from hpml_sim.data import list_data
 from hpml_sim.errors import HpmlError
+from hpml_sim.networks.importing import names_code
+from hpml_sim.networks.loading import list_networks
 
 _PYTHONS_WORDS = (
     (re.compile(r"invalid literal for int\(\) with base 10: (.*)"), r"\1 is no whole number"),
@@ -25,6 +30,8 @@ _PYTHONS_WORDS = (
     (re.compile(r"no type matching .* could be instantiated from \[(.*?)\]"), r"cannot take \1"),
 )
 
+_COMPARING = ("compare", "sweep", "search")
+"""Verbs that take --model, --data and --targets."""
 _OPTION = re.compile(r"--[a-z][\w-]*(?: [A-Z{\[].*)?|[A-Z]{2,}(?: \[[A-Z]+ \.\.\.\])?|\{[a-z,]+\}")
 """A line of help that holds nothing but an option, with its metavar where it has one."""
 
@@ -91,10 +98,35 @@ def usage_message(said: str, verb: str) -> str:
     text = " ".join(" ".join(lines[begin:end]).split())
     alone = [line.strip() for line in lines[begin:] if _OPTION.fullmatch(line.strip())]
     command = " ".join(part for part in ("hpml-sim", verb, "--help") if part)
-    return f"{_problem(text, alone).rstrip('.')} (`{command}` explains the options)"
+    return f"{_problem(text, alone, verb).rstrip('.')} (`{command}` explains the options)"
 
 
-def _problem(text: str, options: list[str]) -> str:
+def _meant(words: Sequence[str], verb: str) -> str:
+    """What to do about words that stand alone: the options of a comparison whose values they are, or nothing."""
+    if verb not in _COMPARING:
+        if f"{verb} show" in EXAMPLES or f"{verb} get" in EXAMPLES:
+            return f"did you mean `hpml-sim {verb} {'show' if f'{verb} show' in EXAMPLES else 'get'} {words[0]}`?"
+        return "leave it out"
+    if words[0].endswith(".toml") and Path(words[0]).is_file():
+        return f"did you mean `hpml-sim run {words[0]}`?"
+    named = {"--model": list_networks(), "--data": list_data(), "--targets": list_cards()}
+    owner = {name: option for option, names in named.items() for name in names}
+    given: dict[str, list[str]] = {}
+    for word in words:
+        # what is no name here is a file with a callable, a folder, or a network on a hub
+        near = difflib.get_close_matches(word, sorted(owner), n=1, cutoff=0.75)
+        if near:
+            given.setdefault(owner[near[0]], []).append(near[0])
+        elif names_code(word) or "/" in word:
+            given.setdefault("--model", []).append(word)
+    return (
+        f"did you mean {' '.join(' '.join([option, *of]) for option, of in given.items())}?"
+        if given
+        else "leave it out"
+    )
+
+
+def _problem(text: str, options: list[str], verb: str) -> str:
     """What is wrong, from the text and from the lines that hold nothing but an option with its metavar."""
     if found := re.match(r"Unrecognized (?:or misplaced )?options: (.*)", text):
         words = (
@@ -102,7 +134,7 @@ def _problem(text: str, options: list[str]) -> str:
         )
         wrong = next((word for word in words if word.startswith("-")), None)
         if wrong is None:
-            return f"{', '.join(map(repr, words))}: no option takes this value; leave it out"
+            return f"{', '.join(map(repr, words))}: no option takes this value; {_meant(words, verb)}"
         names = {option.split()[0].strip("-") for option in options} - {wrong.strip("-")}
         near = difflib.get_close_matches(wrong.strip("-"), sorted(names), n=1, cutoff=0.7)
         return f"unknown option {wrong}" + (f"; did you mean --{near[0]}?" if near else "")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from hpml_sim.report.inference_words import words_of_inference
-from hpml_sim.report.metric_words import words_of
-from hpml_sim.report.summary import SCOPES, Cost, TargetSummary, times_of
+from hpml_sim.report.metric_words import MetricWords, words_of
+from hpml_sim.report.summary import SCOPES, AccuracySummary, Cost, TargetSummary, times_of
 from hpml_sim.report.wording import figure, listing, names, percent, time_label
 from hpml_sim.units.bands import Band
 from hpml_sim.units.formatting import digits, si
@@ -73,7 +73,6 @@ def drift(targets: Sequence[TargetSummary]) -> list[str]:
         known = [(t, a) for t, a in target.supported if t is not None]
         if len(known) > 1:
             (start, first), (end, last) = known[0], known[-1]
-            overlap = first.ci95[0] <= last.ci95[1] and last.ci95[0] <= first.ci95[1]
             period = f"from {time_label(start)} to {time_label(end)}"
             values = words.value(first.mean, 1), words.value(last.mean, 1)
             if words.unchanged(first.mean, last.mean):
@@ -82,8 +81,7 @@ def drift(targets: Sequence[TargetSummary]) -> list[str]:
             else:
                 text = (
                     f"{words.change(target.name, first.mean, last.mean)} {period} "
-                    f"({values[0]} to {words.with_unit(values[1])}"
-                    f"{'; the 95 % intervals overlap' if overlap else ''})."
+                    f"({values[0]} to {words.with_unit(values[1])}{_chip_by_chip(first, last, words)})."
                 )
             changes.append((words.rank(first.mean) - words.rank(last.mean), text))
         if missing := gaps_of(target):
@@ -93,6 +91,20 @@ def drift(targets: Sequence[TargetSummary]) -> list[str]:
         parts = [*parts[: _MOST - 1], f"{len(parts) - _MOST + 1} more in the table."]
     parts += [f"No data at {when} for {names(who)}; nothing is extrapolated." for when, who in gaps.items()]
     return parts
+
+
+def _chip_by_chip(first: AccuracySummary, last: AccuracySummary, words: MetricWords) -> str:
+    """How many chips moved as their mean did: each is compared with itself, as chips differ more than they drift."""
+    if len(first.values) < 2 or len(first.values) != len(last.values):
+        return ""
+    worse = words.rank(last.mean) > words.rank(first.mean)
+    moved = sum(
+        (words.rank(b) > words.rank(a)) if worse else (words.rank(b) < words.rank(a))
+        for a, b in zip(first.values, last.values, strict=True)
+    )
+    of = len(first.values)
+    many = f"all {of} chips are" if moved == of else f"{moved} of {of} chips {'is' if moved == 1 else 'are'}"
+    return f"; {many} {'worse' if worse else 'better'}"
 
 
 def gaps_of(target: TargetSummary) -> list[str]:

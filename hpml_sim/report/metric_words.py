@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _ACCURACY = "accuracy"
 _PERPLEXITY = "perplexity"
+_MANY_TIMES = 2.0
+"""From this ratio on, a change of a figure without bounds is told as a ratio."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class MetricWords:
         return text if self.is_accuracy else f"{self.name} {text}"
 
     def change(self, target: str, first: float, last: float) -> str:
-        """What became of a figure between two times: "loses 1.2 points", or "the perplexity of ... rises by 1.6".
+        """What became of a figure: "loses 1.2 points", "the perplexity of ... rises by 1.6" or "... 480 times".
 
         Args:
             target: whose figure it is.
@@ -133,6 +135,9 @@ class MetricWords:
             last: figure at the last one.
         """
         by = last - first
+        if not self.in_percent and min(first, last) > 0 and max(first, last) >= _MANY_TIMES * min(first, last):
+            times = digits(max(first, last) / min(first, last), 2)
+            return f"The {self.name} of {target} {'rises' if by > 0 else 'falls'} {times} times"
         if self.is_accuracy:
             return f"{target} {'loses' if by < 0 else 'gains'} {abs(100 * by):.1f} points"
         amount = f"{abs(100 * by):.1f} points" if self.in_percent else self.with_unit(self.spread(abs(by)))

@@ -13,6 +13,7 @@ from hpml_sim.report.inference_words import InferenceWords, Question, questions
 from hpml_sim.report.metric_words import MetricWords, words_of
 from hpml_sim.report.summary import TargetSummary, times_of
 from hpml_sim.report.wording import figure, listing, si_page, span_page, time_label
+from hpml_sim.units.display import text_table
 from hpml_sim.units.formatting import digits, si
 
 MOST_PAIRED = 6
@@ -56,16 +57,27 @@ class Answer:
         words: what the figures are of.
         score_heads: times of the scores, or "".
         places: one a machine.
-        said: what a reader must know: orders that are open, what leads for what, projections.
+        open_orders: a sentence for each pair whose order is less than nine in ten sure.
+        batched: what the best batches take; "" where no machine batches.
+        projections: which systems were never built; "" where all were.
         pairs: the other pairs, a sentence each.
+        lost: which machines do not do the work that the best one does; "" of none.
     """
 
     name: str
     words: InferenceWords
     score_heads: tuple[str, ...]
     places: tuple[Place, ...]
-    said: tuple[str, ...]
+    open_orders: tuple[str, ...]
+    batched: str
+    projections: str
     pairs: tuple[str, ...]
+    lost: str = ""
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What a reader must know beside the table."""
+        return tuple(filter(None, (self.lost, *self.open_orders, self.batched, self.projections)))
 
 
 def sureness(probability: float) -> str:
@@ -89,7 +101,7 @@ def answers(targets: Sequence[TargetSummary]) -> list[Answer]:
     """
     found = [_answer(question, targets) for question in questions(targets)]
     lost = _losses(targets)
-    return [replace(found[0], said=(lost, *found[0].said)), *found[1:]] if found and lost else found
+    return [replace(found[0], lost=lost), *found[1:]] if found else []
 
 
 def _answer(question: Question, targets: Sequence[TargetSummary]) -> Answer:
@@ -116,40 +128,55 @@ def _answer(question: Question, targets: Sequence[TargetSummary]) -> Answer:
         places.append(Place(name, e.projection, shown, figures, ratio, sure, is_open))
     pairs = list(combinations(found, 2)) if len(found) <= MOST_PAIRED else list(pairwise(found))
     opened = [(a, b) for a, b in pairs if (o := order(a[1], b[1])).decides and not o.certain]
-    said = [_sentence(a, b) for a, b in opened]
-    said += [_batched(question), _projections(found)]
     closed = [_sentence(a, b) for a, b in pairs if (a, b) not in opened]
     closed += [_shares(*found[0]), _waiting(found, question.words)]
     heads = tuple("" if time is None else time_label(time) for time in ends)
     return Answer(
-        question.name, question.words, heads, tuple(places), tuple(filter(None, said)), tuple(filter(None, closed))
+        name=question.name,
+        words=question.words,
+        score_heads=heads,
+        places=tuple(places),
+        open_orders=tuple(_sentence(a, b) for a, b in opened),
+        batched=_batched(question),
+        projections=_projections(found),
+        pairs=tuple(filter(None, closed)),
     )
 
 
-def answer(targets: Sequence[TargetSummary], *, every_pair: bool = True) -> list[str]:
-    """The ranking at system scope in paragraphs: what each takes, the order with its certainty, what is a projection.
+def answer(targets: Sequence[TargetSummary], *, width: int = 80) -> str:
+    """The ranking at system scope for a terminal: a table for each question, and what a reader must know beside it.
+
+    Best batches, the other pairs and what decides an open order stand in the report.
 
     Args:
         targets: of the run; those without an estimate at system scope are left out.
-        every_pair: a sentence for each pair of up to six machines; False: for each machine and the next one.
+        width: characters in a line of the tables.
+
+    Returns:
+        "" where no target has an estimate at system scope.
     """
-    found = [text for question in questions(targets) for text in _paragraphs(question, every_pair=every_pair)]
-    return [*found, *filter(None, [_losses(targets)])] if found else []
+    found = answers(targets)
+    if not found:
+        return ""
+    score = words_of(targets).named
+    tables = [_table(each, score, width) for each in found]
+    known = dict.fromkeys(text for each in found for text in (each.lost, each.projections) if text)
+    return "\n\n".join(["\n\n".join(tables), *(["\n".join(known)] if known else [])])
 
 
-def _paragraphs(question: Question, *, every_pair: bool) -> list[str]:
-    found = question.ranked()
-    doing = question.words.one
-    what = f"Energy of {doing} at batch 1, everything around the machine included (system scope)"
-    listed = [f"{name} {figure(e.energy_j, 'J')}" for name, e in found]
-    parts = [f"{what}, least first: {listing(listed)}."]
-    if question.name:
-        rates = [f"{name} {figure(e.throughput_hz, '')}" for name, e in found]
-        parts.append(f"Tokens a second: {listing(rates)}.")
-    pairs = combinations(found, 2) if every_pair and len(found) <= MOST_PAIRED else pairwise(found)
-    parts += [_sentence(a, b) for a, b in pairs]
-    parts += [_shares(*found[0]), _batched(question), _waiting(found, question.words), _projections(found)]
-    return [part for part in parts if part]
+def _table(found: Answer, score: str, width: int) -> str:
+    """The places of an answer, as on the page, without the bounds that a narrow terminal has no room for."""
+    rate = 2 if found.name else 1  # of a language model tokens a second, of others the latency
+    heads = [f"{score} {head}".rstrip() for head in found.score_heads]
+    columns = ["machine", *heads, f"energy {found.words.short}", found.words.rate if rate == 2 else "latency"]
+    rows = []
+    for place in found.places:
+        (energy, bounds), (speed, _) = place.figures[0], place.figures[rate]
+        order_ = f"{place.ratio}, {place.sure} sure{' (open)' if place.open else ''}" if place.sure else place.ratio
+        rows.append([place.name, *place.scores, f"{energy} ({bounds})", speed, order_])
+    doing = found.words.title or "One inference"
+    title = f"Which machine? {doing}: least energy first, at batch 1, everything around the machine included"
+    return text_table([*columns, "energy to the one above"], rows, title=title, width=width)
 
 
 def _losses(targets: Sequence[TargetSummary]) -> str:

@@ -11,7 +11,7 @@ import hpml_sim as hs
 from hpml_sim.cost import Estimate, Term
 from hpml_sim.experiments.result import Comparison
 from hpml_sim.report.plots import operations_a_joule, which_machine
-from hpml_sim.report.ranking_words import answer, sureness
+from hpml_sim.report.ranking_words import answer, answers, sureness
 from hpml_sim.report.summary import summarize
 from hpml_sim.results import Row
 from hpml_sim.units.bands import Band
@@ -65,29 +65,42 @@ def test_the_ranking_says_ratio_probability_and_what_decides(rows):
 
 
 def test_a_sentence_for_each_pair_and_the_component_that_decides(rows):
-    said = answer(summarize(rows))
-    pairs = [s for s in said if "times the energy of" in s]
-    assert len(pairs) == 3
-    assert pairs[0] == "loihi takes 3.0 times the energy of pcm-hermes (> 99 % sure of the order)."
-    (open_order,) = [s for s in pairs if s.startswith("cpu") and "loihi" in s]
+    (found,) = answers(summarize(rows))
+    assert found.pairs[0] == "loihi takes 3.0 times the energy of pcm-hermes (> 99 % sure of the order)."
+    assert sum("times the energy of" in s for s in found.pairs) == 2
+    (open_order,) = found.open_orders
+    assert open_order.startswith("cpu takes") & ("loihi" in open_order)
     assert re.search(r"but that is only 5\d % sure; what decides is component host-edge\.", open_order)
-    assert "pcm-hermes is a projection" in said[-1]
-    assert "At one inference a second, idle power included" in " ".join(said)
+    assert "pcm-hermes is a projection" in found.projections
+    assert found.said == (open_order, found.projections)
+    assert "At one inference a second, idle power included" in " ".join(found.pairs)
     # 2 W x (1 s - 1 ms) + 1 J
-    assert "pcm-hermes 3.00 W" in " ".join(said)
-    assert sum("times the energy of" in s for s in answer(summarize(rows), every_pair=False)) == 2
+    assert "pcm-hermes 3.00 W" in " ".join(found.pairs)
 
 
 def test_batches_are_set_against_the_leader_at_batch_1(rows):
     board = rows[1].model_copy(
         update={"systems": [*rows[1].systems, system(rows[1], ("", Band.factor(0.5, 1.1)), batch=64)]}
     )
-    said = " ".join(answer(summarize([rows[0], board])))
-    assert re.search(r"loihi takes 500 mJ \(455.550\) at batch 64 \(0\.50 times; > 99 % sure\)", said)
+    (found,) = answers(summarize([rows[0], board]))
+    assert re.search(r"loihi takes 500 mJ \(455.550\) at batch 64 \(0\.50 times; > 99 % sure\)", found.batched)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_the_answer_as_a_table_of_few_lines(rows, width):
+    lines = answer(summarize(rows), width=width).splitlines()
+    assert max(map(len, lines[:-1])) <= width  # the last one is a sentence, which the terminal wraps
+    assert len(lines) == 7
+    assert lines[0].startswith("Which machine? One inference: least energy first")
+    assert [line.split()[0] for line in lines[1:5]] == ["machine", "pcm-hermes", "loihi", "cpu"]
+    assert "3.0 x, > 99 % sure" in lines[3]
+    assert re.search(r"1\.0 x, 5\d % sure \(open\)", lines[4])
+    assert lines[-1].startswith("pcm-hermes is a projection")
 
 
 def test_without_systems_there_is_no_answer():
-    assert answer(summarize(example_rows())) == []
+    assert answers(summarize(example_rows())) == []
+    assert answer(summarize(example_rows())) == ""
     with pytest.raises(hs.HpmlError, match=r"rank\(scope='own'\)"):
         Comparison(tuple(example_rows()), None, None).rank("energy")
     with pytest.raises(hs.HpmlError, match="must be 'system', or 'own'"):

@@ -14,6 +14,7 @@ from hpml_sim.report.overview import overview, remark
 from hpml_sim.report.summary import summarize
 from hpml_sim.report.table import comparison_table
 from hpml_sim.results import Row
+from hpml_sim.tasks.score import Score
 from tests.report.example_rows import (
     HOUR,
     example_rows,
@@ -122,7 +123,7 @@ def test_drift_is_worded_for_the_metric() -> None:
     text = " ".join(findings.drift(summarize(language_rows())))
     assert re.search(r"The perplexity of pcm-hermes rises by \d\.\d+ from 1 s to 1 year \(\d\d\.\d to \d\d\.\d", text)
     assert "points" not in text
-    assert "%" not in text.replace("95 % intervals", "")
+    assert "%" not in text
     rate = rescored(example_rows(), lambda a: 1 - a, "word error rate", unit="ratio")
     text = " ".join(findings.drift(summarize(rate)))
     assert re.search(
@@ -130,6 +131,22 @@ def test_drift_is_worded_for_the_metric() -> None:
     )
     text = " ".join(findings.drift(summarize(example_rows())))
     assert re.search(r"pcm-hermes loses \d\.\d points from 1 s to 1 year", text)
+
+
+def test_a_perplexity_that_explodes_is_told_as_a_ratio_and_chip_by_chip() -> None:
+    """Of three chips the Student intervals overlap; each chip against itself leaves no doubt."""
+    first, *_, last = rescored(example_rows(targets=("pcm-hermes",)), lambda a: 1 - a, "perplexity", unit="")
+    of = {"metric": "perplexity", "unit": "", "higher_is_better": False}
+    rows = [
+        row.model_copy(update={"scores": (Score.of(values, 2048, **of),)})
+        for row, values in ((first, [227.0, 269.0, 365.0]), (last, [60_000.0, 104_000.0, 250_000.0]))
+    ]
+    (said,) = findings.drift(summarize(rows))
+    assert said == (
+        "The perplexity of pcm-hermes rises 480 times from 1 s to 1 year (287 to 138,000; all 3 chips are worse)."
+    )
+    rows[1] = last.model_copy(update={"scores": (Score.of([200.0, 350.0, 500.0], 2048, **of),)})
+    assert "rises by 63 from 1 s to 1 year (287 to 350; 2 of 3 chips are worse)" in findings.drift(summarize(rows))[0]
 
 
 def test_the_worst_change_is_named_first() -> None:
