@@ -9,5 +9,6 @@ from hpml_sim.course.checks import Answer as Answer
 from hpml_sim.course.checks import CheckError as CheckError
 from hpml_sim.course.checks import answer as answer
 from hpml_sim.course.checks import check as check
+from hpml_sim.course.models import massive_activation_model as massive_activation_model
 from hpml_sim.course.style import COLORS as COLORS
 from hpml_sim.course.style import start as start

@@ -20,7 +20,6 @@ from torch.utils.data import Subset
 import hpml_sim as hs
 from hpml_sim import course
 from hpml_sim.course import check
-from hpml_sim.networks.pretrained.language_model import LanguageModel, LlamaSizes
 
 torch.set_num_threads(1)  # for layers this small, more threads only wait for each other
 course.start()
@@ -30,28 +29,13 @@ course.start()
 #
 # Llama's layout, two blocks, one byte a token: small enough to be trained here. Large models grow a *massive activation* while
 # they are trained: at a few tokens one channel of a feed-forward layer is huge. A small model trained for seconds grows none, so
-# we plant one before the training: at the space, channel 0 of each feed-forward layer is driven hard.
+# `course.massive_activation_model()` has one planted before the training: at the space, channel 0 of each feed-forward layer is
+# driven hard (`course.massive_activation_model??` shows how).
 
 # %%
 data = hs.load_data("text-bytes")
 test = Subset(data.test, range(16))
 samples = torch.stack([data.train[k][0] for k in range(16)])
-
-
-def new_model():
-    torch.manual_seed(0)
-    sizes = LlamaSizes(256, width=64, depth=2, heads=4, kv_heads=2, hidden=128, longest=128, rotary_base=1e4, eps=1e-5)
-    model = LanguageModel(sizes)
-    with torch.no_grad():
-        model.words.weight.mul_(0.1)
-        model.words.weight[ord(" "), 0] = 3.0
-        for block in model.blocks:
-            for layer in (block.gate, block.up):
-                layer.weight[0] = 0.0
-                layer.weight[0, 0] = 10.0
-            block.down.weight[:, 0] *= 3e-3  # so that what it adds is of ordinary size
-    return model
-
 
 # %% [markdown]
 # ## Task 1: Perplexity (2 points)
@@ -154,7 +138,7 @@ assert decibels(rest, converted(massive, float(massive.abs().max()), 8)[1:]) < 1
 
 # %%
 perplexity(torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.long))  # solve task 1 first: training takes ten seconds
-llm = new_model()
+llm = course.massive_activation_model()
 hs.fit(llm, data, epochs=2, lr=5e-3, batch_size=16, show_progress=False)
 llm.eval()
 
