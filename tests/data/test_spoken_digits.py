@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -15,11 +17,6 @@ VOICES = [
     synthesis.Voice("en-gb-scotland", (200, 300), (116, 118, 115, 117), 190),
 ]
 HERE = {"what": "data 'mine'", "get": "hpml-sim data get spoken-digits"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def the_package():
-    hs.download_data("spoken-digits")
 
 
 def test_no_voice_of_the_test_is_heard_in_training():
@@ -94,6 +91,7 @@ def test_what_is_missing_says_how_to_get_it(monkeypatch, tmp_path):
         hs.load_data("spoken-digits")
 
 
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs a package of Debian's")
 def test_ten_human_recordings_are_a_demonstration():
     human = hs.load_data("spoken-digits-human")
     assert human.test[:][1].tolist() == list(range(10))

@@ -6,7 +6,7 @@ import shutil
 
 from .environment import Environment, SetupError
 
-DATA = ("word-phonemes", "mnist-5k")
+DATA = ("word-phonemes", "mnist-5k", "spoken-digits")
 """Of packages of the Python index."""
 DEBIAN_DATA = ("speech",)
 """Of packages of Debian's."""
