@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,15 @@ class Converted(nn.Module):
                 )
             found.append(layer)
         return tuple(found)
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether Hugging Face's `Trainer` may add arguments of its own to a call: where the network takes any name.
+
+        `Trainer` asks for this by name, and otherwise reads it from `forward`, which takes any name here.
+        """
+        taken = inspect.signature(self.network.forward).parameters.values()
+        return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken)
 
     def refuse_other_than_tensors(self, args: tuple[Any, ...]) -> None:
         """Refuse a call with something that no network takes.

@@ -165,18 +165,24 @@ def answer(targets: Sequence[TargetSummary], *, width: int = 80) -> str:
 
 
 def _table(found: Answer, score: str, width: int) -> str:
-    """The places of an answer, as on the page, without the bounds that a narrow terminal has no room for."""
+    """The places of an answer, as on the page, with the bounds of energy alone: a terminal has no room for more."""
     rate = 2 if found.name else 1  # of a language model tokens a second, of others the latency
-    heads = [f"{score} {head}".rstrip() for head in found.score_heads]
-    columns = ["machine", *heads, f"energy {found.words.short}", found.words.rate if rate == 2 else "latency"]
+    heads = [head if k else f"{score} {head}".rstrip() for k, head in enumerate(found.score_heads)]
+    columns = [
+        "machine",
+        *heads,
+        f"energy{found.words.short}",
+        found.words.rate if rate == 2 else "latency",
+        "",
+        "sure",
+    ]
     rows = []
     for place in found.places:
         (energy, bounds), (speed, _) = place.figures[0], place.figures[rate]
-        order_ = f"{place.ratio}, {place.sure} sure{' (open)' if place.open else ''}" if place.sure else place.ratio
-        rows.append([place.name, *place.scores, f"{energy} ({bounds})", speed, order_])
-    doing = found.words.title or "One inference"
-    title = f"Which machine? {doing}: least energy first, at batch 1, everything around the machine included"
-    return text_table([*columns, "energy to the one above"], rows, title=title, width=width)
+        sure = f"{place.sure}, open" if place.open else place.sure
+        rows.append([place.name, *place.scores, f"{energy} ({bounds})", speed, place.ratio, sure])
+    title = f"Which machine? {found.words.title or 'One inference'}: least energy first, whole systems at batch 1"
+    return f"{title}\n{text_table(columns, rows, width=width)}"
 
 
 def _losses(targets: Sequence[TargetSummary]) -> str:

@@ -97,7 +97,7 @@ def transcription(
         metrics=own if metrics is None else metrics,
         outputs=outputs,
         name="transcription",
-        labels=_sequence_labels,
+        labels=partial(_sequence_labels, blank),
         distillation=_soft_steps if blank is None else _soft_frames,
         layout="(batch, steps, classes)",
     )
@@ -179,11 +179,23 @@ def _transcription_loss(blank: int | None, outputs: Tensor, labels: Tensor) -> T
             )
         return nn.functional.cross_entropy(outputs.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
     lengths = (labels != IGNORED).sum(1)
+    _check_steps(outputs.shape[1], lengths, labels)
     steps = torch.full((len(outputs),), outputs.shape[1], dtype=torch.int64)
     return nn.functional.ctc_loss(
-        outputs.log_softmax(-1).transpose(0, 1), labels.clamp(min=0), steps, lengths.cpu(), blank=blank,
-        zero_infinity=True,
-    )  # fmt: skip
+        outputs.log_softmax(-1).transpose(0, 1), labels.clamp(min=0), steps, lengths.cpu(), blank=blank
+    )
+
+
+def _check_steps(steps: int, lengths: Tensor, labels: Tensor) -> None:
+    """CTC writes a label a step, and a blank between two equal ones; in fewer steps no answer is right."""
+    equal = (labels[:, 1:] == labels[:, :-1]) & (labels[:, 1:] != IGNORED)
+    needed = lengths + equal.sum(1)
+    worst = int(needed.argmax()) if len(needed) else 0
+    if len(needed) and int(needed[worst]) > steps:
+        raise HpmlError(
+            f"transcription: a sample has {int(lengths[worst])} labels, which take CTC {int(needed[worst])} steps, and "
+            f"the outputs have {steps}; give more steps, or leave such samples out"
+        )
 
 
 def _answers(blank: int | None, end: int | None, outputs: Tensor) -> list[list[int]]:
@@ -218,11 +230,16 @@ def _whole_sequences(blank: int | None, end: int | None, outputs: Tensor, labels
     return torch.tensor([float(answer == meant) for answer, meant in pairs])
 
 
-def _sequence_labels(where: str, labels: Any, inputs: int, outputs: Tensor | None) -> Tensor:
+def _sequence_labels(blank: int | None, where: str, labels: Any, inputs: int, outputs: Tensor | None) -> Tensor:
     if not isinstance(labels, Tensor) or labels.dim() != 2 or len(labels) != inputs:
         raise HpmlError(
             f"{where}: labels {shapes_of(labels)} for {inputs} inputs: must be (batch, labels), padded with -100; "
             f"{OTHER_TASKS}"
+        )
+    if blank is not None and bool((labels == blank).any()):
+        raise HpmlError(
+            f"{where}: a label is {blank}, CTC's blank, which stands for no label; number the labels otherwise, or "
+            "give task=hs.tasks.transcription(blank=...), or 'transcription_by_step' where step i answers label i"
         )
     if outputs is None or not outputs.is_floating_point():
         return whole_numbers(where, labels, None, ignored=True)

@@ -13,6 +13,9 @@ from hpml_sim.conversion.network_call import shapes_of, tensors_in
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.tasks.metric import Metric, as_metrics
 
+_MOST_FIELDS = 3
+"""Fields of an output that a message offers."""
+
 Loss = Callable[[Tensor, Any], Tensor]
 """(outputs, labels) of a batch -> the mean loss, a scalar."""
 Distillation = Callable[[Tensor, Tensor, float, Any], Tensor]
@@ -216,7 +219,7 @@ class Task:
         if not isinstance(found, Tensor):
             raise HpmlError(
                 f"{where}: {network} gave {_described(found)}; expected a tensor of outputs {self.layout}: say where "
-                "it is, such as task=task.with_outputs('logits') or with_outputs(0), or let forward() give these alone"
+                f"it is, such as {_where(found)}, or let forward() give these alone"
             )
         return found
 
@@ -249,6 +252,15 @@ def _named(given: Any) -> Mapping[str, Any]:
     if isinstance(given, tuple):
         return given._asdict() if isinstance(given, tuple) and hasattr(type(given), "_asdict") else {}  # type: ignore[attr-defined]
     return vars(given) if hasattr(given, "__dict__") else {}
+
+
+def _where(given: Any) -> str:
+    """How the tensors that a network gave are asked for: by the names that they have."""
+    parts: Any = _named(given)
+    if not parts and isinstance(given, (tuple, list)):
+        parts = dict(enumerate(given))
+    chosen = [field for field, part in parts.items() if isinstance(part, Tensor)][:_MOST_FIELDS] or ["logits", 0]
+    return " or ".join(f"task=task.with_outputs({field!r})" for field in chosen)
 
 
 def _described(given: Any) -> str:

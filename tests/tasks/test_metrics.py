@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import sklearn.metrics as sk
@@ -96,6 +98,21 @@ def test_error_rates_of_sequences():
         tasks.transcription(blank=None, end=0), answers, torch.tensor([[1, 2, 2, -100], [4, -100, -100, -100]])
     )
     assert plain["token error rate"].mean == pytest.approx(1 / 4)  # the second answer ends at once
+
+
+def test_ctc_needs_a_step_a_label_and_a_blank_between_equal_ones():
+    """A network that could never be right had a loss of 0, and was trained on nothing."""
+    task, logits = tasks.transcription(), torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    fits = torch.tensor([[1, 2, 3, 4], [1, 1, 2, -100]])
+    assert 0 < float(task.loss(logits, fits)) < math.inf
+    long, equal = (torch.tensor([[1, 2, 3, 4, 5]] * 2), torch.tensor([[1, 2, -100, -100], [1, 1, 2, 3]]))
+    with pytest.raises(HpmlError, match="a sample has 5 labels, which take CTC 5 steps, and the outputs have 4"):
+        task.loss(logits, long)
+    with pytest.raises(HpmlError, match="a sample has 4 labels, which take CTC 5 steps, and the outputs have 4"):
+        task.loss(logits, equal)
+    with pytest.raises(HpmlError, match=r"fit: a label is 0, CTC's blank.*or 'transcription_by_step'"):
+        task.labels("fit", torch.tensor([[1, 0], [2, 3]]), 2, logits)
+    assert tasks.transcription(blank=None).labels("fit", torch.tensor([[1, 0], [2, 3]]), 2, logits) is not None
 
 
 def test_what_comes_first():

@@ -167,13 +167,25 @@ class Pair(nn.Module):
         return self.net(x), x
 
 
+class Named(nn.Module):
+    """Outputs in a dictionary of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        return {"scores": self.net(x)}
+
+
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (Pair, r"give these alone"),
+        (Named, r"say where it is, such as task=task\.with_outputs\('scores'\), or let forward"),
+        (Pair, r"task=task\.with_outputs\(0\) or task=task\.with_outputs\(1\), or let forward\(\) give these alone"),
         (lambda: convert(Pair(), Spiking("loihi", steps=4)), r"gives the logits alone"),
     ],
-    ids=["digital", "spiking"],
+    ids=["named", "digital", "spiking"],
 )
 def test_outputs_that_are_no_tensor_get_one_line(build, said):
     model, samples = build(), TensorDataset(*data("direct"))

@@ -149,6 +149,37 @@ def test_the_trainer_of_transformers(tmp_path):
     assert hs.evaluate(model, items[:16]).mean == pytest.approx(float(torch.tensor(last).exp()), rel=1e-3)
 
 
+class WithLoss(nn.Module):
+    """A network of one's own that takes labels, and nothing else by name."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
+
+    def forward(self, x, labels=None):
+        logits = self.net(x)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
+def test_the_trainer_adds_no_argument_that_the_network_does_not_take(tmp_path):
+    """Trainer hands `num_items_in_batch` to what takes any name, as the call of a converted network seems to."""
+    transformers = pytest.importorskip("transformers", reason="the extra hf is not installed: pip install transformers")
+    model = hs.convert(WithLoss(), hs.Analog("pcm-hermes", training_noise=0.05))
+    assert not model.accepts_loss_kwargs
+    assert hs.convert(gpt2(), "pcm-hermes").accepts_loss_kwargs
+    arguments = transformers.TrainingArguments(
+        str(tmp_path), num_train_epochs=2, learning_rate=2e-2, save_strategy="no", report_to="none", disable_tqdm=True,
+        remove_unused_columns=False, label_names=["labels"],
+    )  # fmt: skip
+    items = [{"x": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+    trainer = transformers.Trainer(model, arguments, train_dataset=items, eval_dataset=items)
+    first = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] < first
+
+
 @pytest.fixture(scope="module")
 def programmed():
     model = hs.convert(gpt2(), hs.Analog("pcm-hermes", output_noise=0.0))  # so that every call gives the same
