@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpml_sim.cards import list_cards
 from hpml_sim.cli.output import say
 from hpml_sim.cli.runs import run_verb
 from hpml_sim.cli.usage import parsed
 from hpml_sim.cli.verbs import VERBS
+from hpml_sim.data import list_data
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.networks.loading import list_networks
 
 DESCRIPTION = """One PyTorch network on every kind of machine: accuracy, energy, latency, throughput.
 
@@ -70,12 +73,24 @@ def _run(arguments: list[str]) -> int:
         and not arguments[1].startswith("-")
         and any(verb.startswith(f"{arguments[0]} ") for verb in verbs)
     ):
+        _refuse_name_for_a_verb(*arguments[:2])
         raise UnknownNameError("verb", two, verbs, hint="`hpml-sim --help` explains them.")
     elif arguments and not arguments[0].startswith("-") and arguments[0] not in verbs:
         raise UnknownNameError("verb", arguments[0], verbs, hint="`hpml-sim --help` explains them.")
     if arguments[:1] == ["run"]:
         verbs["run"] = run_verb(arguments[1:])
     return parsed(verbs, arguments or ["--help"], DESCRIPTION)()
+
+
+def _refuse_name_for_a_verb(verb: str, name: str) -> None:
+    """`hpml-sim cards pcm-hermes`: the name is right, and the word between is missing."""
+    names, between = {
+        "cards": (list_cards, "show"),
+        "networks": (list_networks, "get"),
+        "data": (list_data, "get"),
+    }[verb]
+    if name in names():
+        raise HpmlError(f"`hpml-sim {verb}` takes no name; did you mean `hpml-sim {verb} {between} {name}`?")
 
 
 def _log_file(arguments: list[str]) -> Path | None:

@@ -104,8 +104,6 @@ def usage_message(said: str, verb: str) -> str:
 def _meant(words: Sequence[str], verb: str) -> str:
     """What to do about words that stand alone: the options of a comparison whose values they are, or nothing."""
     if verb not in _COMPARING:
-        if f"{verb} show" in EXAMPLES or f"{verb} get" in EXAMPLES:
-            return f"did you mean `hpml-sim {verb} {'show' if f'{verb} show' in EXAMPLES else 'get'} {words[0]}`?"
         return "leave it out"
     if words[0].endswith(".toml") and Path(words[0]).is_file():
         return f"did you mean `hpml-sim run {words[0]}`?"
@@ -114,7 +112,7 @@ def _meant(words: Sequence[str], verb: str) -> str:
     given: dict[str, list[str]] = {}
     for word in words:
         # what is no name here is a file with a callable, a folder, or a network on a hub
-        near = difflib.get_close_matches(word, sorted(owner), n=1, cutoff=0.75)
+        near = difflib.get_close_matches(word, sorted(owner), n=1, cutoff=0.6)
         if near:
             given.setdefault(owner[near[0]], []).append(near[0])
         elif names_code(word) or "/" in word:

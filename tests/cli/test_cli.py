@@ -142,6 +142,8 @@ def test_every_example_is_understood(command, monkeypatch, tmp_path):
             ["search", "--targets", "loihi", "--search-space", "steps=1,2", "--objectives", "speed"],
             "one of energy, latency, score",
         ),
+        (["cards", "pcm-hermes"], "did you mean `hpml-sim cards show pcm-hermes`?"),
+        (["compare", "mpl", "--targets", "cpu"], "'mpl': no option takes this value; did you mean --model mlp?"),
         (["cards", "shw"], "Did you mean 'cards show'?"),
         (["cards", "show"], "missing: CARD"),
         (["run"], "missing: FILE"),
