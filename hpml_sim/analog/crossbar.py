@@ -92,6 +92,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         self.tiling = tiling_on(card, rows, cols, groups, target.slices)
         self.dac_qmax = largest_code(resolution(target.dac_bits, card.io.dac_bits))
         self.adc_qmax = largest_code(resolution(target.adc_bits, card.io.adc_bits))
+        self._plain = None not in (self.dac_qmax, self.adc_qmax) and not self.array_disturbs and target.linear_adc
         self.noise = card.noise
         self.programmed: ProgrammedTiles | None = None
         self._add_limit(groups * cols if target.weight_clip_by == "channel" else None, device, dtype)
@@ -293,14 +294,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
     @property
     def plain_converters(self) -> bool:
         """Whether both converters are such, and their ranges known, that the compiled passes take them."""
-        return (
-            self.calibrated
-            and self.adc_bound() > 0
-            and self.dac_qmax is not None
-            and self.adc_qmax is not None
-            and not self.array_disturbs
-            and self.target.linear_adc
-        )
+        return self._plain and self.calibrated and self.adc_bound() > 0
 
     def fuses(self, x: Tensor) -> bool:
         """Whether programmed chips run chip by chip through the kernel; on other devices than the CPU all at once."""
@@ -310,8 +304,9 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         """Both converters as the compiled passes take them, which takes `plain_converters`."""
         assert self.dac_qmax is not None
         assert self.adc_qmax is not None
-        ranges = float(self.dac_range().detach()), self.dac_qmax, self.adc_qmax, self.adc_bound()
-        return Converters(*ranges, self.target.output_noise)
+        return Converters(
+            self.dac_range_now(), self.dac_qmax, self.adc_qmax, self.adc_bound(), self.target.output_noise
+        )
 
     def _fused(
         self,
@@ -343,7 +338,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
     def trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
         # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
-        return self.training and int(self.observations) > 1 and self.plain_converters and takes_compiled_pass(x)
+        return self.training and takes_compiled_pass(x) and int(self.observations) > 1 and self.plain_converters
 
     def seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
         """What the ADCs will see of a product, in units of a full-scale weight: of each slice its own.

@@ -27,7 +27,8 @@ class _Crossbar(Protocol):
 
     def effective_weights(self, weight: Tensor) -> EffectiveWeights: ...
 
-    def vector_units(self, x: Tensor, places: int) -> Tensor | None: ...
+    @property
+    def scales_vectors(self) -> bool: ...
 
     def converters(self) -> Converters: ...
 
@@ -96,22 +97,22 @@ def product_in_training(
     else:
         devices = crossbar.effective_weights(weight) if effective_weights is None else effective_weights
         matrix, scale = devices.matrix.squeeze(0), devices.scale.squeeze(-2).squeeze(0)
-    unit, converters = crossbar.vector_units(x, places), crossbar.converters()
-    cut = crossbar.tiling.cut_inputs(x)  # (groups, vectors, row tiles, height)
+    converters, scaled = crossbar.converters(), crossbar.scales_vectors
 
-    def watch(y: Tensor) -> None:
+    def watch(y: Tensor, unit: Tensor) -> None:
         of_columns = scale.unsqueeze(0).unsqueeze(-2)
         devices = EffectiveWeights(matrix.unsqueeze(0), of_columns, of_columns)
-        drive = (cut if unit is None else cut / unit.unsqueeze(-1)).unsqueeze(0)
+        drive = crossbar.tiling.cut_inputs(x / unit.unsqueeze(-1) if scaled else x).unsqueeze(0)
         products = y.unsqueeze(0) / (of_columns * converters.dac_gain)
         crossbar.observe_output(crossbar.seen_by_adc(drive.transpose(2, 3), devices, products))
 
     return product(
-        cut,
-        None if unit is None else unit.squeeze(-1),
+        x,
         matrix,
         scale,
+        tiling=crossbar.tiling,
         converters=converters,
+        places=places if scaled else 0,
         watch=watch if learns else None,
         log2_range=shift,
     )

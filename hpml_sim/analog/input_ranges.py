@@ -211,6 +211,13 @@ class InputRange(nn.Module):
         trains = self.training and not self.learns()
         return calibrated * torch.exp2(self.range_shift if trains else self.range_shift.detach())
 
+    def dac_range_now(self) -> float:
+        """`dac_range` as a number."""
+        if self.range_shift is not None:
+            return float(self.dac_range().detach())
+        least = 1.0 if self.scales_vectors else float(self.input_range)
+        return max(least, float(self.output_range))
+
     def decaying_shift(self, x: Tensor) -> Tensor | None:
         """`range_shift` for one step of training: its gradient is that of the loss and of the decay.
 

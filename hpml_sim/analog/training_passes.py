@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hpml_sim.analog.converters import Converters
+from hpml_sim.conversion.tiling import Tiling
 from hpml_sim.kernels.common.arrays import array_of, expanded_parts
-
-# The compiled passes are imported where they run: numba takes half a second to import.
-
 
 _COMPILED = (torch.float32, torch.float64)
 
@@ -43,17 +42,23 @@ def noise_base() -> int:
     return int(torch.randint(2**62, ()))
 
 
+@cache
+def _passes() -> Any:
+    """The compiled passes, imported where they first run: numba takes half a second to import."""
+    from hpml_sim.kernels.crossbar_product import training
+
+    return training
+
+
 class _NoisyTiles(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, weight: Tensor, limit: float, noise: float, shape: tuple[int, int, int, int]
     ) -> tuple[Tensor, Tensor]:
-        from hpml_sim.kernels.crossbar_product import training as kernel
-
         matrix, scale = weight.new_empty(shape), weight.new_empty(shape[:3])
         own = weight.detach().contiguous()
         seed = noise_base() if noise > 0 else 0
-        kernel.noisy_tiles(array_of(own), limit, noise, seed, matrix.numpy(), scale.numpy())
+        _passes().noisy_tiles(array_of(own), limit, noise, seed, matrix.numpy(), scale.numpy())
         ctx.save_for_backward(weight)
         ctx.limit = limit
         ctx.mark_non_differentiable(scale)
@@ -62,13 +67,11 @@ class _NoisyTiles(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        from hpml_sim.kernels.crossbar_product import training as kernel
-
         (weight,) = ctx.saved_tensors
         own = weight.contiguous()
         array = array_of(own)
         result = torch.empty(weight.shape, dtype=weight.dtype)
-        kernel.tiles_backward(grads[0].contiguous().numpy(), array, array.dtype.type(ctx.limit), result.numpy())
+        _passes().tiles_backward(grads[0].contiguous().numpy(), array, array.dtype.type(ctx.limit), result.numpy())
         return result, None, None, None
 
 
@@ -92,112 +95,113 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        unit: Tensor | None,
         matrix: Tensor,
         scale: Tensor,
+        tiling: Tiling,
         converters: Converters,
-        watch: Callable[[Tensor], None] | None,
+        places: int,
+        watch: Callable[[Tensor, Tensor], None] | None,
         log2_range: Tensor | None,
     ) -> Tensor:
-        from hpml_sim.kernels.crossbar_product import training as kernel
-
-        groups, vectors, tiles, height = x.shape
-        cols = matrix.shape[2]
-        x = x.detach().contiguous()
-        codes = x.new_empty((groups, tiles, vectors, height))
-        kernel.dac(x, unit, converters.dac_gain, converters.dac_qmax, codes)
-        y = torch.bmm(codes.flatten(0, 1), matrix.flatten(0, 1).mT).view(groups, tiles, vectors, cols)
+        passes, c, x = _passes(), converters, x.detach().contiguous()
+        (groups, vectors, _), (_, tiles, cols, height) = x.shape, matrix.shape
+        unit = x.new_empty((groups, vectors) if places else (1, 1))
+        codes = x.new_empty((groups * tiles, vectors, height))
+        inputs, units = x.numpy(), unit.numpy()
+        passes.dac_training(inputs, places, c.dac_gain, c.dac_qmax, units, codes.numpy())
+        y = torch.bmm(codes, matrix.flatten(0, 1).mT)
         if watch is not None:
-            watch(y)
-        sigma, real = converters.output_noise / converters.lsb, np.float64 if y.dtype == torch.float64 else np.float32
+            watch(y.view(groups, tiles, vectors, cols), unit)
+        sigma, real = c.output_noise / c.lsb, inputs.dtype.type
         z, inside = x.new_empty((groups, vectors, cols)), torch.empty(y.shape, dtype=torch.bool)
-        kernel.adc_training(
+        passes.adc_training(
             y.numpy(),
             np.uint64(noise_base() if sigma > 0 else 0),
             real(sigma),
-            real(converters.adc_gain),
-            real(converters.adc_qmax),
-            real(converters.dac_range * converters.lsb),
+            real(c.adc_gain),
+            real(c.adc_qmax),
+            real(c.dac_range * c.lsb),
             scale.numpy(),
-            *kernel.units_of(unit, x),
+            units,
+            places > 0,
             z.numpy(),
             inside.numpy(),
         )
         # y is not kept: where the ADC did not clip, its gradient does not depend on the value
         ctx.save_for_backward(x, unit, matrix, codes, inside, None if log2_range is None else z)
-        ctx.dac_range, ctx.dac_qmax, ctx.real = converters.dac_range, converters.dac_qmax, real
+        ctx.constants = tiling, c, places
         return z
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        from hpml_sim.kernels.crossbar_product import training as kernel
-
         if torch.is_grad_enabled():  # of gradients that are differentiated again, as where the loss is an equation
             return _Product._backward_in_torch(ctx, grads[0])
         x, unit, matrix, codes, inside, z = ctx.saved_tensors
-        real, dac_range, dac_qmax = ctx.real, ctx.dac_range, ctx.dac_qmax
-        grad_y = torch.empty(inside.shape, dtype=x.dtype)
+        tiling, c, places = ctx.constants
+        passes, units, scaled = _passes(), unit.numpy(), places > 0
+        grad_y, real = torch.empty(inside.shape, dtype=x.dtype), units.dtype.type
         # the column's gain and what its codes count cancel but for the DAC's
-        factor, units = real(dac_range / dac_qmax), kernel.units_of(unit, x)
-        kernel.adc_backward(expanded_parts(grads[0]).numpy(), factor, *units, inside.numpy(), grad_y.numpy())
-        flat = grad_y.flatten(0, 1)
+        given, factor = expanded_parts(grads[0]).numpy(), real(1 / c.dac_gain)
+        passes.adc_backward(given, factor, tiling.row_tiles, units, scaled, inside.numpy(), grad_y.numpy())
         grad_x = grad_matrix = grad_range = None
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[1]:
             # with the codes, not with x: the devices see what the DAC made of the input
-            grad_matrix = torch.bmm(flat.mT, codes.flatten(0, 1)).view(matrix.shape)
+            grad_matrix = torch.bmm(grad_y.mT, codes).view(matrix.shape)
         if ctx.needs_input_grad[0] or z is not None:
-            grad_codes = torch.bmm(flat, matrix.flatten(0, 1)).view(codes.shape)
-            grad_x = torch.empty_like(x)
-            kernel.dac_backward(
-                grad_codes.numpy(), x.numpy(), *units, real(dac_qmax / dac_range), real(dac_qmax), grad_x.numpy()
-            )
+            grad_codes, grad_x = torch.bmm(grad_y, matrix.flatten(0, 1)), torch.empty_like(x)
+            gain, qmax = real(c.dac_gain), real(c.dac_qmax)
+            passes.dac_backward(grad_codes.numpy(), x.numpy(), units, scaled, gain, qmax, grad_x.numpy())
         if z is not None:
             # z = a f(x / a) in the range a: what scales with it, less what x itself brings through both converters
             assert grad_x is not None
             grad_range = math.log(2) * ((grads[0] * z).sum() - (grad_x * x).sum())
-        return grad_x, None, grad_matrix, None, None, None, grad_range
+        return grad_x, grad_matrix, None, None, None, None, None, grad_range
 
     @staticmethod
     def _backward_in_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The same gradients, made of operations that torch differentiates."""
         x, unit, matrix, codes, inside, z = ctx.saved_tensors
-        dac_range, dac_qmax = ctx.dac_range, ctx.dac_qmax
-        each = x.new_ones(1, 1, 1, 1) if unit is None else unit[:, None, :, None]
-        grad_y = grad.unsqueeze(1) * inside * (each * (dac_range / dac_qmax))
-        scaled = x.transpose(1, 2) / each * (dac_qmax / dac_range)
-        passed = scaled.clamp(-dac_qmax, dac_qmax)
+        tiling, c, places = ctx.constants
+        codes, inside = (one.unflatten(0, matrix.shape[:2]) for one in (codes, inside))
+        each = unit[:, None, :, None] if places else x.new_ones(1, 1, 1, 1)
+        grad_y = grad.unsqueeze(1) * inside * (each / c.dac_gain)
+        scaled = tiling.cut_inputs(x).transpose(1, 2) / each * c.dac_gain
+        passed = scaled.clamp(-c.dac_qmax, c.dac_qmax)
         grad_matrix = grad_y.mT @ (passed + (codes - passed).detach())
-        grad_codes = (grad_y @ matrix) * (dac_qmax / dac_range) / each
-        grad_x = (grad_codes * (scaled.abs() <= dac_qmax)).transpose(1, 2)
+        grad_codes = (grad_y @ matrix) * c.dac_gain / each
+        grad_x = (grad_codes * (scaled.abs() <= c.dac_qmax)).transpose(1, 2).flatten(2)[..., : tiling.rows]
         grad_range = None
         if z is not None:
             grad_range = math.log(2) * ((grad * z).sum() - (grad_x * x).sum())
-        return grad_x, None, grad_matrix, None, None, None, grad_range
+        return grad_x, grad_matrix, None, None, None, None, None, grad_range
 
 
 def product(
     x: Tensor,
-    unit: Tensor | None,
     matrix: Tensor,
     scale: Tensor,
     *,
+    tiling: Tiling,
     converters: Converters,
-    watch: Callable[[Tensor], None] | None = None,
+    places: int = 0,
+    watch: Callable[[Tensor, Tensor], None] | None = None,
     log2_range: Tensor | None = None,
 ) -> Tensor:
     """One product in training on a CPU: the equations of `converters.py`, forwards and backwards in a pass each.
 
     Args:
-        x: inputs, shape (groups, vectors, row tiles, height).
-        unit: what each vector is divided by before the DAC, and multiplied with after the ADC, a constant, shape
-            (groups, vectors); None: nothing.
+        x: inputs, shape (groups, vectors, rows).
         matrix: weights, shape (groups, row tiles, cols, height).
         scale: full scale of each column, shape (groups, row tiles, cols).
+        tiling: of the layer.
         converters: of the layer.
-        watch: is shown the products before the ADC, in codes times weights, shape (groups, row tiles, vectors, cols).
+        places: vectors of one sample, one after another, that are divided by the largest input of them before the DAC
+            and multiplied with it after the ADC, a constant; 0: vectors stay as they are.
+        watch: is shown the products before the ADC, in codes times weights, shape (groups, row tiles, vectors, cols),
+            and what vectors were divided by, shape (groups, vectors), which holds nothing where places is 0.
         log2_range: a scalar that gets the gradient of the loss by the logarithm to the base 2 of the input range.
 
     Returns:
         shape (groups, vectors, cols).
     """
-    return _Product.apply(x, unit, matrix, scale, converters, watch, log2_range)  # type: ignore[no-any-return]
+    return _Product.apply(x, matrix, scale, tiling, converters, places, watch, log2_range)  # type: ignore[no-any-return]

@@ -47,7 +47,6 @@ class WeightLimit(nn.Module):
         """Whether this pass sets the limit: in training, of weights that are trained. Frozen ones are not cut anew."""
         return self.training and sigmas is not None and not is_frozen(weight)
 
-    @torch.no_grad()
     def _follow(self, weight: Tensor, sigmas: float | None, *, compiled: bool) -> None:
         """Set the limit to a multiple of the weights' standard deviation where this pass does so, else check it.
 

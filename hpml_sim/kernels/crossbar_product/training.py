@@ -16,8 +16,6 @@ from torch import Tensor
 
 from hpml_sim.kernels.common.arrays import array_of
 from hpml_sim.kernels.crossbar_product.cpu import bits_of, largest_bits
-from hpml_sim.kernels.crossbar_product.cpu import dac as dac
-from hpml_sim.kernels.crossbar_product.cpu import units_of as units_of
 from hpml_sim.kernels.random.cpu import fill_sequence
 
 
@@ -122,11 +120,54 @@ def tiles_backward(grad, weight, limit, result):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _dac_training(x, bits, mask, places, gain, qmax, unit, unit_bits, codes):
+    tiles, height = codes.shape[0] // max(1, x.shape[0]), codes.shape[2]
+    for g in range(x.shape[0]):
+        for v in range(x.shape[1]):
+            if places > 0 and v % places == 0:
+                largest = mask & 0
+                for other in range(v, v + places):
+                    largest = max(largest, largest_bits(bits[g, other], mask))
+                unit_bits[g, v : v + places] = largest
+                if largest == 0:
+                    unit[g, v : v + places] = 1
+            for t in range(tiles):
+                source, out = x[g, v, t * height : (t + 1) * height], codes[g * tiles + t, v]
+                if places > 0:
+                    one = unit[g, v]
+                    for i in range(source.size):
+                        k = np.rint(source[i] / one * gain)
+                        k = qmax if k > qmax else k
+                        out[i] = -qmax if k < -qmax else k
+                else:
+                    for i in range(source.size):
+                        k = np.rint(source[i] * gain)
+                        k = qmax if k > qmax else k
+                        out[i] = -qmax if k < -qmax else k
+                out[source.size :] = 0
+
+
+def dac_training(x: np.ndarray, places: int, gain: float, qmax: int, unit: np.ndarray, codes: np.ndarray) -> None:
+    """Cut vectors into tiles and turn them into codes, where asked each in units of the largest input of its sample.
+
+    Args:
+        x: inputs, shape (groups, vectors, rows).
+        places: vectors of one sample, one after another, that share a unit; 0: none has one.
+        gain: codes in one unit of x.
+        qmax: largest code.
+        unit: result, what each vector is divided by first, shape (groups, vectors); not written where places is 0.
+        codes: result, whole numbers in [-qmax, qmax], shape (groups * tiles, vectors, height), zero-padded.
+    """
+    real, (bits, mask) = x.dtype.type, bits_of(x)
+    _dac_training(x, bits, mask, places, real(gain), real(qmax), unit, bits_of(unit)[0], codes)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def adc_training(y, seed, sigma, gain, qmax, count, scale, unit, scaled, z, inside):
     """The ADC of `reference.py` with a gain for each column.
 
     Args:
-        y: products, shape (groups, tiles, vectors, cols); written over.
+        y: products, shape (groups * tiles, vectors, cols); written over.
         seed: of the noise, in the order of `y`, uint64.
         sigma: noise, in codes; 0: none.
         gain: codes in one unit of y and of a column's full scale.
@@ -143,15 +184,16 @@ def adc_training(y, seed, sigma, gain, qmax, count, scale, unit, scaled, z, insi
     if noisy:
         fill_sequence(seed, np.uint64(0), noise)
     factor, digit = np.empty(z.shape[2], y.dtype), np.empty(z.shape[2], y.dtype)
+    tiles = scale.shape[1]
     for g in range(z.shape[0]):
-        for t in range(y.shape[1]):
+        for t in range(tiles):
             for j in range(factor.size):
                 factor[j] = gain / scale[g, t, j]
                 digit[j] = scale[g, t, j] * count
             for v in range(z.shape[1]):
-                read, kept, out = y[g, t, v], inside[g, t, v], z[g, v]
+                read, kept, out = y[g * tiles + t, v], inside[g * tiles + t, v], z[g, v]
                 if noisy:
-                    first = ((g * y.shape[1] + t) * y.shape[2] + v) * y.shape[3]
+                    first = ((g * tiles + t) * y.shape[1] + v) * y.shape[2]
                     drawn = noise[first : first + read.size]
                     for j in range(read.size):
                         read[j] = read[j] * factor[j] + drawn[j] * sigma
@@ -170,38 +212,39 @@ def adc_training(y, seed, sigma, gain, qmax, count, scale, unit, scaled, z, insi
                         k = np.rint(read[j])
                         k = qmax if k > qmax else k
                         out[j] += (-qmax if k < -qmax else k) * digit[j]
-                if scaled and t == y.shape[1] - 1:
+                if scaled and t == tiles - 1:
                     one = unit[g, v]
                     for j in range(read.size):
                         out[j] *= one
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def adc_backward(grad, factor, unit, scaled, inside, result):
+def adc_backward(grad, factor, tiles, unit, scaled, inside, result):
     """Gradient of the products from that of the ADC's sums; rounding is passed by, clipping is not.
 
     Args:
         grad: gradient of z, shape (groups or 1, vectors or 1, cols or 1): of 1 where it is the same all along.
         factor: a column's gain times what its code counts, one number for all columns.
+        tiles: row tiles of a group.
         unit: as in `adc_training`.
         scaled: whether vectors have units of their own.
         inside: from `adc_training`.
-        result: gradient of y, shape (groups, tiles, vectors, cols).
+        result: gradient of y, shape (groups * tiles, vectors, cols).
     """
     zero = grad.dtype.type(0)
-    for g in range(result.shape[0]):
-        for t in range(result.shape[1]):
-            for v in range(result.shape[2]):
-                source = grad[min(g, grad.shape[0] - 1), min(v, grad.shape[1] - 1)]
-                kept, out = inside[g, t, v], result[g, t, v]
-                whole = factor * unit[g, v] if scaled else factor
-                if source.size < out.size:
-                    one = source[0] * whole
-                    for j in range(out.size):
-                        out[j] = one if kept[j] else zero
-                else:
-                    for j in range(out.size):
-                        out[j] = source[j] * whole if kept[j] else zero
+    for n in range(result.shape[0]):
+        g = n // tiles
+        for v in range(result.shape[1]):
+            source = grad[min(g, grad.shape[0] - 1), min(v, grad.shape[1] - 1)]
+            kept, out = inside[n, v], result[n, v]
+            whole = factor * unit[g, v] if scaled else factor
+            if source.size < out.size:
+                one = source[0] * whole
+                for j in range(out.size):
+                    out[j] = one if kept[j] else zero
+            else:
+                for j in range(out.size):
+                    out[j] = source[j] * whole if kept[j] else zero
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -209,8 +252,8 @@ def dac_backward(grad, x, unit, scaled, gain, qmax, result):
     """Gradient of the inputs from that of their codes; rounding is passed by, clipping is not.
 
     Args:
-        grad: gradient of the codes, shape (groups, tiles, vectors, height).
-        x: inputs, shape (groups, vectors, tiles, height).
+        grad: gradient of the codes, shape (groups * tiles, vectors, height).
+        x: inputs, shape (groups, vectors, rows).
         unit: what each vector was divided by, a constant, shape (groups, vectors); not read if not `scaled`.
         scaled: whether vectors have units of their own.
         gain: codes in one unit of x.
@@ -218,10 +261,12 @@ def dac_backward(grad, x, unit, scaled, gain, qmax, result):
         result: gradient of x, of its shape.
     """
     zero = grad.dtype.type(0)
+    tiles, height = grad.shape[0] // max(1, x.shape[0]), grad.shape[2]
     for g in range(result.shape[0]):
         for v in range(result.shape[1]):
-            for t in range(result.shape[2]):
-                source, drive, out = grad[g, t, v], x[g, v, t], result[g, v, t]
+            for t in range(tiles):
+                part = slice(t * height, min((t + 1) * height, x.shape[2]))
+                source, drive, out = grad[g * tiles + t, v], x[g, v, part], result[g, v, part]
                 if scaled:  # divided as the DAC does: the largest input of all must not fall out by a rounding
                     one = unit[g, v]
                     factor = gain / one

@@ -58,8 +58,7 @@ def test_spread_is_the_standard_deviation():
 
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("scaled", [False, True])
-def test_both_converters_and_their_ways_back(noisy, scaled):
-    x = random(3, GROUPS, VECTORS, TILES, HEIGHT)
+def test_the_adc_and_its_way_back(noisy, scaled):
     y = 8 * random(4, GROUPS, TILES, VECTORS, COLS)
     noise, scale = drawn(5, *y.shape), 0.3 + np.abs(random(7, GROUPS, TILES, COLS))
     given = 0.5 + np.abs(random(10, GROUPS, VECTORS))
@@ -68,21 +67,41 @@ def test_both_converters_and_their_ways_back(noisy, scaled):
     want = (np.clip(np.rint(before), -7, 7) * (0.7 * scale[:, :, None])).sum(1) * unit[..., None]
     inside_wanted = np.abs(before) <= 7
     assert 0.2 < inside_wanted.mean() < 0.8
-    z, inside = np.empty((GROUPS, VECTORS, COLS)), np.empty(y.shape, bool)
+    flat = (GROUPS * TILES, VECTORS, COLS)
+    z, inside = np.empty((GROUPS, VECTORS, COLS)), np.empty(flat, bool)
     seed, sigma = np.uint64(5), 0.5 if noisy else 0.0
-    training.adc_training(y.copy(), seed, sigma, 1.5, 7.0, 0.7, scale, given, scaled, z, inside)
+    training.adc_training(y.reshape(flat), seed, sigma, 1.5, 7.0, 0.7, scale, given, scaled, z, inside)
     np.testing.assert_allclose(z, want, rtol=1e-13)
-    np.testing.assert_array_equal(inside, inside_wanted)
+    np.testing.assert_array_equal(inside.reshape(y.shape), inside_wanted)
 
-    grad, result = random(8, *z.shape), np.empty(y.shape)
-    training.adc_backward(grad, 0.25, given, scaled, inside, result)
-    np.testing.assert_allclose(result, np.where(inside_wanted, 0.25 * (grad * unit[..., None])[:, None], 0), rtol=1e-14)
+    grad, result = random(8, *z.shape), np.empty(flat)
+    training.adc_backward(grad, 0.25, TILES, given, scaled, inside, result)
+    want = np.where(inside_wanted, 0.25 * (grad * unit[..., None])[:, None], 0)
+    np.testing.assert_allclose(result.reshape(y.shape), want, rtol=1e-14)
 
-    training.adc_backward(np.full((1, 1, 1), 2.0), 0.25, given, scaled, inside, result)  # as of z.sum()
-    np.testing.assert_allclose(result, np.where(inside_wanted, 0.5 * unit[:, None, :, None], 0), rtol=1e-14)
+    training.adc_backward(np.full((1, 1, 1), 2.0), 0.25, TILES, given, scaled, inside, result)  # as of z.sum()
+    want = np.where(inside_wanted, 0.5 * unit[:, None, :, None], 0)
+    np.testing.assert_allclose(result.reshape(y.shape), want, rtol=1e-14)
 
-    codes_grad, grad_x = random(9, GROUPS, TILES, VECTORS, HEIGHT), np.empty(x.shape)
-    training.dac_backward(codes_grad, x, given, scaled, 3.0, 4.0, grad_x)
-    drive = x / unit[..., None, None]
-    want = np.where(np.abs(3 * drive) <= 4, 3 * codes_grad.transpose(0, 2, 1, 3) / unit[..., None, None], 0)
-    np.testing.assert_allclose(grad_x, want, rtol=1e-14)
+
+@pytest.mark.parametrize("places", [0, 1, 2])
+def test_the_dac_and_its_way_back(places):
+    x = random(3, GROUPS, VECTORS, ROWS)
+    x[1] = 0  # what is all zero has a unit of 1
+    unit = np.ones((GROUPS, VECTORS))
+    if places:
+        unit[0] = np.abs(x[0]).reshape(-1, places * ROWS).max(-1).repeat(places)
+    drive = np.zeros((GROUPS, VECTORS, TILES * HEIGHT))
+    drive[..., :ROWS] = x / unit[..., None]
+    drive = drive.reshape(GROUPS, VECTORS, TILES, HEIGHT).transpose(0, 2, 1, 3)
+    found, codes = np.full(unit.shape, np.nan), np.full((GROUPS * TILES, VECTORS, HEIGHT), np.nan)
+    training.dac_training(x, places, 9.0, 6, found, codes)
+    assert (np.array_equal(found, unit)) if places else np.isnan(found).all()
+    np.testing.assert_array_equal(codes.reshape(drive.shape), np.clip(np.rint(9 * drive), -6, 6))
+    assert 0 < (np.abs(9 * drive) > 6).mean() < 0.8
+
+    grad, result = random(9, *codes.shape), np.empty(x.shape)
+    training.dac_backward(grad, x, unit, places > 0, 9.0, 6.0, result)
+    passed = np.where(np.abs(9 * drive) <= 6, 9 * grad.reshape(drive.shape), 0) / unit[:, None, :, None]
+    want = passed.transpose(0, 2, 1, 3).reshape(GROUPS, VECTORS, -1)[..., :ROWS]
+    np.testing.assert_allclose(result, want, rtol=1e-14)
