@@ -53,7 +53,7 @@ def load_card(name_or_path: str | Path) -> Card:
           synapse  23.6 pJ an operation
           neuron   81 pJ an update
           static   104 mW a chip
-          figures  21 with sources, 1 weak: `hpml-sim cards show loihi`
+          figures  24 with sources, 1 weak: `hpml-sim cards show loihi`
         >>> card.events.sop_energy.si
         2.36e-11
     """

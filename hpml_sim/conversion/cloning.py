@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from hpml_sim.conversion.references import replace_references
+from hpml_sim.conversion.snntorch_states import known_to_snntorch
 from hpml_sim.errors import HpmlError
 
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
@@ -44,6 +45,7 @@ def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         copied = copy.deepcopy(model, memo)
         originals = (*model.modules(), *model.parameters(), *model.buffers())
         replace_references(copied, {id(own): memo.get(id(own), own) for own in originals}, memo)
+        known_to_snntorch(copied)
         return copied
     except Exception as error:  # whatever an attribute of a user's module raises
         raise HpmlError(

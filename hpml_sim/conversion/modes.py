@@ -10,6 +10,9 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.converted import Converted
+from hpml_sim.conversion.snntorch_states import calls_from_rest
+
 
 class Stateful(nn.Module):
     """A model that can go on, in its next call, where its last one ended.
@@ -27,10 +30,12 @@ class Stateful(nn.Module):
 def stateless(model: nn.Module) -> Iterator[None]:
     """Within the block, each call of `model` starts at rest; states that any module in it has kept stay as they are."""
     keeping = [module for module in model.modules() if isinstance(module, Stateful) and module.keep_state]
+    inside = tuple(module for module in model.modules() if isinstance(module, Converted))
     for module in keeping:
         module.keep_state = False
     try:
-        yield
+        with calls_from_rest(model, inside):
+            yield
     finally:
         for module in keeping:
             module.keep_state = True

@@ -6,6 +6,7 @@
     config_files.py    settings to and from a TOML file
     plan.py            what decides the rows of a run, and its hash; a point is one machine with its options
     points.py          the points of a sweep
+    chip_integers.py   a neuromorphic row in the integers of its machine
     pipeline.py        the work behind a row: train, convert, fine-tune; accuracy, estimate, measurement
     checks.py          what is refused before anything is computed
     run_folder.py      the folder of a run: lock, log, rows, trained networks

@@ -28,6 +28,7 @@ from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
 from hpml_sim.data.batches import cut, first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
+from hpml_sim.experiments.chip_integers import floating_scores, in_own_integers
 from hpml_sim.experiments.language_models import generation_figures
 from hpml_sim.experiments.plan import AnyNetwork, Plan, Point, configuration, own_network
 from hpml_sim.experiments.target_list import AnyTarget
@@ -163,15 +164,20 @@ def rows(
     if plan.finetune_epochs == 0 and plan.came_trained:
         _find_ranges(point, model, data)
         layers = [asdict(layer) for layer in model.layers_now()]
+    floating, arithmetic = model, ""
+    if isinstance(target, Spiking):
+        model, arithmetic = in_own_integers(model, target, data)
+        layers = [asdict(layer) for layer in model.layers_now()]
     costs = estimate_target(target, model, data, tokens=plan.tokens)
     missing = costs.missing
     estimates, decodes = (costs.systems, costs.decode_systems) if plan.scope == "system" else (costs.own, costs.decodes)
     measurements, unmeasured = _measurements(point, model, data) if plan.timed else ([], [])
+    beside = [] if floating is model else floating_scores(floating, data, work.task)
     for time_s, scores, notes in _scores(work, point.label, model, seed, times):
         yield _row(
-            work, point, seed, time_s, scores=scores, estimates=estimates, systems=costs.systems, decodes=decodes,
-            decode_systems=costs.decode_systems, measurements=measurements, layers=layers,
-            notes=[*notes, *wrote, *missing, *unmeasured, *_mode_notes(target)],
+            work, point, seed, time_s, scores=[*scores, *(beside if scores else [])], estimates=estimates,
+            systems=costs.systems, decodes=decodes, decode_systems=costs.decode_systems, measurements=measurements,
+            layers=layers, notes=[*notes, *wrote, *missing, *unmeasured, *_mode_notes(target)], arithmetic=arithmetic,
         )  # fmt: skip
 
 
@@ -218,6 +224,7 @@ def _row(
     measurements: Sequence[Measurement] = (),
     layers: Sequence[dict[str, Any]] = (),
     notes: Sequence[str] = (),
+    arithmetic: str = "",
 ) -> Row:
     plan = work.plan
     try:
@@ -234,7 +241,7 @@ def _row(
             task=work.task.name,
             training=_training(work, point),
             scores=list(scores),
-            simulated=_simulated(point.target),
+            simulated=_simulated(point.target, arithmetic),
             estimates=list(estimates),
             systems=list(systems),
             decodes=list(decodes),
@@ -293,13 +300,14 @@ def _scores(
         yield time_s, found, notes
 
 
-def _simulated(target: AnyTarget) -> str:
+def _simulated(target: AnyTarget, arithmetic: str) -> str:
     """What stands behind the scores, with its source."""
     words = []
     if isinstance(target, Digital):
         words.append(f"the network itself in {target.precision} arithmetic on the machine at hand")
     if isinstance(target, Spiking):
-        words.append(f"{target.neuron.name} spiking neurons in floating point, with the equations of hpml_sim/kernels")
+        how = arithmetic or "in floating point"
+        words.append(f"{target.neuron.name} spiking neurons {how}, with the equations of hpml_sim/kernels")
     for crossbars in crossbar_targets(target):
         if isinstance(crossbars, InMemory):
             words.append(f"{crossbars.device} devices trained in memory by aihwkit's model of them; {IN_MEMORY_NOTE}")

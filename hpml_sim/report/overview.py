@@ -75,7 +75,9 @@ def _score(target: TargetSummary, time_s: float | None, words: MetricWords, *, s
     shown = target.at(time_s)
     if shown is None:
         return "—"
-    return words.value(shown.mean) + (f" ± {words.spread(shown.std)}" if spread and shown.n > 1 else "")
+    floating = target.floating_point
+    beside = "" if floating is None or not spread else f" ({words.value(floating.mean)} in floating point)"
+    return words.value(shown.mean) + (f" ± {words.spread(shown.std)}" if spread and shown.n > 1 else "") + beside
 
 
 def _cost(cost: Cost | None, in_full: bool) -> list[str]:

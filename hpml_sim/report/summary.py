@@ -138,6 +138,7 @@ class TargetSummary:
         layers: the conversion report.
         notes: what holds for the whole target.
         accuracy_model: what was simulated to get the accuracy, and where it comes from.
+        floating_point: the score in floating point, where `accuracy` is in the machine's own integers; None elsewhere.
         index: place of the target in the run, from 0; it decides color and marker.
     """
 
@@ -157,6 +158,7 @@ class TargetSummary:
     systems: tuple[Estimate, ...] = ()
     decodes: tuple[Cost, ...] = ()
     decode_systems: tuple[Estimate, ...] = ()
+    floating_point: AccuracySummary | None = None
     index: int = field(default=0)
 
     @property
@@ -244,6 +246,7 @@ def _summarize(rows: list[Row], index: int) -> TargetSummary:
         systems=tuple(e.per_token() for e in leading[0].systems) if leading else (),
         decodes=tuple(_estimated(leading, lambda row: row.decodes)),
         decode_systems=tuple(leading[0].decode_systems if leading else ()),
+        floating_point=_accuracy([r.floating_point for r in rows if r.floating_point]),
         index=index,
     )
 

@@ -180,6 +180,8 @@ def _score(target: TargetSummary, time: float | None, metric: MetricWords, notes
         return Text(f"—{notes.mark(reasons, target.name)}")
     constant = time is not None and not target.drifts
     spread = f"±{metric.spread(shown.std, 1)}" if shown.n > 1 else ""
+    if target.floating_point is not None:
+        spread += f"{' ' if spread else ''}({metric.value(target.floating_point.mean, 1)})"
     return _two(metric.value(shown.mean, 1), spread, style="dim" if constant else "")
 
 
@@ -230,6 +232,8 @@ def _caption(
     lines += [f"{metric.name}{hint} over {spread}: {names(who)}" for spread, who in spreads.items()]
     if others:
         lines.append(f"also measured, in the report and in table.csv: {others}")
+    if integers := [target.name for target in targets if target.floating_point is not None]:
+        lines.append(f"in the machine's own integers, in brackets in floating point: {names(integers)}")
     devices = listing(list(dict.fromkeys(c.device for t in targets for c in t.costs if c.device)))
     lines.append(f"{words['estimated']}: from the device card, low to high is its band; best batch = highest rate")
     if devices:

@@ -14,4 +14,5 @@ from hpml_sim.results.rows import Row as Row
 from hpml_sim.results.rows import Training as Training
 from hpml_sim.results.rows import config_hash as config_hash
 from hpml_sim.results.rows import first_fault as first_fault
+from hpml_sim.results.rows import floating_point as floating_point
 from hpml_sim.results.table import to_frame as to_frame

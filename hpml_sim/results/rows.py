@@ -76,6 +76,11 @@ class Training(_Model):
         return ", then ".join(part for part in (before, own, after) if part)
 
 
+def floating_point(metric: str) -> str:
+    """What the score in floating point is called, beside a `metric` that was measured in a machine's own integers."""
+    return f"floating-point {metric}"
+
+
 Key = tuple[str, int, float | None]
 """(target, seed, time_s)."""
 
@@ -96,8 +101,9 @@ class Row(_Model):
         time_s: seconds since programming; None for machines that do not drift.
         task: what was learned, such as "classification".
         training: what the network was trained with.
-        scores: of every metric of the task, the most important first; empty where the device model supports no such
-            time, or where training or the outputs were not finite (`notes` says so).
+        scores: of every metric of the task, the most important first, and of a network in a machine's integers the
+            same in floating point; empty where the device model supports no such time, or where training or the
+            outputs were not finite (`notes` says so).
         simulated: what was simulated to get the scores, and where it comes from.
         estimates: one a batch size, batch 1 first.
         systems: the same at system scope, which all machines have: what `Comparison.rank` orders.
@@ -144,6 +150,12 @@ class Row(_Model):
     def score(self) -> Score | None:
         """The score of the most important metric; None where there is none."""
         return self.scores[0] if self.scores else None
+
+    @property
+    def floating_point(self) -> Score | None:
+        """The same score in floating point, where `score` is in the machine's own integers; None elsewhere."""
+        name = floating_point(self.scores[0].metric) if self.scores else ""
+        return next((score for score in self.scores if score.metric == name), None)
 
     @property
     def key(self) -> Key:

@@ -2,6 +2,7 @@
 
 relu_conversion/     ReLU-to-SNN conversion: `hs.convert(network, hs.Spiking(...))`, and `calibrated` without training
 model.py             SpikingModel: what conversion gives; firing_rates
+own_network.py       a network that spikes by itself, on a neuromorphic machine
 neurons/             leaky integrate-and-fire (LIF) and other neurons as layers
 encoders.py          values -> the input of every time step: rate, direct, latency, population, frames, delta
 event_frames.py      recordings of events, such as tonic's data sets, as frames
@@ -17,7 +18,8 @@ static_input.py      an input that is the same at every step runs once through t
 fused_network.py     a network of one time step run over all steps at once
 built_in.py          the spiking network of `hs.models.build("spiking", ...)`
 batch_norm_folding.py  batch norms into the weights before them
-fixed_point_arithmetic.py  a chip's integers: 8-bit weights, 12-bit decay, integer membrane
+fixed_point_arithmetic.py  a network in a chip's integers: weights of few bits, integer states
+fixed_point_neurons.py  neurons that compute in integers
 interop/             snnTorch (fuse) and NIR (to_nir, from_nir)
 snntorch_import.py   snnTorch, imported on first use
 snntorch_reset.py    does the installed snnTorch still reset as our neurons do?
@@ -41,7 +43,8 @@ from hpml_sim.spiking.encoders import (
     RateEncoder,
 )
 from hpml_sim.spiking.event_frames import EventFrames
-from hpml_sim.spiking.fixed_point_arithmetic import FixedPointNeurons, fixed_point
+from hpml_sim.spiking.fixed_point_arithmetic import fixed_point
+from hpml_sim.spiking.fixed_point_neurons import FixedPointNeurons
 from hpml_sim.spiking.fused_network import FusedNetwork, FusedNeurons
 from hpml_sim.spiking.interop.nir_export import NirReport, to_nir
 from hpml_sim.spiking.interop.nir_import import from_nir
@@ -56,6 +59,7 @@ from hpml_sim.spiking.neurons.lapicque import LapicqueNeurons
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
 from hpml_sim.spiking.neurons.synaptic import AlphaNeurons, SynapticNeurons
+from hpml_sim.spiking.own_network import OwnSpikingNetwork
 from hpml_sim.spiking.relu_conversion import converter as _converter  # noqa: F401 - registers the converter
 from hpml_sim.spiking.relu_conversion.calibration import calibrated
 from hpml_sim.spiking.snntorch_reset import snntorch_convention
@@ -91,6 +95,7 @@ __all__ = [
     "LeakyIntegrators",
     "LeakyNeurons",
     "NirReport",
+    "OwnSpikingNetwork",
     "PopulationEncoder",
     "RateEncoder",
     "RecurrentNeurons",

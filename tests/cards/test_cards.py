@@ -43,7 +43,8 @@ FIELDS = {
     "convolution_efficiency adc_share conversions multiprocessors tile_efficiency tile_half overlap wave_share "
     "fill_depth split_traffic product_bandwidth channels_last channels_first depthwise attention_efficiency "
     "expert_bandwidth expert_rate prefill_efficiency time_within energy_within in_flight host_share",
-    "bits": "dac_bits adc_bits input_bits output_bits bits bits_per_cycle bits_per_phase synapse_bits",
+    "bits": "dac_bits adc_bits input_bits output_bits bits bits_per_cycle bits_per_phase synapse_bits weight_bits "
+    "state_bits decay_bits",
     "bytes": "memory cache synapse_memory",
     "energy": "energy_per_mvm energy_per_pulse row_energy cell_energy column_energy wordline_energy sample_energy "
     "tile_energy conversion_energy step_energy merge_energy sop_energy update_energy idle_update_energy spike_energy "

@@ -195,3 +195,19 @@ def test_the_chips_of_one_time_are_gone_before_those_of_the_next_are_made(monkey
     finally:
         gc.enable()
     assert most == [0, 0, 0, 0]  # the first ones are tried before any training
+
+
+def test_a_neuromorphic_row_is_scored_in_the_integers_of_its_card(tmp_path):
+    run = hs.compare("mlp", "digits", ["loihi", "truenorth"], epochs=3, finetune_epochs=1, out=tmp_path / "run")
+    loihi, truenorth = run.rows
+    assert loihi.scores[1].metric == "floating-point accuracy"
+    assert loihi.floating_point == loihi.scores[1]
+    assert "weights of 8 bits, states of 24 bits, decays of 12 bits" in loihi.simulated
+    assert any("8-bit weights x 2^" in layer["why"] for layer in loihi.layers)
+    assert truenorth.floating_point is None
+    assert "does not say how wide its weights are" in truenorth.simulated
+    frame = run.table()
+    assert frame.set_index("target").floating_point_accuracy_mean["loihi"] == loihi.scores[1].mean
+    page = run.report(tmp_path / "report.html").read_text()
+    assert "loating-point accuracy" in page
+    assert "floating-point accuracy" in str(run)

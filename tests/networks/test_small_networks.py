@@ -118,6 +118,8 @@ def test_frames_run_step_by_step_and_images_at_every_step():
         assert torch.equal(still(image).double(), counts(still, [image] * 16))
 
 
-def test_a_spiking_network_is_no_network_for_a_spiking_chip_to_convert():
-    with pytest.raises(HpmlError, match=r"SpikeCounts spikes already: .* give it one, such as 'mlp'"):
-        hs.convert(models.build("spiking", (8,), 3), "loihi")
+def test_a_spiking_network_stays_as_it_is_on_a_spiking_chip():
+    network, x = models.build("spiking", (8,), 3), torch.rand(4, 8)
+    assert torch.equal(hs.convert(network, "loihi")(x), network(x))
+    with pytest.raises(HpmlError, match="SpikeCounts spikes already, with neurons and time steps of its own: steps"):
+        hs.convert(network, hs.Spiking("loihi", steps=5))

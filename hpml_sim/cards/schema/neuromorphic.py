@@ -19,6 +19,11 @@ class Core(CardModel):
     fan_in: Whole | None = Field(default=None, description="synapses a neuron can have (rows of a core's crossbar)")
     axons: Whole | None = Field(default=None, description="distinct inputs a core can receive")
     cores_per_chip: Whole
+    weight_bits: Bits | None = Field(
+        default=None, description="width of a weight with its sign, in which a row is scored"
+    )
+    state_bits: Bits | None = Field(default=None, description="width of a neuron's state with its sign; it saturates")
+    decay_bits: Bits | None = Field(default=None, description="fraction bits of a decay; absent: it is not rounded")
 
 
 class Events(CardModel):

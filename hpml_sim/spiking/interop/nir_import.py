@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from hpml_sim.errors import ConversionError, HpmlError, check_real, shown
 from hpml_sim.spiking.fused_network import FusedNetwork
+from hpml_sim.spiking.interop.nir_checks import check_graph, check_runs, loop_in_words
+from hpml_sim.spiking.interop.nir_feedback import Edges, Ways, connection_of, ways_back, without_ways
 from hpml_sim.spiking.interop.nir_layers import layer_of
 from hpml_sim.spiking.interop.nir_package import nir
-
-Edges = list[tuple[str, str]]
 
 
 class NirNetwork(nn.Module):
@@ -57,7 +57,7 @@ def from_nir(graph: Any, *, dt: float | None = None) -> FusedNetwork:
 
     Args:
         graph: a `nir.NIRGraph`, or the path of a file; one input, one output, any edges between, neurons whose spikes
-            come back through a weight, graphs inside graphs.
+            come back through weights and scales, graphs inside graphs.
         dt: seconds of a step, > 0; None: what the metadata say.
 
     Returns:
@@ -89,29 +89,29 @@ def from_nir(graph: Any, *, dt: float | None = None) -> FusedNetwork:
         try:
             graph = package.read(str(graph))
         except Exception as error:  # whatever HDF5 or nir say of a file that is none of theirs
-            raise HpmlError(f"from_nir: file {str(graph)!r} cannot be read as NIR ({error}); write it anew") from error
+            said = " ".join(str(error).split())[:200]
+            raise HpmlError(f"from_nir: file {str(graph)!r} cannot be read as NIR ({said}); write it anew") from error
+    check_graph(package, graph, "")
     dt = _step(graph, dt)
     nodes, edges = _flat(package, graph, "")
     inputs = [name for name, node in nodes.items() if isinstance(node, package.Input)]
     outputs = [name for name, node in nodes.items() if isinstance(node, package.Output)]
     if len(inputs) != 1 or len(outputs) != 1:
         raise ConversionError(f"from_nir: {len(inputs)} inputs and {len(outputs)} outputs; one of each can be run")
-    feedback = _feedback(package, nodes, edges)
-    edges = [edge for edge in edges if not set(edge) & set(feedback.values())]
+    back = ways_back(nodes, edges)
+    edges = without_ways(edges, back)
+    on_way = {name for ways in back.values() for way in ways for name in way}
     names = {name: _key(name) for name in nodes}
     names[inputs[0]] = ""
     layers: dict[str, nn.Module] = {}
     sources: dict[str, tuple[str, ...]] = {}
     # layers in an order in which they can run: each as soon as all it takes is there
-    waiting = [name for name in nodes if name != inputs[0] and name not in feedback.values()]
+    waiting = [name for name in nodes if name != inputs[0] and name not in on_way]
     done = {inputs[0]}
     while waiting:
         ready = next((n for n in waiting if all(a in done for a, b in edges if b == n)), None)
         if ready is None:
-            raise ConversionError(
-                f"from_nir: nodes {', '.join(map(repr, waiting))} are in a loop; only neurons whose spikes come back "
-                "through one weight can be run"
-            )
+            raise ConversionError(loop_in_words(package, nodes, edges, waiting))
         waiting.remove(ready)
         done.add(ready)
         above = tuple(names[a] for a, b in edges if b == ready)
@@ -119,9 +119,22 @@ def from_nir(graph: Any, *, dt: float | None = None) -> FusedNetwork:
             raise ConversionError(f"from_nir: nothing reaches node {ready!r}")
         sources[names[ready]] = above
         if ready not in outputs:
-            back = nodes[feedback[ready]] if ready in feedback else None
-            layers[names[ready]] = layer_of(f"from_nir: node {ready!r}", nodes[ready], dt, back)
-    return FusedNetwork(NirNetwork(layers, sources, sources.pop(names[outputs[0]]))).eval()
+            layers[names[ready]] = _layer(ready, nodes, dt, back.get(ready))
+    network = FusedNetwork(NirNetwork(layers, sources, sources.pop(names[outputs[0]]))).eval()
+    check_runs(network, nodes[inputs[0]])
+    return network
+
+
+def _layer(name: str, nodes: dict[str, Any], dt: float, ways: Ways | None) -> nn.Module:
+    where = f"from_nir: node {name!r}"
+    try:
+        back = None if ways is None else connection_of(where, nodes, ways, layer_of)
+        return layer_of(where, nodes[name], dt, back)
+    except HpmlError:
+        raise
+    except Exception as error:  # a node whose parts do not fit together
+        said = " ".join(str(error).split())[:200]
+        raise ConversionError(f"{where}: {type(nodes[name]).__name__} is not as NIR defines it ({said})") from error
 
 
 def _step(graph: Any, dt: float | None) -> float:
@@ -163,18 +176,6 @@ def _flat(package: Any, graph: Any, prefix: str) -> tuple[dict[str, Any], Edges]
             edges = [edge for edge in edges if door not in edge] + through
         nodes |= {key: part for key, part in inner.items() if key not in doors}
     return nodes, edges
-
-
-def _feedback(package: Any, nodes: dict[str, Any], edges: Edges) -> dict[str, str]:
-    """The neurons -> the weight through which their spikes come back, and nothing else passes."""
-    found = {}
-    for name, node in nodes.items():
-        if isinstance(node, (package.Linear, package.Affine, package.Conv2d)):
-            into = [a for a, b in edges if b == name]
-            out = [b for a, b in edges if a == name]
-            if into == out and len(into) == 1 and isinstance(nodes[into[0]], (package.LIF, package.CubaLIF)):
-                found[into[0]] = name
-    return found
 
 
 def _key(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.errors import ConversionError
+from hpml_sim.spiking.interop.nir_feedback import scaled
 from hpml_sim.spiking.interop.nir_nodes import as_pair
 from hpml_sim.spiking.interop.nir_package import nir
 from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.neurons.recurrent import RecurrentNeurons, RecurrentSynapticNeurons
 from hpml_sim.spiking.neurons.synaptic import SynapticNeurons
+
+_LOG = logging.getLogger(__name__)
+_FEWEST = 0.01
+"""Share of the threshold that an input of 1 adds in a step, below which dt is doubted: a hundred steps to a spike."""
 
 
 class Gain(nn.Module):
@@ -45,7 +51,7 @@ def layer_of(where: str, node: Any, dt: float, feedback: Any = None) -> nn.Modul
         where: begins the error message.
         node: of NIR.
         dt: seconds of a step, > 0.
-        feedback: the weight (a node) through which the neurons' own spikes come back one step later; None: none.
+        feedback: the connection through which the neurons' own spikes come back one step later; None: none.
 
     Returns:
         The layer; it takes (chips x steps x batch, ...).
@@ -56,7 +62,7 @@ def layer_of(where: str, node: Any, dt: float, feedback: Any = None) -> nn.Modul
     n = nir()
     where = f"{where}: {type(node).__name__}"
     if isinstance(node, (n.LIF, n.IF, n.CubaLIF, n.LI, n.I)):
-        return _neurons_of(where, node, dt, None if feedback is None else layer_of(where, feedback, dt))
+        return _neurons_of(where, node, dt, feedback)
     if isinstance(node, (n.Affine, n.Linear)):
         if node.weight.ndim != 2:
             raise ConversionError(f"{where} with a weight of shape {node.weight.shape}: only matrices can be run")
@@ -92,43 +98,75 @@ def _weighted(layer: Any, node: Any) -> nn.Module:
 
 def _neurons_of(where: str, node: Any, dt: float, feedback: Any) -> nn.Module:
     n = nir()
-    if np.any(np.asarray(getattr(node, "v_reset", 0.0)) != 0):
-        raise ConversionError(f"{where}: a v_reset other than 0 has no equal here")
+    reset = np.asarray(getattr(node, "v_reset", 0.0), np.float64)
     resistance = np.asarray(node.r, np.float64)
     offset: Any = 0.0
     if isinstance(node, (n.I, n.IF)):
         beta, gain = np.ones(resistance.shape), resistance * dt
     else:
         share = dt / _time_constant(where, node.tau_mem if isinstance(node, n.CubaLIF) else node.tau, dt)
-        beta, gain, offset = 1 - share, resistance * share, np.asarray(node.v_leak, np.float64) * share
-    beta = torch.as_tensor(beta.clip(0, 1)).float()
-    made: Any
+        # the membrane is counted from its reset
+        beta, gain, offset = 1 - share, resistance * share, (np.asarray(node.v_leak, np.float64) - reset) * share
+    decay = torch.as_tensor(beta.clip(0, 1)).float()
     if isinstance(node, (n.I, n.LI)):
-        made = LeakyIntegrators(beta)
+        return _with_gain(gain, offset, LeakyIntegrators(decay))
+    options: dict[str, Any] = {"beta": decay, "threshold": _threshold(node, reset), "reset": "zero"}
+    _hint_at_dt(where, node, gain, dt)
+    alpha = None
+    if isinstance(node, n.CubaLIF):
+        share = dt / _time_constant(where, node.tau_syn, dt)
+        if np.any(offset != 0):
+            raise ConversionError(f"{where}: a v_leak other than v_reset has no equal here")
+        # the current is linear in what comes in, so both gains can stand before it
+        gain, alpha = gain * np.asarray(node.w_in, np.float64) * share, torch.as_tensor((1 - share).clip(0, 1)).float()
+    if np.any(reset != 0):
+        options["initial"] = _start(where, node, reset, feedback is None and alpha is None)
+    made: Any
+    if feedback is None and alpha is None:
+        made = LeakyNeurons(**options)
     else:
-        threshold = torch.as_tensor(np.asarray(node.v_threshold)).float()
-        options: dict[str, Any] = {"beta": beta, "threshold": threshold, "reset": "zero", "reset_delay": False}
-        if feedback is not None:
-            options["recurrent"] = feedback
-        if isinstance(node, n.CubaLIF):
-            share = dt / _time_constant(where, node.tau_syn, dt)
-            if np.any(offset != 0):
-                raise ConversionError(f"{where}: a v_leak other than 0 has no equal here")
-            # the current is linear in what comes in, so both gains can stand before it
-            gain, offset = gain * np.asarray(node.w_in, np.float64) * share, 0.0
-            options["alpha"] = torch.as_tensor((1 - share).clip(0, 1)).float()
-            made = SynapticNeurons(**options) if feedback is None else RecurrentSynapticNeurons(**options)
+        options |= {"reset_delay": False} | ({} if alpha is None else {"alpha": alpha})
+        if feedback is None:
+            made = SynapticNeurons(**options)
         else:
-            made = LeakyNeurons(**{**options, "reset_delay": True}) if feedback is None else RecurrentNeurons(**options)
+            options["recurrent"] = scaled(where, feedback, gain)
+            made = RecurrentNeurons(**options) if alpha is None else RecurrentSynapticNeurons(**options)
+    return _with_gain(gain, offset, made)
+
+
+def _with_gain(gain: Any, offset: Any, made: nn.Module) -> nn.Module:
+    """Neurons behind the weight with which they take their current."""
     plain = np.allclose(gain, 1, rtol=1e-5) and np.all(np.asarray(offset) == 0)
-    if plain:
-        return made
-    if feedback is not None:
+    return made if plain else nn.Sequential(Gain(gain, offset), made)
+
+
+def _threshold(node: Any, reset: np.ndarray) -> Tensor:
+    return torch.as_tensor(np.asarray(np.asarray(node.v_threshold, np.float64) - reset)).float()
+
+
+def _start(where: str, node: Any, reset: np.ndarray, can: bool) -> float:
+    """Where a membrane that starts at 0 stands between reset and threshold, as a share."""
+    shares = np.unique(-reset / (np.asarray(node.v_threshold, np.float64) - reset))
+    if not can or len(shares) > 1 or not 0 <= shares[0] <= 1:
         raise ConversionError(
-            f"{where}: its input has another weight than 1 in a step of {dt:g} s (is dt right?), and so have the "
-            "spikes that come back, which has no equal here"
+            f"{where}: a v_reset other than 0 is run for LIF and IF without feedback alone, at or below 0 and the same "
+            "share of the threshold for all neurons"
         )
-    return nn.Sequential(Gain(gain, offset), made)
+    return float(shares[0])
+
+
+def _hint_at_dt(where: str, node: Any, gain: np.ndarray, dt: float) -> None:
+    """Say where integrators would take very many steps to fire, as where r was written for steps of 1."""
+    threshold = np.asarray(node.v_threshold, np.float64)
+    if not isinstance(node, nir().IF) or not np.size(gain) or np.any(threshold <= 0):
+        return
+    weight = float(np.max(np.abs(gain) / threshold))
+    if weight < _FEWEST:
+        _LOG.warning(
+            "%s: an input of 1 adds %.3g of the threshold in a step of %g s, so that it hardly ever fires; is dt "
+            "right? Some tools write their graphs for dt=1",
+            where, weight, dt,
+        )  # fmt: skip
 
 
 def _time_constant(where: str, tau: Any, dt: float) -> np.ndarray:

@@ -33,17 +33,21 @@ from hpml_sim.spiking.neurons.adaptive import AdaptiveNeurons
 from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
 from hpml_sim.spiking.neurons.synaptic import SynapticNeurons
+from hpml_sim.spiking.own_network import OwnSpikingNetwork, keep_own_neurons, spikes_by_itself
 from hpml_sim.spiking.relu_conversion.functions_as_modules import with_functions_as_modules
 from hpml_sim.spiking.relu_conversion.weight_scaling import scale_weights
 from hpml_sim.spiking.snntorch_reset import warn_if_changed
 from hpml_sim.spiking.time_folded_layers import TimeFoldedDropout
-from hpml_sim.spiking.time_folding import TimeFolded
 from hpml_sim.targets import Adaptive, Spiking, Synaptic
 
 
 @register_target(Spiking)
-def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Module], bool]) -> SpikingModel:
+def to_spiking(
+    model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Module], bool]
+) -> SpikingModel | OwnSpikingNetwork:
     """Replace every rectifier by spiking neurons; put an encoder before the network and firing neurons after it.
+
+    A network that spikes by itself stays as it is.
 
     Args:
         model: a private copy of the network; it is changed.
@@ -56,6 +60,8 @@ def to_spiking(model: nn.Module, target: Spiking, chosen: Callable[[str, nn.Modu
     Raises:
         ConversionError: an activation without spiking counterpart, a layer with a memory of its own, or no rectifier.
     """
+    if spikes_by_itself(model):
+        return keep_own_neurons(model, target, chosen)
     warn_if_changed()
     model = with_functions_as_modules(model)
     scales = scale_weights(model, target.neuron.threshold, chosen) if target.scale_weights else {}
@@ -199,17 +205,6 @@ def _check_no_memory(name: str, module: nn.Module) -> None:
 
 
 def _refuse_without_rectifier(model: nn.Module) -> None:
-    if any(type(module).__module__.startswith("snntorch") for module in model.modules()):
-        raise ConversionError(
-            f"{type(model).__name__} spikes already: its neurons are snnTorch's. hs.spiking.fuse(network) runs "
-            "them over all steps at once; hs.convert(hs.spiking.fuse(network), 'pcm-hermes') puts the weights on "
-            "crossbars"
-        )
-    if any(isinstance(module, TimeFolded) for module in model.modules()):
-        raise ConversionError(
-            f"{type(model).__name__} spikes already: hs.Spiking makes the neurons of a ReLU network itself, so give it "
-            "one, such as 'mlp'; this network runs on digital machines, and on crossbars such as 'pcm-hermes'"
-        )
     raise ConversionError(
         f"{type(model).__name__}: no nn.ReLU found, so nothing can spike. An activation called as a function "
         "(torch.relu, F.relu) inside a forward() that torch.fx cannot trace is not seen: make it a module "

@@ -217,7 +217,7 @@ def test_compiled_and_exported():
 
 
 def test_networks_that_spike_already_are_pointed_to_fuse():
-    with pytest.raises(ConversionError, match=r"spikes already.*hs\.spiking\.fuse"):
+    with pytest.raises(ConversionError, match=r"spikes already.*one time step: hs\.spiking\.fuse"):
         convert(network(), "loihi")
 
 

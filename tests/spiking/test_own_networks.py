@@ -1,0 +1,242 @@
+"""Networks as snnTorch's tutorials write them, through convert, fit, evaluate and estimate.
+
+Each test's oracle is the network's own floating-point forward.
+"""
+
+from __future__ import annotations
+
+import pytest
+import snntorch as snn
+import torch
+from snntorch import surrogate, utils
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import hpml_sim as hs
+from hpml_sim.conversion.cloning import clone
+
+STEPS = 5
+
+
+class Tutorial5(nn.Module):
+    """States by hand, a loop inside, spikes and membranes of all steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.lif1 = nn.Linear(64, 12), snn.Leaky(beta=0.95)
+        self.fc2, self.lif2 = nn.Linear(12, 10), snn.Leaky(beta=0.95)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        m1, m2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        spikes, membranes = [], []
+        for _ in range(STEPS):
+            s1, m1 = self.lif1(self.fc1(x), m1)
+            s2, m2 = self.lif2(self.fc2(s1), m2)
+            spikes.append(s2)
+            membranes.append(m2)
+        return torch.stack(spikes), torch.stack(membranes)
+
+
+class Tutorial6(nn.Module):
+    """A convolutional network whose neurons keep their states; spikes are summed."""
+
+    def __init__(self):
+        super().__init__()
+        gradient = surrogate.fast_sigmoid(slope=25)
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 4, 3),
+            nn.MaxPool2d(2),
+            snn.Leaky(0.5, spike_grad=gradient, init_hidden=True),
+            nn.Flatten(),
+            nn.Linear(36, 10),
+            snn.Leaky(0.5, spike_grad=gradient, init_hidden=True, output=True),
+        )
+
+    def forward(self, x):
+        utils.reset(self.net)
+        return torch.stack([self.net(3 * x)[0] for _ in range(STEPS)]).sum(0)
+
+
+class Recurrent(nn.Module):
+    """Regression with RLeaky neurons: the membrane of the last step."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.hidden = nn.Linear(64, 8), snn.RLeaky(beta=0.9, linear_features=8)
+        self.fc2, self.out = nn.Linear(8, 1), snn.Leaky(beta=0.9, reset_mechanism="none")
+
+    def forward(self, x):
+        spikes, membrane = self.hidden.init_rleaky()
+        last = self.out.init_leaky()
+        for _ in range(STEPS):
+            spikes, membrane = self.hidden(self.fc1(3 * x.flatten(1)), spikes, membrane)
+            _, last = self.out(self.fc2(spikes), last)
+        return last
+
+
+class Population(nn.Module):
+    """Several output neurons a class."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(64, 12),
+            snn.Leaky(0.9, init_hidden=True),
+            nn.Linear(12, 30),
+            snn.Leaky(0.9, init_hidden=True, output=True),
+        )
+
+    def forward(self, x):
+        utils.reset(self.net)
+        spikes = torch.stack([self.net(x)[0] for _ in range(STEPS)])
+        return spikes.sum(0).unflatten(1, (10, 3)).sum(2)
+
+
+class Frames(nn.Module):
+    """Tutorial 7: each step has a frame of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(8, 12),
+            snn.Synaptic(0.8, 0.9, init_hidden=True),
+            nn.Linear(12, 10),
+            snn.Leaky(0.9, init_hidden=True, output=True),
+        )
+
+    def forward(self, x):
+        utils.reset(self.net)
+        return torch.stack([self.net(3 * frame)[0] for frame in x.flatten(1, 2).unbind(1)]).sum(0)
+
+
+class Node(nn.Module):
+    """A neuron as SpikingJelly has it: the membrane is an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.v, self.gradient = 0.0, surrogate.atan()
+
+    def forward(self, x):
+        self.v = self.v + (x - self.v) / 2
+        spikes = self.gradient(self.v - 1.0)
+        self.v = (1 - spikes) * self.v
+        return spikes
+
+
+class Jelly(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), Node(), nn.Linear(12, 10), Node())
+
+    def forward(self, x):
+        self.net[2].v = self.net[4].v = 0.0
+        return sum(self.net(5 * x) for _ in range(STEPS)) / STEPS
+
+
+def made(kind):
+    torch.manual_seed(0)
+    return kind()
+
+
+def data(kind):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(24, 1, 8, 8, generator=generator)
+    y = x.sum((1, 2, 3))[:, None] / 64 if kind is Recurrent else torch.randint(0, 10, (24,), generator=generator)
+    return TensorDataset(x, y)
+
+
+def task(kind):
+    return hs.tasks.classification(outputs=lambda out: out[0].sum(0)) if kind is Tutorial5 else None
+
+
+OWN = [Tutorial5, Tutorial6, Recurrent, Population, Frames]
+
+
+def same(a, b):
+    pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_network_of_ones_own_on_a_neuromorphic_machine(kind):
+    net, x = made(kind), data(kind).tensors[0]
+    with torch.no_grad():
+        want = net(x)
+        own = hs.convert(net, "loihi")
+        assert same(own(x), want)
+        assert same(own(x), want)  # from rest again, though the copy is none that snnTorch built
+    whole = hs.evaluate(own, data(kind), task=task(kind), batch_size=24).mean
+    assert hs.evaluate(net, data(kind), task=task(kind), batch_size=7).mean == pytest.approx(whole, rel=1e-5)
+    counts = hs.workload(own, data=x)
+    assert counts.kind == "spiking"
+    assert {layer.steps for layer in counts.layers if layer.op == "neuron"} == {8 if kind is Frames else STEPS}
+    assert hs.estimate(counts, "loihi").energy_j.nominal > 0
+
+
+@pytest.mark.parametrize("kind", [*OWN, Jelly])
+def test_training_starts_each_batch_from_rest(kind):
+    net = made(kind)
+    before = [weight.detach().clone() for weight in net.parameters()]
+    hs.fit(net, (data(kind), data(kind)), epochs=1, task=task(kind), show_progress=False)
+    assert any(not torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    assert all(torch.isfinite(weight).all() for weight in net.parameters())
+
+
+def test_neurons_that_nobody_resets_start_each_batch_from_rest():
+    class Kept(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = nn.Linear(64, 10), snn.Leaky(0.9, init_hidden=True)
+
+        def forward(self, x):
+            return sum(self.lif(3 * self.fc(x.flatten(1))) for _ in range(STEPS))
+
+    torch.manual_seed(0)
+    net, given = Kept(), data(Tutorial6)
+    first = hs.evaluate(net, given, batch_size=24).mean
+    assert hs.evaluate(net, given, batch_size=7).mean == first
+    held = net.lif.mem
+    net(given.tensors[0])
+    kept = net.lif.mem
+    hs.evaluate(net, given)
+    assert net.lif.mem is kept is not held  # what the user's own loop holds stays
+
+
+def test_snntorchs_reset_finds_the_neurons_of_copies_as_long_as_they_live():
+    net = made(Population)
+    known = len(net.net[2].instances)
+    copied = clone(net)
+    copied.net(torch.rand(2, 64))
+    utils.reset(copied.net)
+    assert not copied.net[2].mem.any()
+    assert len(net.net[2].instances) == known + 2
+    del copied
+    assert len(net.net[2].instances) == known
+
+
+def test_what_cannot_be_run_is_refused_in_one_line():
+    step = nn.Sequential(nn.Linear(64, 10), snn.Leaky(0.9, init_hidden=True))
+    with pytest.raises(hs.HpmlError, match=r"its forward\(\) is one time step: hs.spiking.fuse"):
+        hs.convert(step, "loihi")
+    with pytest.raises(hs.HpmlError, match=r"no nn\.ReLU found, so nothing can spike"):
+        hs.convert(Jelly(), "loihi")
+    with pytest.raises(hs.HpmlError, match=r"time steps of its own: steps of hs\.Spiking make those of a ReLU"):
+        hs.convert(made(Population), hs.Spiking("loihi", steps=3))
+    mixed = made(Tutorial5)
+    mixed.act = nn.ReLU()
+    with pytest.raises(hs.HpmlError, match="layer 'act': ReLU beside spiking neurons"):
+        hs.convert(mixed, "loihi")
+
+
+@pytest.mark.parametrize("kind", [Tutorial5, Recurrent, Population])
+def test_synapses_on_crossbars(kind):
+    net, x = made(kind), data(kind).tensors[0]
+    hybrid = hs.convert(net, hs.Spiking("loihi", synapses=hs.Analog("pcm-hermes")))
+    assert {"AnalogLinear"} <= {row.became for row in hybrid.layers}
+    hs.calibrate(hybrid, x)
+    chips = hs.program(hybrid, chips=2, seed=0).at("1 day")
+    score = hs.evaluate(chips, data(kind), task=task(kind))
+    assert score.n == 2
+    assert hs.evaluate(chips, data(kind), task=task(kind)).values == score.values  # from rest again
