@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,14 +147,34 @@ def watch_inputs(found: list[Matrix], take: Collector) -> list[torch.utils.hooks
     """
     handles = []
     for own in found:
-        seen = isinstance(own.module, (nn.Linear, nn.Conv1d, nn.Conv2d)) or own.inputs_first
-        if seen and getattr(own.module, "groups", 1) == 1:
 
-            def hook(module: nn.Module, args: tuple[Tensor, ...], _output: object, own: Matrix = own) -> None:
-                take(own, _vectors(module, args[0].detach()))
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any, own: Matrix = own) -> None:
+            vectors = _multiplied(own, module, args, output)
+            if vectors is not None:
+                take(own, vectors.detach())
 
-            handles.append(own.module.register_forward_hook(hook))
+        handles.append(own.module.register_forward_hook(hook))
     return handles
+
+
+def _multiplied(own: Matrix, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
+    """What a weight was multiplied with in one call, (vectors, inputs); None where it cannot be seen from outside."""
+    if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)) or own.inputs_first:
+        return _vectors(module, args[0]) if getattr(module, "groups", 1) == 1 else None
+    if isinstance(module, nn.RNNCellBase):
+        if own.parameter == "weight_ih":
+            return args[0].reshape(-1, module.input_size)
+        state = args[1] if len(args) > 1 else None
+        state = state[0] if isinstance(state, tuple) else state
+        return None if state is None else state.reshape(-1, module.hidden_size)
+    if isinstance(module, nn.RNNBase) and isinstance(args[0], Tensor):
+        if own.parameter.startswith("weight_ih_l0"):
+            return args[0].reshape(-1, module.input_size)
+        simple = module.num_layers == 1 and not module.bidirectional and not module.proj_size and args[0].dim() == 3
+        if simple and own.parameter == "weight_hh_l0":  # all states but the last
+            states = output[0] if module.batch_first else output[0].transpose(0, 1)
+            return states[:, :-1].reshape(-1, module.hidden_size)
+    return None
 
 
 def _vectors(module: nn.Module, x: Tensor) -> Tensor:

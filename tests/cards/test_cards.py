@@ -42,7 +42,8 @@ FIELDS = {
     "barrier_chips columns_per_adc mean_input compute_efficiency memory_efficiency static_fraction scale repeats "
     "convolution_efficiency adc_share conversions multiprocessors tile_efficiency tile_half overlap wave_share "
     "fill_depth split_traffic product_bandwidth channels_last channels_first depthwise attention_efficiency "
-    "expert_bandwidth expert_rate prefill_efficiency time_within energy_within in_flight host_share",
+    "expert_bandwidth expert_rate prefill_efficiency time_within energy_within in_flight host_share sparse_speedup "
+    "zero_weight_cost",
     "bits": "dac_bits adc_bits input_bits output_bits bits bits_per_cycle bits_per_phase synapse_bits weight_bits "
     "state_bits decay_bits",
     "bytes": "memory cache synapse_memory",
