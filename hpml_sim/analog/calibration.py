@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.conversion_cost import cost_of, note_cost
+from hpml_sim.analog.conversion_cost import OutputError, note_cost
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars, weight_matrix
@@ -137,7 +137,7 @@ class Collection:
             call: gives them through the converters.
 
         Returns:
-            What the converters cost those outputs, as `cost_of` has it.
+            What the converters cost those outputs, as `OutputError.cost` has it.
         """
         choices = [
             RangeChoice(crossbar, weight_matrix(self._model, name), self.samples[name])
@@ -149,15 +149,15 @@ class Collection:
                 choice.take(least=least)
 
         take(least=True)
-        lost = cost_of(exact, call)
+        least = OutputError(exact, call)
         if all(choice.is_one for choice in choices):
-            return lost
+            return least.cost()
         take(least=False)
-        held = cost_of(exact, call)
-        if lost is not None and held is not None and held <= lost:
-            return held
+        holding = OutputError(exact, call)
+        if holding.lost <= least.lost and (cost := holding.cost()) is not None:
+            return cost
         take(least=True)  # where the outputs tell nothing, what each layer loses is all there is to go by
-        return lost
+        return least.cost()
 
 
 @contextmanager

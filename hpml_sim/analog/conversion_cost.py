@@ -26,7 +26,7 @@ def note_cost(model: nn.Module, lost: float | None, where: str) -> None:
 
     Args:
         model: the network.
-        lost: what `cost_of` gave.
+        lost: what `OutputError.cost` gave.
         where: function that the caller called, which begins the warning.
     """
     if lost is None:
@@ -37,17 +37,27 @@ def note_cost(model: nn.Module, lost: float | None, where: str) -> None:
     warn_of_cost(model, where)
 
 
-def cost_of(exact: Any, call: Callable[[], Any]) -> float | None:
-    """The power of the error of a network's outputs over that of their spread; None: it cannot be known.
+class OutputError:
+    """The error of a network's outputs through its converters as they are set.
 
     Args:
         exact: its outputs with ideal converters.
         call: gives its outputs on the same inputs through the converters.
+
+    Attributes:
+        lost: the power of the error over that of the spread of the outputs.
     """
-    converted = call()
-    lost = _lost(exact, converted)
-    # a network that gives something else at each call tells nothing of its converters
-    return None if lost > MOST_LOST and _lost(converted, call()) > 0.1 * lost else lost
+
+    def __init__(self, exact: Any, call: Callable[[], Any]):
+        self._call, self._converted = call, call()
+        self.lost = _lost(exact, self._converted)
+
+    def cost(self) -> float | None:
+        """What was lost; None where it cannot be known. The converters must be set as they were."""
+        # a network that gives something else at each call tells nothing of its converters
+        if self.lost > MOST_LOST and _lost(self._converted, self._call()) > 0.1 * self.lost:
+            return None
+        return self.lost
 
 
 def warn_of_cost(model: nn.Module, where: str) -> None:
