@@ -7,8 +7,11 @@ words.py        words and their phonemes
 small_digits.py MNIST-5k, MNIST-1D
 recordings.py   a human voice: speech or noise
 spoken_digits.py  digits by many voices, those of the test unheard; human ones
+cochlea.py      sound as spikes
 synthesis.py    voices of espeak-ng, and its process: espeak_process.py
-published.py    WikiText-2, SHD, N-MNIST from their authors' files
+published.py    WikiText-2, SHD, SSC, N-MNIST, DVS Gesture from their authors' files
+gesture_files.py  recordings of DVS Gesture
+mackey_glass.py a chaotic series
 splits.py       what their loaders give
 image_files.py  MNIST, Fashion-MNIST, CIFAR-10: their files, and how to get them
 events.py       event cameras: N-MNIST, SHD, a synthetic set

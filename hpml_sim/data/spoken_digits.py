@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from hpml_sim.data.cochlea import cochlea_spikes
 from hpml_sim.data.recordings import digit_recordings
 from hpml_sim.data.splits import Splits
 from hpml_sim.data.synthesis import ACCENTS, Voice, synthesize
@@ -141,6 +142,19 @@ def spoken_digits() -> Splits:
         HpmlError: the synthesizer is not here, or gives other sounds here.
     """
     return _splits(*spoken_by_voices())
+
+
+def digit_spikes() -> Splits:
+    """The sounds of `spoken_digits` as spikes of a cochlea: 50 steps of 20 ms of 40 bands, (50, 40), -> the digit.
+
+    Raises:
+        HpmlError: the synthesizer is not here, or gives other sounds here.
+    """
+    train, test = (
+        TensorDataset(torch.from_numpy(cochlea_spikes(part.sounds.numpy(), RATE_HZ)), part.labels)
+        for part in spoken_by_voices("spoken-digit-spikes")
+    )
+    return Splits(train, test, (50, 40), len(WORDS))
 
 
 def human_digits() -> Splits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hpml_sim.networks.pretrained.entries import load_tokenizer
 from hpml_sim.networks.pretrained.pronunciation import PHONEMES
 
 DEBIAN = shutil.which("apt-get") is not None
-BY_HAND = {"wikitext-2", "shd", "nmnist"}
+BY_HAND = {"wikitext-2", "shd", "ssc", "nmnist", "dvs-gesture"}
 
 
 def test_every_set_says_what_it_is():
@@ -199,9 +200,9 @@ def test_authors_files_of_event_cameras(tmp_path, monkeypatch):
     assert label == 2
     assert frames.nonzero().tolist() == [[0, 1, 5, 2], [5, 0, 7, 33]]  # 10 us; 16,384 us in steps of 3 ms
 
-    (tmp_path / "shd").mkdir()
-    for file in ("shd_train.h5", "shd_test.h5"):
-        with h5py.File(tmp_path / "shd" / file, "w") as held:
+    for file in ("shd_train.h5", "shd_test.h5", "ssc_train.h5", "ssc_test.h5"):
+        (tmp_path / file[:3]).mkdir(exist_ok=True)
+        with h5py.File(tmp_path / file[:3] / file, "w") as held:
             kinds = [h5py.vlen_dtype(np.float32), h5py.vlen_dtype(np.int32)]
             for name, kind, rows in zip(("times", "units"), kinds, ([[0.0, 0.5], [0.1]], [[3, 699], [7]]), strict=True):
                 made = held.create_dataset(f"spikes/{name}", (2,), dtype=kind)
@@ -212,6 +213,62 @@ def test_authors_files_of_event_cameras(tmp_path, monkeypatch):
     frames, label = data.test[0]
     assert (frames.shape, label, data.classes) == ((100, 700), 4, 20)
     assert frames.nonzero().tolist() == [[0, 3], [35, 699]]
+    data = hs.load_data("ssc")
+    assert (data.input_shape, data.classes) == ((100, 700), 35)
+    assert data.train[0][0].nonzero().tolist() == [[0, 3], [50, 699]]
+
+
+def aedat(*packets: tuple[int, int, list[tuple[int, int, int, int, int]]]) -> bytes:
+    """An AEDAT 3.1 file: packets of a type, an overflow, and (valid, polarity, y, x, microseconds)."""
+    raw = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#!END-HEADER\r\n"
+    for kind, overflow, events in packets:
+        raw += struct.pack("<hhiiiiii", kind, 1, 8, 4, overflow, len(events), len(events), len(events))
+        for valid, polarity, y, x, time in events:
+            raw += struct.pack("<II", valid | polarity << 1 | y << 2 | x << 17, time)
+    return raw
+
+
+def test_authors_files_of_dvs_gesture(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPML_SIM_DATA", str(tmp_path))
+    folder = tmp_path / "dvs-gesture"
+    folder.mkdir()
+    events = [(1, 1, 5, 100, 999), (1, 0, 6, 7, 1000), (0, 1, 9, 9, 1500), (1, 1, 127, 3, 1990), (1, 1, 1, 1, 2000)]
+    for user in ("user01_led", "user24_led"):
+        (folder / f"{user}.aedat").write_bytes(aedat((0, 0, events[:1]), (1, 0, events)))
+        (folder / f"{user}_labels.csv").write_text("class,startTime_usec,endTime_usec\n3,1000,2000\n11,2000,3000\n")
+    (folder / "trials_to_train.txt").write_text("user01_led.aedat\n")
+    (folder / "trials_to_test.txt").write_text("user24_led.aedat\n\n")
+    data = hs.load_data("dvs-gesture")
+    assert (len(data.train), len(data.test), data.input_shape, data.classes) == (2, 2, (100, 2, 128, 128), 11)
+    frames, label = data.train[0]
+    assert label == 2
+    assert frames.nonzero().tolist() == [[0, 0, 6, 7], [99, 1, 127, 3]]
+    frames, label = data.test[1]
+    assert (label, frames.nonzero().tolist()) == (10, [[0, 1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("user01.aedat", b"#!AER-DAT2.0\r\n", "is no AEDAT 3.1 file"),
+        ("user01.aedat", aedat((1, 0, [(1, 1, 5, 5, 9)]))[:-3], "ends within a packet"),
+        ("user01.aedat", aedat((1, 0, [])) + b"\x01", "ends within the header of a packet"),
+        ("user01.aedat", aedat((1, 0, [(1, 1, 500, 5, 9)])), "event 0 has y=500, off the sensor"),
+        ("user01_labels.csv", b"class,start\n1,2\n", "must have class, startTime_usec and endTime_usec"),
+        ("trials_to_train.txt", b"user02.aedat", "names user02.aedat, and .*user02.aedat is not there"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, monkeypatch, name, content, message):
+    monkeypatch.setenv("HPML_SIM_DATA", str(tmp_path))
+    folder = tmp_path / "dvs-gesture"
+    folder.mkdir()
+    (folder / "user01.aedat").write_bytes(aedat((1, 0, [(1, 1, 5, 5, 9)])))
+    (folder / "user01_labels.csv").write_text("class,startTime_usec,endTime_usec\n1,0,20\n")
+    for listed in ("trials_to_train.txt", "trials_to_test.txt"):
+        (folder / listed).write_text("user01.aedat")
+    (folder / name).write_bytes(content)
+    with pytest.raises(HpmlError, match=message):
+        hs.load_data("dvs-gesture").train[0]
 
 
 def test_wikitext_of_its_authors(tmp_path, monkeypatch):
