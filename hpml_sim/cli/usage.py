@@ -113,7 +113,7 @@ def _meant(words: Sequence[str], verb: str) -> str:
     for word in words:
         # what is no name here is a file with a callable, a folder, or a network on a hub
         near = difflib.get_close_matches(word, sorted(owner), n=1, cutoff=0.6)
-        if near:
+        if near and not word.isdigit():
             given.setdefault(owner[near[0]], []).append(near[0])
         elif names_code(word) or "/" in word:
             given.setdefault("--model", []).append(word)

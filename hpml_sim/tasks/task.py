@@ -13,6 +13,8 @@ from hpml_sim.conversion.network_call import shapes_of, tensors_in
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.tasks.metric import Metric, as_metrics
 
+_WITH_OPTIONS = {"PSNR": "; hs.tasks.reconstruction(peak=1.0) measures PSNR of values up to 1.0"}
+"""Metrics that a task of ours has where an option says what the data do not."""
 _MOST_FIELDS = 3
 """Fields of an output that a message offers."""
 
@@ -183,7 +185,7 @@ class Task:
         if found is None:
             raise HpmlError(
                 f"metric={shown(name)}: the task {self.name!r} has {', '.join(repr(m.name) for m in self.metrics)}; "
-                "give one of these, or an hs.tasks.Metric"
+                f"give one of these, or an hs.tasks.Metric{_WITH_OPTIONS.get(str(name).upper(), '')}"
             )
         return found
 

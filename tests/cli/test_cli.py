@@ -127,7 +127,7 @@ def test_every_example_is_understood(command, monkeypatch, tmp_path):
     [
         (["compare", "--targets", "cpu", "--chps", "3"], "unknown option --chps; did you mean --chips?"),
         (["compare", "--targets", "cpu", "--frobnicate"], "unknown option --frobnicate"),
-        (["compare", "--targets", "cpu", "--chips", "3", "4"], "'4': no option takes this value"),
+        (["compare", "--targets", "cpu", "--chips", "3", "4"], "'4': no option takes this value; leave it out"),
         (["compare", "mlp"], "'mlp': no option takes this value; did you mean --model mlp?"),
         (["compare", "mlp", "digits"], "did you mean --model mlp --data digits?"),
         (["sweep", "loihi", "--chips", "3"], "'loihi': no option takes this value; did you mean --targets loihi?"),

@@ -45,6 +45,12 @@ def test_what_leaves_no_doubt(net, x, y, metric):
     assert hs.fit(net, TensorDataset(x, y), epochs=1, show_progress=False).metric == metric
 
 
+def test_a_metric_that_needs_an_option_names_it():
+    with pytest.raises(HpmlError, match=r"metric='psnr'.*hs\.tasks\.reconstruction\(peak=1\.0\) measures PSNR"):
+        score(nn.Linear(6, 6), X, X, metric="psnr")
+    assert score(nn.Linear(6, 6), X, X, task=hs.tasks.reconstruction(peak=1.0), metric="PSNR").unit == "dB"
+
+
 @pytest.mark.parametrize(
     ("net", "x", "y"),
     [
