@@ -10,37 +10,63 @@ Example:
     torch.Size([2, 5, 10])
 """
 
+import importlib as _importlib
 import importlib.metadata as _metadata
 import logging as _logging
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from hpml_sim import baselines, compress, spiking, tasks
+# what is needed to convert and program: these register how they convert networks
+from hpml_sim import baselines, compress, spiking
 from hpml_sim.analog import Chips, calibrate, load_chips, lora, nn, program, save_chips, to_digital
 from hpml_sim.cards import list_cards, load_card
 from hpml_sim.compress import prune, quantize
 from hpml_sim.conversion import Converted, convert, register_target
 from hpml_sim.conversion.network_call import Shared
-from hpml_sim.cost import Estimate, crossover_hz, energy_ratio, estimate, rank
 from hpml_sim.counting import Workload, workload
-from hpml_sim.data import Data, list_data, load_data
-from hpml_sim.data.entries import download_data
-from hpml_sim.data.own_samples import sample_text
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments.comparison import compare
-from hpml_sim.experiments.result import Comparison, load_results
-from hpml_sim.experiments.running import dry_run, run
-from hpml_sim.experiments.search_space import Range
-from hpml_sim.experiments.searching import search
-from hpml_sim.experiments.sweeping import sweep
-from hpml_sim.measurement import Measurement, measure
-from hpml_sim.measurement.diagnosis import doctor
 from hpml_sim.networks import models
 from hpml_sim.networks.loading import list_networks, load_network
 from hpml_sim.networks.pretrained.entries import download_network
 from hpml_sim.targets import Analog, Digital, InMemory, Spiking, load_recipe
-from hpml_sim.tasks.score import Score
-from hpml_sim.tasks.task import Task
-from hpml_sim.training import evaluate, fit
 from hpml_sim.units.bands import Band
+
+if _TYPE_CHECKING:  # imported when they are first asked for
+    from hpml_sim import tasks
+    from hpml_sim.cost import Estimate, crossover_hz, energy_ratio, estimate, rank
+    from hpml_sim.data import Data, list_data, load_data
+    from hpml_sim.data.entries import download_data
+    from hpml_sim.data.own_samples import sample_text
+    from hpml_sim.experiments.comparison import compare
+    from hpml_sim.experiments.result import Comparison, load_results
+    from hpml_sim.experiments.running import dry_run, run
+    from hpml_sim.experiments.search_space import Range
+    from hpml_sim.experiments.searching import search
+    from hpml_sim.experiments.sweeping import sweep
+    from hpml_sim.measurement import Measurement, measure
+    from hpml_sim.measurement.diagnosis import doctor
+    from hpml_sim.tasks.score import Score
+    from hpml_sim.tasks.task import Task
+    from hpml_sim.training import evaluate, fit
+
+_LATER = {
+    "cost": ("Estimate", "crossover_hz", "energy_ratio", "estimate", "rank"),
+    "data": ("Data", "list_data", "load_data"),
+    "data.entries": ("download_data",),
+    "data.own_samples": ("sample_text",),
+    "experiments.comparison": ("compare",),
+    "experiments.result": ("Comparison", "load_results"),
+    "experiments.running": ("dry_run", "run"),
+    "experiments.search_space": ("Range",),
+    "experiments.searching": ("search",),
+    "experiments.sweeping": ("sweep",),
+    "measurement": ("Measurement", "measure"),
+    "measurement.diagnosis": ("doctor",),
+    "tasks": (),
+    "tasks.score": ("Score",),
+    "tasks.task": ("Task",),
+    "training": ("evaluate", "fit"),
+}
+"""By module, the public names that are imported when they are first asked for."""
 
 __all__ = [
     "Analog",
@@ -105,6 +131,19 @@ __all__ = [
 
 __version__ = _metadata.version("hpml_sim")
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
+
+
+if not _TYPE_CHECKING:  # which would take it for a name of any spelling
+
+    def __getattr__(name: str) -> object:
+        """A public name of a module that is not imported yet, to keep `import hpml_sim` short."""
+        for module, names in _LATER.items():
+            if name == module:
+                return _importlib.import_module(f"{__name__}.{module}")
+            if name in names:
+                globals()[name] = value = getattr(_importlib.import_module(f"{__name__}.{module}"), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -127,7 +127,9 @@ def _definition(module: str, name: str) -> tuple[Path | None, str]:
     path = _file_of(module)
     if path is None or _file_of(f"{module}.{name}"):  # not ours, or a module itself
         return None, name
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    # what is imported when it is first asked for stands under `if TYPE_CHECKING`
+    for node in [*body, *(inner for one in body if isinstance(one, ast.If) for inner in one.body)]:
         if isinstance(node, Documented) and node.name == name:
             return path, name
         if isinstance(node, ast.ImportFrom) and node.module:
