@@ -47,7 +47,6 @@
 - `chip_axis.py`: how a network runs for all chips, once under vmap or chip by chip, and the check of the first call
 - `chip_pass.py`: for which chip the network runs, and the product of a layer for all chips
 - `kept_tensors.py`: what a network and its hooks keep from call to call
-- `output_structure.py`: what a network returns, taken apart and put together
 - `vmap_rules.py`: operations that vmap cannot carry as networks call them
 - `chip_files.py`: `save_chips`, `load_chips`
 - `random_states.py`: generators of Python, numpy and the network's own: all chips draw alike

@@ -27,12 +27,12 @@ from hpml_sim.analog.kept_tensors import (
     sharing,
 )
 from hpml_sim.analog.layers import crossbars
-from hpml_sim.analog.output_structure import OutputsDifferError, stack_chips, take_apart
 from hpml_sim.analog.random_states import OwnGenerators
 from hpml_sim.analog.vmap_rules import VmapRules, cannot_write
 from hpml_sim.analog.written_parameters import WrittenParameters
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.modules import place_in_network, returns_of
+from hpml_sim.conversion.output_structure import OutputsDifferError, stack_chips, take_apart
 from hpml_sim.kernels.common.vmapping import is_mapped, level_of, mapped_first, no_fallback_warning, unmapped_first
 
 Call = Callable[[nn.Module], Any]

@@ -25,12 +25,12 @@ from hpml_sim.analog.fused_backend import TOGETHER_BYTES, FusedBackend, frozen_c
 from hpml_sim.analog.interop.aihwkit import AihwkitBackend
 from hpml_sim.analog.layers import crossbars, weight_matrix
 from hpml_sim.analog.noise_models import NoiseModel
-from hpml_sim.analog.output_structure import OutputsDifferError
 from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_model import ProgrammedModel
 from hpml_sim.analog.programmed_weights import WeightsDifferError
 from hpml_sim.analog.seeds import checked_seed
 from hpml_sim.analog.weight_uses import WeightUses
+from hpml_sim.conversion.output_structure import OutputsDifferError
 from hpml_sim.conversion.training_sessions import register_before_training
 from hpml_sim.errors import HpmlError, check_memory, check_whole, shown
 from hpml_sim.targets import Analog

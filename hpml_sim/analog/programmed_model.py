@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_leaves
 
 from hpml_sim.analog.chip_axis import ChipAxis
 from hpml_sim.analog.layers import check_programmed_weights, crossbars
-from hpml_sim.analog.output_structure import stack_chips
 from hpml_sim.analog.programmed_weights import WeightsDifferError
 from hpml_sim.analog.random_states import seeded_generators
 from hpml_sim.analog.sample_noise import SampleNoise, current_samples
@@ -23,6 +22,7 @@ from hpml_sim.conversion.chips_in_front import ChipsInFront
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modules import place_in_network
 from hpml_sim.conversion.network_call import copied_tensors
+from hpml_sim.conversion.output_structure import stack_chips
 from hpml_sim.errors import HpmlError
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import format_time

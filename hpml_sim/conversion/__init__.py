@@ -15,6 +15,7 @@ idle_layers.py        layers that are said to run on some hardware and never do
 chips_in_batch.py     modules that must know how many chips lie in their batch
 chips_in_front.py     networks of several chips, whose outputs have the chips in front
 network_call.py       what a network is called with: a tensor, several, or some by name
+output_structure.py   what a network returns, taken apart and put together
 exporting.py          what cannot leave Python says so
 input_layout.py       where the samples lie in an input, where the network knows it
 inputs.py             inputs in the type of the weights, and finite

@@ -111,7 +111,8 @@ class Task:
             `torch.nn.L1Loss()`.
         metrics: what is measured, the most important first: an `hs.tasks.Metric`, a metric of torchmetrics, or several.
         outputs: how the outputs are read from what the network gives: a name of a field or a key, the place in a tuple,
-            or a function. None takes a tensor as it is, and of an object or a mapping its "logits".
+            or a function, which sees what one chip gave. None takes a tensor as it is, and of an object or a mapping
+            its "logits".
         name: in tables and logs.
         labels: checks the labels of a batch and gives them in the right type; see `LabelCheck`.
         distillation: what takes the outputs to those of a teacher; see `Distillation`.

@@ -13,6 +13,7 @@ from hpml_sim.conversion.inputs import check_finite, check_weights_finite, in_ty
 from hpml_sim.conversion.modes import eval_mode, statistics_of_one_sample
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.network_call import Inputs, call_network, map_tensors, samples_in, tensors_in
+from hpml_sim.conversion.output_structure import take_apart
 from hpml_sim.data import Data, load_data, samples_of
 from hpml_sim.data.batches import Batch, Samples, cut, first, has_items, in_order
 from hpml_sim.errors import HpmlError, NotFiniteError, check_whole
@@ -193,7 +194,7 @@ def _outputs(
         noise.batch(before, count, run),
     ):
         given = call_network(model, x)
-    found = task.read("evaluate", given, type(model).__name__)
+    found = _read(model, task, given)
     each = list(found) if _chips_in_front(model, task, found, labels, count) else [found]
     if any(one.dim() == 0 or len(one) != count for one in each):
         raise HpmlError(
@@ -205,6 +206,16 @@ def _outputs(
             f"evaluate: the model's output holds NaN or infinity; the {task.metric.name} would mean nothing"
         )
     return each
+
+
+def _read(model: nn.Module, task: Task, given: Any) -> Tensor:
+    """The outputs in what a network gave; a function of the user's sees those of one chip, as of one network."""
+    name = type(model).__name__
+    if not (isinstance(model, ChipsInFront) and callable(task.outputs)):
+        return task.read("evaluate", given, name)
+    tensors, rebuild = take_apart(given)
+    of_each_chip = zip(*tensors, strict=True)
+    return torch.stack([task.read("evaluate", rebuild(list(parts)), name) for parts in of_each_chip])
 
 
 def _chips_in_front(model: nn.Module, task: Task, outputs: Tensor, labels: Any, inputs: int) -> bool:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import hpml_sim as hs
 from hpml_sim.analog.chip_pass import ChipPass, running
-from hpml_sim.analog.output_structure import take_apart
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.output_structure import take_apart
 
 from .families import brought, relations, sequences, vision
 from .families.case import named

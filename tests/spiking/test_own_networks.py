@@ -177,6 +177,25 @@ def test_a_network_of_ones_own_on_a_neuromorphic_machine(kind):
     assert hs.estimate(counts, "loihi").energy_j.nominal > 0
 
 
+@pytest.mark.parametrize("kind", [Tutorial5, Recurrent])
+def test_a_network_of_ones_own_on_crossbars_is_scored_chip_by_chip(kind):
+    net, given = made(kind), data(kind)
+    chips = hs.program(hs.convert(net, hs.Analog("pcm-hermes", output_noise=0.0), skip="fc2"), chips=2, seed=0).at(
+        "1 s"
+    )
+    of = task(kind) or hs.tasks.regression()
+    score = hs.evaluate(chips, given, task=of)
+    x, y = given.tensors
+    with torch.no_grad():
+        out = chips(x)
+    if kind is Tutorial5:
+        alone = [float((spikes.sum(0).argmax(1) == y).float().mean()) for spikes in out[0]]
+    else:
+        alone = [float((values - y).square().mean().sqrt()) for values in out]
+    assert score.n == 2
+    assert list(score.values) == pytest.approx(alone, rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", [*OWN, Jelly])
 def test_training_starts_each_batch_from_rest(kind):
     net = made(kind)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from scipy import stats
 from torch import nn
 from torch.utils.data import TensorDataset
 
+import hpml_sim as hs
 from hpml_sim.data import Data
 from hpml_sim.errors import HpmlError
 from hpml_sim.tasks.score import Score
@@ -87,3 +90,28 @@ def test_an_interval_holds_its_share_even_at_the_ends():
         for share in (0.0, 1.0, 1 / samples):
             low, high = Score.of([share], samples).ci95
             assert 0 <= low <= share <= high <= 1
+
+
+@pytest.mark.parametrize("pack", [tuple, lambda parts: {"all": parts}, lambda parts: SimpleNamespace(all=parts)])
+def test_a_function_that_reads_outputs_sees_those_of_one_chip(pack):
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return pack([self.layer(x), self.layer(2 * x)])
+
+    def read(out):
+        parts = out if isinstance(out, tuple) else out["all"] if isinstance(out, dict) else out.all
+        return torch.stack(list(parts)).sum(0)
+
+    torch.manual_seed(0)
+    chips = hs.program(hs.convert(Steps(), hs.Analog("pcm-hermes", output_noise=0.0)), chips=3, seed=0).at("1 s")
+    x, y = torch.randn(20, 6), torch.randint(0, 3, (20,))
+    with torch.no_grad():
+        given = chips(x)
+    parts = given if isinstance(given, tuple) else given["all"] if isinstance(given, dict) else given.all
+    alone = [float(((parts[0][k] + parts[1][k]).argmax(1) == y).float().mean()) for k in range(3)]
+    score = evaluate(chips, TensorDataset(x, y), task=hs.tasks.classification(outputs=read))
+    assert list(score.values) == pytest.approx(alone)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
-from hpml_sim.analog.output_structure import take_apart
+from hpml_sim.conversion.output_structure import take_apart
 
 from . import brought, relations, sequences, vision
 from .case import Case
