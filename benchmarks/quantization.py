@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from real_networks import g2p, minilm
+from real_networks import WORDSIM, Similarity, g2p
 from torch import Tensor, nn
-from torch.utils.data import Subset
+from torch.utils.data import Subset, TensorDataset
 
 import hpml_sim as hs
 from hpml_sim.data.batches import first
+from hpml_sim.data.text import TRAINING, read_text
+from hpml_sim.networks.packages import fetch, files_of, is_here
 
 METHODS = ("nearest", "gptq", "awq")
 
@@ -45,8 +47,16 @@ class Study(NamedTuple):
 
 def of_minilm(_words: int) -> Study:
     """MiniLM-L6."""
-    study = minilm()
-    return Study(study.network, study.test, "similarity", study.calibration, first(study.test, 100)[0])
+    if not is_here(WORDSIM):
+        fetch(WORDSIM, what="WordSim-353")
+    (path,) = files_of(WORDSIM, what="WordSim-353", get="pip install gensim==4.4.0").values()
+    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    network: Any = hs.load_network("minilm-l6").eval()
+    ids = network.token_ids([word for line in lines for word in line[:2]]).unflatten(0, (-1, 2))
+    test = TensorDataset(ids, torch.tensor([float(line[2]) / 10 for line in lines]))
+    words = read_text(TRAINING).split()
+    texts = network.token_ids([" ".join(words[8 * i : 8 * (i + 1)]) for i in range(101)])[:, :24]
+    return Study(Similarity(network).eval(), test, "similarity", torch.stack([texts[:-1], texts[1:]], 1), ids[:100])
 
 
 def of_g2p(words: int) -> Study:
