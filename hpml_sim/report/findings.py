@@ -145,6 +145,8 @@ def energy(targets: Sequence[TargetSummary]) -> list[str]:
 
 def _step(lower: _Ranked, higher: _Ranked) -> str:
     """How many times the energy of the one the other takes, or that their bounds leave the order uncertain."""
+    if higher[2] == lower[2] and higher[0].card.name == lower[0].card.name:
+        return f"{higher[0].name} takes the same energy as {lower[0].name}"
     if higher[2].low <= lower[2].high or lower[2].nominal <= 0:
         return f"the bands of {lower[0].name} and {higher[0].name} overlap, so their order is uncertain"
     ratio = digits(higher[2].nominal / lower[2].nominal, 2)

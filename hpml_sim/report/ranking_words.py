@@ -200,7 +200,7 @@ def _losses(targets: Sequence[TargetSummary]) -> str:
         if any(_loses(mean, best, words) for _, mean in at):
             when = " and ".join(
                 words.with_unit(words.value(mean, 1)) + (f" after {time_label(time)}" if time is not None else "")
-                for time, mean in (at if target.drifts else at[:1])
+                for time, mean in (at if target.drifts else [(None, at[0][1])])
             )
             said.append(f"{target.name} has {when}")
     if not said:

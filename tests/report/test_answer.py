@@ -10,6 +10,7 @@ import pytest
 import hpml_sim as hs
 from hpml_sim.cost import Estimate, Term
 from hpml_sim.experiments.result import Comparison
+from hpml_sim.report import findings
 from hpml_sim.report.plots import operations_a_joule, which_machine
 from hpml_sim.report.ranking_words import answer, answers, sureness
 from hpml_sim.report.summary import summarize
@@ -96,6 +97,19 @@ def test_a_terminal_shows_the_answer_as_a_table_of_few_lines(rows, width):
     assert re.search(r"3\.0 x +> 99 %$", lines[3])
     assert re.search(r"1\.0 x +5\d %, open$", lines[4])
     assert lines[-1].startswith("pcm-hermes is a projection")
+
+
+def test_a_machine_that_does_not_drift_has_no_time_behind_its_score(rows):
+    worse = rows[2].model_copy(update={"scores": (hs.Score.of([0.5], 360),)})
+    (found,) = answers(summarize([rows[0], worse]))
+    assert "and cpu has 50.0 %. Training" in found.lost
+
+
+def test_the_same_energy_is_no_uncertain_order():
+    rows = example_rows(targets=("cpu",)) + example_rows(targets=("cpu",), rename={"cpu": "cpu, fine-tuned"})
+    said = " ".join(findings.energy(summarize(rows)))
+    assert "cpu, fine-tuned takes the same energy as cpu" in said
+    assert "overlap" not in said
 
 
 def test_without_systems_there_is_no_answer():

@@ -105,7 +105,8 @@ def test_energy_is_ranked_within_a_scope_only() -> None:
 
 def test_overlapping_bands_are_not_ordered() -> None:
     rows = example_rows(targets=("pcm-hermes",), times=(1.0,))
-    twin = rows[0].model_copy(update={"target": "twin"})
+    more = [replace(e, energy_j=e.energy_j * 1.01) for e in rows[0].estimates if e.energy_j is not None]
+    twin = rows[0].model_copy(update={"target": "twin", "estimates": more})
     assert "the bands of pcm-hermes and twin overlap, so their order is uncertain" in " ".join(
         findings.energy(summarize([*rows, twin]))
     )
