@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
+from hpml_sim.conversion.chips_in_front import ChipsInFront
 from hpml_sim.conversion.converted import Converted
 from hpml_sim.conversion.snntorch_states import calls_from_rest
 
@@ -27,14 +28,21 @@ class Stateful(nn.Module):
 
 
 @contextmanager
-def stateless(model: nn.Module) -> Iterator[None]:
-    """Within the block, each call of `model` starts at rest; states that any module in it has kept stay as they are."""
+def stateless(model: nn.Module, *, steps: bool = False) -> Iterator[None]:
+    """Within the block, each call of `model` starts at rest; states that any module in it has kept stay as they are.
+
+    Args:
+        model: any network.
+        steps: a call is a time step of a loop outside: snnTorch's neurons go on from call to call, and are put to rest by
+            whoever runs the loop.
+    """
     keeping = [module for module in model.modules() if isinstance(module, Stateful) and module.keep_state]
-    inside = tuple(module for module in model.modules() if isinstance(module, Converted))
+    # chips call the converted network in them by itself; in a loop of the user's over one, a call of it is a time step
+    inside = tuple(m for m in model.modules() if isinstance(m, Converted)) if isinstance(model, ChipsInFront) else ()
     for module in keeping:
         module.keep_state = False
     try:
-        with calls_from_rest(model, inside):
+        with nullcontext() if steps else calls_from_rest(model, inside):
             yield
     finally:
         for module in keeping:
@@ -52,17 +60,21 @@ def statistics_of_one_sample() -> Iterator[None]:
 
 
 @contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module, *, steps: bool = False) -> Iterator[None]:
     """Within the block, `model` is in evaluation mode, without gradients, and each call starts at rest.
 
     Afterwards every module in it is in the mode that it was in, and the buffers of the user's modules, such as queues,
     codebooks and counters, hold what they held.
+
+    Args:
+        model: any network.
+        steps: a call is a time step of a loop outside, as for `stateless`.
     """
     modes = [(module, module.training) for module in model.modules()]
     buffers = [_Buffer.of(module, name) for module, _ in modes if not _is_ours(module) for name in module._buffers]
     try:
         model.eval()
-        with torch.no_grad(), stateless(model):
+        with torch.no_grad(), stateless(model, steps=steps):
             yield
     finally:
         for buffer in buffers:

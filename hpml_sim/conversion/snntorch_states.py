@@ -80,12 +80,14 @@ def known_to_snntorch(copied: nn.Module) -> None:
         copied: a copy of a network.
     """
     for neuron in snntorch_neurons(copied).values():
-        instances: list[Any] = neuron.instances
-        if not any(known is neuron for known in instances):
+        if not any(known is neuron for known in neuron.instances):
             proxy = weakref.proxy(neuron)
-            instances.append(proxy)
-            weakref.finalize(neuron, _forget, instances, proxy)
+            neuron.instances.append(proxy)
+            weakref.finalize(neuron, _forget, type(neuron), proxy)
 
 
-def _forget(instances: list[Any], proxy: Any) -> None:
-    instances[:] = [known for known in instances if known is not proxy]
+def _forget(kind: type, proxy: Any) -> None:
+    """Take a neuron that is no more off snnTorch's list, which may be another one by now."""
+    for base in kind.__mro__:
+        if "instances" in vars(base):
+            base.instances[:] = [known for known in base.instances if known is not proxy]

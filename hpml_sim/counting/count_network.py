@@ -15,6 +15,7 @@ from hpml_sim.conversion.mapping import Mapping as LayerMapping
 from hpml_sim.conversion.modes import eval_mode, statistics_of_one_sample
 from hpml_sim.conversion.modules import check_network, running
 from hpml_sim.conversion.network_call import copied_tensors, unshared
+from hpml_sim.conversion.snntorch_states import put_to_rest
 from hpml_sim.counting.operation_counts import Workload
 from hpml_sim.counting.tensors import tensors_in
 from hpml_sim.counting.tracing import Recorder
@@ -120,7 +121,7 @@ def _counted(
         with (
             running("workload", model, tensors),
             torch.inference_mode(False),
-            eval_mode(model),
+            eval_mode(model, steps=forward is not None),
             statistics_of_one_sample(),
             torch.random.fork_rng(devices=devices),
         ):
@@ -128,6 +129,8 @@ def _counted(
             own_args, own_kwargs = copied_tensors((args, kwargs))  # a network may write into its inputs
             for count, part_args, part_kwargs in _parts(own_args, own_kwargs, samples, batch_dim, batch_size):
                 whole_args, whole_kwargs = unshared((part_args, part_kwargs))
+                if forward is not None:
+                    put_to_rest(model)
                 with recorder.watching(count):
                     output = (forward or type(model).__call__)(model, *whole_args, **whole_kwargs)
     finally:

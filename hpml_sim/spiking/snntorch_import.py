@@ -51,5 +51,5 @@ def leaky(
         gradient = getattr(snn.surrogate, surrogate.name)(*surrogate.parameters)
     neuron = snn.Leaky(beta, threshold=threshold, reset_mechanism=reset, spike_grad=gradient, reset_delay=reset_delay)
     # snnTorch remembers every neuron ever built in a class-level list: a leak, and `reset` of one network hits others.
-    snn.SpikingNeuron.instances = [other for other in snn.SpikingNeuron.instances if other is not neuron]
+    snn.SpikingNeuron.instances[:] = [other for other in snn.SpikingNeuron.instances if other is not neuron]
     return neuron

@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.spiking.snntorch_import import leaky
 
 STEPS = 5
 
@@ -196,6 +197,34 @@ def test_a_network_of_ones_own_on_crossbars_is_scored_chip_by_chip(kind):
     assert list(score.values) == pytest.approx(alone, rel=1e-5)
 
 
+class Looped(nn.Module):
+    """A time loop around a network of one step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def forward(self, x):
+        return sum(self.step(3 * x.flatten(1)) for _ in range(STEPS))
+
+
+def test_a_loop_around_a_converted_network_goes_on_from_step_to_step():
+    torch.manual_seed(0)
+    one = nn.Sequential(nn.Linear(64, 10), snn.Leaky(0.9, init_hidden=True))
+    x, _ = data(Tutorial6).tensors
+    ideal = hs.Analog("pcm-hermes", dac_bits="ideal", adc_bits="ideal", output_noise=0.0)
+    looped = Looped(hs.convert(one, ideal))
+    with torch.no_grad():
+        current, membrane, spikes = one[0](3 * x.flatten(1)), torch.zeros(24, 10), torch.zeros(24, 10)
+        for _ in range(STEPS):
+            membrane = 0.9 * membrane + current - (membrane > 1).float()
+            spikes += (membrane > 1).float()
+    assert spikes.sum() > 100
+    for batch_size in (24, 7):
+        score = hs.evaluate(looped, TensorDataset(x, spikes), task="regression", batch_size=batch_size)
+        assert score.mean == 0  # rmse: each step goes on from the one before
+
+
 @pytest.mark.parametrize("kind", [*OWN, Jelly])
 def test_training_starts_each_batch_from_rest(kind):
     net = made(kind)
@@ -229,6 +258,7 @@ def test_snntorchs_reset_finds_the_neurons_of_copies_as_long_as_they_live():
     net = made(Population)
     gc.collect()  # copies of other tests
     known = len(net.net[2].instances)
+    leaky(torch.tensor(0.9), torch.tensor(1.0), "zero")  # a neuron that is taken off snnTorch's list
     copied = clone(net)
     copied.net(torch.rand(2, 64))
     utils.reset(copied.net)
