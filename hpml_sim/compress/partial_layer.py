@@ -23,7 +23,10 @@ class PartialLayer(nn.Module):
 
     Attributes:
         layers: the smaller layers.
+        order: where each output of the whole layer stands among theirs.
     """
+
+    order: Tensor
 
     def __init__(
         self, layers: Sequence[nn.Module], inputs: Sequence[Tensor], order: Tensor, constants: Tensor, whole: int
@@ -46,7 +49,7 @@ class PartialLayer(nn.Module):
             x: (batch, ..., features), or (batch, channels, ...) of a convolution.
         """
         parts = [
-            layer(x if self._all_inputs[k] else x.index_select(self._dim, self._buffers[f"inputs_{k}"]))
+            layer(x if self._all_inputs[k] else x.index_select(self._dim, self.get_buffer(f"inputs_{k}")))
             for k, layer in enumerate(self.layers)
         ]
         y = parts[0] if len(parts) == 1 else torch.cat(parts, self._dim)
@@ -79,7 +82,8 @@ def part_of(layer: nn.Module, inputs: Tensor, outputs: Tensor) -> nn.Module:
     for name, chosen in zip(sizes, (inputs, outputs), strict=True):
         setattr(new, name, len(chosen))
     new.weight = nn.Parameter(own, requires_grad=weight.requires_grad)
-    new.bias = None if bias is None else nn.Parameter(bias.detach()[outputs].clone(), requires_grad=bias.requires_grad)
+    own_bias = None if bias is None else nn.Parameter(bias.detach()[outputs].clone(), requires_grad=bias.requires_grad)
+    new.register_parameter("bias", own_bias)
     return new.train(layer.training)
 
 

@@ -75,7 +75,9 @@ def prune_channels(where: str, model: nn.Module, share: float, example: Any, kep
         with torch.enable_grad():
             graph = tp.DependencyGraph().build_dependency(model, example_inputs=kwargs or args)
         importance = tp.importance.GroupMagnitudeImportance(p=2)
-        for group in list(graph.get_all_groups(ignored_layers=list(ignored), root_module_types=[nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d])):  # fmt: skip  # noqa: E501
+        roots = [nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d]
+        groups: list[Any] = list(graph.get_all_groups(ignored_layers=list(ignored), root_module_types=roots))
+        for group in groups:
             modules = [dep.target.module for dep, _ in group]
             known = all(isinstance(m, _PRUNABLE) or not any(True for _ in m.parameters()) for m in modules)
             inside = not any(m in ignored and _as_output(dep) for (dep, _), m in zip(group, modules, strict=True))
@@ -146,7 +148,7 @@ def _attention(module: nn.Module) -> tuple[nn.Linear, ...] | None:
 
 
 def _attention_layers(model: nn.Module) -> set[nn.Module]:
-    packed = {m.out_proj for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
+    packed: set[nn.Module] = {m.out_proj for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
     return packed | {layer for m in model.modules() for layer in _attention(m) or ()}
 
 

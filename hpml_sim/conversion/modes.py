@@ -33,8 +33,8 @@ def stateless(model: nn.Module, *, steps: bool = False) -> Iterator[None]:
 
     Args:
         model: any network.
-        steps: a call is a time step of a loop outside: snnTorch's neurons go on from call to call, and are put to rest by
-            whoever runs the loop.
+        steps: a call is a time step of a loop outside: snnTorch's neurons go on from call to call, and whoever runs the
+            loop puts them to rest.
     """
     keeping = [module for module in model.modules() if isinstance(module, Stateful) and module.keep_state]
     # chips call the converted network in them by itself; in a loop of the user's over one, a call of it is a time step

@@ -35,9 +35,10 @@ def massive_activation_model(seed: int = 0) -> LanguageModel:
     with torch.no_grad():
         model.words.weight.mul_(0.1)
         model.words.weight[ord(" "), 0] = 3.0
-        for block in model.blocks:
-            for layer in (block.gate, block.up):
-                layer.weight[0] = 0.0
-                layer.weight[0, 0] = 10.0
-            block.down.weight[:, 0] *= 3e-3  # so that what it adds is of ordinary size
+        weights = dict(model.named_parameters())
+        for block in range(sizes.depth):
+            for layer in ("gate", "up"):
+                weights[f"blocks.{block}.{layer}.weight"][0] = 0.0
+                weights[f"blocks.{block}.{layer}.weight"][0, 0] = 10.0
+            weights[f"blocks.{block}.down.weight"][:, 0] *= 3e-3  # so that what it adds is of ordinary size
     return model

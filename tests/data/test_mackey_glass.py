@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -16,16 +19,16 @@ FIRST, LAST = 1.2667777302365564, 1.0017447705415512
 
 def solved(points: int, tau: float, lyapunov_time: float) -> np.ndarray:
     """The equation solved one delay after the other, each with the dense solution of the one before."""
-    before = lambda t: np.full_like(np.asarray(t, float), 0.7206597)  # noqa: E731
+    before: Callable[[Any], Any] = lambda t: np.full_like(np.asarray(t, float), 0.7206597)  # noqa: E731
     wanted = tau + np.arange(points) * lyapunov_time / 75
     found, start, x = np.empty(points), 0.0, 0.7206597
     while start <= wanted[-1]:
 
-        def slope(t, x, before=before):
+        def slope(t: float, x: np.ndarray, before: Callable[[Any], Any] = before) -> Any:
             past = before(t - tau)
             return 0.2 * past / (1 + past**10) - 0.1 * x
 
-        piece = solve_ivp(slope, (start, start + tau), [x], "DOP853", rtol=1e-12, atol=1e-14, dense_output=True)
+        piece: Any = solve_ivp(slope, (start, start + tau), [x], "DOP853", rtol=1e-12, atol=1e-14, dense_output=True)
         inside = (wanted >= start) & (wanted <= start + tau)
         found[inside] = piece.sol(wanted[inside])[0]
         before = lambda t, piece=piece: piece.sol(t)[0]  # noqa: E731

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,10 +88,9 @@ class Gpu:
             vectors, rows, cols, groups = work.shape[:, chosen]
             moved = (batch * work.passed_bytes - work.kept(batch, self.cache))[chosen]
             convolves = work.convolves[chosen]
-            stored = {"weight_bytes": work.stored_width[chosen], "speedup": work.speedup[chosen]}
+            stored: dict[str, Any] = {"weight_bytes": work.stored_width[chosen], "speedup": work.speedup[chosen]}
             whole = self.products.time_s(batch * vectors, rows, cols, groups, moved, **stored)
             unsplit = self.products.time_s(batch * vectors, rows, cols, groups, moved, splits=(1,), **stored)
-            unsplit = unsplit / self.convolution
-            seconds[chosen] = np.where(convolves, unsplit, whole)
+            seconds[chosen] = np.where(convolves, unsplit / self.convolution, whole)
         seconds = np.where(work.depthwise, seconds + operations / self.narrow_rate, seconds)
         return np.where(work.attends, np.maximum(seconds, operations / self.attention_rate), seconds)

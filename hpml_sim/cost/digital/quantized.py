@@ -50,8 +50,9 @@ def arithmetic_of(
         )
     products = [layer for layer in counts.layers if layer.op in _PRODUCTS and layer.macs]
     wanted = {layer.arithmetic for layer in products}
-    for own in ("int8", "fp8"):
+    integers: tuple[Precision, ...] = ("int8", "fp8")
+    for own in integers:
         if wanted == {own} and own in card.peak:
             return own, f"products of the quantized network are computed in {own}"
-    found = next((own for own in _FLOATS if own in card.peak), next(iter(card.peak)))
+    found: Precision = next(own for own in (*_FLOATS, *card.peak) if own in card.peak)
     return found, f"weights of the quantized network are read in few bits and multiplied in {found}"
