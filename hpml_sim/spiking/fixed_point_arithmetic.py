@@ -8,7 +8,6 @@ Sources: M. Davies et al., IEEE Micro 38:82 (2018) (weights of 1 to 9 bits, inte
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hpml_sim.cards import NeuromorphicCard
+from hpml_sim.conversion.cloning import clone
 from hpml_sim.errors import ConversionError, HpmlError, check_whole, shown
 from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
 from hpml_sim.spiking.fixed_point_neurons import DECAY_BITS, LARGEST_RESOLUTION, STATE_BITS, integers_of
@@ -100,7 +100,7 @@ def fixed_point(
 def _with_norms_folded(model: SpikingModel, example: Tensor | None) -> SpikingModel:
     """A copy, its batch norms folded where there is an example."""
     if example is None or not any(isinstance(module, BATCH_NORMS) for module in model.modules()):
-        return copy.deepcopy(model).eval()
+        return clone(model).eval()
     folded: Any = fold_batch_norms(model, example)[0]
     return folded
 

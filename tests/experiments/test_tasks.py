@@ -164,7 +164,7 @@ class Wordy(torch.utils.data.Dataset):
             r"the label of item 0 of the training set is str: must be a tensor, an array or numbers",
         ),
         (
-            lambda i: [i % 2, i % 2],
+            lambda i: [1 + i % 2, 1 + i % 2],
             hs.tasks.transcription(blank=0),
             r"outputs \(2, 2\) must be \(batch, steps, classes\)",
         ),

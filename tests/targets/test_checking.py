@@ -101,6 +101,7 @@ NAMES = [
         "rate",
     ),
     (spiking, "engine", "one of 'fused', 'snntorch'", "snntorch", "snntorhc", "snntorch"),
+    (spiking, "readout", "one of 'spikes', 'membrane'", "membrane", "membran", "membrane"),
     (digital, "precision", "one of 'fp32', 'tf32', 'bf16', 'fp16', 'int8'", "int8", "bf17", "bf16"),
     (
         digital,
