@@ -39,9 +39,9 @@ def gptq(matrix: Tensor, hessian: Tensor, numbers: NumberFormat) -> Tensor:
     hessian.diagonal().add_(DAMPING * hessian.diagonal().mean())
     group = min(numbers.group or inputs, inputs)
     if group < inputs:  # each group keeps its inputs, so that its scale is stored once; groups in order of importance
-        starts = torch.arange(0, inputs, group)
-        weight_of = torch.stack([hessian.diagonal()[s : s + group].sum() for s in starts])
-        order = torch.cat([torch.arange(int(s), min(int(s) + group, inputs)) for s in starts[weight_of.argsort(descending=True)]])  # fmt: skip  # noqa: E501
+        parts = torch.arange(inputs).split(group)
+        importance = torch.stack([hessian.diagonal()[part].sum() for part in parts])
+        order = torch.cat([parts[k] for k in importance.argsort(descending=True).tolist()])
     else:
         order = hessian.diagonal().argsort(descending=True, stable=True)
     back = order.argsort()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,8 +85,8 @@ def test_with_ideal_converters_every_layer_computes_what_it_did(net: nn.Module, 
     scales = [s for m in analog.modules() if isinstance(s := getattr(m, "channel_scale", None), Tensor)]
     assert any(float((scale - 1).abs().max()) > 0.1 for scale in scales)
 
-    def first(y: object) -> Tensor:
-        return y[0] if isinstance(y, tuple) else y  # type: ignore[return-value]
+    def first(y: Any) -> Tensor:
+        return y[0] if isinstance(y, tuple) else y
 
     exact = first(net.eval()(*inputs))
     assert error(first(analog(*inputs)), exact) < 1e-5

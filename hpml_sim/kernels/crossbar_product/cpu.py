@@ -18,20 +18,34 @@ from hpml_sim.kernels.common.threads import allow_threads
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def dac_codes(source, one, scaled, gain, qmax, out):
+    """What the DAC makes of one vector: its values times `gain`, rounded, in [-qmax, qmax].
+
+    Args:
+        source: the values, shape (rows,).
+        one: what they are divided by first, if `scaled`.
+        scaled: whether they are.
+        gain: codes a unit.
+        qmax: the largest code.
+        out: result, of at least as many rows; the others stay as they are.
+    """
+    if scaled:
+        for i in range(source.size):
+            k = np.rint(source[i] / one * gain)
+            k = qmax if k > qmax else k
+            out[i] = -qmax if k < -qmax else k
+    else:
+        for i in range(source.size):
+            k = np.rint(source[i] * gain)
+            k = qmax if k > qmax else k
+            out[i] = -qmax if k < -qmax else k
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _dac_vector(x, unit, scaled, gain, qmax, g, v, codes):
+    one = unit[g, v] if scaled else unit.dtype.type(1)
     for t in range(x.shape[2]):
-        source, out = x[g, v, t], codes[g, t, v]
-        if scaled:
-            one = unit[g, v]
-            for i in range(source.size):
-                k = np.rint(source[i] / one * gain)
-                k = qmax if k > qmax else k
-                out[i] = -qmax if k < -qmax else k
-        else:
-            for i in range(source.size):
-                k = np.rint(source[i] * gain)
-                k = qmax if k > qmax else k
-                out[i] = -qmax if k < -qmax else k
+        dac_codes(x[g, v, t], one, scaled, gain, qmax, codes[g, t, v])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

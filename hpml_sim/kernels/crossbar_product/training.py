@@ -15,7 +15,7 @@ from numba import njit
 from torch import Tensor
 
 from hpml_sim.kernels.common.arrays import array_of
-from hpml_sim.kernels.crossbar_product.cpu import bits_of, largest_bits
+from hpml_sim.kernels.crossbar_product.cpu import bits_of, dac_codes, largest_bits
 from hpml_sim.kernels.random.cpu import fill_sequence
 
 
@@ -131,19 +131,10 @@ def _dac_training(x, bits, mask, places, gain, qmax, unit, unit_bits, codes):
                 unit_bits[g, v : v + places] = largest
                 if largest == 0:
                     unit[g, v : v + places] = 1
+            one = unit[g, v] if places > 0 else unit.dtype.type(1)
             for t in range(tiles):
                 source, out = x[g, v, t * height : (t + 1) * height], codes[g * tiles + t, v]
-                if places > 0:
-                    one = unit[g, v]
-                    for i in range(source.size):
-                        k = np.rint(source[i] / one * gain)
-                        k = qmax if k > qmax else k
-                        out[i] = -qmax if k < -qmax else k
-                else:
-                    for i in range(source.size):
-                        k = np.rint(source[i] * gain)
-                        k = qmax if k > qmax else k
-                        out[i] = -qmax if k < -qmax else k
+                dac_codes(source, one, places > 0, gain, qmax, out)
                 out[source.size :] = 0
 
 
