@@ -35,8 +35,6 @@ class AnalogExperts(OnCrossbar):
         crossbar: the tiles, a group an expert.
     """
 
-    weight: nn.Parameter
-
     def __init__(self, weight: nn.Parameter, inputs_first: bool, target: Analog):
         if target.input_range_by == "channel":
             raise HpmlError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,10 @@ from hpml_sim.errors import HpmlError
 
 _COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
+_Network = TypeVar("_Network", bound=nn.Module)
 
-def clone(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+
+def clone(model: _Network, memo: dict[int, Any] | None = None) -> _Network:
     """A deep copy of a network.
 
     What a module computed and kept with its graph (a pruned or normalized weight, the state of a spiking neuron) is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,11 @@ from hpml_sim.conversion.modules import check_network
 from hpml_sim.errors import HpmlError, shown
 from hpml_sim.spiking.layer_kinds import BATCH_NORMS, WEIGHT_LAYERS
 
+_Network = TypeVar("_Network", bound=nn.Module)
+
 
 @torch.no_grad()
-def fold_batch_norms(model: nn.Module, example: Tensor) -> tuple[nn.Module, dict[str, str]]:
+def fold_batch_norms(model: _Network, example: Tensor) -> tuple[_Network, dict[str, str]]:
     """A copy of a network in which batch norms are part of the layer whose output they take.
 
     Which layer that is, is watched while the network runs on an example, so that any forward() will do. A batch norm

@@ -101,8 +101,7 @@ def _with_norms_folded(model: SpikingModel, example: Tensor | None) -> SpikingMo
     """A copy, its batch norms folded where there is an example."""
     if example is None or not any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         return clone(model).eval()
-    folded: Any = fold_batch_norms(model, example)[0]
-    return folded
+    return fold_batch_norms(model, example)[0]
 
 
 def _round_weights(weight: Tensor, bits: int) -> int:
