@@ -55,7 +55,7 @@ def outside_weights(network: nn.Module) -> list[Outside]:
     read: set[type] = set()
     for name, module in network.named_modules():
         kind = type(module)
-        if kind.__module__.startswith(("torch.", "hpml_sim.")):
+        if kind.__module__.startswith(("torch.", "hpml_sim.", "snntorch.")):  # neurons keep states, no weights
             continue
         for key, value in list(vars(module).items()):
             if key not in _OWN:

@@ -12,6 +12,7 @@ from hpml_sim.errors import ConversionError, NotFiniteError
 from hpml_sim.results import floating_point
 from hpml_sim.spiking.fixed_point_arithmetic import in_integers_of
 from hpml_sim.spiking.model import SpikingModel
+from hpml_sim.spiking.own_network import OwnSpikingNetwork
 from hpml_sim.targets import Spiking
 from hpml_sim.tasks.score import Score
 from hpml_sim.tasks.task import Task
@@ -32,7 +33,7 @@ def in_own_integers(model: Converted, target: Spiking, data: Data) -> tuple[Conv
     """
     card = load_card(target.card)
     assert isinstance(card, NeuromorphicCard)  # its target checked it
-    if not isinstance(model, SpikingModel) or target.synapses is not None:
+    if not isinstance(model, (SpikingModel, OwnSpikingNetwork)) or target.synapses is not None:
         return model, "in floating point"
     try:
         found, words = in_integers_of(card, model, first(data.test, 1)[0])

@@ -20,6 +20,7 @@ built_in.py          the spiking network of `hs.models.build("spiking", ...)`
 batch_norm_folding.py  batch norms into the weights before them
 fixed_point_arithmetic.py  a network in a chip's integers: weights of few bits, integer states
 fixed_point_neurons.py  neurons that compute in integers
+snntorch_integers.py  snnTorch's neurons, called step by step, in integers
 interop/             snnTorch (fuse) and NIR (to_nir, from_nir)
 snntorch_import.py   snnTorch, imported on first use
 snntorch_reset.py    does the installed snnTorch still reset as our neurons do?

@@ -56,9 +56,10 @@ def fold_batch_norms(model: _Network, example: Tensor) -> tuple[_Network, dict[s
     for name, sources in pairs.items():
         norm: Any = model.get_submodule(name)
         layer: Any = layers[sources[0]]
-        # used twice, a layer or a norm would need two sets of weights; without running statistics a norm depends on
-        # the batch
-        if len(sources) != 1 or uses[name] != 1 or uses[sources[0]] != 1 or norm.running_mean is None:
+        # used at two places, a layer or a norm would need two sets of weights (a loop over time is one place); without
+        # running statistics a norm depends on the batch
+        calls = {len(sources), uses[name], uses[sources[0]]}
+        if len({*sources}) != 1 or len(calls) != 1 or norm.running_mean is None:
             continue
         statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
         if isinstance(layer, nn.Linear):

@@ -10,42 +10,57 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from hpml_sim.cards import NeuromorphicCard
 from hpml_sim.conversion.cloning import clone
+from hpml_sim.conversion.snntorch_states import is_snntorch_neuron
 from hpml_sim.errors import ConversionError, HpmlError, check_whole, shown
 from hpml_sim.spiking.batch_norm_folding import fold_batch_norms
-from hpml_sim.spiking.fixed_point_neurons import DECAY_BITS, LARGEST_RESOLUTION, STATE_BITS, integers_of
+from hpml_sim.spiking.delays import DelayedLinear
+from hpml_sim.spiking.fixed_point_neurons import (
+    DECAY_BITS,
+    STATE_BITS,
+    IntegerArithmetic,
+    integers_of,
+)
 from hpml_sim.spiking.layer_kinds import BATCH_NORMS, WEIGHT_LAYERS
 from hpml_sim.spiking.model import SpikingModel
 from hpml_sim.spiking.module_replacement import replace_modules
+from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
+from hpml_sim.spiking.own_network import OwnSpikingNetwork
+from hpml_sim.spiking.time_folding import TimeFolded
+
+_Spiking = TypeVar("_Spiking", bound="SpikingModel | OwnSpikingNetwork")
 
 
 @torch.no_grad()
 def fixed_point(
-    model: SpikingModel,
+    model: _Spiking,
     *,
     weight_bits: int = 8,
     resolution: int = 4096,
     state_bits: int | None = STATE_BITS,
     decay_bits: int | None = DECAY_BITS,
     example: Tensor | None = None,
-) -> SpikingModel:
+) -> _Spiking:
     """A copy of a spiking network in integer arithmetic, for evaluation.
 
     Source: M. Davies et al., IEEE Micro 38:82 (2018) (weights of 1 to 9 bits, integer compartments); lava-dl,
     `dynamics/leaky_integrator.py` (the 12-bit decay, cut towards zero).
 
     Args:
-        model: what `hs.convert(network, hs.Spiking(...))` gave, trained or not; leaky, synaptic or adaptive neurons,
-            digital synapses. It is not changed.
+        model: what `hs.convert(network, hs.Spiking(...))` gave, of a ReLU network or of one with neurons of its own,
+            trained or not; leaky, synaptic, recurrent, adaptive or Lapicque neurons, ours or snnTorch's, digital
+            synapses. It is not changed.
         weight_bits: bits of a weight with its sign, 2 to 24. Each layer has one scale, a power of two.
-        resolution: integer steps from 0 to the threshold, 2 to 2**22; at most an eighth of the largest state.
+        resolution: integer steps from 0 to the threshold, 2 to 2**22; at most an eighth of the largest state. Membranes
+            that never fire take a sixteenth of it from 0 to 1.
         state_bits: bits of a state with its sign, 4 to 48; None leaves the neurons in floating point.
         decay_bits: fraction bits of a decay, 1 to 24; None: decays are not rounded.
         example: an input (batch, ...), on which batch norms are folded into the weights before them, as on a chip;
@@ -56,7 +71,8 @@ def fixed_point(
 
     Raises:
         HpmlError: another model, or bits or a resolution of the wrong type or out of their range.
-        ConversionError: other neurons, or weights on crossbars.
+        ConversionError: other neurons, weights on crossbars, or weights outside of linear, convolutional and recurrent
+            connections.
 
     Example:
         >>> import torch, hpml_sim as hs
@@ -67,25 +83,35 @@ def fixed_point(
         >>> integers(torch.rand(5, 1, 8, 8)).shape
         torch.Size([5, 10])
     """
-    if not isinstance(model, SpikingModel):
+    if not isinstance(model, (SpikingModel, OwnSpikingNetwork)):
         raise HpmlError(
             f"fixed_point: model={shown(model)}: must be a spiking network: hs.convert(network, hs.Spiking(...))"
         )
     check_whole("fixed_point: weight_bits", weight_bits, low=2, high=24)
-    check_whole("fixed_point: resolution", resolution, low=2, high=LARGEST_RESOLUTION)
+    arithmetic = IntegerArithmetic.checked(
+        "fixed_point", resolution, STATE_BITS if state_bits is None else state_bits, decay_bits
+    )
     if model.target.synapses is not None:  # type: ignore[union-attr]
         raise ConversionError("fixed_point: the weights lie on crossbars; convert without synapses=")
     model = _with_norms_folded(model, example)
     why: dict[str, str] = {}
     replaced: dict[int, Any] = {}
     for name, module in model.named_modules():
-        if isinstance(module, WEIGHT_LAYERS):
-            exponent = _round_weights(module.weight, weight_bits)
-            why[name] = f"{weight_bits}-bit weights x 2^{exponent}"
-        elif isinstance(module, LeakyNeurons) and state_bits is not None:
-            made = integers_of(module, resolution, state_bits=state_bits, decay_bits=decay_bits)
+        weight = _weight(name.removeprefix("network."), module)
+        if weight is not None:
+            why[name] = f"{weight_bits}-bit weights x 2^{_round_weights(weight, weight_bits)}"
+        if state_bits is None:
+            continue
+        if is_snntorch_neuron(module):
+            from hpml_sim.spiking.snntorch_integers import put_in_integers  # needs snnTorch, which is there
+
+            put_in_integers(name.removeprefix("network."), module, arithmetic)
+            why[name] = f"integers, threshold {arithmetic.resolution}"
+        elif isinstance(module, (LeakyNeurons, LeakyIntegrators)):
+            made: Any = integers_of(module, resolution, state_bits=state_bits, decay_bits=decay_bits)
             replaced[id(module)] = made
-            why[name] = f"integers, threshold {getattr(made, 'resolution', resolution)}"
+            unit = "threshold" if isinstance(module, LeakyNeurons) else "1 is"
+            why[name] = f"integers, {unit} {made.integers.resolution}"
     replace_modules(model, replaced)
     # names in the report are those of the network, without its place in the model
     model.layers = tuple(
@@ -97,11 +123,40 @@ def fixed_point(
     return model
 
 
-def _with_norms_folded(model: SpikingModel, example: Tensor | None) -> SpikingModel:
+def _with_norms_folded(model: _Spiking, example: Tensor | None) -> _Spiking:
     """A copy, its batch norms folded where there is an example."""
     if example is None or not any(isinstance(module, BATCH_NORMS) for module in model.modules()):
         return clone(model).eval()
     return fold_batch_norms(model, example)[0]
+
+
+def _weight(name: str, module: nn.Module) -> Tensor | None:
+    """The matrix or kernel of a layer, which is rounded; None where it has none.
+
+    Raises:
+        ConversionError: a matrix in another place, or one that is computed from others.
+    """
+    neurons = isinstance(module, LeakyNeurons) or is_snntorch_neuron(module)
+    if neurons:
+        return {**module._parameters, **module._buffers}.get("V")
+    if isinstance(module, (*WEIGHT_LAYERS, DelayedLinear)):
+        if "weight" not in module._parameters:
+            raise ConversionError(
+                f"layer {name!r}: its weight is computed from other parameters at every call, such as by a "
+                "parametrization or pruning; make it permanent (torch.nn.utils.parametrize.remove_parametrizations, "
+                "torch.nn.utils.prune.remove)"
+            )
+        return module.weight  # type: ignore[return-value]
+    if isinstance(module, (TimeFolded, _NormBase, nn.LayerNorm, nn.GroupNorm)):
+        return None
+    for own, parameter in module.named_parameters(recurse=False):
+        if parameter.dim() > 1 and own != "V":  # V: snnTorch's, rounded with its neuron
+            where = f"layer {name!r}" if name else "the network"
+            raise ConversionError(
+                f"{where}: {type(module).__name__} has the matrix {own!r}, which no integer arithmetic is known for; "
+                "nn.Linear and convolutions have one"
+            )
+    return None
 
 
 def _round_weights(weight: Tensor, bits: int) -> int:
@@ -113,14 +168,13 @@ def _round_weights(weight: Tensor, bits: int) -> int:
     return exponent
 
 
-def in_integers_of(
-    card: NeuromorphicCard, model: SpikingModel, example: Tensor | None = None
-) -> tuple[SpikingModel, str]:
+def in_integers_of(card: NeuromorphicCard, model: _Spiking, example: Tensor | None = None) -> tuple[_Spiking, str]:
     """A copy of a spiking network in the integers that a card says its machine has.
 
     Args:
         card: of the machine.
-        model: what `hs.convert(network, hs.Spiking(...))` gave; it is not changed.
+        model: what `hs.convert(network, hs.Spiking(...))` gave, also of a network with neurons of its own; it is not
+            changed.
         example: an input (batch, ...), on which batch norms are folded.
 
     Returns:

@@ -10,6 +10,7 @@ from torch import nn
 from hpml_sim.conversion import Converted, LayerReport, convert
 from hpml_sim.conversion.snntorch_states import is_snntorch_neuron, snntorch_neurons
 from hpml_sim.errors import ConversionError
+from hpml_sim.spiking.delays import DelayedLinear
 from hpml_sim.spiking.layer_kinds import RECTIFIERS, RESHAPES, WEIGHT_LAYERS
 from hpml_sim.spiking.neurons.integrators import LeakyIntegrators
 from hpml_sim.spiking.neurons.lif import LeakyNeurons
@@ -106,7 +107,7 @@ def _row(name: str, module: nn.Module) -> LayerReport:
     was = type(module).__name__
     if _is_neuron(module):
         return LayerReport(name or "(network)", was, was, why="the network's own neurons")
-    if isinstance(module, WEIGHT_LAYERS):
+    if isinstance(module, (*WEIGHT_LAYERS, DelayedLinear)):
         return LayerReport(name, was, "synapses")
     if isinstance(module, RESHAPES):
         return LayerReport(name, was, was, why="moves no data on the chip")

@@ -211,3 +211,34 @@ def test_a_neuromorphic_row_is_scored_in_the_integers_of_its_card(tmp_path):
     page = run.report(tmp_path / "report.html").read_text()
     assert "loating-point accuracy" in page
     assert "floating-point accuracy" in str(run)
+
+
+OWN = """
+import snntorch as snn, torch
+from torch import nn
+from snntorch import utils
+
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 16), snn.Leaky(0.9, init_hidden=True),
+            nn.Linear(16, 10), snn.Leaky(0.9, init_hidden=True, output=True),
+        )
+
+    def forward(self, x):
+        utils.reset(self.net)
+        return torch.stack([self.net(3 * x)[0] for _ in range(5)]).sum(0)
+"""
+
+
+def test_a_spiking_network_from_a_file_is_scored_in_the_integers_of_the_card(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    run = hs.compare(f"{tmp_path / 'mine.py'}:Mine", "digits", ["loihi-2", "truenorth"], epochs=2, finetune_epochs=0)
+    loihi, truenorth = run.rows
+    assert "weights of 8 bits, states of 24 bits, decays of 12 bits" in loihi.simulated
+    assert "does not say how wide its weights are" in truenorth.simulated
+    assert truenorth.floating_point is None
+    assert loihi.floating_point.mean == truenorth.scores[0].mean > 0.3  # the same network
+    assert loihi.scores[0].mean == pytest.approx(loihi.floating_point.mean, abs=0.05)
+    assert [layer["why"] for layer in loihi.layers if layer["was"] == "Leaky"] == ["integers, threshold 4096"] * 2

@@ -197,6 +197,14 @@ def test_a_network_of_ones_own_on_crossbars_is_scored_chip_by_chip(kind):
     assert list(score.values) == pytest.approx(alone, rel=1e-5)
 
 
+def test_what_a_neuron_keeps_of_its_last_call_is_no_weight():
+    net, x = made(Tutorial6), data(Tutorial6).tensors[0]
+    with torch.no_grad():
+        net(x)  # its neurons hold the reset of this call, (batch, ...), beside their states
+        analog = hs.convert(net, hs.Analog("pcm-hermes", output_noise=0.0))
+        assert analog(x).shape == (24, 10)  # and no warning, which would fail this test
+
+
 class Looped(nn.Module):
     """A time loop around a network of one step."""
 
