@@ -13,7 +13,7 @@ from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
 from hpml_sim.cost.estimation import at_scope
 from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for, stored_precision, tokens_of
-from hpml_sim.cost.serving.estimating import Request
+from hpml_sim.cost.serving.request import Request
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first

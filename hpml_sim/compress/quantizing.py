@@ -20,7 +20,8 @@ from hpml_sim.conversion.modules import check_network
 from hpml_sim.errors import HpmlError, check_choice, check_whole
 
 Method = Literal["nearest", "gptq", "awq"]
-_GROUPED = ("int4", "fp4", "ternary")
+GROUPED = ("int4", "fp4", "ternary")
+"""Formats of four bits and fewer, whose weights share scales in groups."""
 GROUP = 64
 """Weights that share a scale in formats of four bits and fewer."""
 
@@ -83,7 +84,7 @@ def quantize(
         )
     if is_quantized(model):
         raise HpmlError("quantize: the network is quantized already; take the one that it was made from")
-    numbers = NumberFormat(scheme, group if group is not None else GROUP if scheme in _GROUPED else None)
+    numbers = NumberFormat(scheme, group if group is not None else GROUP if scheme in GROUPED else None)
     network = clone(model)
     found = matrices("quantize", network, only, skip)
     seen = _Inputs()

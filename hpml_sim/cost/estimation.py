@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from hpml_sim.cards import BaseCard, Card, CrossbarCard, DigitalCard, NeuromorphicCard, Precision, Scope, load_card
+from hpml_sim.conversion.compression import Numbers
 from hpml_sim.conversion.mapping import Mapping as LayerMapping
+from hpml_sim.cost.compression_plan import CompressionPlan, ZeroPattern
 from hpml_sim.cost.counted import AnyTarget, Subject, for_target, no_target, subject
 from hpml_sim.cost.crossbar import Layout, Mode, as_counted, as_mapped, estimate_crossbar
 from hpml_sim.cost.digital import Weights, estimate_digital
@@ -24,6 +26,7 @@ from hpml_sim.cost.named import (
     copies_of,
     counted,
     estimate_sizes,
+    language_sizes,
     refuse_tokens,
     side_by_side,
     sizes_for,
@@ -32,7 +35,8 @@ from hpml_sim.cost.named import (
 )
 from hpml_sim.cost.neuromorphic import estimate_neuromorphic
 from hpml_sim.cost.result import Estimate
-from hpml_sim.cost.serving.estimating import Phase
+from hpml_sim.cost.serving.request import Phase
+from hpml_sim.cost.serving.stored_weights import stored_weights
 from hpml_sim.cost.system.duty import at_rate, with_idle
 from hpml_sim.cost.system.whole import as_system
 from hpml_sim.cost.target_options import TargetOptions, target_options
@@ -66,6 +70,9 @@ def estimate(
     prefix_cached: float = 0.0,
     draft_tokens: int = 0,
     draft_accepted: float = 0.7,
+    kv_bits: int | None = None,
+    prune: ZeroPattern | None = None,
+    quantize: Numbers | None = None,
     devices: int | None = None,
     parallel: Parallel = None,
     scope: Scope | None = None,
@@ -115,6 +122,10 @@ def estimate(
         prefix_cached: share of a prompt that the cache has already (prefix caching), 0 to 1.
         draft_tokens: tokens that are proposed and checked at once (speculative decoding); 0: none.
         draft_accepted: share of the proposed tokens that are right, one by one, 0 to 1.
+        kv_bits: language models on GPUs: bits of a key or value in the cache, 4, 8 or 16; None: as an activation.
+        prune: networks by name: estimate as if half of the weights were zero, "unstructured" or "2:4".
+        quantize: networks by name: estimate as if `hs.quantize` had been called with this scheme. Networks with weights
+            are given pruned and quantized.
         devices: CPUs or GPUs. A language model by name is cut over GPUs, of any other network each has a copy. None
             takes as few as hold it.
         parallel: how GPUs share a language model: ways by name ("tensor", "pipeline", "expert", "data"), which multiply
@@ -152,7 +163,15 @@ def estimate(
         check_choice("estimate: weights", weights, get_args(Weights))
     _check_scope(scope, rate_hz)
     _check(batch=batch, replicate=replicate, engine=engine, input_bits=input_bits, output_bits=output_bits, chips=chips)
-    asked = Asked(phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel)
+    asked = Asked(
+        phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted, devices, parallel, kv_bits
+    )
+    plan = CompressionPlan.of(prune, quantize)
+    if plan is not None and not isinstance(what, (str, Path)):
+        raise HpmlError(
+            "estimate: prune=, quantize=: are for networks by name, which have no weights; give this network pruned "
+            "and quantized (hs.prune, hs.quantize)"
+        )
     phased = isinstance(what, nn.Module) and asked.of_tokens and sizes_of(what) is not None
     if not isinstance(what, Workload) and (isinstance(what, (str, Path)) or phased):
         if input_shape is not None or data is not None:
@@ -181,11 +200,15 @@ def estimate(
                 precision=options.precision,
                 engine=options.engine,
                 weights=weights,
+                stored=stored_weights(what, sizes) if isinstance(what, nn.Module) else plan and plan.stored(sizes),
             )
+            found = found if plan is None else replace(found, assumptions=(*found.assumptions, plan.sentence()))
             return at_scope(found, options.card, None, scope, rate_hz)
-        if isinstance(options.card, DigitalCard) and isinstance(target, (str, Path, BaseCard)):
+        what_counted = counted(what, asked)
+        few_bits = is_quantized(what_counted) or (plan is not None and plan.quantize is not None)
+        if isinstance(options.card, DigitalCard) and isinstance(target, (str, Path, BaseCard)) and not few_bits:
             precision = precision or stored_precision(what, options.card)
-        what = counted(what, asked)
+        what = what_counted if plan is None else plan.counts(what_counted, language_sizes(what))
     else:
         refuse_tokens(asked)
     of = subject(what, target, input_shape=input_shape, data=data)
@@ -231,7 +254,7 @@ def estimate(
             )
         case NeuromorphicCard():
             found = estimate_neuromorphic(counts, card, batch=batch, chips=chips)
-    remarks = (*options.remarks, *of.remarks)
+    remarks = (*options.remarks, *of.remarks, *([] if plan is None else [plan.sentence()]))
     if isinstance(card, DigitalCard) and "fp32" not in card.peak:
         used = options.precision or usual_precision(card)
         remarks += (f"arithmetic in {used}: card {card.name!r} has no fp32",)

@@ -15,8 +15,10 @@ import torch
 from torch import nn
 
 from hpml_sim.cards import Card, DigitalCard
-from hpml_sim.cost.serving.estimating import Phase, Request, estimate_language
+from hpml_sim.cost.serving.estimating import estimate_language
+from hpml_sim.cost.serving.request import Phase, Request
 from hpml_sim.cost.serving.splits import check_devices
+from hpml_sim.cost.serving.stored_weights import StoredWeights
 from hpml_sim.counting import Workload, workload
 from hpml_sim.errors import HpmlError, UnknownNameError, shown
 from hpml_sim.networks.architectures import ARCHITECTURES, Known, find, shape
@@ -46,6 +48,7 @@ class Asked(NamedTuple):
         draft_accepted: share of these that are right.
         devices: GPUs; None: as few as hold a language model, and one copy of any other network.
         parallel: how they share the network.
+        kv_bits: bits of a key or value in the cache; None: as an activation.
     """
 
     phase: Phase | None = None
@@ -57,6 +60,7 @@ class Asked(NamedTuple):
     draft_accepted: float = 0.7
     devices: int | None = None
     parallel: Parallel = None
+    kv_bits: int | None = None
 
     @property
     def of_tokens(self) -> bool:
@@ -77,10 +81,15 @@ def sizes_for(what: str | Path | nn.Module, card: Card) -> TransformerShape | No
     """
     if not (isinstance(card, DigitalCard) and card.device == "cuda" and card.kernels is not None):
         return None
-    return _language(what)
+    return language_sizes(what)
 
 
-def _language(what: str | Path | nn.Module) -> TransformerShape | None:
+def language_sizes(what: str | Path | nn.Module) -> TransformerShape | None:
+    """The sizes of a network that reads tokens; None of all others.
+
+    Args:
+        what: name of a network, or a network.
+    """
     if isinstance(what, nn.Module):
         return sizes_of(what)
     known = find(str(what))
@@ -96,6 +105,7 @@ def estimate_sizes(
     precision: Precision | None,
     engine: EstimatedEngine | None,
     weights: Weights | None = None,
+    stored: StoredWeights | None = None,
 ) -> Estimate:
     """The estimate of a language model from its sizes.
 
@@ -107,6 +117,7 @@ def estimate_sizes(
         precision: of the arithmetic; None takes what the weights are stored in.
         engine: what starts the kernels; None takes a recorded graph, and so has an inference runtime ("fused").
         weights: what the weights are stored in where that is less than `precision`.
+        stored: what pruning and quantizing made of the matrices; None: nothing.
     """
     request = Request(
         asked.phase or "prefill",
@@ -117,6 +128,7 @@ def estimate_sizes(
         asked.prefix_cached,
         asked.draft_tokens,
         asked.draft_accepted,
+        asked.kv_bits,
     )
     return estimate_language(
         sizes,
@@ -127,6 +139,7 @@ def estimate_sizes(
         weights=weights,
         devices=asked.devices,
         parallel=asked.parallel,
+        stored=stored,
     )
 
 
@@ -184,7 +197,7 @@ def built(name: str, asked: Asked) -> Architecture:
 def _refuse_serving(asked: Asked) -> None:
     """Refuse what only a language model on a GPU has a use for."""
     for option in asked.given():
-        if option in ("output", "prefix_cached", "draft_tokens", "draft_accepted") or asked.phase == "serve":
+        if option in ("output", "prefix_cached", "draft_tokens", "draft_accepted", "kv_bits") or asked.phase == "serve":
             option = "phase" if asked.phase == "serve" else option
             raise HpmlError(
                 f"estimate: {option}={shown(getattr(asked, option))}: is for language models on GPUs whose card has a "
@@ -221,7 +234,7 @@ def tokens_of(name: str, asked: Asked) -> dict[str, float]:
         name: of a network.
         asked: of it.
     """
-    sizes = _language(name)
+    sizes = language_sizes(name)
     if sizes is None:
         return {}
     phase: Literal["prefill", "decode"] = "decode" if asked.phase == "decode" else "prefill"

@@ -16,7 +16,7 @@ from hpml_sim.counting import LayerCount, Workload, workload
 from hpml_sim.errors import HpmlError, check_whole
 from hpml_sim.networks.language.config_file import shape_of_config
 from hpml_sim.networks.language.shape import TransformerShape
-from hpml_sim.networks.pretrained.language_model import KeyValueCache, LanguageModel
+from hpml_sim.networks.pretrained.language_model import KeyValueCache, LanguageModel, LlamaBlock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +41,12 @@ def sizes_of(network: nn.Module) -> TransformerShape | None:
     inner = network.network if isinstance(network, Converted) else network
     if isinstance(inner, LanguageModel):
         s = inner.sizes
+        # of a pruned one fewer, or smaller
+        blocks = [block for block in inner.blocks if isinstance(block, LlamaBlock)]
+        hidden = [block.up.out_features if isinstance(block.up, nn.Linear) else s.hidden for block in blocks]
         return TransformerShape(
-            "this network", "its own sizes", s.depth, s.width, s.heads, s.kv_heads, s.width // s.heads, s.hidden,
-            s.vocabulary, s.longest, tied=True,
+            "this network", "its own sizes", len(blocks), s.width, blocks[0].heads, blocks[0].kv_heads,
+            s.width // s.heads, round(sum(hidden) / len(hidden)), s.vocabulary, s.longest, tied=True,
         )  # fmt: skip
     transformers = sys.modules.get("transformers")
     if transformers is None or not isinstance(inner, transformers.GenerationMixin):

@@ -18,6 +18,7 @@ from hpml_sim.cost.digital.ceilings import CORNERS, Roofline, started
 from hpml_sim.cost.digital.gpu import Gpu
 from hpml_sim.cost.digital.power import SISTER, capped, operation_j, power_of
 from hpml_sim.cost.digital.products import BYTES
+from hpml_sim.cost.digital.quantized import sparse_speedup
 from hpml_sim.cost.digital.work import Work
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.cost.system.work import generates
@@ -139,20 +140,6 @@ def estimate_digital(
         reported_separately={"energy_without_idle_j": without_idle},
         roof=_roof(workload, work, run),
     )
-
-
-TENSOR_CORES = ("tf32", "bf16", "fp16", "fp8", "int8", "fp4")
-"""Precisions whose products tensor cores compute; ordinary fp32 arithmetic has no use for zeros."""
-
-
-def sparse_speedup(card: DigitalCard, precision: Precision) -> float:
-    """Rate of products of 2:4 weights over the dense rate; 1 on a machine that has no use for them.
-
-    Args:
-        card: the machine.
-        precision: of the products.
-    """
-    return 1.0 if card.sparse_speedup is None or precision not in TENSOR_CORES else card.sparse_speedup.si
 
 
 def _note_zeros(breakdown: CostBreakdown, workload: Workload, card: DigitalCard, sparse: float) -> None:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 from hpml_sim.cost.breakdown import CostBreakdown
 from hpml_sim.cost.digital.power import power_of
+from hpml_sim.cost.digital.quantized import chosen_arithmetic, sparse_speedup
 from hpml_sim.cost.result import LayerWork, Roof
 from hpml_sim.cost.serving.memory import Memory
 from hpml_sim.cost.serving.operations import Split, Step, Widths
+from hpml_sim.cost.serving.request import Request
 from hpml_sim.cost.serving.scheduling import Load, Served, serve
 from hpml_sim.cost.serving.splits import check_devices, chosen, possible, ways
 from hpml_sim.cost.serving.step import Host, StepCost, StepModel
+from hpml_sim.cost.serving.stored_weights import StoredWeights
 from hpml_sim.cost.serving.tables import link_of, serving_of
-from hpml_sim.errors import HpmlError, check_choice, check_real, check_whole
+from hpml_sim.errors import HpmlError
 from hpml_sim.units.bands import Band
 
 if TYPE_CHECKING:
@@ -25,10 +28,6 @@ if TYPE_CHECKING:
     from hpml_sim.networks.language import TransformerShape
     from hpml_sim.targets import Engine
 
-Phase = Literal["prefill", "decode", "serve"]
-PHASES = ("prefill", "decode", "serve")
-USUAL_ANSWER = 400
-"""Tokens of an answer where none are given."""
 BYTES: Mapping[str, float] = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5, "fp4": 0.5}
 UNKNOWN = (0.6, 1.6)
 """Records / estimates on a GPU without records of its own: what the fitted GPUs' constants miss each other by."""
@@ -42,101 +41,6 @@ SATURATED = 0.95
 """The best batch is the smallest that reaches this share of the best throughput."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a language model.
-
-    Attributes:
-        phase: "prefill" (an inference is a prompt), "decode" (a token), "serve" (a token of the answers to a stream of
-            requests, prompts included).
-        batch: sequences at a time, of one copy; "best": the smallest that reaches 95 % of the best throughput.
-        sequence: tokens of a prompt.
-        context: tokens in the cache of a sequence that is decoded.
-        output: tokens of an answer.
-        prefix_cached: share of a prompt that the cache has already.
-        draft_tokens: tokens that are proposed and checked at once (speculative decoding); 0: none.
-        draft_accepted: share of these that are right.
-    """
-
-    phase: Phase = "prefill"
-    batch: int | Literal["best"] = 1
-    sequence: int | None = None
-    context: int | None = None
-    output: int | None = None
-    prefix_cached: float = 0.0
-    draft_tokens: int = 0
-    draft_accepted: float = 0.7
-
-    def checked(self, shape: TransformerShape) -> Request:
-        """The same with what was left open filled in.
-
-        Args:
-            shape: the network that is asked.
-
-        Raises:
-            HpmlError: an argument that the phase has no use for, or lengths that the network was not made for.
-        """
-        name = shape.name
-        check_choice(f"{name}: phase", self.phase, PHASES)
-        if self.phase != "prefill" and not shape.decodes:
-            raise HpmlError(f"{name}: phase={self.phase!r} needs a network that generates text; this one is an encoder")
-        used = {"prefill": ("sequence",), "decode": ("context",), "serve": ("sequence", "output")}[self.phase]
-        for argument in ("sequence", "context", "output"):
-            value = getattr(self, argument)
-            if value is None:
-                continue
-            if argument not in used:
-                raise HpmlError(f"{name}: {argument}={value!r}: phase={self.phase!r} takes {' and '.join(used)}")
-            check_whole(f"{name}: {argument}", value, low=0 if argument == "context" else 1)
-        check_whole(f"{name}: batch", 1 if self.batch == "best" else self.batch, low=1)
-        check_real(f"{name}: prefix_cached", self.prefix_cached, low=0, high=1)
-        check_real(f"{name}: draft_accepted", self.draft_accepted, low=0, high=1)
-        check_whole(f"{name}: draft_tokens", self.draft_tokens, low=0, high=64)
-        if self.prefix_cached and self.phase == "decode":
-            raise HpmlError(
-                f"{name}: prefix_cached={self.prefix_cached!r}: is a share of a prompt; phase='decode' reads none"
-            )
-        if self.draft_tokens and self.phase == "prefill":
-            raise HpmlError(
-                f"{name}: draft_tokens={self.draft_tokens!r}: are proposed for answers; take phase='decode' or 'serve'"
-            )
-        answer = (USUAL_ANSWER if self.output is None else self.output) if self.phase == "serve" else 0
-        room = shape.longest - (1 if self.phase == "decode" else answer)
-        usual = min(shape.usual_tokens, 512 if self.phase == "serve" else shape.usual_tokens, room)
-        given = self.context if self.phase == "decode" else self.sequence
-        length = usual if given is None else given
-        if length > room or room < 1:
-            raise HpmlError(
-                f"{name}: {length + shape.longest - room:,} tokens; it was made for at most {shape.longest:,}"
-            )
-        if self.phase == "decode":
-            return replace(self, context=length)
-        return replace(self, sequence=length, output=answer or None)
-
-    @property
-    def kept(self) -> float:
-        """Tokens in the cache of a sequence, on average."""
-        if self.phase == "decode":
-            return (self.context or 0) + 1.0
-        if self.phase == "prefill":
-            return float(self.sequence or 0)
-        return Load(1, self.sequence or 0, self.output or 1).context
-
-    def sizes(self) -> dict[str, float]:
-        """Tokens that one inference reads or makes and, of a decoded one, those in the cache, by name."""
-        if self.phase == "decode":
-            return {"tokens": 1.0, "context": float(self.context or 0)}
-        return {"tokens": float(self.sequence or 0) if self.phase == "prefill" else 1.0}
-
-    def inference(self) -> str:
-        """What one inference is, in words."""
-        if self.phase == "decode":
-            return f"a token of one sequence, with {self.context:,} in the cache"
-        if self.phase == "prefill":
-            return f"reading a prompt of {self.sequence:,} tokens"
-        return f"a token of an answer of {self.output:,} tokens, to one of many prompts of {self.sequence:,} tokens"
-
-
 def estimate_language(
     shape: TransformerShape,
     card: DigitalCard,
@@ -147,6 +51,7 @@ def estimate_language(
     engine: Engine | None = None,
     devices: int | None = None,
     parallel: Mapping[str, int] | Literal["best"] | None = None,
+    stored: StoredWeights | None = None,
 ) -> Estimate:
     """Energy and time of a language model on GPUs, from its sizes alone.
 
@@ -160,6 +65,7 @@ def estimate_language(
         devices: GPUs; None takes as many as `parallel` multiplies to or, without it, as few as hold the network.
         parallel: how they share the network: ways by name, or "best", the split with the most inferences a second (the
             one with the least energy is named beside it). None shares every matrix among all.
+        stored: what pruning and quantizing made of the matrices; None: nothing.
 
     Raises:
         HpmlError: a split, precision, batch or length that network or card do not allow, in one line.
@@ -173,13 +79,15 @@ def estimate_language(
         46 tokens a second
     """
     request = request.checked(shape)
-    arithmetic = _arithmetic(shape, card, precision, weights)
+    arithmetic = _arithmetic(shape, card, precision, weights, stored)
+    if request.kv_bits is not None:
+        arithmetic = (arithmetic[0], replace(arithmetic[1], cache=request.kv_bits / 8))
     if devices is None:
         devices = (
             math.prod(ways(parallel)) if isinstance(parallel, Mapping) else _fewest(shape, card, request, arithmetic[1])
         )
     devices = check_devices(devices)
-    run = _Run(shape, card, request, *arithmetic, _host(engine, request), devices)
+    run = _Run(shape, card, request, *arithmetic, _host(engine, request), devices, stored)
     if devices > 1:
         link_of(card)
     if parallel == "best":
@@ -188,10 +96,16 @@ def estimate_language(
 
 
 def _arithmetic(
-    shape: TransformerShape, card: DigitalCard, precision: Precision | None, weights: str | None
+    shape: TransformerShape,
+    card: DigitalCard,
+    precision: Precision | None,
+    weights: str | None,
+    compressed: StoredWeights | None,
 ) -> tuple[Precision, Widths]:
     """Precision of the arithmetic, and bytes of weights and activations."""
     stored = shape.stored
+    if compressed is not None and compressed.in_few_bits:
+        precision = chosen_arithmetic({compressed.arithmetic}, card, precision, weights)
     if precision is None:
         wanted = (stored, "bf16", "fp16", "fp32") if stored != "fp32" else ("fp32",)
         precision = next((p for p in wanted if p in card.peak), None)  # type: ignore[assignment]
@@ -201,7 +115,18 @@ def _arithmetic(
     if weights is None and stored in ("int8", "int4", "fp4", "fp8") and BYTES[stored] < width:
         weights = stored  # stored in fewer bits than the card computes in
     value = max(width, 2.0)
-    return precision, Widths(BYTES[weights] if weights else width, value, value, value)
+    widths = Widths(
+        BYTES[weights] if weights else width, value, value, value, values_rounded=precision in ("int8", "fp8")
+    )
+    if compressed is None:
+        return precision, widths
+    speedup = sparse_speedup(card, precision)
+    return precision, replace(
+        widths,
+        weight=compressed.bytes_of_layers(widths.weight, speedup),
+        edge=value if compressed.head_bits is None else compressed.head_bits / 8,
+        work=compressed.work(speedup),
+    )
 
 
 def _fewest(shape: TransformerShape, card: DigitalCard, request: Request, widths: Widths) -> int:
@@ -233,6 +158,7 @@ class _Run:
     widths: Widths
     host: Host
     devices: int
+    stored: StoredWeights | None
 
     def estimate(self, split: Split) -> Estimate:
         """The estimate with one split, at the batch that was asked for."""
@@ -325,8 +251,12 @@ class _Run:
         throughput = Band(rate / times[1], rate, rate / times[0])
         breakdown.assume(f"an inference is {self.request.inference()}")
         breakdown.assume(
-            f"arithmetic in {self.precision}, weights of {8 * self.widths.weight:g} bits, run by {_HOSTS[self.host]}"
+            f"arithmetic in {self.precision}, weights of {8 * self.widths.weight:.4g} bits, run by {_HOSTS[self.host]}"
         )
+        for sentence in () if self.stored is None else self.stored.in_words(sparse_speedup(card, self.precision)):
+            breakdown.assume(sentence)
+        if self.request.kv_bits is not None:
+            breakdown.assume(f"keys and values are kept in {self.request.kv_bits} bits; their scales are left out")
         if devices > 1:
             breakdown.assume(f"{devices} devices, shared by {split}")
         if self.request.draft_tokens:

@@ -135,12 +135,17 @@ class Widths:
         value: of an activation.
         cache: of a key or value that is kept.
         edge: of a weight of embedding and head, which stay in 16 bits where the layers are quantized.
+        values_rounded: whether values are rounded to 8 bits before each product of the layers.
+        work: operations of the layers' products at the dense rate, over those that the sizes say: less where weights
+            were taken out, or are zero in a pattern that the machine skips.
     """
 
     weight: float = 2.0
     value: float = 2.0
     cache: float = 2.0
     edge: float = 2.0
+    values_rounded: bool = False
+    work: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ class StepWork:
         if self.split.pipeline > 1:
             sent = step.tokens * shape.width * self.widths.value
             found.append(Operation("to the next stage", "send", self.split.pipeline - 1, sent_bytes=sent))
-        if self.widths.weight == 1:  # values are quantized before each product
+        if self.widths.values_rounded:
             found += [
                 self._values("quantization", y.count, 1.5 * self.step.tokens * y.inputs)
                 for y in found
@@ -209,7 +214,7 @@ class StepWork:
             rows,
             inputs,
             outputs,
-            operations=2 * rows * inputs * outputs,
+            operations=2 * rows * inputs * outputs * (1.0 if width else self.widths.work),
             weights_bytes=inputs * outputs * (width or self.widths.weight),
             moved_bytes=rows * (inputs + outputs) * self.widths.value,
         )
@@ -299,7 +304,7 @@ class StepWork:
         Source of the blocks: vLLM 0.11, `fused_moe.py`, `get_default_config`; where one GPU has all experts, the tuned
         tables beside it (E=128, N=768 on B200 and H100): the smallest of 16, 64 and 128 that holds an expert's rows.
         """
-        if self.widths.weight == 1:
+        if self.widths.values_rounded:
             block = 64
         elif self.split.expert == 1:
             block = next((size for size in BLOCKS if size >= mean), BLOCKS[-1])

@@ -160,11 +160,11 @@ class StepModel:
         layers = Products.of(self.card, self.precision, self.widths.weight)
         edges = Products.of(self.card, self.attention_precision, self.widths.edge)
         found = [0.0 if y.kind == "product" else self._kernel_s(y) for y in operations]
-        for products, at_edge in ((layers, False), (edges, True)):
+        for products, at_edge, speedup in ((layers, False, 1 / self.widths.work), (edges, True, 1.0)):
             own = [i for i, y in enumerate(operations) if y.kind == "product" and (y.name in _EDGES) == at_edge]
             if own:
                 sizes = np.array([(operations[i].rows, operations[i].inputs, operations[i].outputs) for i in own])
-                for i, value in zip(own, products.time_s(*sizes.T), strict=True):
+                for i, value in zip(own, products.time_s(*sizes.T, speedup=speedup), strict=True):
                     found[i] = float(value)
         return found
 
@@ -199,7 +199,7 @@ class StepModel:
                 return power.attention.si * moved
             case "experts":
                 # rows that fill up a block are zeros; scaling 8-bit weights takes the same whatever the rows
-                zeros = 1.0 if self.widths.weight == 1 else ZEROS
+                zeros = 1.0 if self.widths.values_rounded else ZEROS
                 operations = y.operations + zeros * (y.filled_operations - y.operations)
                 return power.traffic.si * (y.weights_bytes + moved) + power.expert_operation.si * operations
             case _:

@@ -9,7 +9,8 @@ import torch
 
 from hpml_sim.cards import Precision
 from hpml_sim.cost import Estimate, estimate
-from hpml_sim.cost.serving.estimating import Request, estimate_language
+from hpml_sim.cost.serving.estimating import estimate_language
+from hpml_sim.cost.serving.request import Request
 from hpml_sim.cost.validation.point import (
     EXACT,
     Point,

@@ -90,16 +90,15 @@ class LlamaBlock(nn.Module):
     """Attention with rotary positions, then a gated feed-forward part, each behind an RMS norm and added to its input.
 
     Args:
-        number: of the block, from 0: its place in the cache.
         sizes: of the model.
 
     Source: H. Touvron et al., "LLaMA", arXiv:2302.13971 (2023), section 2.2; grouped queries: J. Ainslie et al.,
     arXiv:2305.13245 (2023).
     """
 
-    def __init__(self, number: int, sizes: LlamaSizes):
+    def __init__(self, sizes: LlamaSizes):
         super().__init__()
-        self.number, self.heads, self.kv_heads = number, sizes.heads, sizes.kv_heads
+        self.heads, self.kv_heads = sizes.heads, sizes.kv_heads
         self.head_width = sizes.width // sizes.heads
         kv = sizes.kv_heads * self.head_width
         self.norm1, self.norm2 = (nn.RMSNorm(sizes.width, eps=sizes.eps) for _ in range(2))
@@ -109,20 +108,21 @@ class LlamaBlock(nn.Module):
         self.gate, self.up = (nn.Linear(sizes.width, sizes.hidden, bias=False) for _ in range(2))
         self.down = nn.Linear(sizes.hidden, sizes.width, bias=False)
 
-    def forward(self, x: Tensor, turn: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, cache: KeyValueCache | None = None, number: int = 0) -> Tensor:
         """The tokens after this block, (batch, tokens, width).
 
         Args:
             x: (batch, tokens, width).
             turn: cosine and sine of each position's angles, (2, tokens, head width / 2).
             cache: earlier tokens; the new ones are added to it.
+            number: of the block, from 0: its place in the cache.
         """
         normed = self.norm1(x)
         query, key, value = (self._by_head(part) for part in (self.query(normed), self.key(normed), self.value(normed)))
         query, key = _rotated(query, turn), _rotated(key, turn)
         earlier = 0
         if cache is not None:
-            key, value = cache.extended(self.number, key, value)
+            key, value = cache.extended(number, key, value)
             earlier = key.shape[-2] - query.shape[-2]
         attended = _causal_attention(query, key, value, earlier, gqa=self.heads != self.kv_heads)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
@@ -178,7 +178,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.sizes, self.tokenizer = sizes, tokenizer
         self.words = nn.Embedding(sizes.vocabulary, sizes.width)
-        self.blocks = nn.ModuleList(LlamaBlock(number, sizes) for number in range(sizes.depth))
+        self.blocks = nn.ModuleList(LlamaBlock(sizes) for _ in range(sizes.depth))
         self.norm = nn.RMSNorm(sizes.width, eps=sizes.eps)
         self.head = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
         self.head.weight = self.words.weight
@@ -206,8 +206,8 @@ class LanguageModel(nn.Module):
             )
         x = self.words(tokens)
         turn = self._turn(earlier, tokens.shape[1], x)
-        for block in self.blocks:
-            x = block(x, turn, cache)
+        for number, block in enumerate(self.blocks):
+            x = block(x, turn, cache, number)
         return self.head(self.norm(x if last is None else x[:, -last:]))
 
     def _turn(self, earlier: int, new: int, like: Tensor) -> Tensor:

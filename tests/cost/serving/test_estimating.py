@@ -8,8 +8,9 @@ import pytest
 
 import hpml_sim as hs
 from hpml_sim.cards import DigitalCard, load_card
-from hpml_sim.cost.serving.estimating import Request, estimate_language
+from hpml_sim.cost.serving.estimating import estimate_language
 from hpml_sim.cost.serving.operations import Split
+from hpml_sim.cost.serving.request import Request
 from hpml_sim.cost.serving.splits import chosen, possible
 from hpml_sim.networks.language import LANGUAGE_MODELS
 

@@ -91,7 +91,11 @@ def test_a_share_of_the_experts_and_8_bits_take_the_default_tiles() -> None:
 
 def _experts(tokens: int, split: Split, width: float = 2.0) -> Operation:
     step = Step(decodes=tokens, context=100)
-    return next(y for y in StepWork(MIXED, step, split, Widths(width)).operations() if y.name == "experts in")
+    return next(
+        y
+        for y in StepWork(MIXED, step, split, Widths(width, values_rounded=width == 1)).operations()
+        if y.name == "experts in"
+    )
 
 
 def _touched(tokens: int) -> float:

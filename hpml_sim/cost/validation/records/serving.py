@@ -72,7 +72,13 @@ class ServedRow:
             card: another card in place of the row's.
         """
         precision = "fp8" if self.weight_bytes == 1 else "bf16"
-        return StepModel(card or self.card, self.shape, self.split, precision, Widths(self.weight_bytes))
+        return StepModel(
+            card or self.card,
+            self.shape,
+            self.split,
+            precision,
+            Widths(self.weight_bytes, values_rounded=self.weight_bytes == 1),
+        )
 
     def served(self, card: DigitalCard | None = None, *, prompt: float = PROMPT_TOKENS) -> Served:
         """The estimate.
