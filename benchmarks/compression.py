@@ -1,14 +1,22 @@
 """What compression pays on which machine: score, energy and latency of pruned, quantized and distilled networks.
 
-    python benchmarks/compression.py [cnn spiking smollm2] [--rows dense 2:4 ...] [--out FILE] [--page FILE]
+    python benchmarks/compression.py [cnn spiking smollm2 llama] [--rows dense 2:4 ...] [--json FILE] [--page FILE]
 
-Rows: as it is; half of the weights zero; 2:4; half of the channels; int8; int4 (GPTQ, groups of 64); a student of half
-the width; combinations. Columns: a data-center GPU, an edge GPU, a CPU, PCM and ReRAM crossbars, Loihi 2, SpiNNaker 2,
-at system scope and batch 1. The CNN and the spiking network learn scikit-learn's digits, and pruned and distilled ones
-are trained on; SmolLM2 is taken as it is: its energies are of one token with 128 in the cache, and its scores are
-perplexities of the digital network on one text.
+Rows: as it is; half of the weights zero, anywhere and two in four; half of the channels; half of the inputs of each
+layer ("rows" of a crossbar); int8; int4 (GPTQ where a layer's inputs can be seen, groups of 64); a student of half the
+width; combinations. Columns: a data-center GPU, an edge GPU, a CPU, PCM and ReRAM crossbars, Loihi 2, SpiNNaker 2, all
+at system scope. GPUs and the CPU at batch 1 and at the best batch, GPUs with an inference runtime or a recorded graph.
 
-Every cell is written down as soon as it is known, and a second start goes on where the first one ended. One thread.
+- cnn: two convolutions and two linear layers, Fashion-MNIST (8,000 images to learn, 2,000 to test); pruned rows are
+  trained on
+- spiking: leaky neurons between linear layers, 8 steps, the same images
+- smollm2: SmolLM2-135M as it comes, nothing trained on; a token with 128 in the cache, perplexity of 1,536 tokens of
+  text. Its weights come 4-bit, so that its int4 row says little
+- llama: Llama 3 8B, which is not here: its sizes alone, a token with 128 in the cache, no scores
+
+Scores on crossbars are of 2 chips a day after programming, on 1,000 images; those on neuromorphic chips of the network
+that its spikes come from, in floating point, on 1,000 images. Every cell is written down as soon as it is known, and a
+second start goes on where the first one ended. One thread, about 12 minutes of processor time.
 """
 
 from __future__ import annotations
@@ -17,175 +25,212 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Subset
 
 import hpml_sim as hs
 from hpml_sim.data.batches import first
-from hpml_sim.networks.generation import phase_workload
+from hpml_sim.units.formatting import si
 
 RESULTS = Path(__file__).parent / "results" / "compression.jsonl"
 GPUS, CPU, CROSSBARS, SPIKING = ("h200", "jetson-orin"), "cpu", ("pcm-hermes", "reram-neurram"), ("loihi-2", "spinnaker-2")  # fmt: skip  # noqa: E501
 COLUMNS = (*GPUS, CPU, *CROSSBARS, *SPIKING)
-ROWS = ("dense", "unstructured", "2:4", "channels", "int8", "int4", "distilled", "2:4 + int8", "channels + int4")
-CHIPS, WHEN, STEPS = 2, "1 day", 8
+ROWS = (
+    "dense", "unstructured", "2:4", "channels", "rows", "int8", "int4", "distilled", "2:4 + int8", "channels + int4",
+)  # fmt: skip
+CHIPS, WHEN, STEPS, CONTEXT = 2, "1 day", 8, 128
+TRAINING, TESTED, ON_CHIPS = 8000, 2000, 1000
 
 
 @cache
-def digits() -> hs.Data:
+def images(tested: int = TESTED) -> hs.Data:
     """The data of the small networks."""
-    return hs.load_data("digits")
+    whole: Any = hs.load_data("fashion-mnist")
+    return replace(whole, train=Subset(whole.train, range(TRAINING)), test=Subset(whole.test, range(tested)))
 
 
-def fit(network: nn.Module, epochs: int = 6, **options: Any) -> nn.Module:
+@cache
+def samples(count: int = 128) -> Tensor:
+    """Training images for calibration."""
+    return first(images().train, count)[0]
+
+
+def fit(network: nn.Module, epochs: int, **options: Any) -> nn.Module:
     """The network, trained on in place."""
-    hs.fit(network, digits(), epochs=epochs, seed=0, show_progress=False, **options)
+    hs.fit(network, images(), epochs=epochs, seed=0, show_progress=False, **options)
     return network.eval()
 
 
+def parts_of(row: str) -> list[Any]:
+    """What is done to a network, in order."""
+    return [] if row in ("dense", "distilled") else row.split(" + ")
+
+
+# --------------------------------------------------------------------------------------------------------- the networks
+
+
 @cache
-def small(width: int) -> nn.Module:
-    """A trained CNN."""
-    return fit(hs.models.build("cnn", (1, 8, 8), 10, width=width), epochs=12)
-
-
-def pruned(network: nn.Module, pattern: Any) -> nn.Module:
-    """Half of it, trained on: what a network loses before that says little."""
-    return fit(hs.prune(network, pattern, data=first(digits().train, 128)[0]))
-
-
-def quantized(network: nn.Module, scheme: Any) -> nn.Module:
-    """In few bits, without training."""
-    data = first(digits().train, 128)[0] if scheme == "int4" else None
-    return hs.quantize(network, scheme, data=data).eval()
-
-
-def compressed(row: str) -> nn.Module:
-    """The CNN of a row."""
+def cnn(row: str) -> nn.Module:
+    """The CNN of a row; a combination begins with the network of its first part."""
     if row == "distilled":
-        return fit(hs.models.build("cnn", (1, 8, 8), 10, width=8), epochs=12, teacher=small(16))
-    network = small(16)
-    for part in () if row == "dense" else row.split(" + "):
-        network = quantized(network, part) if part.startswith("int") else pruned(network, part)
-    return network
-
-
-# --------------------------------------------------------------------------------------------------------- the cells
-
-
-def digital(card: str, quantized_network: bool) -> Any:
-    """The target of a GPU or CPU: GPUs compute in 16 bits what is not quantized, as they are used."""
-    if card == CPU or quantized_network:
-        return hs.Digital(card)
-    return hs.Digital(card, precision="bf16" if card == "h200" else "fp16")
-
-
-def cell(estimate: hs.Estimate, score: hs.Score | None, unit: str = "") -> dict[str, Any]:
-    """What is kept of a cell."""
-    bands = {"energy_j": estimate.energy_j, "latency_s": estimate.latency_s}
-    found: dict[str, Any] = {name: [band.low, band.nominal, band.high] for name, band in bands.items()}
-    if score is not None:
-        found |= {"score": score.mean, "unit": unit or score.unit}
-    return found
-
-
-def of_cnn(row: str, column: str) -> dict[str, Any]:
-    """The CNN on a machine."""
-    return _small_cell(compressed_once(row), row, column)
-
-
-@cache
-def compressed_once(row: str) -> nn.Module:
-    """A row's network is made once."""
-    return compressed(row)
-
-
-def _small_cell(network: nn.Module, row: str, column: str) -> dict[str, Any]:
-    x = first(digits().test, 50)[0]
-    if column in CROSSBARS:
-        converted = hs.convert(network, column)
-        hs.calibrate(converted, first(digits().train, 64)[0])
-        score = hs.evaluate(hs.program(converted, CHIPS, 0).at(WHEN), digits())
-        return cell(hs.estimate(hs.workload(converted, data=x), scope="system"), score)
-    if column in SPIKING:
-        target = hs.Spiking(column, neuron=hs.spiking.Leaky(beta=1.0), steps=STEPS, encoder="direct")
-        spiking = hs.spiking.calibrated(network, digits(), target)
-        return cell(hs.estimate(hs.workload(spiking, data=x), column, scope="system"), hs.evaluate(spiking, digits()))
-    return cell(hs.estimate(network, digital(column, "int" in row), data=x, scope="system"), hs.evaluate(network, digits()))  # fmt: skip  # noqa: E501
+        return fit(hs.models.build("cnn", (1, 28, 28), 10, width=8), 4, teacher=cnn("dense"))
+    *before, last = parts_of(row) or [""]
+    if not last:
+        return fit(hs.models.build("cnn", (1, 28, 28), 10, width=16), 4)
+    network = cnn(" + ".join(before) or "dense")
+    if last.startswith("int"):
+        return hs.quantize(network, last, data=samples() if last == "int4" else None).eval()
+    return fit(hs.prune(network, last, data=samples()), 2)  # what a network loses before it is trained on says little
 
 
 @cache
 def spiking_network(row: str) -> nn.Module:
-    """A trained spiking network of a row: the compressed network is converted, then trained on spikes."""
-    parts = [] if row in ("dense", "distilled") else row.split(" + ")
+    """The spiking network of a row: compressed before conversion, then trained on spikes, with zeros and grids kept."""
     torch.manual_seed(0)
-    network: nn.Module = hs.models.mlp(64, 128 if row != "distilled" else 64, 10)
-    fit(network, epochs=4)
-    for part in parts:
-        if not part.startswith("int"):
-            network = hs.prune(network, part, data=first(digits().train, 128)[0])  # type: ignore[arg-type]
-    for part in parts:
-        if part.startswith("int"):  # trained straight through the rounding, as no calibration sees spikes
-            network = hs.quantize(network, part)  # type: ignore[arg-type]
+    network: nn.Module = hs.models.mlp(784, 256 if row != "distilled" else 128, 10)
+    fit(network, 1)
+    for part in parts_of(row):
+        few = part.startswith("int")  # no calibration sees spikes: trained straight through the rounding
+        network = hs.quantize(network, part) if few else hs.prune(network, part, data=samples())
     spiking = hs.convert(network, hs.Spiking("loihi-2", steps=STEPS))
-    if row == "distilled":
-        return fit(spiking, teacher=spiking_network("dense"))
-    return fit(spiking)
+    return fit(spiking, 2, teacher=spiking_network("dense") if row == "distilled" else None)
+
+
+@lru_cache(maxsize=2)
+def language_model(row: str) -> nn.Module:
+    """SmolLM2 of a row, without training; two of them are in memory at a time."""
+    if row == "dense":
+        return hs.load_network("smollm2-135m").eval()
+    network, data = language_model("dense"), first(hs.load_data("text").train, 8)[0][:, :256]
+    for part in parts_of(row):
+        if part.startswith("int"):
+            network = hs.quantize(network, part, data=data if part == "int4" else None)
+        else:
+            network = hs.prune(network, part, data=data)
+    return network.eval()
+
+
+# ------------------------------------------------------------------------------------------------------------ the cells
+
+
+def figures(estimate: hs.Estimate, best: hs.Estimate | None = None, score: hs.Score | None = None) -> dict[str, Any]:
+    """What is kept of a cell."""
+    found: dict[str, Any] = {"energy_j": _band(estimate.energy_j), "latency_s": _band(estimate.latency_s)}
+    if best is not None:
+        found |= {"best_batch": best.batch, "best_energy_j": _band(best.energy_j)}
+    if score is not None:
+        found |= {"score": score.mean, "ci95": list(score.ci95), "metric": score.metric}
+    return found
+
+
+def _band(band: hs.Band) -> list[float]:
+    return [float(f"{value:.4g}") for value in (band.low, band.nominal, band.high)]
+
+
+def options_of(card: str, quantized: bool, engine: str = "fused") -> dict[str, Any]:
+    """How a GPU or a CPU runs a network: in its best engine, and in 16 bits on GPUs where the network does not say."""
+    if card == CPU:
+        return {}
+    return {"engine": engine} | ({} if quantized else {"precision": "bf16" if card == "h200" else "fp16"})
+
+
+def digital(what: Any, card: str, quantized: bool, score: hs.Score | None, **options: Any) -> dict[str, Any]:
+    """A cell of a GPU or CPU, at batch 1 and at the best batch."""
+    options |= options_of(card, quantized) | {"scope": "system"}
+    return figures(hs.estimate(what, card, **options), hs.estimate(what, card, batch="best", **options), score)
+
+
+@cache
+def digital_score(network: str, row: str) -> hs.Score:
+    """Of a small network without noise."""
+    return hs.evaluate(cnn(row) if network == "cnn" else spiking_network(row), images())
+
+
+@cache
+def spikes_of_cnn(row: str) -> tuple[nn.Module, hs.Score]:
+    """The CNN of a row with spikes in the place of its activations, and its score."""
+    target = hs.Spiking("loihi-2", neuron=hs.spiking.Leaky(beta=1.0), steps=STEPS, encoder="direct")
+    spiking = hs.spiking.calibrated(cnn(row), images(), target)
+    return spiking, hs.evaluate(spiking, images(ON_CHIPS))
+
+
+def on_crossbars(network: nn.Module, card: str) -> dict[str, Any]:
+    """A cell of crossbars."""
+    converted = hs.convert(network, card)
+    hs.calibrate(converted, samples(64))
+    score = hs.evaluate(hs.program(converted, CHIPS, 0).at(WHEN), images(ON_CHIPS))
+    return figures(hs.estimate(hs.workload(converted, data=samples(50)), scope="system"), score=score)
+
+
+def of_cnn(row: str, column: str) -> dict[str, Any]:
+    """The CNN on a machine."""
+    if column in CROSSBARS:
+        return on_crossbars(cnn(row), column)
+    if column in SPIKING:
+        spiking, score = spikes_of_cnn(row)
+        return figures(hs.estimate(hs.workload(spiking, data=samples(50)), column, scope="system"), score=score)
+    return digital(cnn(row), column, "int" in row, digital_score("cnn", row), data=samples(50))
 
 
 def of_spiking(row: str, column: str) -> dict[str, Any]:
     """The spiking network on a machine; spikes on crossbars through chips."""
-    network, x = spiking_network(row), first(digits().test, 50)[0]
-    score = hs.evaluate(network, digits())
+    network: Any = spiking_network(row)
     if column in CROSSBARS:
-        on_tiles = hs.convert(network.network, column)  # type: ignore[arg-type]
-        hs.calibrate(on_tiles, first(digits().train, 64)[0])
-        score = hs.evaluate(hs.program(on_tiles, CHIPS, 0).at(WHEN), digits())
-        return cell(hs.estimate(hs.workload(on_tiles, data=x), scope="system"), score)
-    counts = hs.workload(network, data=x)
-    target = column if column in SPIKING else digital(column, "int" in row)
-    return cell(hs.estimate(counts, target, scope="system"), score)
-
-
-@cache
-def language_model(row: str) -> nn.Module:
-    """SmolLM2 of a row, without training."""
-    network: nn.Module = hs.load_network("smollm2-135m").eval()
-    data = first(hs.load_data("text").train, 4)[0][:, :256]
-    for part in () if row == "dense" else row.split(" + "):
-        network = hs.quantize(network, part) if part.startswith("int") else hs.prune(network, part, data=data)  # type: ignore[arg-type]  # fmt: skip
-    return network.eval()
+        return on_crossbars(network.network, column)
+    counts, score = hs.workload(network, data=samples(50)), digital_score("spiking", row)
+    if column in SPIKING:
+        return figures(hs.estimate(counts, column, scope="system"), score=score)
+    return digital(counts, column, "int" in row, score)
 
 
 @cache
 def perplexity(row: str) -> hs.Score:
-    """Of the digital network on one text."""
-    x, y = first(hs.load_data("text").test, 1)
+    """Of the digital network on six texts."""
+    x, y = first(hs.load_data("text").test, 6)
     return hs.evaluate(language_model(row), [(x[:, :256], y[:, :256])], task="language_model")
 
 
 def of_smollm2(row: str, column: str) -> dict[str, Any]:
     """A token of SmolLM2 on a machine."""
     if row == "distilled":
-        return {"why": "trained rows are for the small networks"}
+        raise hs.HpmlError("rows with training are for the small networks: a language model learns for days")
     network = language_model(row)
     if column in SPIKING:
-        hs.convert(network, column)  # says why not
-    if column in CROSSBARS:
+        return figures(hs.estimate(network, column, phase="decode", context=CONTEXT, scope="system"))
+    if column in CROSSBARS:  # of chips, benchmarks/language_model.py has perplexities
         converted = hs.convert(network, column, skip="head")
-        return cell(hs.estimate(phase_workload(converted, "decode", 128), converted.target, scope="system"), None)
-    counts = phase_workload(network, "decode", 128)
-    return cell(hs.estimate(counts, digital(column, "int" in row), engine=None, scope="system"), perplexity(row))
+        return figures(hs.estimate(converted, phase="decode", context=CONTEXT, scope="system"))
+    return token(network, column, row, perplexity(row))
+
+
+def of_llama(row: str, column: str) -> dict[str, Any]:
+    """A token of Llama 3 8B on a machine, from its sizes."""
+    if column not in (*GPUS, CPU):
+        raise hs.HpmlError("its weights are not here: zeros of other patterns, tiles and spikes depend on them")
+    if row == "distilled":
+        raise hs.HpmlError("rows with training are for the small networks: a language model learns for days")
+    asked: Any = {"quantize" if part.startswith("int") else "prune": part for part in parts_of(row)}
+    return token("llama-3-8b", column, row, None, **asked)
+
+
+def token(what: Any, column: str, row: str, score: hs.Score | None, **options: Any) -> dict[str, Any]:
+    """A cell of a language model on a GPU or CPU: one token, and one of the best batch."""
+    options |= {"phase": "decode", "context": CONTEXT, "scope": "system", **options_of(column, "int" in row)}
+    best = None if column == CPU else hs.estimate(what, column, batch="best", **options)
+    return figures(hs.estimate(what, column, **options), best, score)
 
 
 NETWORKS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "cnn": of_cnn,
     "spiking": of_spiking,
     "smollm2": of_smollm2,
+    "llama": of_llama,
 }
 
 
@@ -199,7 +244,9 @@ def cells(networks: list[str], rows: list[str], out: Path) -> Iterator[dict[str,
             found = NETWORKS[network](row, column)
         except hs.HpmlError as error:
             found = {"why": str(error)}
-        print(f"{number + 1}/{len(wanted)} {network}, {row}, {column}: {time.process_time() - start:.1f} s", flush=True)
+        said = f"{found['energy_j'][1]:.3g} J" if "energy_j" in found else found["why"][:60]
+        spent = time.process_time() - start
+        print(f"{number + 1}/{len(wanted)} {network}, {row}, {column}: {said} ({spent:.1f} s)", flush=True)
         yield {"network": network, "row": row, "column": column, **found}
 
 
@@ -208,54 +255,82 @@ def kept(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
 
 
-# ---------------------------------------------------------------------------------------------------------- the page
+# ------------------------------------------------------------------------------------------------------------- the page
+
+TABLES = (
+    ("energy of an inference, batch 1", "energy_j", "J"),
+    ("energy of an inference at the best batch", "best_energy_j", "J"),
+    ("latency, batch 1", "latency_s", "s"),
+    ("score", "score", ""),
+)
 
 
-def tables(found: list[dict[str, Any]]) -> str:
-    """The cells as Markdown: for each network, energies and latencies over the dense row's, and scores."""
-    by = {(c["network"], c["row"], c["column"]): c for c in found}
+def tables(found: list[dict[str, Any]], network: str) -> str:
+    """The cells of a network as Markdown: figures of the dense row, the others over them, and scores.
+
+    Args:
+        found: all cells.
+        network: which network.
+    """
+    by = {(c["row"], c["column"]): c for c in found if c["network"] == network}
+    rows = [row for row in ROWS if any((row, column) in by for column in COLUMNS)]
     parts = []
-    for network in dict.fromkeys(c["network"] for c in found):
-        rows = [row for row in ROWS if any((network, row, column) in by for column in COLUMNS)]
-        for title, quantity in (("Energy", "energy_j"), ("Latency", "latency_s"), ("Score", "score")):
-            lines = [f"**{network}: {title.lower()}**", "", f"| row | {' | '.join(COLUMNS)} |", "|---" * 8 + "|"]
-            for row in rows:
-                shown = [
-                    _shown(by.get((network, row, c)), by.get((network, "dense", c)), quantity, row) for c in COLUMNS
-                ]
+    for title, quantity, unit in TABLES:
+        columns = [c for c in COLUMNS if any(quantity in by.get((row, c), {}) for row in rows)]
+        if quantity == "score":  # the same on all digital machines, and of the same spikes on all neuromorphic ones
+            columns = [c for c in columns if c not in (GPUS[1], CPU, SPIKING[1])]
+        if not columns:
+            continue
+        names = [{"h200": "digital", "loihi-2": "spikes"}.get(c, c) if quantity == "score" else c for c in columns]
+        lines = [f"**{network}: {title}**", "", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+        for row in rows:
+            if any(quantity in by.get((row, c), {}) for c in columns):
+                shown = [_shown(by.get((row, c), {}), by.get(("dense", c), {}), quantity, unit, row) for c in columns]
                 lines.append(f"| {row} | {' | '.join(shown)} |")
-            parts.append("\n".join(lines))
-    reasons = dict.fromkeys(f"- {c['network']} on {c['column']}: {c['why']}" for c in found if "why" in c and c["row"] == "dense")  # fmt: skip  # noqa: E501
-    return "\n\n".join([*parts, "**What cannot be mapped**\n\n" + "\n".join(reasons)] if reasons else parts) + "\n"
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, *_reasons(by)]) + "\n"
 
 
-def _shown(own: dict[str, Any] | None, dense: dict[str, Any] | None, quantity: str, row: str) -> str:
-    if own is None or quantity not in own:
+def _shown(own: dict[str, Any], dense: dict[str, Any], quantity: str, unit: str, row: str) -> str:
+    if quantity not in own:
         return ""
     if quantity == "score":
-        return (
-            f"{100 * own['score']:.1f} %"
-            if own["unit"] != "perplexity" and own["score"] <= 1
-            else f"{own['score']:.4g}"
-        )
+        return f"{100 * own['score']:.1f} %" if own["metric"] == "accuracy" else f"{own['score']:.4g}"
     nominal = own[quantity][1]
-    if row == "dense" or dense is None or quantity not in dense:
-        return f"{nominal:.3g} {quantity[-1].upper() if quantity.endswith('j') else 's'}"
+    if row == "dense" or quantity not in dense:
+        return si(nominal, unit)
     return f"x {nominal / dense[quantity][1]:.2f}"
+
+
+def _reasons(by: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
+    """What has no figure, with the machines and rows that share a reason."""
+    why: dict[str, list[tuple[str, str]]] = {}
+    for place, own in by.items():
+        if "why" in own:
+            why.setdefault(own["why"], []).append(place)
+    lines = []
+    for reason, places in why.items():
+        rows = ", ".join(dict.fromkeys(row for row, _ in places))
+        columns = ", ".join(dict.fromkeys(column for _, column in places))
+        lines.append(f"- {columns} ({rows}): {reason}")
+    return ["**No figure**\n\n" + "\n".join(lines)] if lines else []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--json", type=Path, default=RESULTS, help="a line a cell; what is there already is kept")
     parser.add_argument("--page", type=Path, help="write the tables here, as Markdown")
     given = parser.parse_args()
+    if unknown := set(given.networks) - set(NETWORKS):
+        parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
     torch.set_num_threads(1)
-    for found in cells(given.networks, given.rows, given.out):
-        with given.out.open("a", encoding="utf-8") as file:
+    for found in cells(given.networks, given.rows, given.json):
+        with given.json.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
-    text = tables(kept(given.out))
+    found = kept(given.json)
+    text = "\n".join(tables(found, network) for network in NETWORKS if any(c["network"] == network for c in found))
     print(text)
     if given.page is not None:
         given.page.write_text(text, encoding="utf-8")
