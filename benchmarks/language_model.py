@@ -4,7 +4,8 @@
 
 SmolLM2-135M (30 blocks, all 210 matrices on crossbars, the head digital: it is the embedding's table), inputs and
 outputs of 8 bits, on the noise of Analog Foundation Models (card `pcm-afm`) and, over time, on `pcm-hermes`. Training
-is distillation from the digital network on prose of NetworkX's documentation, one window of 512 tokens a step. Either
+is distillation from the digital network, one window of 512 tokens a step, in turn of text that it writes itself and of
+prose of NetworkX's documentation, under the noise that programming gives each weight by its size. Either
 adapters of rank 4 (0.91 % of the parameters) learn, by Adam at 2e-3 with a cosine schedule; or all weights do, the
 embedding's table among them, by Adam at 3e-5 with a linear schedule and gradients of at most norm 1. Of the digital
 network the same training is a fixed point: it is its own teacher, so that its loss and its gradients are zero; this is
@@ -38,12 +39,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 import hpml_sim as hs
 from hpml_sim.targets.input_ranges import Dynamic
 
-LENGTH, RANK, LR, NOISE = 512, 4, 2e-3, 0.03
+LENGTH, RANK, LR = 512, 4, 2e-3
+OWN_WINDOWS = 192
+"""Windows that the digital network writes itself for the training."""
 WEIGHTS_LR = 3e-5
 """First learning rate where all weights are trained; no other was tried."""
 HELD_OUT = 4
@@ -56,7 +59,7 @@ class Texts:
     """Windows of 512 tokens.
 
     Attributes:
-        train: what adapters are trained on.
+        train: what is trained on: in turn a window that the digital network wrote, and one of the documentation.
         gpl: the first window of the GNU GPL.
         gpl4: its first four.
         docs: of the training's kind, not seen in training.
@@ -122,20 +125,51 @@ class Watched(torch.optim.Adam):
         return loss
 
 
-def texts(seed: int) -> Texts:
-    """The windows; those held out are spread over the training's text, and drawn with a seed."""
+def own_text(net: nn.Module, out: Path, seed: int) -> TensorDataset:
+    """Windows that the digital network wrote; kept, as they take minutes."""
+    path = out / "own_text.pt"
+    if not path.exists():
+        spent = time.process_time()
+        drawn = hs.sample_text(net, OWN_WINDOWS, LENGTH, seed=seed, batch_size=64)
+        torch.save(drawn.tensors, path)
+        print(f"{OWN_WINDOWS} windows of its own text: {time.process_time() - spent:,.0f} s of CPU", flush=True)
+    return TensorDataset(*torch.load(path, weights_only=True))
+
+
+class InTurn(Dataset[Any]):
+    """Items of two data sets, one of each in turn; the shorter one begins again.
+
+    Args:
+        first: gives the first item.
+        second: gives the next.
+    """
+
+    def __init__(self, first: Any, second: Any):
+        self._parts = (first, second)
+
+    def __len__(self) -> int:
+        return 2 * max(map(len, self._parts))
+
+    def __getitem__(self, number: int) -> Any:
+        part = self._parts[number % 2]
+        return part[number // 2 % len(part)]
+
+
+def texts(net: nn.Module, out: Path, seed: int) -> Texts:
+    """The windows; those held out are spread over the documentation, and drawn with a seed."""
     data = hs.load_data("text", length=LENGTH)
     train: Any = data.train
     held = set(torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:HELD_OUT].tolist())
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed + 1)).tolist()
     return Texts(
-        Subset(train, [i for i in range(len(train)) if i not in held]),
+        InTurn(own_text(net, out, seed), Subset(train, [i for i in order if i not in held])),
         Subset(data.test, [0]),
         Subset(data.test, range(4)),
         Subset(train, sorted(held)),
     )
 
 
-def on(net: nn.Module, card: str, noise: float) -> hs.Converted:
+def on(net: nn.Module, card: str, noise: Any) -> hs.Converted:
     """The network on crossbars: each vector scaled by its own largest value, no output noise, no weight clipped.
 
     Clipped at 2.5 standard deviations of their channels, these weights make a network of perplexity 43,124 before any
@@ -167,13 +201,13 @@ class Training:
     Attributes:
         title: as the rows have it.
         file: name of the file under --out, without its suffix.
-        noise: of the weights in training, relative to the largest of their channel.
+        noise: of the weights in training, as `hs.Analog` takes it.
         all_weights: train these, else adapters beside them.
     """
 
     title: str
     file: str
-    noise: float
+    noise: Any
     all_weights: bool = False
 
     def model(self, net: nn.Module, card: str = "pcm-afm", seed: int = 0) -> hs.Converted:
@@ -208,9 +242,9 @@ class Training:
 
 
 TRAININGS = {
-    "train": Training("adapters under noise", "noise", NOISE),
+    "train": Training("adapters under noise", "noise", "programming"),
     "quiet": Training("adapters without noise", "no_noise", 0.0),
-    "weights": Training("all weights under noise", "weights", NOISE, all_weights=True),
+    "weights": Training("all weights under noise", "weights", "programming", all_weights=True),
 }
 
 
@@ -238,9 +272,8 @@ def train(net: nn.Module, what: Training, steps: int, data: Texts, out: Path, se
                 flush=True,
             )
 
-    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed)).tolist()
-    windows = [order[i % len(order)] for i in range(done, steps)]  # one epoch of as many windows as there are steps
-    parts = [data.train[i] for i in windows]
+    # one epoch of as many windows as there are steps
+    parts = [data.train[i % len(data.train)] for i in range(done, steps)]
     whole = TensorDataset(torch.stack([x for x, _ in parts]), torch.stack([y for _, y in parts]))
     rate: dict[str, Any] = {"lr": LR}
     if what.all_weights:  # a straight line goes on where it was, whenever it was stopped
@@ -289,7 +322,7 @@ def evaluate(net: nn.Module, chips: int, seed: int, data: Texts, out: Path) -> N
     for name, columns in found.items():
         show(name, columns)
     row(found, "digital", net, data, out)
-    plain = on(net, "pcm-afm", NOISE).eval()
+    plain = on(net, "pcm-afm", 0.0).eval()
     row(found, "converted, no noise", plain, data, out)
     row(found, "untrained, chips", hs.program(plain, chips, seed).at("1 s"), data, out)
     for what in TRAININGS.values():
@@ -307,7 +340,7 @@ def over_time(net: nn.Module, chips: int, seed: int, data: Texts, out: Path) -> 
         name = "untrained" if what is None else what.title
         if name in found or (what is not None and not what.steps(out)):
             continue
-        model = on(net, "pcm-hermes", NOISE).eval() if what is None else what.trained(net, "pcm-hermes", out)
+        model = on(net, "pcm-hermes", 0.0).eval() if what is None else what.trained(net, "pcm-hermes", out)
         programmed = hs.program(model, chips, seed)
         found[name] = {when: perplexities(programmed.at(when), data.gpl) for when in TIMES}
         file.write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -373,7 +406,8 @@ def main() -> None:
         return
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
-    net, data = hs.load_network("smollm2-135m").eval(), texts(given.seed)
+    net = hs.load_network("smollm2-135m").eval()
+    data = texts(net, given.out, given.seed)
     steps = {"train": given.steps, "quiet": given.quiet_steps, "weights": given.weights_steps}
     stages: dict[str, Callable[[], Any]] = {
         "check": lambda: print(f"digital network taught by itself: largest gradient {fixed_point(net, data):.1e}"),

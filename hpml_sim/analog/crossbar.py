@@ -19,7 +19,13 @@ from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
 from hpml_sim.analog.bit_slicing import bit_slices, significance, to_levels
 from hpml_sim.analog.chip_pass import product_on_chips
 from hpml_sim.analog.converters import Converters, largest_code, managed_range, quantize, resolution
-from hpml_sim.analog.crossbar_training import drop_connected, product_in_training, tiles_in_training
+from hpml_sim.analog.crossbar_training import (
+    drop_connected,
+    noise_in_training,
+    product_in_training,
+    sigma_of_weights,
+    tiles_in_training,
+)
 from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
@@ -53,6 +59,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         noise: the card's noise model.
         dac_qmax: largest code of the DAC; None: an ideal one.
         adc_qmax: largest code of the ADC; None: an ideal one.
+        training_noise: sigma of the weights' noise in training, as `noise_in_training` gives it.
         programmed: the tiles of programmed chips; None: the layer's own weights count.
         weight_limit: largest weight, a buffer; infinite until training starts.
 
@@ -94,6 +101,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         self.adc_qmax = largest_code(resolution(target.adc_bits, card.io.adc_bits))
         self._plain = None not in (self.dac_qmax, self.adc_qmax) and not self.array_disturbs and target.linear_adc
         self.noise = card.noise
+        self.training_noise = noise_in_training(target, self.device_model)
         self.programmed: ProgrammedTiles | None = None
         self._add_limit(groups * cols if target.weight_clip_by == "channel" else None, device, dtype)
         self._wire_drop = WIRE_OHM * 1e-6 * self.device_model().g_max_us if target.ir_drop > 0 else 0.0
@@ -178,11 +186,12 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         scale = full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
         if target.levels is not None:
             matrix = to_levels(matrix, scale.mT, target.levels, target.slices, signed=self.device_model().signed)
-        if self.training and target.training_noise > 0:
+        if self.training and self.training_noise is not None:
             # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
             normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
             # in units of the column's full scale: that is what the devices of a column share
-            matrix = torch.addcmul(matrix, target.training_noise * scale.mT, normal)
+            sigma = sigma_of_weights(self.training_noise, matrix / scale.mT)
+            matrix = torch.addcmul(matrix, sigma * scale.mT, normal)
         return EffectiveWeights(drop_connected(self, matrix), scale, scale)
 
     def has_noisy_tiles(self, weight: Tensor) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hpml_sim.analog.converters import Converters
+from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights
 from hpml_sim.analog.training_passes import noisy_tiles, product
 from hpml_sim.conversion.tiling import Tiling
@@ -20,6 +23,7 @@ class _Crossbar(Protocol):
     target: Analog
     tiling: Tiling
     training: bool
+    training_noise: float | np.ndarray | None
 
     def has_noisy_tiles(self, weight: Tensor) -> bool: ...
 
@@ -50,6 +54,40 @@ def drop_connected(crossbar: _Crossbar, matrix: Tensor) -> Tensor:
     return matrix * (torch.rand(matrix.shape, dtype=matrix.dtype, device=matrix.device) >= share)
 
 
+def noise_in_training(target: Analog, devices: Callable[[], DeviceModel]) -> float | np.ndarray | None:
+    """Standard deviation of the weights' noise in training, in units of a column's full scale.
+
+    Args:
+        target: says which noise.
+        devices: gives the devices of the card, where it is theirs.
+
+    Returns:
+        One for all weights, > 0; or a table over weights (`DeviceModel.programming_sigma`); None: there is no noise.
+    """
+    if target.training_noise != "programming":
+        return target.training_noise or None
+    table = devices().programming_sigma()
+    return table if table.any() else None
+
+
+def sigma_of_weights(noise: float | np.ndarray, weight: Tensor) -> float | Tensor:
+    """Standard deviation of the noise of weights in training, in units of their column's full scale.
+
+    Args:
+        noise: one sigma for all, or a table over weights from -1 to 1 in equal steps.
+        weight: in units of their column's full scale, any shape.
+
+    Returns:
+        The one sigma, or that of each weight; the descent does not follow it.
+    """
+    if not isinstance(noise, np.ndarray):
+        return noise
+    table, steps = torch.from_numpy(noise).to(weight), len(noise) // 2
+    place = (weight.detach().clamp(-1, 1) + 1) * steps
+    below = place.long().clamp(max=2 * steps - 1)
+    return torch.lerp(table[below], table[below + 1], place - below)
+
+
 def tiles_in_training(crossbar: _Crossbar, weight: Tensor) -> tuple[Tensor, Tensor]:
     """`Crossbar.effective_weights` of one step of training in a compiled pass, where `has_noisy_tiles`.
 
@@ -63,7 +101,7 @@ def tiles_in_training(crossbar: _Crossbar, weight: Tensor) -> tuple[Tensor, Tens
     target, tiling = crossbar.target, crossbar.tiling
     weight, limit = crossbar.limited(weight, target.weight_clip)
     shape = (tiling.groups, tiling.row_tiles, tiling.cols, tiling.height)
-    matrix, scale = noisy_tiles(weight, limit, target.training_noise, shape)
+    matrix, scale = noisy_tiles(weight, limit, crossbar.training_noise, shape)
     return drop_connected(crossbar, matrix), scale
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hpml_sim.analog.device_laws import law_of
+from hpml_sim.analog.device_laws import law_of, programming_sigma
 from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programming_noise import ProgrammedDevices
 from hpml_sim.cards import Noise
 from hpml_sim.kernels.device_noise import DeviceLaw
+
+SIGMA_STEPS = 1024
+"""Steps of a table over weights, from 0 to the largest one."""
 
 
 class DeviceModel:
@@ -84,6 +88,17 @@ class DeviceModel:
         if not self.signed:
             return torch.sub(g_us[0], self.g_min_us, out=out).mul_(2 / span).sub_(1)
         return torch.sub(g_us[0], g_us[1], out=out).div_(span)
+
+    def programming_sigma(self) -> np.ndarray:
+        """Standard deviation of a weight right after programming, as a table over its target.
+
+        Returns:
+            In units of the largest weight, at `2 * SIGMA_STEPS + 1` equally distant targets from -1 to 1, float32.
+        """
+        target = torch.linspace(-1, 1, 2 * SIGMA_STEPS + 1, dtype=torch.float64)
+        sigma_us = programming_sigma(self.noise_model, self.conductances(target))
+        per_weight = (1 if self.signed else 2) / (self.g_max_us - self.g_min_us)
+        return np.ascontiguousarray((sigma_us.square().sum(0).sqrt() * per_weight).float().numpy())
 
     def program(self, g_target_us: Tensor, seeds: list[int]) -> ProgrammedDevices:
         """Program one set of targets into many chips.

@@ -53,11 +53,11 @@ def _passes() -> Any:
 class _NoisyTiles(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, limit: float, noise: float, shape: tuple[int, int, int, int]
+        ctx: Any, weight: Tensor, limit: float, noise: float | np.ndarray | None, shape: tuple[int, int, int, int]
     ) -> tuple[Tensor, Tensor]:
         matrix, scale = weight.new_empty(shape), weight.new_empty(shape[:3])
         own = weight.detach().contiguous()
-        seed = noise_base() if noise > 0 else 0
+        seed = 0 if noise is None else noise_base()
         _passes().noisy_tiles(array_of(own), limit, noise, seed, matrix.numpy(), scale.numpy())
         ctx.save_for_backward(weight)
         ctx.limit = limit
@@ -75,13 +75,16 @@ class _NoisyTiles(torch.autograd.Function):
         return result, None, None, None
 
 
-def noisy_tiles(weight: Tensor, limit: float, noise: float, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+def noisy_tiles(
+    weight: Tensor, limit: float, noise: float | np.ndarray | None, shape: tuple[int, int, int, int]
+) -> tuple[Tensor, Tensor]:
     """What training sees of a weight matrix on a CPU: clipped (as `clip_weights` does), cut into tiles, with noise.
 
     Args:
         weight: shape (groups * cols, rows), float32 or float64.
         limit: largest magnitude, > 0.
-        noise: sigma of the weight noise, in units of the largest weight of a column on its tile, >= 0.
+        noise: sigma of the weight noise, in units of the largest weight of a column on its tile, > 0; or a table of it
+            over weights from -1 to 1, in the same units and equal steps; None: no noise.
         shape: (groups, row tiles, cols, height).
 
     Returns:

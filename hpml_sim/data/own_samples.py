@@ -14,9 +14,6 @@ from hpml_sim.data.text import windows as cut_windows
 from hpml_sim.errors import HpmlError, check_real, check_whole, shown
 from hpml_sim.networks.pretrained.language_model import LanguageModel
 
-_TOGETHER = 16
-"""Texts that are written side by side."""
-
 
 @torch.no_grad()
 def sample_text(
@@ -27,6 +24,7 @@ def sample_text(
     start: int | None = None,
     temperature: float = 1.0,
     seed: int = 0,
+    batch_size: int = 16,
 ) -> TensorDataset:
     """Windows of text drawn from a language model itself, for distillation: `hs.fit(analog, data, teacher=model)`.
 
@@ -41,6 +39,8 @@ def sample_text(
         start: id of the token before the first one; None takes the one that ends a text, of the model's tokenizer.
         temperature: of the draws, above 0; 1 draws from the model as it is.
         seed: of the draws, >= 0; the caller's random state is left alone.
+        batch_size: texts that are written side by side, >= 1; many take less time each, and more memory. Other numbers
+            of them draw other texts.
 
     Returns:
         Items (input, label), int64 (length,) each: the label of a token is the one that follows it.
@@ -65,13 +65,14 @@ def sample_text(
     length = check_whole("sample_text: length", length, low=1)
     temperature = check_real("sample_text: temperature", temperature, above=0, hint="1 draws from the model as it is")
     seed = check_whole("sample_text: seed", seed, low=0, high=2**62)
+    batch_size = check_whole("sample_text: batch_size", batch_size, low=1)
     first = _start(model, start)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     generator = torch.Generator(device).manual_seed(seed)
     found = []
     with eval_mode(model):
-        for begin in range(0, windows, _TOGETHER):
-            ids = torch.full((min(_TOGETHER, windows - begin), 1), first, device=device)
+        for begin in range(0, windows, batch_size):
+            ids = torch.full((min(batch_size, windows - begin), 1), first, device=device)
             if isinstance(model, LanguageModel):
                 own = int(torch.randint(2**62, (), generator=generator, device=device))
                 new = model.generate(ids, tokens=length, temperature=temperature, seed=own, stop=())

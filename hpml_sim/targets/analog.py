@@ -50,7 +50,8 @@ class Analog:
         output_noise: sigma of the noise at the ADC's input, in units of one full-scale input times one full-scale
             weight (aihwkit's `out_noise`), 0 to 1.
         training_noise: sigma of the Gaussian weight noise injected in hardware-aware training, relative to the largest
-            weight of the column, 0 to 1.
+            weight of the column, 0 to 1; or "programming": that which the card's noise model gives each weight by its
+            size right after programming.
         drop_connect: share of the weights that each training step takes as zero, 0 to below 1.
         weight_clip: in training, weights are clipped at this many standard deviations of their layer, at least 1; None
             never clips. Weights that do not learn are not clipped anew.
@@ -119,7 +120,7 @@ class Analog:
     adc_bits: _Bits | Literal["ideal"] | None = None
     compensation: Literal["none", "global", "column"] = "global"
     output_noise: _Share = 0.04
-    training_noise: _Share = 0.1
+    training_noise: _Share | Literal["programming"] = 0.1
     drop_connect: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     weight_clip: Annotated[Real, Field(ge=1)] | None = 2.5
     weight_clip_by: Literal["layer", "channel"] = "layer"

@@ -74,6 +74,26 @@ def test_noise_of_the_passes_has_its_size(monkeypatch):
     assert float(noise.std()) == pytest.approx(0.04, rel=0.03)
 
 
+@pytest.mark.parametrize("model", ["analog-foundation-models", "hermes", "reram-wan", "reram-cmo", "none"])
+@pytest.mark.parametrize("passes", [True, False])
+def test_training_under_the_noise_of_programming(model, passes, card_file, monkeypatch):
+    """By the size of a weight, training sees the spread of that weight over chips right after programming."""
+    if not passes:
+        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
+    target = Analog(card_file(model=model), training_noise="programming", weight_clip=None)
+    layer = analog_nn.AnalogLinear(32, 400, bias=False, card=target).train()
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(-1, 1, 32).expand(400, 32) * 3)
+    torch.manual_seed(0)
+    seen = torch.cat([layer.effective_weights().matrix.detach()[0, 0, 0] for _ in range(10)]) / 3
+    devices = layer.crossbar.device_model()
+    chips = devices.program(devices.conductances(layer.weight.detach() / 3), seeds=list(range(10)))
+    held = torch.cat([devices.weights(chips.programmed(chip)) for chip in range(10)])
+    # 4,000 draws of each weight: five standard errors of the ratio of two such deviations are 7.9 %
+    assert torch.allclose(seen.std(0), held.std(0), rtol=0.08, atol=1e-5)
+    assert (float(held.std(0).max()) > 0.01) == (model != "none")
+
+
 def test_the_callers_seed_decides_the_noise():
     layer = analog_nn.AnalogLinear(30, 20, card="pcm").train()
     x = torch.rand(4, 30)

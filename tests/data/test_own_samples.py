@@ -65,6 +65,8 @@ def test_a_seed_gives_the_same_and_leaves_all_as_it_was():
     assert model.training
     assert not torch.equal(hs.sample_text(model, windows=20, length=8, start=3, seed=8).tensors[0], one)
     assert len(one.unique(dim=0)) > 5
+    by_threes = hs.sample_text(model, windows=20, length=8, start=3, seed=7, batch_size=3).tensors[0]
+    assert by_threes.shape == one.shape
 
 
 def test_distillation_on_own_samples():
@@ -81,6 +83,7 @@ def test_distillation_on_own_samples():
         (lambda m: hs.sample_text(m, windows=0, start=0), "sample_text: windows=0"),
         (lambda m: hs.sample_text(m, length=0, start=0), "sample_text: length=0"),
         (lambda m: hs.sample_text(m, temperature=0, start=0), "sample_text: temperature=0"),
+        (lambda m: hs.sample_text(m, batch_size=0), "sample_text: batch_size=0"),
         (lambda m: hs.sample_text(m), "start=None: the model has no tokenizer"),
         (lambda m: hs.sample_text(m, start=-1), "sample_text: start=-1"),
         (lambda m: hs.sample_text("gpt"), "sample_text: model='gpt'"),

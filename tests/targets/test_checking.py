@@ -54,7 +54,7 @@ NUMBERS = [
     (analog, "dac_bits", RESOLUTION, [2, 16, "ideal", None], [1, 17, -1]),
     (analog, "adc_bits", RESOLUTION, [2, 16, "ideal", None], [1, 17, 10**400]),
     (analog, "output_noise", SHARE, [0, 1, 0.5], [-1e-9, 1.001]),
-    (analog, "training_noise", SHARE, [0, 1], [-1, 2]),
+    (analog, "training_noise", f"{SHARE} or 'programming'", [0, 1, "programming"], [-1, 2]),
     (analog, "drop_connect", "a finite number >= 0 and < 1", [0, 0.999], [-0.1, 1]),
     (analog, "weight_clip", "a finite number >= 1 or None", [1, 2.5, None], [0.99, -3]),
     (analog, "adc_bound", f"{ABOVE_0} or None", [1e-9, 1e9, None], [0, -1, 10**400]),

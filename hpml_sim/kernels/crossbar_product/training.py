@@ -20,8 +20,8 @@ from hpml_sim.kernels.random.cpu import fill_sequence
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _noisy_tiles(weight, bits, mask, limit, rel, seed, noisy, matrix, scale, scale_bits):
-    height = matrix.shape[3]
+def _noisy_tiles(weight, bits, mask, limit, rel, table, seed, noisy, matrix, scale, scale_bits):
+    height, steps = matrix.shape[3], (table.size - 1) // 2
     if noisy:
         fill_sequence(seed, np.uint64(0), matrix.reshape(matrix.size))
     for g in range(matrix.shape[0]):
@@ -35,7 +35,19 @@ def _noisy_tiles(weight, bits, mask, limit, rel, seed, noisy, matrix, scale, sca
                 largest = largest if largest > 0 else weight.dtype.type(1)
                 scale[g, t, c] = largest
                 source, sigma = weight[n, part], rel * largest
-                if noisy:
+                if noisy and steps > 0:
+                    per_step = weight.dtype.type(steps) / largest
+                    for i in range(used):
+                        w = source[i]
+                        w = limit if w > limit else w
+                        w = -limit if w < -limit else w
+                        place = (w + largest) * per_step
+                        below = min(np.int32(place), np.int32(2 * steps - 1))
+                        share = place - weight.dtype.type(below)
+                        of_weight = table[below] + share * (table[below + 1] - table[below])
+                        out[i] = w + largest * of_weight * out[i]
+                    out[used:] = 0
+                elif noisy:
                     for i in range(used):
                         w = source[i]
                         w = limit if w > limit else w
@@ -50,26 +62,36 @@ def _noisy_tiles(weight, bits, mask, limit, rel, seed, noisy, matrix, scale, sca
                     out[used:] = 0
 
 
-def noisy_tiles(weight: np.ndarray, limit: float, rel: float, seed: int, matrix: np.ndarray, scale: np.ndarray) -> None:
+def noisy_tiles(
+    weight: np.ndarray,
+    limit: float,
+    noise: float | np.ndarray | None,
+    seed: int,
+    matrix: np.ndarray,
+    scale: np.ndarray,
+) -> None:
     """Clip a matrix, cut it into tiles, find each column's full scale, and add noise in units of it.
 
     Args:
         weight: shape (groups * cols, rows).
         limit: weights are clipped to [-limit, limit].
-        rel: sigma of the noise, in units of a column's full scale; 0: none.
+        noise: sigma of the noise, in units of a column's full scale; or a table of it over weights from -1 to 1 in
+            units of that scale, an odd number of equally distant points, float32; None: no noise.
         seed: of the noise, in the order of `matrix`.
         matrix: result, shape (groups, tiles, cols, height), zero-padded.
         scale: result, the largest magnitude of each column, shape (groups, tiles, cols); 1 where all weights are 0.
     """
     real, (bits, mask) = weight.dtype.type, bits_of(weight)
+    by_weight = isinstance(noise, np.ndarray)
     _noisy_tiles(
         weight,
         bits,
         mask,
         real(limit),
-        real(rel),
+        real(0 if noise is None or by_weight else noise),
+        noise.astype(real, copy=False) if by_weight else np.zeros(1, real),
         np.uint64(seed),
-        rel > 0,
+        noise is not None,
         matrix,
         scale,
         bits_of(scale)[0],

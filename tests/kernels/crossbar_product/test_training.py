@@ -28,7 +28,7 @@ def test_tiles(dtype, noisy):
     weight[1, :HEIGHT] = 0  # a column of a tile without weights has a full scale of 1
     shape = (GROUPS, TILES, COLS, HEIGHT)
     noise, matrix, scale = drawn(1, *shape), np.full(shape, np.nan, dtype), np.empty(shape[:3], dtype)
-    training.noisy_tiles(weight, 1.1, 0.1 if noisy else 0.0, 1, matrix, scale)
+    training.noisy_tiles(weight, 1.1, 0.1 if noisy else None, 1, matrix, scale)
     padded = np.zeros((GROUPS * COLS, TILES * HEIGHT), dtype)
     padded[:, :ROWS] = np.clip(weight, -dtype(1.1), dtype(1.1))
     want = padded.reshape(GROUPS, COLS, TILES, HEIGHT).transpose(0, 2, 1, 3)
@@ -40,6 +40,24 @@ def test_tiles(dtype, noisy):
         want = want + dtype(0.1) * largest[..., None] * noise
     # the numbers are drawn in float32
     np.testing.assert_allclose(matrix, want, rtol=1e-6 if dtype is np.float32 else 1e-14, atol=1e-6 if noisy else 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_noise_by_the_size_of_a_weight(dtype):
+    """Sigma is a table over weights from -1 to 1 in units of their column's full scale, with lines in between."""
+    weight, table = random(0, GROUPS * COLS, ROWS, dtype=dtype), np.float32([0.3, 0.1, 0.0, 0.02, 0.2])
+    shape = (GROUPS, TILES, COLS, HEIGHT)
+    matrix, scale = np.full(shape, np.nan, dtype), np.empty(shape[:3], dtype)
+    training.noisy_tiles(weight, 1.1, table, 1, matrix, scale)
+    padded = np.zeros((GROUPS * COLS, TILES * HEIGHT), dtype)
+    padded[:, :ROWS] = np.clip(weight, -1.1, 1.1)
+    want = padded.reshape(GROUPS, COLS, TILES, HEIGHT).transpose(0, 2, 1, 3)
+    sigma = np.interp(want / scale[..., None], np.linspace(-1, 1, 5), table)
+    assert (sigma == np.float32(0.3)).any()
+    assert (sigma == np.float32(0.2)).any()  # both ends are met
+    inside = (np.arange(TILES * HEIGHT) < ROWS).reshape(1, TILES, 1, HEIGHT)
+    want = np.where(inside, want + sigma * scale[..., None] * drawn(1, *shape), 0)
+    np.testing.assert_allclose(matrix, want, rtol=0, atol=2e-6)
 
 
 def test_the_gradient_of_clipped_weights_brings_them_back():
