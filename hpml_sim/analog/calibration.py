@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.analog.conversion_cost import OutputError, note_cost
+from hpml_sim.analog.conversion_cost import OutputError, cost_of_weights, note_cost, repeatable
 from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.input_ranges import one_calibration_step
 from hpml_sim.analog.layers import crossbars, weight_matrix
@@ -81,13 +81,13 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
                     continue
                 last = batch
                 with one_calibration_step(layers.values()):
-                    exact = _repeatable(partial(_call, model, batch))
+                    exact = repeatable(partial(_call, model, batch))
             if last is None:
                 raise HpmlError(
                     "calibrate: inputs= held no samples (empty batches, or an iterator used before?); give some inputs"
                 )
         with eval_mode(model):
-            lost = collection.choose(exact, partial(_repeatable, partial(_call, model, last)))
+            lost = collection.choose(exact, partial(repeatable, partial(_call, model, last)))
         for name, crossbar in layers.items():
             _check_kept(name, crossbar)
     except BaseException:  # an input that does not fit costs no earlier calibration
@@ -96,7 +96,8 @@ def calibrate(model: nn.Module, inputs: Batch | str | Data | Iterable[Batch]) ->
             crossbar.error = errors[name]
         raise
     idle.warn()
-    note_cost(model, lost, "calibrate")
+    again = partial(repeatable, partial(_call, model, last))
+    note_cost(model, lost, "calibrate", cost_of_weights(model, again, in_training=False, held=exact))
     return {
         name: "dynamic" if crossbar.scales_vectors else float(crossbar.dac_range().detach())
         for name, crossbar in layers.items()
@@ -194,18 +195,11 @@ def settle_ranges(model: nn.Module, call: Callable[[], Any]) -> None:
     before = {name: crossbar.ranges_now() for name, crossbar in crossbars(model).items()}
     with collecting(model) as collection:
         with one_calibration_step(crossbars(model).values()):
-            exact = _repeatable(call)
+            exact = repeatable(call)
         for name, crossbar in crossbars(model).items():
             crossbar.put_back(before[name])  # the batch was seen in training
     with eval_mode(model):
-        note_cost(model, collection.choose(exact, partial(_repeatable, call)), "fit")
-
-
-def _repeatable(call: Callable[[], Any]) -> Any:
-    """What a call gives that draws the same random numbers each time, such as spikes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return call()
+        note_cost(model, collection.choose(exact, partial(repeatable, call)), "fit")
 
 
 def _batches(inputs: Any) -> Iterable[Any]:

@@ -31,7 +31,7 @@ from hpml_sim.analog.programmed_weights import WeightsDifferError
 from hpml_sim.analog.seeds import checked_seed
 from hpml_sim.analog.weight_uses import WeightUses
 from hpml_sim.conversion.output_structure import OutputsDifferError
-from hpml_sim.conversion.training_sessions import register_before_training
+from hpml_sim.conversion.training_sessions import FewSamples, register_before_training
 from hpml_sim.errors import HpmlError, check_memory, check_whole, shown
 from hpml_sim.targets import Analog
 from hpml_sim.units.display import html_table, plain_lines
@@ -331,19 +331,20 @@ def try_chips(model: nn.Module, call: Callable[[nn.Module], Any]) -> None:
 
 
 @register_before_training
-def warn_of_chips_that_differ(model: nn.Module, call: Callable[[nn.Module], Any]) -> None:
+def warn_of_chips_that_differ(model: nn.Module, samples: FewSamples) -> None:
     """Warn before a training where the chips of the model could not be put side by side after it.
 
-    Where several processes train together nothing is tried: one that failed alone would leave the others waiting.
+    Where several processes train together nothing is tried: one that failed alone would leave the others waiting. Nor
+    is a large network, whose chips would take longer than many steps.
 
     Args:
         model: any network.
-        call: calls a network with a few samples.
+        samples: a few of the training's.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if samples.large or (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return
     try:
-        try_chips(model, call)
+        try_chips(model, samples.call)
     except OutputsDifferError as error:
         warnings.warn(
             f"fit: chips of this network cannot run together after the training: {error}; or run one chip at a time, "

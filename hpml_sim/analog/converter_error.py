@@ -1,8 +1,8 @@
-"""What converters lose: of one layer, and of a whole network."""
+"""What conversion loses before any noise: converters of one layer; converters and weights of a whole network."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,17 @@ class ConverterError:
 
 @dataclass
 class ConversionCost:
-    """What the converters of a network cost it; one object for all of its layers.
+    """What conversion costs a network without any noise of devices; one object for all of its layers.
 
     Attributes:
-        lost: power of the error of the outputs over the power of their spread around their mean.
+        lost: what its converters cost: power of the error of the outputs over the power of their spread around their
+            mean.
+        lost_by_weights: the same of weights that are rounded to the levels of their cells; 0 where none are.
+        layers: of those weights, power of a layer's products over that of their error, decibels, by name.
         warned: whether a warning has said so.
     """
 
     lost: float
+    lost_by_weights: float = 0.0
+    layers: dict[str, float] = field(default_factory=dict)
     warned: bool = False

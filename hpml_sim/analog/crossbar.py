@@ -2,7 +2,7 @@
 
 The product runs in one of three ways that compute the same (up to a code where a value lies between two):
 
-- programmed chips on a CPU: one compiled pass, chip by chip (`_fused`);
+- programmed chips on a CPU: one compiled pass, chip by chip (`converted_product.py`);
 - a step of training on a CPU: compiled passes with gradients (`crossbar_training.py`);
 - everything else, such as GPUs, `torch.compile`, evaluation and disturbed arrays: operator by operator (`_convert`).
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 from hpml_sim.analog.array_physics import WIRE_OHM, ir_drop, noise_sigma
 from hpml_sim.analog.bit_slicing import bit_slices, significance, to_levels
 from hpml_sim.analog.chip_pass import product_on_chips
+from hpml_sim.analog.converted_product import converted_product
 from hpml_sim.analog.converters import Converters, largest_code, managed_range, quantize, resolution
 from hpml_sim.analog.crossbar_training import (
     drop_connected,
@@ -33,7 +34,7 @@ from hpml_sim.analog.nonlinear_adc import codes_of_adc
 from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import takes_compiled_pass
-from hpml_sim.analog.weight_limits import WeightLimit
+from hpml_sim.analog.weight_limits import WeightLimit, is_frozen
 from hpml_sim.cards import CrossbarCard
 from hpml_sim.conversion.idle_layers import ConverterState, Multiplier, Work
 from hpml_sim.conversion.mapping import cells_per_weight, tiling_on
@@ -186,6 +187,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         scale = full_scale(matrix).unsqueeze(-2)  # (1, groups, row tiles, 1, cols)
         if target.levels is not None:
             matrix = to_levels(matrix, scale.mT, target.levels, target.slices, signed=self.device_model().signed)
+            self.trained_at_levels |= self.training and not is_frozen(weight)
         if self.training and self.training_noise is not None:
             # not randn_like: it would keep the strides of a transposed matrix, and draw five times slower
             normal = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
@@ -231,6 +233,8 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
             return x.new_empty(*x.shape[:-1], self.tiling.cols)
         if self.programmed is not None:
             return product_on_chips(x, partial(self.on_chips, places=places, piece=piece), self.programmed.n_chips)
+        if self.weight_probe is not None:
+            return self.weight_probe.product(self, x, weight)
         if self.calibrating is not None:
             return self._collected(x, effective_weights or self.effective_weights(weight), self.calibrating, places)
         learns, shift = self.observed(x)
@@ -295,7 +299,11 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         keys = partial(programmed.noise_keys, x=x[0], piece=piece)
         unit, effective_weights = self.vector_units(x, places), programmed.effective_weights(chips)
         if self.fuses(x):  # (chips or 1, groups, vectors, row tiles, height)
-            return self._fused(self.tiling.cut_inputs(x), unit, effective_weights, chips, keys)
+
+            def normal(chip: int, buffer: Tensor) -> None:
+                programmed.fill(buffer, keys(chips[chip]))
+
+            return converted_product(self, self.tiling.cut_inputs(x), unit, effective_weights, normal)
         cut = self.tiling.cut_inputs(x if unit is None else x / unit).transpose(2, 3)
         y = self._convert(cut, effective_weights, partial(programmed.normal, chips=chips, keys=keys))
         return y if unit is None else y * unit
@@ -315,33 +323,6 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         assert self.adc_qmax is not None
         return Converters(
             self.dac_range_now(), self.dac_qmax, self.adc_qmax, self.adc_bound(), self.target.output_noise
-        )
-
-    def _fused(
-        self,
-        x: Tensor,
-        unit: Tensor | None,
-        effective_weights: EffectiveWeights,
-        chips: Sequence[int],
-        keys: KeysOf,
-    ) -> Tensor:
-        """`_convert` of programmed chips in one pass. x: (chips or 1, groups, vectors, row tiles, height)."""
-        from hpml_sim.kernels.crossbar_product import crossbar_product
-
-        programmed, c = self.programmed, self.converters()
-        assert programmed is not None
-        return crossbar_product(
-            x,
-            effective_weights.matrix,
-            (effective_weights.scale * (c.dac_range * c.lsb)).squeeze(-2),
-            dac_gain=c.dac_gain,
-            dac_qmax=c.dac_qmax,
-            adc_gain=c.adc_gain,
-            adc_qmax=c.adc_qmax,
-            unit=None if unit is None else unit.squeeze(-1),
-            sigma=c.output_noise / c.lsb,
-            normal=lambda chip, buffer: programmed.fill(buffer, keys(chips[chip])),
-            slices=self.target.slices,
         )
 
     def trains_in_one_pass(self, x: Tensor) -> bool:

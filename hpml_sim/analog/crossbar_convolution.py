@@ -41,7 +41,9 @@ def takes_whole_images(crossbar: Crossbar) -> bool:
     Args:
         crossbar: of the layer.
     """
-    if crossbar.calibrating is not None or crossbar.array_disturbs or not crossbar.calibrated:
+    if crossbar.calibrating is not None or crossbar.weight_probe is not None:
+        return False
+    if crossbar.array_disturbs or not crossbar.calibrated:
         return False
     if not crossbar.target.linear_adc:
         return False

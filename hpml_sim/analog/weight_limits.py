@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.analog.effective_weights import clip_weights
+from hpml_sim.analog.weight_probe import WeightProbe
 
 _SIDE = 16
 """A sample has about this many rows and columns."""
@@ -31,6 +32,8 @@ class WeightLimit(nn.Module):
     Attributes:
         weight_limit: largest weight, a buffer; infinite where nothing is clipped. One number, or one for each channel,
             shape (groups * cols, 1).
+        trained_at_levels: whether training rounded the weights to the levels of their cells; not in the state dict.
+        weight_probe: while the network runs to find what mapping costs it; None at all other times.
     """
 
     weight_limit: Tensor
@@ -41,6 +44,8 @@ class WeightLimit(nn.Module):
         # some of the weights that the limit is of; whether they are exactly these, or an optimizer's step older
         self._limit_sample: Tensor | None = None
         self._limit_exact = False
+        self.trained_at_levels = False
+        self.weight_probe: WeightProbe | None = None
         self.register_load_state_dict_pre_hook(_believe_loaded)
 
     def _limits(self, weight: Tensor, sigmas: float | None) -> bool:
@@ -58,19 +63,31 @@ class WeightLimit(nn.Module):
         if sigmas is None or not self._limits(weight, sigmas):
             self._check_limit(weight)
             return
-        if self.weight_limit.dim():
-            # as aihwkit-lightning's LAYER_GAUSSIAN_PER_CHANNEL; what has no spread has no outliers either
-            sigma = weight.detach().std(1, correction=int(weight.shape[1] > 1), keepdim=True)
-            self.weight_limit.copy_(torch.where(sigma > 0, sigmas * sigma, math.inf))
-        elif compiled:
+        if compiled and not self.weight_limit.dim():
             from hpml_sim.kernels.crossbar_product.training import spread
 
             self.weight_limit.fill_(sigmas * spread(weight))
         else:
-            flat = weight.detach().flatten()
-            variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
-            self.weight_limit.copy_(sigmas * variance.clamp(min=0).sqrt())
+            self.weight_limit.copy_(self.limit_at(weight, sigmas))
         self._limit_is_of(weight)
+
+    def limit_at(self, weight: Tensor, sigmas: float) -> Tensor:
+        """A multiple of the standard deviation: of all weights, or of those of each channel.
+
+        Args:
+            weight: shape (groups * cols, rows).
+            sigmas: the multiple.
+
+        Returns:
+            Shape of `weight_limit`.
+        """
+        if self.weight_limit.dim():
+            # as aihwkit-lightning's LAYER_GAUSSIAN_PER_CHANNEL; what has no spread has no outliers either
+            sigma = weight.detach().std(1, correction=int(weight.shape[1] > 1), keepdim=True)
+            return torch.where(sigma > 0, sigmas * sigma, math.inf)
+        flat = weight.detach().flatten()
+        variance = flat.dot(flat) / len(flat) - flat.mean().square()  # several times quicker than torch.std
+        return sigmas * variance.clamp(min=0).sqrt()
 
     def within_limit(self, weight: Tensor) -> tuple[Tensor, float]:
         """The weights with their channels clipped, where each has a limit, and the limit of all that is left.

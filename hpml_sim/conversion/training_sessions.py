@@ -8,6 +8,7 @@ pulses in place of an optimizer's steps, keep their state outside the state dict
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -126,8 +127,23 @@ def training_session(model: nn.Module) -> TrainingSession | None:
     return next((session for find in _FINDERS if (session := find(model)) is not None), None)
 
 
-BeforeTraining = Callable[[nn.Module, Callable[[nn.Module], Any]], None]
-"""(model, call): what is looked at once before training; the call runs a network on a few samples."""
+@dataclass(frozen=True)
+class FewSamples:
+    """A few samples of a training, on which it is looked at before it begins.
+
+    Attributes:
+        call: runs a network on them.
+        large: whether the network is so large that a call takes as long as a step of its training.
+        worse: (outputs, other outputs, share) -> what of the task's score the other outputs cost, in words, where it is
+            more than that share of the score; None where it is not.
+    """
+
+    call: Callable[[nn.Module], Any]
+    large: bool
+    worse: Callable[[Any, Any, float], str | None]
+
+
+BeforeTraining = Callable[[nn.Module, FewSamples], None]
 _BEFORE: list[BeforeTraining] = []
 
 
@@ -135,21 +151,21 @@ def register_before_training(look: BeforeTraining) -> BeforeTraining:
     """Let `fit` run a function once before training.
 
     Args:
-        look: is given the model, which it must not change, and a call that runs a network on a few samples.
+        look: is given the model, which it must not change, and a few samples.
     """
     _BEFORE.append(look)
     return look
 
 
-def before_training(model: nn.Module, call: Callable[[nn.Module], Any]) -> None:
-    """What the hardware could not do with the model after its training is said before it.
+def before_training(model: nn.Module, samples: FewSamples) -> None:
+    """What the hardware makes of the model, and could not do with it after its training, is said before it.
 
     Args:
         model: the model that will be trained.
-        call: runs a network on a few samples.
+        samples: on which it is looked at.
     """
     for look in _BEFORE:
-        look(model, call)
+        look(model, samples)
 
 
 AfterTraining = Callable[[nn.Module, Callable[[], Any]], None]

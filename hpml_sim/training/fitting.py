@@ -33,10 +33,11 @@ from hpml_sim.training.history import History, score_text
 from hpml_sim.training.loading import BatchLoader, Shard
 from hpml_sim.training.pace import Pace
 from hpml_sim.training.progress import progress
+from hpml_sim.training.trying import few_samples
 
 _TRIED = 64
-"""Samples on which it is tried before training what the hardware will do after it, no more than a batch. A large
-network is not tried, since a try would take longer than many steps."""
+"""Samples on which it is tried before training what the hardware will do with the network, no more than a batch; of a
+large network one."""
 _DISTILLATION = (4.0, 0.5)
 """Temperature and weight of the teacher where none are given."""
 
@@ -167,9 +168,11 @@ def fit(
     before = copied(session.state())
     kept = KeptWeights(model)
     batches = BatchLoader(samples, batch_size, device, group, objective, model)
-    if epochs and group.rank == 0 and not is_large(model):
-        tried = min(_TRIED, batches.batch_size)
-        before_training(model, lambda network: call_network(network, batches.first(tried)[0]))
+    if epochs and group.rank == 0:
+        large = is_large(model)
+        tried = batches.first(1 if large else min(_TRIED, batches.batch_size))
+        with running("fit", model, list(tensors_in(tried[0]))), integers_explained("fit", tried[0]):
+            before_training(model, few_samples(*tried, chosen, large=large))
     cuda = [device] if device.type == "cuda" else []
     how = _Steps(pace, running_as, device, tuple(parameters), kept)
     last: Shard | None = None
