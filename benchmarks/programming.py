@@ -1,16 +1,21 @@
 """Programming and aging of chips: time and memory for each weight, against torch's own normal numbers.
 
     python benchmarks/programming.py [--hidden 2048] [--layers 6] [--chips 1] [--repeats 5] [--large]
+    python benchmarks/programming.py --evaluate 3 [--of 25] [--time "1 day"]
 
 Time is given in draws of `torch.randn`, measured in the same process between our passes: 40 of them are about 0.1 us on
 an idle core. Before anything is timed, what a chip holds is compared with the definition in plain numpy. Memory is the
 highest resident size of a fresh process over that before, without the weights that are the result. `--large` takes
-networks of the size of SmolLM2 (134 million weights) and of GPT-2 (124 million), of random weights.
+networks of the size of SmolLM2 (134 million weights) and of GPT-2 (124 million), of random weights. `--evaluate`
+evaluates chips of SmolLM2-135M itself on 512 tokens, one after another as `hs.evaluate` does, out of `--of` that were
+programmed, and prints after each the highest resident memory of the whole process so far (`getrusage`): what does not
+grow from chip to chip is the same for any number of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +24,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,6 +157,32 @@ def memory(net: nn.Module, chips: int) -> None:
     print(f"  above network and programmed weights: {(peak.bytes - before - held) / 2**30:.2f} GiB")
 
 
+def evaluation(evaluated: int, programmed: int, when: str) -> None:
+    """The memory of chips that are evaluated one after another.
+
+    Args:
+        evaluated: how many.
+        programmed: how many there are.
+        when: time since programming.
+    """
+
+    def peak() -> str:
+        return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB at the peak"
+
+    data = hs.load_data("text", length=512)
+    net = hs.load_network("smollm2-135m")
+    print(f"the network: {peak()}", flush=True)
+    chips = hs.program(hs.convert(net, CARD, skip="head"), chips=programmed, seed=0)
+    print(f"{programmed} chips programmed: {peak()}", flush=True)
+    test: Any = torch.utils.data.Subset(data.test, [0])  # type: ignore[arg-type]
+    for number, part in enumerate(chips.at(when, only=range(evaluated)).parts()):
+        start = time.process_time()
+        score = hs.evaluate(part, test, task="language_model")
+        took = time.process_time() - start
+        print(f"chip {number} at {when}: perplexity {score.mean:.1f}, {took:.0f} s of CPU, {peak()}", flush=True)
+        del part
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--hidden", type=int, default=2048)
@@ -160,11 +192,17 @@ def main() -> int:
     parser.add_argument(
         "--large", action="store_true", help="memory of networks of the size of SmolLM2 and GPT-2 as well"
     )
+    parser.add_argument("--evaluate", type=int, metavar="CHIPS", help="chips of SmolLM2-135M, one after another")
+    parser.add_argument("--of", type=int, default=25, help="chips that are programmed for --evaluate")
+    parser.add_argument("--time", default="1 day", help="since programming, for --evaluate")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.memory_of:
         memory(large(given.memory_of), given.chips)
+        return 0
+    if given.evaluate:
+        evaluation(given.evaluate, given.of, given.time)
         return 0
     agree()
     net = network([given.hidden] * (given.layers + 1))

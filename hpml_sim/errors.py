@@ -254,18 +254,69 @@ def check_choice(argument: str, value: object, allowed: Iterable[str], *, hint: 
     _refuse(argument, value, f"one of {', '.join(map(repr, names))}", hint)
 
 
-def free_memory_bytes() -> float | None:
-    """Memory that this process can still take: what is free on the machine, and in its container; None: not known."""
-    found = []
+def free_memory_bytes(root: Path = Path("/")) -> float | None:
+    """Memory that this process can still take; None: not known.
+
+    What is free on the machine, in the control groups around the process (those of a container or of a cluster's job),
+    and below its own limit (`ulimit -v`), whichever is least.
+
+    Args:
+        root: where `proc` and `sys` are.
+    """
+    return min([*_free_on_machine(root), *_free_in_groups(root), *_free_below_limit(root)], default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    """Of a file that may not be there: on other systems, or where a container hides it."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found += [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
-        container = Path("/sys/fs/cgroup")
-        if (most := (container / "memory.max").read_text(encoding="ascii").strip()) != "max":
-            found.append(float(most) - float((container / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError, IndexError):  # another system, or no container
-        pass
-    return min(found, default=None)
+        return path.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def _numbers(path: Path) -> dict[str, float]:
+    """The lines "name number" of a file, whatever stands behind; the name is "" in a line of a number alone."""
+    found = {}
+    for line in _lines(path):
+        name, _, value = line.strip().rpartition(" ") if line[:1].isdigit() else line.replace(":", " ").partition(" ")
+        number = value.split()[0] if value.split() else ""
+        if number.isdigit():
+            found[name] = float(number)
+    return found
+
+
+def _free_on_machine(root: Path) -> Iterator[float]:
+    free = _numbers(root / "proc/meminfo").get("MemAvailable")
+    if free is not None:
+        yield 1024 * free
+
+
+def _free_in_groups(root: Path) -> Iterator[float]:
+    for line in _lines(root / "proc/self/cgroup"):
+        _, _, rest = line.partition(":")
+        kinds, _, path = rest.partition(":")
+        if not kinds:  # version 2
+            base, names = "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in kinds.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            base = "sys/fs/cgroup/memory"
+        else:
+            continue
+        inner = root / base / path.strip("/")
+        for group in (inner, *inner.parents):  # each group above has a limit of its own
+            if not group.is_relative_to(root / base):
+                break
+            most, used = (_numbers(group / name).get("") for name in names[:2])
+            if most is not None and used is not None:  # "max" is no number: there is no limit
+                # files that were read lie in the group's memory, and give way
+                yield most - used + _numbers(group / "memory.stat").get(names[2], 0.0)
+
+
+def _free_below_limit(root: Path) -> Iterator[float]:
+    most = [line.split()[3] for line in _lines(root / "proc/self/limits") if line.startswith("Max address space")]
+    used = _numbers(root / "proc/self/status").get("VmSize")
+    if most and most[0].isdigit() and used is not None:
+        yield float(most[0]) - 1024 * used
 
 
 def check_memory(what: str, needed_bytes: float, hint: str) -> None:

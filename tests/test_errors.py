@@ -13,9 +13,11 @@ from hpml_sim.errors import (
     HpmlError,
     UnknownNameError,
     check_choice,
+    check_memory,
     check_real,
     check_switch,
     check_whole,
+    free_memory_bytes,
     needs,
     range_text,
     shown,
@@ -136,3 +138,44 @@ def test_an_unknown_name_of_any_kind_and_across_processes():
 def test_a_package_that_is_missing_is_named_with_its_command():
     with pytest.raises(HpmlError, match=r"reading x needs a package .*pip install 'h5py'"), needs("reading x", "h5py"):
         import no_such_package  # noqa: F401  # pyright: ignore[reportMissingImports]
+
+
+GROUPS = {
+    "version 2": ("0::/job/step", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "version 1": (
+        "4:cpu,memory:/job/step", "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_free_memory_is_that_of_machine_groups_and_limit(kind, tmp_path):
+    line, base, most, used, files = GROUPS[kind]
+
+    def write(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+
+    assert free_memory_bytes(tmp_path) is None
+    write("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:    4000 kB")
+    assert free_memory_bytes(tmp_path) == 4000 * 1024
+    write("proc/self/cgroup", f"9:name=systemd:/\n{line}")
+    write(f"{base}/job/step/{most}", "max")
+    write(f"{base}/job/step/{used}", "1000")
+    assert free_memory_bytes(tmp_path) == 4000 * 1024
+    write(f"{base}/job/{most}", "3000000")  # of the group around it
+    write(f"{base}/job/{used}", "1000000")
+    assert free_memory_bytes(tmp_path) == 2_000_000
+    write(f"{base}/job/memory.stat", f"anon 5\n{files} 400000\nother 7")
+    assert free_memory_bytes(tmp_path) == 2_400_000
+    write("proc/self/limits", "Limit  Soft Limit  Hard Limit  Units\nMax address space  1500000  unlimited  bytes")
+    write("proc/self/status", "Name:\tpython\nVmSize:\t    1000 kB")
+    assert free_memory_bytes(tmp_path) == 1_500_000 - 1000 * 1024
+
+
+def test_what_needs_more_memory_than_is_free_is_one_line(monkeypatch):
+    monkeypatch.setattr("hpml_sim.errors.free_memory_bytes", lambda: 2.0**30)
+    check_memory("it", 2.0**30, "take less")
+    with pytest.raises(HpmlError, match=r"^it: needs at least 1\.5 GiB, and 1\.0 GiB are free; take less$"):
+        check_memory("it", 1.5 * 2**30, "take less")

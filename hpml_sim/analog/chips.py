@@ -32,7 +32,7 @@ from hpml_sim.analog.seeds import checked_seed
 from hpml_sim.analog.weight_uses import WeightUses
 from hpml_sim.conversion.output_structure import OutputsDifferError
 from hpml_sim.conversion.training_sessions import FewSamples, register_before_training
-from hpml_sim.errors import HpmlError, check_memory, check_whole, shown
+from hpml_sim.errors import HpmlError, check_memory, check_whole, free_memory_bytes, shown
 from hpml_sim.targets import Analog
 from hpml_sim.units.display import html_table, plain_lines
 from hpml_sim.units.times import parse_time
@@ -99,9 +99,10 @@ class Chips:
     def at(self, time: str | float, *, only: int | Sequence[int] | None = None) -> ProgrammedModel:
         """The chips at a time since the end of programming, drift compensation included.
 
-        Chips whose weights take more than 1 GiB together do not lie in memory side by side: each is drawn again
-        whenever the network runs for it. `hs.evaluate` goes through all data with one chip before it takes the next;
-        for anything else that takes many calls, ask for one chip at a time with `only=`.
+        Chips whose weights take more than 1 GiB together, or more than half of the memory that is free, do not lie in
+        it side by side: each is drawn again whenever the network runs for it. `hs.evaluate` goes through all data with
+        as many as lie there before it takes the next, and so does `.parts()` of the result; or ask for one chip at a
+        time with `only=`.
 
         Args:
             time: seconds >= 0, or text like "1 s", "1 h", "1 day", "1 year".
@@ -195,16 +196,15 @@ class Chips:
         return name, own, numbers, time_s
 
     def _at(self, time_s: float, numbers: tuple[int, ...]) -> ProgrammedModel:
-        size = self.backend.chip_bytes
-        together = len(numbers) == 1 or size * len(numbers) <= TOGETHER_BYTES
-        count = len(numbers) if together else 1
-        check_memory(
-            f"chips.at: the weights of {count} chip{'s' if count > 1 else ''}",
-            size * count,
-            "take a smaller network, or leave layers digital with skip=",
-        )
+        size, free = self.backend.chip_bytes, free_memory_bytes()
+        # those of aihwkit are a network each, and lie there all
+        count = 1 if isinstance(self.backend, FusedBackend) else len(numbers)
+        check_memory(f"chips.at: the weights of {count} chip{'s' if count > 1 else ''}", size * count, _SMALLER)
+        # beside the weights there must be room for what runs through them
+        most = TOGETHER_BYTES if free is None else min(TOGETHER_BYTES, free / 2)
+        together = len(numbers) == 1 or size * len(numbers) <= most
         network = self.backend.at(time_s, numbers, together=together)
-        run = max(1, TOGETHER_BYTES // max(size, 1))
+        run = max(1, int(most // max(size, 1)))
         parts = () if together else tuple(numbers[i : i + run] for i in range(0, len(numbers), run))
         return ProgrammedModel(
             network,
@@ -358,18 +358,28 @@ def warn_of_chips_that_differ(model: nn.Module, samples: FewSamples) -> None:
         return
 
 
+_SMALLER = "take a smaller network, or leave layers digital with skip="
+
+
 def _check_memory(model: nn.Module, layers: dict[str, Crossbar], n_chips: int) -> None:
-    """Refuse what does not fit, before anything is computed."""
-    weights, columns, largest = 0, 0, 0.0
+    """Refuse what does not fit, before anything is computed: programming, and the weights of one chip at one time."""
+    kept = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    if any(crossbar.target.engine == "aihwkit" for crossbar in layers.values()):
+        what = f"program: chips={n_chips} of engine='aihwkit', each a network of its own"
+        check_memory(what, kept * (1.0 + n_chips), "program fewer chips, or take engine='fused'")
+        return
+    weights, columns, largest, one_chip = 0, 0, 0.0, 0.0
     for name, crossbar in layers.items():
         tiling, size = crossbar.tiling, weight_matrix(model, name).numel()
         cells = crossbar.target.slices * tiling.row_tiles * tiling.height * tiling.groups * tiling.cols
         weights += size
         columns += crossbar.target.slices * tiling.groups * tiling.row_tiles * tiling.cols
         largest = max(largest, 4.0 * cells + 8.0 * size)
-    kept = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        one_chip += 4.0 * cells
+    # a chip is drawn again whenever it is needed, so that all of them need the memory of one
+    of_chips = 4.0 * n_chips * columns
     check_memory(
-        f"program: chips={n_chips} of {weights:,} weights",
-        kept + 4.0 * n_chips * columns + largest,
-        "program fewer chips, or leave layers digital with skip=",
+        f"program: chips={n_chips} of {weights:,} weights, one after another",
+        kept + of_chips + max(largest, one_chip),
+        "program fewer chips" if of_chips > kept else _SMALLER,
     )

@@ -164,13 +164,29 @@ def test_what_is_not_free_is_refused_before_anything_is_programmed(monkeypatch):
     torch.manual_seed(0)
     analog = hs.convert(nn.Linear(400, 300), "pcm-hermes")
     chips = hs.program(analog, chips=2, seed=0)
-    monkeypatch.setattr("hpml_sim.errors.free_memory_bytes", lambda: 1000.0)
+    weights = 400 * 300
+    together = chips.at("1 day")
+    for module in ("errors", "analog.chips"):  # room for one chip and what runs through it, and for no second one
+        monkeypatch.setattr(f"hpml_sim.{module}.free_memory_bytes", lambda: 10.0 * weights)
+    one_by_one = chips.at("1 day")
+    assert together.chip_by_chip is None
+    assert "2 chips take" in str(one_by_one.chip_by_chip)
+    x = torch.rand(3, 400)
+    assert torch.equal(one_by_one(x), together(x))
+    for module in ("errors", "analog.chips"):  # the copy of the network fits, a chip's weights do not
+        monkeypatch.setattr(f"hpml_sim.{module}.free_memory_bytes", lambda: 7.0 * weights)
+    with pytest.raises(HpmlError, match="program: chips=1 of"):
+        hs.program(analog, chips=1)
+    for module in ("errors", "analog.chips"):
+        monkeypatch.setattr(f"hpml_sim.{module}.free_memory_bytes", lambda: 1000.0)
     monkeypatch.setattr("hpml_sim.analog.fused_backend.FusedBackend.program", None)
     with pytest.raises(
-        HpmlError, match=r"program: chips=3 of 120,000 weights: needs at least .* GiB are free; program"
+        HpmlError, match=r"program: chips=3 of 120,000 weights, one after another: needs at least .* are free; take a"
     ):
         hs.program(analog, chips=3)
-    with pytest.raises(HpmlError, match=r"chips\.at: the weights of 2 chips: needs at least"):
+    with pytest.raises(HpmlError, match=r"program: chips=100000 of .* free; program fewer chips$"):
+        hs.program(analog, chips=100_000)
+    with pytest.raises(HpmlError, match=r"chips\.at: the weights of 1 chip: needs at least"):
         chips.at("1 day")
     with pytest.raises(HpmlError, match=r"chips\.conductances: layer '' on 2 chips"):
         chips.conductances("")
