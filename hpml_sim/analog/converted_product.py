@@ -34,7 +34,7 @@ def converted_product(
         x: shape (chips or 1, groups, vectors, row tiles, height).
         unit: what each vector is divided by before the DAC, shape (chips or 1, groups, vectors, 1); None: nothing.
         effective_weights: of these chips.
-        normal: (chip, buffer): fills the buffer with a chip's standard normal numbers, (groups, tiles, vectors, columns).
+        normal: (chip, buffer): fills the buffer with a chip's normal numbers, (groups, tiles, vectors, columns).
 
     Returns:
         Shape (chips, groups, vectors, cols).

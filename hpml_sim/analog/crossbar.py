@@ -31,7 +31,7 @@ from hpml_sim.analog.devices import DeviceModel
 from hpml_sim.analog.effective_weights import EffectiveWeights, clip_weights, full_scale
 from hpml_sim.analog.input_ranges import InputRange
 from hpml_sim.analog.nonlinear_adc import codes_of_adc
-from hpml_sim.analog.programmed_tiles import KeysOf, Piece, ProgrammedTiles
+from hpml_sim.analog.programmed_tiles import Piece, ProgrammedTiles
 from hpml_sim.analog.range_samples import VectorSamples
 from hpml_sim.analog.training_passes import takes_compiled_pass
 from hpml_sim.analog.weight_limits import WeightLimit, is_frozen
