@@ -4,12 +4,12 @@
 
 SmolLM2-135M (30 blocks, all 210 matrices on crossbars, the head digital: it is the embedding's table), inputs and
 outputs of 8 bits, on the noise of Analog Foundation Models (card `pcm-afm`) and, over time, on `pcm-hermes`. Training
-is distillation from the digital network, one window of 512 tokens a step, in turn of text that it writes itself and of
-prose of NetworkX's documentation, under the noise that programming gives each weight by its size. Either
-adapters of rank 4 (0.91 % of the parameters) learn, by Adam at 2e-3 with a cosine schedule; or all weights do, the
-embedding's table among them, by Adam at 3e-5 with a linear schedule and gradients of at most norm 1. Of the digital
-network the same training is a fixed point: it is its own teacher, so that its loss and its gradients are zero; this is
-checked.
+is distillation from the digital network, one window of 512 tokens a step, products in bfloat16, in turn of text that
+it writes itself and of prose of NetworkX's documentation, under the noise that programming gives each weight by its
+size. Either adapters of rank 4 (0.91 % of the parameters) learn, by Adam at 2e-3 with a cosine schedule; or all
+weights do, the embedding's table among them, by Adam at 3e-5 with a linear schedule and gradients of at most norm 1.
+Of the digital network the same training is a fixed point: it is its own teacher, so that its loss and its gradients
+are zero; this is checked.
 
 Rows, each the mean, spread and worst of so many unseen chips:
 
@@ -288,6 +288,7 @@ def train(net: nn.Module, what: Training, steps: int, data: Texts, out: Path, se
         teacher=RememberingTeacher(net),
         temperature=1.0,
         alpha=1.0,
+        autocast="bfloat16",
         seed=seed + done,
         show_progress=False,
         **rate,

@@ -56,6 +56,7 @@ def rows_of(values: Tensor, part: slice) -> Tensor:
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)  # the passes are of one type throughout
     def forward(
         ctx: Any,
         x: Tensor,
@@ -119,6 +120,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         from hpml_sim.kernels.crossbar_product import convolution as kernel
 

@@ -202,7 +202,7 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         Args:
             weight: the layer's weights.
         """
-        return self.training and self.target.levels is None and takes_compiled_pass(weight)
+        return self.training and self.target.levels is None and takes_compiled_pass(weight, trains=True)
 
     def forward(
         self,
@@ -328,7 +328,9 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
     def trains_in_one_pass(self, x: Tensor) -> bool:
         """Whether this is a step of training that the compiled passes take."""
         # not the first one, in which ranges become known: gradient checkpointing must run it again in the same way
-        return self.training and takes_compiled_pass(x) and int(self.observations) > 1 and self.plain_converters
+        if not (self.training and self.plain_converters):
+            return False
+        return takes_compiled_pass(x, trains=True) and int(self.observations) > 1
 
     def seen_by_adc(self, x: Tensor, effective_weights: EffectiveWeights, y: Tensor) -> Tensor:
         """What the ADCs will see of a product, in units of a full-scale weight: of each slice its own.

@@ -1,8 +1,9 @@
 """The passes of one training step on a CPU, compiled: weights cut into tiles with noise, and the product itself.
 
 They compute what `converters.py` documents, forwards and backwards, in one pass over the memory each; operator by
-operator the same takes several times as long. On other devices, inside `torch.compile` and under autocast, the crossbar
-runs operator by operator.
+operator the same takes several times as long. Under autocast to bfloat16 the products run in it: the codes of a DAC of
+up to 8 bits are exact in it, weights and results are rounded. On other devices, inside `torch.compile` and under other
+autocast, the crossbar runs operator by operator.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ from hpml_sim.kernels.common.arrays import array_of, expanded_parts
 _COMPILED = (torch.float32, torch.float64)
 
 
-def takes_compiled_pass(*tensors: Tensor) -> bool:
-    """Whether the compiled passes take these tensors: float32 or float64 on the CPU.
+def takes_compiled_pass(tensor: Tensor, *, trains: bool = False) -> bool:
+    """Whether the compiled passes take a tensor: float32 or float64 on the CPU.
 
     Args:
-        tensors: all of one operation.
+        tensor: of the operation.
+        trains: whether it is one of training, whose passes also run under autocast to bfloat16.
     """
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if torch.compiler.is_compiling() or tensor.device.type != "cpu":
         return False
     if torch._C._are_functorch_transforms_active():  # `torch.func.grad` and others see no memory
         return False
-    return all(t.dtype in _COMPILED and t.device.type == "cpu" for t in tensors)
+    if torch.is_autocast_enabled("cpu"):
+        half = torch.get_autocast_dtype("cpu")
+        return trains and half == torch.bfloat16 and tensor.dtype in (torch.float32, half)
+    return tensor.dtype in _COMPILED
 
 
 def noise_base() -> int:
@@ -95,6 +100,7 @@ def noisy_tiles(
 
 class _Product(torch.autograd.Function):
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")
     def forward(
         ctx: Any,
         x: Tensor,
@@ -112,7 +118,8 @@ class _Product(torch.autograd.Function):
         codes = x.new_empty((groups * tiles, vectors, height))
         inputs, units = x.numpy(), unit.numpy()
         passes.dac_training(inputs, places, c.dac_gain, c.dac_qmax, units, codes.numpy())
-        y = torch.bmm(codes, matrix.flatten(0, 1).mT)
+        # autocast decides the type of the product; what is around it keeps its own
+        y = torch.bmm(codes, matrix.flatten(0, 1).mT).to(x.dtype)
         if watch is not None:
             watch(y.view(groups, tiles, vectors, cols), unit)
         sigma, real = c.output_noise / c.lsb, inputs.dtype.type
@@ -136,6 +143,7 @@ class _Product(torch.autograd.Function):
         return z
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if torch.is_grad_enabled():  # of gradients that are differentiated again, as where the loss is an equation
             return _Product._backward_in_torch(ctx, grads[0])
@@ -149,9 +157,9 @@ class _Product(torch.autograd.Function):
         grad_x = grad_matrix = grad_range = None
         if ctx.needs_input_grad[1]:
             # with the codes, not with x: the devices see what the DAC made of the input
-            grad_matrix = torch.bmm(grad_y.mT, codes).view(matrix.shape)
+            grad_matrix = torch.bmm(grad_y.mT, codes).to(x.dtype).view(matrix.shape)
         if ctx.needs_input_grad[0] or z is not None:
-            grad_codes, grad_x = torch.bmm(grad_y, matrix.flatten(0, 1)), torch.empty_like(x)
+            grad_codes, grad_x = torch.bmm(grad_y, matrix.flatten(0, 1)).to(x.dtype), torch.empty_like(x)
             gain, qmax = real(c.dac_gain), real(c.dac_qmax)
             passes.dac_backward(grad_codes.numpy(), x.numpy(), units, scaled, gain, qmax, grad_x.numpy())
         if z is not None:
@@ -161,6 +169,7 @@ class _Product(torch.autograd.Function):
         return grad_x, grad_matrix, None, None, None, None, None, grad_range
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def _backward_in_torch(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The same gradients, made of operations that torch differentiates."""
         x, unit, matrix, codes, inside, z = ctx.saved_tensors
@@ -193,7 +202,7 @@ def product(
     """One product in training on a CPU: the equations of `converters.py`, forwards and backwards in a pass each.
 
     Args:
-        x: inputs, shape (groups, vectors, rows).
+        x: inputs, shape (groups, vectors, rows); under autocast also bfloat16.
         matrix: weights, shape (groups, row tiles, cols, height).
         scale: full scale of each column, shape (groups, row tiles, cols).
         tiling: of the layer.
@@ -207,4 +216,4 @@ def product(
     Returns:
         shape (groups, vectors, cols).
     """
-    return _Product.apply(x, matrix, scale, tiling, converters, places, watch, log2_range)  # type: ignore[no-any-return]
+    return _Product.apply(x.to(matrix.dtype), matrix, scale, tiling, converters, places, watch, log2_range)  # type: ignore[no-any-return]

@@ -21,7 +21,7 @@ def trained(model, x, monkeypatch, *, passes):
     with monkeypatch.context() as patch:
         patch.setattr(Crossbar, "learns", lambda _: False)
         if not passes:
-            patch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
+            patch.setattr(crossbar, "takes_compiled_pass", lambda *_, **__: False)
         x = x.clone().requires_grad_()
         model.zero_grad()
         y = model.train()(x)
@@ -54,6 +54,33 @@ def test_passes_and_operators_give_the_same_outputs_and_gradients(card_file, mon
         assert torch.allclose(a, b, atol=1e-4 if dtype == torch.float32 else 1e-9)
 
 
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_under_autocast_the_passes_run_on(kind, given, monkeypatch):
+    """Products in bfloat16, which rounds a weight and a product by at most 1 in 256; all else as without."""
+    monkeypatch.setattr(Crossbar, "learns", lambda _: False)
+    target = Analog("pcm", training_noise=0.0, output_noise=0.0, weight_clip=None, input_range="dynamic")
+    plain = nn.Linear(64, 16) if kind == "linear" else nn.Conv2d(4, 16, 3)
+    layer = convert(plain, target)
+    x = torch.randn(8, 64) if kind == "linear" else torch.randn(8, 4, 6, 6)
+    calibrate(layer, x)
+    layer.train()
+    found = []
+    for autocast in (True, False):
+        layer.zero_grad()
+        own = x.to(given).to(given if autocast else torch.float32).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            assert all(one.trains_in_one_pass(own) for one in crossbars(layer).values())
+            y = layer(own)
+        assert y.dtype == torch.float32
+        y.square().sum().backward()
+        found.append([y.detach(), own.grad.float(), *(p.grad for p in layer.parameters())])
+    for fewer, all_bits in zip(*found, strict=True):
+        assert float((fewer - all_bits).norm() / all_bits.norm()) < 0.02
+    with torch.autocast("cpu", torch.float16):
+        assert not any(one.trains_in_one_pass(x) for one in crossbars(layer).values())
+
+
 def test_noise_of_the_passes_has_its_size(monkeypatch):
     """Weights: 40,000 draws of 5 % of a column's largest; outputs: 0.04 of a full-scale product; 5 standard errors."""
     target = Analog("pcm", training_noise=0.05, output_noise=0.0, weight_clip=None)
@@ -79,7 +106,7 @@ def test_noise_of_the_passes_has_its_size(monkeypatch):
 def test_training_under_the_noise_of_programming(model, passes, card_file, monkeypatch):
     """By the size of a weight, training sees the spread of that weight over chips right after programming."""
     if not passes:
-        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
+        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_, **__: False)
     target = Analog(card_file(model=model), training_noise="programming", weight_clip=None)
     layer = analog_nn.AnalogLinear(32, 400, bias=False, card=target).train()
     with torch.no_grad():
@@ -116,7 +143,7 @@ def test_calibration_learns_the_same_either_way(card_file, monkeypatch, options)
         layer = analog_nn.AnalogLinear(30, 20, card=target).train()
         with monkeypatch.context() as patch:
             if not passes:
-                patch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
+                patch.setattr(crossbar, "takes_compiled_pass", lambda *_, **__: False)
             layer(torch.zeros(4, 30))  # shows nothing
             assert int(layer.crossbar.observations) == 0
             for _ in range(75):
@@ -184,7 +211,7 @@ def test_a_network_is_compiled_before_it_ran(training):
 def test_drop_connect_takes_its_share_of_the_weights(monkeypatch, passes):
     """40,000 weights: 5 standard errors."""
     if not passes:
-        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
+        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_, **__: False)
     target = Analog("pcm", drop_connect=0.2, training_noise=0.0, weight_clip=None)
     layer = analog_nn.AnalogLinear(200, 200, bias=False, card=target).train()
     matrices = [layer.effective_weights().matrix.detach()[0, 0, 0] for _ in range(2)]
@@ -223,7 +250,7 @@ def test_the_range_has_the_gradient_of_a_learned_step(card_file, monkeypatch, pa
     with torch.no_grad():
         layer.crossbar.range_shift.fill_(-0.3)
     if not passes:
-        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_: False)
+        monkeypatch.setattr(crossbar, "takes_compiled_pass", lambda *_, **__: False)
     x, upstream = torch.randn(9, 12, dtype=torch.float64), torch.randn(9, 6, dtype=torch.float64)
     y = layer(x)
     y.backward(upstream)
