@@ -72,7 +72,7 @@ class Texts:
 
 
 class RememberingTeacher(nn.Module):
-    """The digital network, which runs its blocks on a window once, and only its head again.
+    """The digital network, which runs its blocks on a window once, in bfloat16, and only its head again.
 
     Args:
         network: a language model.
@@ -93,10 +93,11 @@ class RememberingTeacher(nn.Module):
         if key not in self._kept:
             hook = self.network.head.register_forward_pre_hook(lambda _, given: self._kept.update({key: given[0]}))
             try:
-                return self.network(tokens)
+                with torch.autocast("cpu", torch.bfloat16):
+                    return self.network(tokens).float()
             finally:
                 hook.remove()
-        return self.network.head(self._kept[key])
+        return self.network.head(self._kept[key].float())
 
 
 class Watched(torch.optim.Adam):
