@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hpml_sim.analog.converters import Converters
 from hpml_sim.analog.effective_weights import EffectiveWeights
+from hpml_sim.kernels.common.noise_keys import NoiseKeys
 from hpml_sim.targets import Analog
 
 
@@ -25,7 +26,7 @@ def converted_product(
     x: Tensor,
     unit: Tensor | None,
     effective_weights: EffectiveWeights,
-    normal: Callable[[int, Tensor], None],
+    keys: Callable[[int], NoiseKeys],
 ) -> Tensor:
     """The products of chips.
 
@@ -34,7 +35,7 @@ def converted_product(
         x: shape (chips or 1, groups, vectors, row tiles, height).
         unit: what each vector is divided by before the DAC, shape (chips or 1, groups, vectors, 1); None: nothing.
         effective_weights: of these chips.
-        normal: (chip, buffer): fills the buffer with a chip's normal numbers, (groups, tiles, vectors, columns).
+        keys: of the noise of each of these chips, counted from 0.
 
     Returns:
         Shape (chips, groups, vectors, cols).
@@ -52,6 +53,6 @@ def converted_product(
         adc_qmax=c.adc_qmax,
         unit=None if unit is None else unit.squeeze(-1),
         sigma=c.output_noise / c.lsb,
-        normal=normal,
+        keys=keys,
         slices=crossbar.target.slices,
     )

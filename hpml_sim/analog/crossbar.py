@@ -299,11 +299,9 @@ class Crossbar(InputRange, WeightLimit, Multiplier):
         keys = partial(programmed.noise_keys, x=x[0], piece=piece)
         unit, effective_weights = self.vector_units(x, places), programmed.effective_weights(chips)
         if self.fuses(x):  # (chips or 1, groups, vectors, row tiles, height)
-
-            def normal(chip: int, buffer: Tensor) -> None:
-                programmed.fill(buffer, keys(chips[chip]))
-
-            return converted_product(self, self.tiling.cut_inputs(x), unit, effective_weights, normal)
+            return converted_product(
+                self, self.tiling.cut_inputs(x), unit, effective_weights, lambda number: keys(chips[number])
+            )
         cut = self.tiling.cut_inputs(x if unit is None else x / unit).transpose(2, 3)
         y = self._convert(cut, effective_weights, partial(programmed.normal, chips=chips, keys=keys))
         return y if unit is None else y * unit

@@ -168,7 +168,9 @@ def _compiled(
     peaks = x.new_ones(len(x), 1, 1) if peaks is None else peaks.unflatten(0, (len(x), images))
     gains = dac_gains(peaks, c)
     pieces = in_pieces(images, places * cols)
-    total = x.new_empty(pieces[0].stop if pieces else 0, places, cols)
+    most = pieces[0].stop if pieces else 0
+    total = x.new_empty(most, places, cols)
+    drives = [x.new_empty(most, flat.shape[3], groups * tile.channels) for tile in tiles]
     for i, chip in enumerate(chips):
         own = min(i, len(x) - 1)  # of the input: the first layer's is the same for all chips
         keys = programmed.noise_keys(chip, flat[own].flatten(1).unsqueeze(0))
@@ -177,7 +179,7 @@ def _compiled(
             some, vectors, gains_here = total[: part.stop - part.start], flat[own, part], rows_of(gains[own], part)
             keys_here = replace(keys, row=part.start)
             for t, tile in enumerate(tiles):
-                codes = x.new_empty(len(some), flat.shape[3], groups * tile.channels)
+                codes = drives[t][: len(some)]
                 kernel.dac(vectors, groups, tile.first, gains_here, c.dac_qmax, codes)
                 y = as_channels_last(library_convolution(as_images(codes, inside), kernels[t], geometry))
                 kernel.adc(

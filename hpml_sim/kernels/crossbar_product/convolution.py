@@ -23,29 +23,39 @@ from hpml_sim.kernels.random.streams import NUMBERS, draw_pairs, normal_pairs
 
 _BLOCK = 64
 """Channels and places of a block that is transposed: 16 kB of float32."""
+_VALUES, _FEW = 4096, 8
+"""The values of a block of all channels; so few channels are not worth a vector."""
+
+
+@njit(cache=True, nogil=True)
+def _places_in_block(channels):
+    return max(16, _VALUES // max(1, channels))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _dac_image(x, groups, first, gains, qmax, n, codes):
     whole, span = x.shape[1] // groups, codes.shape[2] // groups
-    block = np.empty((_BLOCK, _BLOCK + 8), x.dtype)  # rows that do not all fall on the same lines of the cache
+    length = _places_in_block(span)
+    block = np.empty((span, length + 8), x.dtype)  # rows that do not all fall on the same lines of the cache
     for g in range(groups):
         gain = gains[min(n, gains.shape[0] - 1), min(g, gains.shape[1] - 1)]
-        for low in range(0, span, _BLOCK):
-            channels = min(_BLOCK, span - low)
-            for p in range(0, x.shape[2], _BLOCK):
-                places = min(_BLOCK, x.shape[2] - p)
-                for c in range(channels):
-                    source, out = x[n, g * whole + first + low + c, p : p + places], block[c]
-                    for j in range(source.size):
-                        k = np.rint(source[j] * gain)
-                        k = qmax if k > qmax else k
-                        out[j] = -qmax if k < -qmax else k
+        for p in range(0, x.shape[2], length):
+            places = min(length, x.shape[2] - p)
+            for c in range(span):
+                source, out = x[n, g * whole + first + c, p : p + places], block[c]
+                for j in range(source.size):
+                    k = np.rint(source[j] * gain)
+                    k = qmax if k > qmax else k
+                    out[j] = -qmax if k < -qmax else k
+            if span < _FEW:  # too few for a vector
+                for c in range(span):
+                    for j in range(places):
+                        codes[n, p + j, g * span + c] = block[c, j]
+            else:
                 for j in range(places):
-                    begin = g * span + low
-                    target = codes[n, p + j, begin : begin + channels]
-                    for c in range(target.size):
-                        target[c] = block[c, j]
+                    target = codes[n, p + j]
+                    for c in range(span):
+                        target[g * span + c] = block[c, j]
 
 
 @njit(cache=True, nogil=True)
@@ -195,21 +205,16 @@ def adc(
 @njit(cache=True, nogil=True)
 def _first_image(values, factors, adds, n, result):
     # values (images, places, channels) -> result (images, channels, places)
-    block = np.empty((_BLOCK, _BLOCK + 8), values.dtype)
     each = values.shape[2] // factors.shape[1]
-    for p in range(0, values.shape[1], _BLOCK):
-        places = min(_BLOCK, values.shape[1] - p)
-        for low in range(0, values.shape[2], _BLOCK):
-            channels = min(_BLOCK, values.shape[2] - low)
-            for j in range(places):
-                source = values[n, p + j, low : low + channels]
-                for c in range(source.size):
-                    block[c, j] = source[c]
-            for c in range(channels):
-                out, ready = result[n, low + c, p : p + places], block[c]
-                factor, bias = factors[min(n, factors.shape[0] - 1), (low + c) // each], adds[low + c]
-                for j in range(out.size):
-                    out[j] = ready[j] * factor + bias
+    length = _places_in_block(values.shape[2])
+    for p in range(0, values.shape[1], length):
+        places = min(length, values.shape[1] - p)
+        source = values[n, p : p + places]
+        for c in range(values.shape[2]):
+            out = result[n, c, p : p + places]
+            factor, bias = factors[min(n, factors.shape[0] - 1), c // each], adds[c]
+            for j in range(out.size):
+                out[j] = source[j, c] * factor + bias
 
 
 @njit(cache=True, nogil=True)

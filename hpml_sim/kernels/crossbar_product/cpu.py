@@ -7,6 +7,7 @@ numba would compute in float64. The selections let NaN pass, as torch's clamp do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
+from hpml_sim.kernels.common.noise_keys import NoiseKeys
 from hpml_sim.kernels.common.threads import allow_threads
+from hpml_sim.kernels.crossbar_product.noise import draw_long_row, draw_rows
+from hpml_sim.kernels.random.cpu import scratch
+from hpml_sim.kernels.random.reference import BLOCK
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -103,6 +108,61 @@ def _adc_parallel(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, z):
     for job in prange(z.shape[0] * vectors):
         g = job // vectors
         _adc_vector(y, noise, noisy, sigma, gain, qmax, scale, unit, scaled, g, job - g * vectors, z)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _adc_drawn(y, keys, sigma, gain, qmax, scale, unit, scaled, g, begin, end, z):
+    """Some vectors of one group, with the noise of their streams, which never leaves the first cache."""
+    groups, columns, cols = z.shape[0] // keys.shape[0], y.shape[3], z.shape[2]
+    chip, tiles = g // groups, y.shape[1]
+    pairs = (columns + 1) // 2
+    work, noise = scratch(), np.empty((2, BLOCK), np.float32)
+    drawn = np.empty(columns, np.float32)
+    together = max(1, BLOCK // max(1, pairs))
+    for first in range(begin, end, together):
+        count = min(together, end - first)
+        z[g, first : first + count] = 0
+        for t in range(tiles):
+            stream = (g - chip * groups) * tiles + t
+            if pairs <= BLOCK:
+                draw_rows(keys[chip], stream, first, count, columns, work, noise)
+            for i in range(count):
+                v = first + i
+                if pairs <= BLOCK:
+                    drawn[:pairs] = noise[0, i * pairs : (i + 1) * pairs]
+                    drawn[pairs:] = noise[1, i * pairs : i * pairs + columns - pairs]
+                else:
+                    draw_long_row(keys[chip], stream, v, work, noise, drawn)
+                for low in range(0, columns, cols):
+                    read, numbers = y[g, t, v, low : low + cols], drawn[low : low + cols]
+                    number, out = scale[g, t, low : low + cols], z[g, v]
+                    for j in range(cols):
+                        k = np.rint(read[j] * gain + numbers[j] * sigma)
+                        k = qmax if k > qmax else k
+                        k = -qmax if k < -qmax else k
+                        out[j] += k * number[j]
+        if scaled:
+            for v in range(first, first + count):
+                one, out = unit[g, v], z[g, v]
+                for j in range(cols):
+                    out[j] *= one
+
+
+@njit(cache=True, nogil=True)
+def _adc_drawn_serial(y, keys, sigma, gain, qmax, scale, unit, scaled, jobs, z):
+    for g in range(z.shape[0]):
+        _adc_drawn(y, keys, sigma, gain, qmax, scale, unit, scaled, g, 0, z.shape[1], z)
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _adc_drawn_parallel(y, keys, sigma, gain, qmax, scale, unit, scaled, jobs, z):
+    vectors = z.shape[1]
+    for job in prange(z.shape[0] * jobs):
+        g = job // jobs
+        part = job - g * jobs
+        _adc_drawn(
+            y, keys, sigma, gain, qmax, scale, unit, scaled, g, vectors * part // jobs, vectors * (part + 1) // jobs, z
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -226,3 +286,38 @@ def adc(
         *units_of(unit, y),
         z.numpy(),
     )
+
+
+def adc_with_noise(
+    y: Tensor,
+    keys: Sequence[NoiseKeys],
+    sigma: float,
+    gain: float,
+    qmax: int,
+    scale: Tensor,
+    unit: Tensor | None,
+    z: Tensor,
+) -> None:
+    """Fill z as `adc` does, with the noise of some chips that `fill_noise` would draw.
+
+    Args:
+        y: products, shape (chips * groups, tiles, vectors, slices * cols).
+        keys: of the noise, one for each chip; either all or none of them are quiet.
+        sigma: noise, in codes.
+        gain: codes in one unit of y.
+        qmax: largest code.
+        scale: what one code of each column counts, shape (chips * groups, tiles, slices * cols).
+        unit: what each result is multiplied with, shape (chips * groups, vectors); None: nothing.
+        z: result, shape (chips * groups, vectors, cols).
+    """
+    if keys[0].quiet:
+        adc(y, y, False, 0.0, gain, qmax, scale, unit, z)
+        return
+    array = y.numpy()
+    real = array.dtype.type
+    streams = len(y) // len(keys) * y.shape[1]
+    numbers = np.stack([one.array(streams) for one in keys])
+    jobs = allow_threads(y.numel())
+    run = _adc_drawn_parallel if jobs > 1 else _adc_drawn_serial
+    of_vectors = units_of(unit, y)
+    run(array, numbers, real(sigma), real(gain), real(qmax), scale.numpy(), *of_vectors, jobs, z.numpy())

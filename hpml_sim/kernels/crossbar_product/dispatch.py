@@ -15,10 +15,13 @@ from torch import Tensor
 from hpml_sim.errors import HpmlError
 from hpml_sim.kernels.common.engines import Engine, choose_engine
 from hpml_sim.kernels.common.memory import BLOCKS
+from hpml_sim.kernels.common.noise_keys import NoiseKeys
 from hpml_sim.kernels.crossbar_product import cpu, reference
 
 Normal = Callable[[int, Tensor], None]
 """(chip, buffer): fills the buffer (groups, tiles, vectors, slices * cols) with standard normal numbers."""
+KeysOf = Callable[[int], NoiseKeys]
+"""What numbers the noise of a chip."""
 
 _TOGETHER = 1 << 17
 """Values before and after a product that are worked on together on a CPU: they should stay in the cache."""
@@ -47,6 +50,7 @@ def crossbar_product(
     unit: Tensor | None = None,
     sigma: float = 0.0,
     normal: Normal | None = None,
+    keys: KeysOf | None = None,
     slices: int = 1,
     engine: Engine = "auto",
 ) -> Tensor:
@@ -63,7 +67,9 @@ def crossbar_product(
         unit: what each vector is divided by before the DAC and multiplied with after the ADC, of x's type, shape (chips
             or 1, groups, vectors); None: nothing.
         sigma: noise before the ADC, in codes.
-        normal: draws the noise; needed if sigma > 0.
+        normal: draws the noise; it or `keys` is needed if sigma > 0.
+        keys: numbers the noise of each chip, which the engine "numba" then draws by itself; the same numbers as
+            `fill_noise` draws, and none of them in memory.
         slices: columns whose readings are added up for one output.
         engine: "torch" (anything), "numba" (CPU tensors, float32 and float64), "numba-cuda" (CUDA tensors, or CPU
             tensors on numba's simulator, float32 and float64), or "auto": numba on the CPU, torch elsewhere.
@@ -73,19 +79,22 @@ def crossbar_product(
 
     Raises:
         UnknownNameError: no engine has this name.
-        HpmlError: shapes, types or the engine do not fit, or there is noise without `normal`.
+        HpmlError: shapes, types or the engine do not fit, or there is noise without `normal` and `keys`.
     """
     chips, groups, vectors, tiles, height = _checked(x, matrix, scale, slices)
     if unit is not None and unit.shape not in ((len(x), groups, vectors), (1, groups, vectors)):
         raise HpmlError(f"crossbar_product: unit {tuple(unit.shape)} must be ({len(x)}, {groups}, {vectors})")
-    if sigma > 0 and normal is None:
+    if sigma > 0 and normal is None and keys is None:
         raise HpmlError(
-            f"crossbar_product: sigma={sigma!r} needs normal=, a function (chip, buffer) that draws the noise"
+            f"crossbar_product: sigma={sigma!r} needs normal=, a function (chip, buffer) that draws the noise, or keys="
         )
     if engine == "auto" and x.device.type != "cpu":
         engine = "torch"
     implementation = _implementation(choose_engine("crossbar_product", x, engine))
-    draw = normal if sigma > 0 else None
+    drawn_inside = sigma > 0 and keys is not None and implementation is cpu
+    draw = normal if sigma > 0 and not drawn_inside else None
+    if sigma > 0 and normal is None and not drawn_inside:
+        raise HpmlError(f"crossbar_product: keys= is for the engine 'numba'; engine={engine!r} needs normal=")
     columns = matrix.shape[3]
     z = BLOCKS.empty((chips, groups, vectors, columns // slices), like=x)
     x, scale = x.detach().contiguous(), scale.detach().contiguous()
@@ -111,6 +120,10 @@ def crossbar_product(
         if not shared:
             implementation.dac(x[part], u, dac_gain, dac_qmax, c)
         torch.bmm(c.flatten(0, 1), weights[part.start * tiles : part.stop * tiles], out=w.flatten(0, 1))
+        if drawn_inside and keys is not None:
+            numbers = [keys(chip) for chip in range(begin, begin + some)]
+            cpu.adc_with_noise(w, numbers, sigma, adc_gain, adc_qmax, scale[part], u, z_groups[part])
+            continue
         if draw is not None:
             for chip, buffer in enumerate(n.unflatten(0, (some, groups)), begin):
                 draw(chip, buffer)

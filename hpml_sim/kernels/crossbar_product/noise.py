@@ -61,6 +61,28 @@ def draw_rows(keys, stream, first, count, width, work, noise):
 
 
 @njit(cache=True, nogil=True)
+def draw_long_row(keys, stream, row, work, noise, out):
+    """Draw one row of any length.
+
+    Args:
+        keys: `NoiseKeys.array`.
+        stream: which of the streams of a position.
+        row: its number.
+        work: from `scratch`.
+        noise: memory, float32, shape (2, BLOCK).
+        out: result, floating point, shape (numbers,).
+    """
+    state = row_state(keys, row, stream)
+    for low in range(0, out.size, NUMBERS):
+        some = min(NUMBERS, out.size - low)
+        pairs = (some + 1) // 2
+        draw_pairs(state, np.uint64(low // 2), work[0][:pairs], work[1][:pairs])
+        normal_pairs(work, pairs, noise[0], noise[1])
+        out[low : low + pairs] = noise[0, :pairs]
+        out[low + pairs : low + some] = noise[1, : some - pairs]
+
+
+@njit(cache=True, nogil=True)
 def _fill_job(keys, job, jobs, out):
     vectors, width = out.shape[2], out.shape[3]
     rows = max(1, BLOCK // max(1, (width + 1) // 2))  # that are drawn together
@@ -72,14 +94,7 @@ def _fill_job(keys, job, jobs, out):
             for first in range(begin, end, rows):
                 count = min(rows, end - first)
                 if width > NUMBERS:
-                    state, row = row_state(keys, first, stream), out[g, t, first]
-                    for low in range(0, width, NUMBERS):
-                        some = min(NUMBERS, width - low)
-                        pairs = (some + 1) // 2
-                        draw_pairs(state, np.uint64(low // 2), work[0][:pairs], work[1][:pairs])
-                        normal_pairs(work, pairs, noise[0], noise[1])
-                        row[low : low + pairs] = noise[0, :pairs]
-                        row[low + pairs : low + some] = noise[1, : some - pairs]
+                    draw_long_row(keys, stream, first, work, noise, out[g, t, first])
                 else:
                     pairs = (width + 1) // 2
                     draw_rows(keys, stream, first, count, width, work, noise)

@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from hpml_sim.errors import HpmlError, UnknownNameError
+from hpml_sim.kernels.common.noise_keys import NoiseKeys
 from hpml_sim.kernels.crossbar_product import cpu, crossbar_product
+from hpml_sim.kernels.crossbar_product.noise import fill_noise
 
 # (chips, groups, vectors, tiles, height, cols, slices)
 ARCHITECTURES = [
@@ -151,7 +153,26 @@ def test_bad_arguments_are_named():
         run((x.double(), matrix, scale, noise), shape)
     with pytest.raises(HpmlError, match=r"needs normal="):
         crossbar_product(x, matrix, scale, sigma=0.1, **GAINS)
+    with pytest.raises(HpmlError, match=r"keys= is for the engine 'numba'; engine='torch' needs normal="):
+        crossbar_product(x, matrix, scale, sigma=0.1, keys=NoiseKeys, engine="torch", **GAINS)
     half = tuple(t.bfloat16() for t in (x, matrix, scale, noise))
     with pytest.raises(HpmlError, match=r"does not take torch.bfloat16"):
         run(half, shape, engine="numba")
     assert run(half, shape).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [*ARCHITECTURES, (2, 1, 3, 2, 4, 1500, 1), (5, 1, 700, 2, 3, 9, 2)])
+@pytest.mark.parametrize("places", [{}, {"samples": 3, "inner": 2, "first": 7}, {"quiet": True}])
+def test_noise_drawn_in_the_pass_is_the_noise_of_its_keys(shape, dtype, places):
+    drawn = draw(shape, dtype)
+    unit = torch.rand((shape[0], *shape[1:3]), dtype=dtype) + 0.5
+    keys = [NoiseKeys(1234567 + 89 * chip, **places) for chip in range(shape[0])]
+    for chip, buffer in enumerate(drawn[3]):
+        fill_noise(buffer, keys[chip])
+    found = crossbar_product(
+        *drawn[:3], unit=unit, sigma=0.7, keys=keys.__getitem__, slices=shape[-1], engine="numba", **GAINS
+    )
+    want = run(drawn, shape, unit=unit)
+    # a rounding on the edge of two codes may tip over
+    assert float((found - want).abs().gt(1e-5).float().mean()) < 1e-3 if found.numel() else True
