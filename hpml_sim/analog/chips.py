@@ -28,8 +28,10 @@ from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_model import ProgrammedModel
 from hpml_sim.analog.programmed_weights import WeightsDifferError
+from hpml_sim.analog.sample_noise import Orders
 from hpml_sim.analog.seeds import checked_seed
 from hpml_sim.analog.weight_uses import WeightUses
+from hpml_sim.conversion.chips_in_front import Shapes
 from hpml_sim.conversion.output_structure import OutputsDifferError
 from hpml_sim.conversion.training_sessions import FewSamples, register_before_training
 from hpml_sim.errors import HpmlError, check_memory, check_whole, free_memory_bytes, shown
@@ -92,6 +94,7 @@ class Chips:
         self.seed = seed
         self._said: set[str] = set()
         self._uses = WeightUses()
+        self._orders: dict[Shapes, Orders] = {}
 
     def __len__(self) -> int:
         return self.n_chips
@@ -213,6 +216,7 @@ class Chips:
             time_s,
             self._said,
             uses=self._uses,
+            orders=self._orders,
             one_by_one=None if together else f"{len(numbers)} chips take {size * len(numbers) / 2**30:,.1f} GiB",
             parts=[partial(self._at, time_s, part) for part in parts],
         )

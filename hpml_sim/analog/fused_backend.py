@@ -19,6 +19,7 @@ from hpml_sim.analog.noise_models import NoiseModel
 from hpml_sim.analog.programmed_layer import ProgrammedLayer
 from hpml_sim.analog.programmed_tiles import ProgrammedTiles
 from hpml_sim.analog.programming_defaults import cpu_float32
+from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.targets import Analog
 
@@ -115,6 +116,10 @@ class _LayerAt:
 
     layer: ProgrammedLayer
     time_s: float
+
+    @property
+    def number(self) -> int:
+        return derive(self.layer.seed, Purpose.OUTPUT, layer=self.layer.index)
 
     def empty(self, n_chips: int) -> tuple[Tensor, Tensor]:
         groups, row_tiles, cols, _ = self.layer.shape

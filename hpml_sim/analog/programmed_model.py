@@ -14,11 +14,11 @@ from hpml_sim.analog.chip_axis import ChipAxis
 from hpml_sim.analog.layers import check_programmed_weights, crossbars
 from hpml_sim.analog.programmed_weights import WeightsDifferError
 from hpml_sim.analog.random_states import seeded_generators
-from hpml_sim.analog.sample_noise import SampleNoise, current_samples
+from hpml_sim.analog.sample_noise import Orders, SampleNoise, current_samples
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.analog.unmapped_matmul import UnmappedMatmulGuard
 from hpml_sim.analog.weight_uses import WeightUses
-from hpml_sim.conversion.chips_in_front import ChipsInFront
+from hpml_sim.conversion.chips_in_front import ChipsInFront, Shapes
 from hpml_sim.conversion.idle_layers import IdleLayers
 from hpml_sim.conversion.modules import place_in_network
 from hpml_sim.conversion.network_call import copied_tensors
@@ -54,6 +54,8 @@ class ProgrammedModel(ChipsInFront):
     Args:
         said: what was logged for these chips at other times, which is not logged again; None: nothing.
         uses: where a call notes what it does with weights, for chips at all times; None: for these alone.
+        orders: how rows lie, as evaluations of these chips at any time found it, and where they note it; None: for
+            these alone.
         one_by_one: why the chips do not lie in memory together; None: they do.
         parts: make the models of as many chips as lie in memory together, one after another.
 
@@ -74,6 +76,7 @@ class ProgrammedModel(ChipsInFront):
         said: set[str] | None = None,
         *,
         uses: WeightUses | None = None,
+        orders: dict[Shapes, Orders] | None = None,
         one_by_one: str | None = None,
         parts: Sequence[Callable[[], ProgrammedModel]] = (),
     ):
@@ -84,6 +87,7 @@ class ProgrammedModel(ChipsInFront):
         self.time_s = time_s
         self._calls = 0
         self.uses = WeightUses() if uses is None else uses
+        self._orders: dict[Shapes, Orders] = {} if orders is None else orders
         self._axis = ChipAxis(network, n_chips, set() if said is None else said)
         self._axis.chip_by_chip = one_by_one
         self._parts = tuple(parts)
@@ -109,7 +113,8 @@ class ProgrammedModel(ChipsInFront):
         chips = [module for module in model.modules() if isinstance(module, ProgrammedModel)]
         programmed = [c for module in chips for c in crossbars(module).values() if c.programmed is not None]
         noisy = any(crossbar.target.output_noise > 0 or crossbar.target.read_noise > 0 for crossbar in programmed)
-        return SampleNoise(None if noisy else {}, call=max((module._calls for module in chips), default=0))
+        known: dict[Shapes, Orders] = self._orders if len(chips) == 1 else {}
+        return SampleNoise(None if noisy else {}, known, call=max((module._calls for module in chips), default=0))
 
     @property
     def chip_by_chip(self) -> str | None:

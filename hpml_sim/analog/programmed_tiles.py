@@ -25,6 +25,11 @@ Piece = tuple[int, int] | None
 class TileSource(Protocol):
     """What gives the tiles of one layer at one time, chip by chip, whenever they are asked for."""
 
+    @property
+    def number(self) -> int:
+        """Of the layer among all that were programmed, whatever the chip and the time."""
+        ...
+
     def empty(self, n_chips: int) -> tuple[Tensor, Tensor]:
         """Memory for weights and scales of chips, float32 on the CPU; see `ProgrammedTiles`.
 
@@ -183,7 +188,7 @@ class ProgrammedTiles:
         samples, keys = current_samples(), NoiseKeys(base, row=row)
         if samples is None:
             return keys
-        product = (self.seeds[0], use)
+        product = (self.source.number, use)
         if samples.recorded is not None and chip == 0 and row == 0:
             samples.recorded[product] = some_values(x)
         return samples.keys(product, rows, keys)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from hpml_sim.conversion.chips_in_front import Shapes
 from hpml_sim.kernels.common.noise_keys import NoiseKeys
 
 _LOG = logging.getLogger(__name__)
@@ -41,37 +42,48 @@ class RowOrder:
     inner: int = 1
 
 
+Orders = dict[tuple[int, int], RowOrder]
+"""By layer and use, how its rows lie."""
+
+
 @dataclass
 class SampleNoise:
     """The noise of one evaluation.
 
     Attributes:
         orders: by layer and use, how its rows lie; None until a batch of more than one sample.
+        known: by the shapes of a sample, the orders that other evaluations of the same chips found, where every product
+            had one; gets those that this one finds.
         call: number of the run that the evaluation counts as, whatever number of batches it has.
         first: number of the first sample of the batch that runs.
         count: samples of this batch.
         recorded: rows that layers got in a run that is compared; None: no such run.
     """
 
-    orders: dict[tuple[int, int], RowOrder] | None = None
+    orders: Orders | None = None
+    known: dict[Shapes, Orders] = field(default_factory=dict)
     call: int = 0
     first: int = 0
     count: int = 0
     recorded: dict[tuple[int, int], Tensor] | None = field(default=None, repr=False)
 
     @contextmanager
-    def batch(self, first: int, count: int, run: Callable[[Tensor], object]) -> Iterator[None]:
+    def batch(self, first: int, count: int, shapes: Shapes, run: Callable[[Tensor], object]) -> Iterator[None]:
         """Within the block, noise is that of the samples of one batch.
 
         Args:
             first: number of the batch's first sample.
             count: samples in the batch.
+            shapes: of the inputs of one sample.
             run: runs the model on some samples of the batch, of which it gets the numbers; the same may stand twice.
         """
         token = _CURRENT.set(self)
         try:
             if self.orders is None and count > 1:
-                self.orders = self._found(run, count)
+                self.orders = self.known.get(shapes) or self._found(run, count)
+                if not any(order.kind == "mixed" for order in self.orders.values()):
+                    # else the next chips, or another time, may route rows otherwise
+                    self.known[shapes] = self.orders
             self.first, self.count = first, count
             yield
         finally:

@@ -8,16 +8,22 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+Shapes = tuple[tuple[int, ...], ...]
+"""Of the inputs of one sample, in order."""
+
 
 class SampleStreams(Protocol):
     """The random numbers of one evaluation, drawn by sample and not by call."""
 
-    def batch(self, first: int, count: int, run: Callable[[Tensor], object]) -> AbstractContextManager[None]:
+    def batch(
+        self, first: int, count: int, shapes: Shapes, run: Callable[[Tensor], object]
+    ) -> AbstractContextManager[None]:
         """Within the block, what is random is that of the samples of one batch.
 
         Args:
             first: number of the batch's first sample.
             count: samples in the batch.
+            shapes: of the inputs of one sample.
             run: runs the model on some samples of the batch, of which it gets the numbers; the same may stand twice.
         """
         ...
@@ -26,12 +32,15 @@ class SampleStreams(Protocol):
 class _NothingRandom:
     """The streams of a model in which nothing is drawn."""
 
-    def batch(self, first: int, count: int, run: Callable[[Tensor], object]) -> AbstractContextManager[None]:
+    def batch(
+        self, first: int, count: int, shapes: Shapes, run: Callable[[Tensor], object]
+    ) -> AbstractContextManager[None]:
         """Changes nothing.
 
         Args:
             first: number of the batch's first sample.
             count: samples in the batch.
+            shapes: of the inputs of one sample.
             run: not called.
         """
         return nullcontext()

@@ -191,7 +191,7 @@ def _outputs(
     with (
         running("evaluate", model, list(tensors_in(x))),
         integers_explained("evaluate", x),
-        noise.batch(before, count, run),
+        noise.batch(before, count, tuple(tuple(tensor.shape[1:]) for tensor in tensors_in(x)), run),
     ):
         given = call_network(model, x)
     found = _read(model, task, given)

@@ -155,3 +155,47 @@ def test_streams_are_normal_and_independent():
         (buffer[..., 50:], buffer[..., :50]),
     ):
         assert abs(float((a * b).mean())) < 5 / a.numel() ** 0.5
+
+
+def test_how_rows_lie_is_found_once_for_the_chips_at_all_times():
+    x, calls = torch.rand(6, 64), []
+    data = TensorDataset(x, torch.zeros(6, dtype=torch.int64))
+    analog = hs.convert(nn.Sequential(cnn()), hs.Analog("pcm", output_noise=0.3))
+    hs.calibrate(analog, x)
+
+    def evaluated(chips, times):
+        found = []
+        for when in times:
+            model = Outputs(chips.at(when))
+            hs.evaluate(model, data, batch_size=6)
+            calls.append(len(model.found))
+            found.append(model.found[-1])
+        return found
+
+    first, second = evaluated(hs.program(analog, chips=2, seed=0), ("1 h", "1 day"))
+    (alone,) = evaluated(hs.program(analog, chips=2, seed=0), ("1 day",))
+    assert calls == [2 + 1, 1, 2 + 1]
+    assert torch.equal(second, alone)
+    assert not torch.equal(first, second)
+
+
+def test_samples_of_another_shape_are_looked_at_anew():
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(8, 10)
+
+        def forward(self, x):
+            return self.head(x.transpose(0, 1)).mean(0)
+
+    analog = hs.convert(Steps(), hs.Analog("pcm", output_noise=0.3))
+    hs.calibrate(analog, torch.rand(20, 4, 8))
+    together = hs.program(analog, chips=2, seed=0)
+    for steps in (4, 2):
+        x = torch.rand(6, steps, 8)
+        data, found = TensorDataset(x, torch.zeros(6, dtype=torch.int64)), []
+        for chips in (together, hs.program(analog, chips=2, seed=0)):
+            model = Outputs(chips.at("1 h"))
+            hs.evaluate(model, data, batch_size=6)
+            found.append(model.found[-1])
+        assert torch.equal(*found)
