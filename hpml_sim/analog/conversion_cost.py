@@ -273,9 +273,12 @@ def _lost(exact: Any, converted: Any) -> float:
             continue
         if one.shape != other.shape or not one.is_floating_point() or one.numel() < 2:
             continue
-        one, other = one.double(), other.double()
-        spread = float((one - one.mean()).square().mean())
-        error = float((other - one).square().mean())
+        if one.dtype in (torch.float16, torch.bfloat16):
+            one, other = one.float(), other.float()
+        # summed in float64, and not turned into it: the logits of a language model are large
+        mean = one.sum(dtype=torch.float64) / one.numel()
+        spread = float((one - mean.to(one)).square_().sum(dtype=torch.float64))
+        error = float((other.to(one) - one).square_().sum(dtype=torch.float64))
         if spread > 0:
             found.append(error / spread)
     return max(found)
