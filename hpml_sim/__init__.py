@@ -36,6 +36,8 @@ if _TYPE_CHECKING:  # imported when they are first asked for
     from hpml_sim.data import Data, list_data, load_data
     from hpml_sim.data.entries import download_data
     from hpml_sim.data.own_samples import sample_text
+    from hpml_sim.experiments.assigning import assign
+    from hpml_sim.experiments.assignment import Assignment
     from hpml_sim.experiments.comparison import compare
     from hpml_sim.experiments.result import Comparison, load_results
     from hpml_sim.experiments.running import dry_run, run
@@ -53,6 +55,8 @@ _LATER = {
     "data": ("Data", "list_data", "load_data"),
     "data.entries": ("download_data",),
     "data.own_samples": ("sample_text",),
+    "experiments.assigning": ("assign",),
+    "experiments.assignment": ("Assignment",),
     "experiments.comparison": ("compare",),
     "experiments.result": ("Comparison", "load_results"),
     "experiments.running": ("dry_run", "run"),
@@ -70,6 +74,7 @@ _LATER = {
 
 __all__ = [
     "Analog",
+    "Assignment",
     "Band",
     "Chips",
     "Comparison",
@@ -86,6 +91,7 @@ __all__ = [
     "Spiking",
     "Task",
     "Workload",
+    "assign",
     "baselines",
     "calibrate",
     "compare",

@@ -23,6 +23,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "hpml-sim search --targets pcm-hermes --search-space adc_bits=4..8 model.width=16..256 --trials 30",
         "hpml-sim search --targets loihi --search-space steps=2..25 neuron.beta=0.8..0.99 --trials 50",
     ),
+    "assign": (
+        "hpml-sim assign --model g2p --data word-phonemes --targets pcm-design-study --chips 3",
+        "hpml-sim assign --targets pcm-hermes --search-space adc_bits=4,8 --loses-at-most 0.02 --times '1 month'",
+    ),
     "run": ("hpml-sim run run.toml", "hpml-sim run run.toml --dry-run", "hpml-sim run run.toml --chips 5 --out runs/5"),
     "init": ("hpml-sim init", "hpml-sim init mine.toml"),
     "report": ("hpml-sim report runs/first", "hpml-sim report runs/first --out first.html"),

@@ -30,7 +30,7 @@ _PYTHONS_WORDS = (
     (re.compile(r"no type matching .* could be instantiated from \[(.*?)\]"), r"cannot take \1"),
 )
 
-_COMPARING = ("compare", "sweep", "search")
+_COMPARING = ("compare", "sweep", "search", "assign")
 """Verbs that take --model, --data and --targets."""
 _OPTION = re.compile(r"--[a-z][\w-]*(?: [A-Z{\[].*)?|[A-Z]{2,}(?: \[[A-Z]+ \.\.\.\])?|\{[a-z,]+\}")
 """A line of help that holds nothing but an option, with its metavar where it has one."""

@@ -21,6 +21,7 @@ from hpml_sim.cli.arguments import (
     OptionalNumber,
     option,
 )
+from hpml_sim.cli.assigning import assign
 from hpml_sim.cli.output import say, show
 from hpml_sim.errors import HpmlError, check_choice, needs
 from hpml_sim.targets import EstimatedEngine as Engine
@@ -328,6 +329,7 @@ VERBS: dict[str, Any] = {
     "compare": runs.compare,
     "sweep": runs.sweep,
     "search": runs.search,
+    "assign": assign,
     "run": runs.run_verb([]),
     "init": runs.init,
     "report": report,
