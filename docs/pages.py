@@ -39,6 +39,8 @@ REFERENCE = {
     "hpml_sim.measurement.ceilings": "What this machine reaches at most",
     "hpml_sim.measurement.ceilings_card": "Those ceilings as a device card",
     "hpml_sim.experiments.search_result": "What a search found",
+    "hpml_sim.experiments.assigning": "Which layers go onto crossbars",
+    "hpml_sim.experiments.assignment_trials": "What was tried to find that out",
     "hpml_sim.experiments.preview": "What a dry run says",
     "hpml_sim.results": "Rows on disk and what is made of them",
     "hpml_sim.report.plots": "The plots",

@@ -80,7 +80,9 @@ def _candidates(cards: tuple[str, ...], options: tuple[str, ...]) -> list[Analog
     if not options:
         return list(base.values())
     if any(text.startswith("model.") for text in options):
-        raise HpmlError("--search-space: options of the network are not assigned to its layers; give those of crossbars")
+        raise HpmlError(
+            "--search-space: options of the network are not assigned to its layers; give those of crossbars"
+        )
     points = sweep_points(checked(SweepConfig, {"search_space": list(options)}), base, "mlp")
     return [point.target for point in points if isinstance(point.target, Analog)]
 
@@ -114,6 +116,6 @@ def _plain(found: Assignment) -> dict[str, Any]:
         "lost": found.lost,
         "saving": found.saving,
         **{name: one.energy_j.nominal for name, one in energies.items()},
-        "layers": json.loads(found.table().to_json(orient="records")),
-        "evaluations": json.loads(found.evaluations_table().to_json(orient="records")),
+        "layers": json.loads(str(found.table().to_json(orient="records"))),
+        "evaluations": json.loads(str(found.evaluations_table().to_json(orient="records"))),
     }

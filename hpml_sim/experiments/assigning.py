@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from hpml_sim.data import Data, load_data, samples_of
 from hpml_sim.data.batches import Samples, first
 from hpml_sim.errors import HpmlError, check_choice, check_real, check_whole, shown
 from hpml_sim.experiments.assignment import AssignedLayer, Assignment, figure, points, target_text
-from hpml_sim.experiments.assignment_search import Found, Search
+from hpml_sim.experiments.assignment_search import Found, Search, greedy_steps
 from hpml_sim.experiments.assignment_trials import ChipTrials, Costs, as_targets
 from hpml_sim.targets import Analog, as_target
 from hpml_sim.tasks.metric import Metric
@@ -24,6 +24,9 @@ from hpml_sim.tasks.task import Task
 from hpml_sim.training.evaluation import scores, task_of
 from hpml_sim.training.progress import progress
 from hpml_sim.units.times import format_time, parse_time
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CALIBRATION_SAMPLES = 128
 """Training samples on which ranges are found and operations counted; of a large network, one."""
@@ -53,8 +56,8 @@ def assign(
     alone at the last time is measured on a third of the chips, layers are put in order by what they lose for each joule
     saved, the longest beginning of that order that holds is found by bisection, and exchanges of layers are tried with
     what is left of the budget. Of several targets, each layer takes the one that suits it. The network is taken as it
-    is: one that was trained for the hardware (`hs.fit` of a converted one, then `hs.to_digital`) loses less. Energies are
-    of one inference at system scope, where a layer that stays digital costs arithmetic, memory and time.
+    is: one that was trained for the hardware (`hs.fit` of a converted one, then `hs.to_digital`) loses less. Energies
+    are of one inference at system scope, where a layer that stays digital costs arithmetic, memory and time.
 
     Which assignment is taken depends on the samples it was tried on. Choose on validation samples, as the second of a
     pair, and score the result on others and on chips of another seed.
@@ -125,16 +128,9 @@ def assign(
     inputs = first(training, 1 if is_large(model) else CALIBRATION_SAMPLES)[0]
     costs = Costs(model, candidates, inputs, only=only, skip=skip)
     names = [target_text(candidate) for candidate in candidates]
-    in_digital = costs.digital()
-    saved = {
-        layer: [in_digital.energy_j.nominal - costs.of({layer: k}).energy_j.nominal for k in range(len(candidates))]
-        for layer in costs.layers
-    }
+    in_digital, saved = costs.digital(), costs.savings()
     if not any(joules > 0 for each in saved.values() for joules in each):
-        raise HpmlError(
-            f"assign: target={', '.join(names)}: no layer takes less energy there than in digital; the network itself "
-            "is the best assignment. Larger layers, or another card, may save"
-        )
+        raise _saves_nothing(names)
     with progress("evaluations", evaluations) as step:
         trials = ChipTrials(
             model, costs, samples, chosen_task, chosen_metric, inputs, times_s=times_s, chips=chips, seed=seed,
@@ -144,18 +140,71 @@ def assign(
         found = Search(trials, saved, names, allowed).run(costs.errors(), measure=measure)
     if found.choice is None:
         raise _nothing_holds(found, trials, names, digital, times_s)
+    own = costs.of(found.choice)
+    if own.energy_j.nominal >= in_digital.energy_j.nominal:
+        raise _saves_nothing(names)
     everything = {layer: max(range(len(names)), key=each.__getitem__) for layer, each in saved.items()}
+    chosen = {layer: found.choice[layer] for layer in costs.layers if layer in found.choice}
     return Assignment(
-        targets=as_targets(found.choice, candidates),
+        targets=as_targets(chosen, candidates),
         layers=_layers(costs, found, saved, candidates),
         evaluations=tuple(trials.evaluations),
         digital=digital,
         allowed=allowed,
-        estimate=costs.of(found.choice),
+        estimate=own,
         digital_estimate=in_digital,
         analog_estimate=costs.of(everything),
         measured=found.measured,
     )
+
+
+def converter_order(
+    model: nn.Module,
+    data: str | Data | tuple[Samples, Samples],
+    target: Candidate,
+    *,
+    only: LayerChoice = None,
+    skip: LayerChoice = None,
+) -> pd.DataFrame:
+    """Layers in the order in which they leave the crossbars, by what their converters lose: without any evaluation.
+
+    It is the order that `assign` takes with sensitivity="converters": the error of a layer's converters (its power over
+    that of the outputs) for each joule that the layer saves. Programming noise and drift are not in it.
+
+    Args:
+        model: the trained network. It is not changed.
+        data: as for `assign`; ranges are found on training samples.
+        target: crossbars.
+        only: as for `assign`.
+        skip: as for `assign`.
+
+    Returns:
+        One row a layer that saves energy, the most sensitive first: layer, converter_db, error, saved_j.
+
+    Raises:
+        HpmlError: as `assign`.
+
+    Example:
+        >>> from hpml_sim.experiments.assigning import converter_order
+        >>> import hpml_sim as hs
+        >>> converter_order(hs.models.mlp(64, 256, 256, 10), "digits", "pcm-hermes")["layer"].tolist()
+        ['1', '3']
+    """
+    import pandas as pd
+
+    check_network("converter_order: model", model, other=data)
+    candidate = _candidates(target)
+    training = samples_of(load_data(data) if isinstance(data, str) else data, "train")
+    inputs = first(training, 1 if is_large(model) else CALIBRATION_SAMPLES)[0]
+    costs = Costs(model, candidate, inputs, only=only, skip=skip)
+    errors, decibels = costs.errors(), costs.decibels()
+    saved = {layer: each[0] for layer, each in costs.savings().items()}
+    steps = greedy_steps({layer: [(0, joules, errors[layer][0])] for layer, joules in saved.items() if joules > 0})
+    rows = [
+        {"layer": s.layer, "converter_db": decibels[s.layer][0], "error": s.lost, "saved_j": s.saved_j}
+        for s in reversed(steps)
+    ]
+    return pd.DataFrame(rows, columns=["layer", "converter_db", "error", "saved_j"])
 
 
 def _candidates(target: Any) -> list[Analog]:
@@ -164,8 +213,8 @@ def _candidates(target: Any) -> list[Analog]:
     for one in found:
         if not isinstance(one, Analog):
             raise HpmlError(
-                f"assign: target={shown(target)}: must be crossbars that are programmed: an hs.Analog(...), the name of "
-                "a crossbar card, or a list of them"
+                f"assign: target={shown(target)}: must be crossbars that are programmed: an hs.Analog(...), the name "
+                "of a crossbar card, or a list of them"
             )
     if not found or len(set(map(repr, found))) < len(found):
         raise HpmlError(f"assign: target={shown(target)}: must hold at least one target, none twice")
@@ -184,7 +233,8 @@ def _allowed(digital: Score, loses_at_most: float | None, floor: float | None) -
         allowed = digital.mean - floor if digital.higher_is_better else floor - digital.mean
         if allowed < 0:
             raise HpmlError(
-                f"assign: floor={floor:g}: the network itself has {digital.metric} {figure(digital.mean, digital.unit)}; "
+                f"assign: floor={floor:g}: the network itself has {digital.metric} "
+                f"{figure(digital.mean, digital.unit)}; "
                 f"the nearest floor that works is {digital.mean:.6g}, with nothing on crossbars: train it further, or "
                 "lower the floor"
             )
@@ -211,6 +261,13 @@ def _nothing_holds(
         f"assign: nothing that was tried ({tried} evaluation{'s'[: tried != 1]}) keeps within "
         f"{points(trials.allowed, unit)} of {figure(digital.mean, unit)} up to {format_time(times_s[-1])}; the nearest "
         f"is {layers}, which loses {points(lost, unit)}: give loses_at_most={_above(lost):g}, or take other targets"
+    )
+
+
+def _saves_nothing(names: Sequence[str]) -> HpmlError:
+    return HpmlError(
+        f"assign: target={', '.join(names)}: crossbars take no less energy than digital there; the network itself is "
+        "the best assignment. Larger layers, or another card, may save"
     )
 
 
@@ -249,8 +306,13 @@ def _layers(
             why = "loses little for what it saves"
         rows.append(
             AssignedLayer(
-                layer, candidates[choice[layer]] if layer in choice else None, ranks.get(layer),
-                None if losses is None else losses[k], saved[layer][k], decibels[layer][k], why,
-            )  # fmt: skip
+                layer,
+                candidates[choice[layer]] if layer in choice else None,
+                ranks.get(layer),
+                None if losses is None else losses[k],
+                saved[layer][k],
+                decibels[layer][k],
+                why,
+            )
         )
     return tuple(rows)

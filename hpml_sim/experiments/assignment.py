@@ -32,7 +32,7 @@ class AssignedLayer:
             layer that saves nothing, and where no order was needed.
         lost: what is lost when this layer alone is on the target (of a layer that stays digital, on the candidate that
             saves most), in the metric's unit, or what its converters let expect; None where no order was needed.
-        saved_j: joules an inference that it saves on that target, alone.
+        saved_j: joules an inference that it saves on that target, all other layers being on crossbars.
         converter_db: power of its exact outputs over that of what the converters there lose, decibels.
         why: why it is where it is.
     """
@@ -93,8 +93,7 @@ class Assignment(Mapping[str, Analog]):
 
     @property
     def saving(self) -> float | None:
-        """Its share of what all layers on crossbars would save, nominal; above 1 where it saves more, and None where
-        all layers on crossbars would save nothing."""
+        """Its share of what all layers on crossbars would save, nominal, which may exceed 1; None of nothing."""
         digital = self.digital_estimate.energy_j.nominal
         most = digital - self.analog_estimate.energy_j.nominal
         return (digital - self.estimate.energy_j.nominal) / most if most > 0 else None
@@ -119,7 +118,7 @@ class Assignment(Mapping[str, Analog]):
         return frame
 
     def evaluations_table(self) -> pd.DataFrame:
-        """One row for each evaluation and time: number, purpose, digital layers, chips, time_s, mean, std, lost, energy."""
+        """One row for each evaluation and time: what was tried, why, what it scored and lost, and its energy."""
         import pandas as pd
 
         rows = [
@@ -158,10 +157,7 @@ class Assignment(Mapping[str, Analog]):
 
     def _title(self) -> str:
         here, count = len(self.targets), len(self.evaluations)
-        return (
-            f"Assignment: {here} of {len(self.layers)} layers on crossbars, "
-            f"{count} evaluation{'s'[: count != 1]}"
-        )
+        return f"Assignment: {here} of {len(self.layers)} layers on crossbars, {count} evaluation{'s'[: count != 1]}"
 
     def _facts(self) -> list[tuple[str, str]]:
         metric, unit = self.digital.metric, self.digital.unit
@@ -179,8 +175,10 @@ class Assignment(Mapping[str, Analog]):
 
     def _note(self) -> str:
         how = "lost: that layer alone, after the last time" if self.measured else "lost: as its converters let expect"
-        return f"{how}; .evaluations, .table(), .estimate" if any(one.lost is not None for one in self.layers) else (
-            ".evaluations, .table(), .estimate"
+        return (
+            f"{how}; .evaluations, .table(), .estimate"
+            if any(one.lost is not None for one in self.layers)
+            else (".evaluations, .table(), .estimate")
         )
 
     def _cells(self) -> tuple[list[str], list[list[object]]]:

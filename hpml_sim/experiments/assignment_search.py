@@ -4,7 +4,7 @@
 2. What each layer loses alone is measured, or taken from what its converters lose.
 3. Steps from digital to crossbars are put in order by what is lost for each joule saved (of several candidates of a
    layer, those on the convex hull), and the longest beginning of that order that holds is found by bisection.
-4. What is left of the budget tries exchanges: one step more, or one more and another one back, the most promising first.
+4. What is left of the budget tries exchanges: one step more, or one more and another one back, the best guess first.
 
 Losses of single layers add up only roughly, so they decide what is tried and never what is taken.
 
@@ -106,7 +106,7 @@ class Search:
 
     Args:
         trials: what answers.
-        saved_j: joules that each layer saves alone, by candidate; of a candidate that saves nothing 0 or less.
+        saved_j: joules that each layer saves, by candidate; of a candidate that saves nothing 0 or less.
         names: what the candidates are called.
         allowed: what may be lost, >= 0, as `Trials.lost` counts it.
     """
@@ -234,7 +234,9 @@ class Search:
             else:
                 high = middle
 
-    def _exchanges(self, options: Mapping[str, Sequence[int]], losses: Mapping[str, Sequence[float]]) -> Iterator[Choice]:
+    def _exchanges(
+        self, options: Mapping[str, Sequence[int]], losses: Mapping[str, Sequence[float]]
+    ) -> Iterator[Choice]:
         """Assignments near the best one that take less energy, the most promising first."""
         now = self.found.choice or {}
         base = self._lost(now) if now else 0.0
@@ -266,9 +268,7 @@ class Search:
         for _, _, group in sorted(found, key=lambda entry: entry[:2]):
             moved = {move[0]: move[1] for move in group}
             choice = {layer: k for layer, k in {**now, **moved}.items() if k is not None}
-            if choice and self._key(choice) not in self._seen and (
-                not now or self._energy(choice) < self._energy(now)
-            ):
+            if choice and self._key(choice) not in self._seen and (not now or self._energy(choice) < self._energy(now)):
                 yield choice
 
 
@@ -276,8 +276,8 @@ def greedy_steps(options: Mapping[str, Sequence[tuple[int, float, float]]]) -> l
     """The steps from all digital to the largest saving, in order of what they lose for each joule.
 
     Args:
-        options: of each layer, (number of the candidate, joules saved > 0, loss >= 0) for each candidate; one whose loss
-            is infinite, because it is not known, is left out.
+        options: of each layer, (number of the candidate, joules saved > 0, loss >= 0) for each candidate; one whose
+            loss is infinite, because it is not known, is left out.
 
     Returns:
         The steps; those of one layer follow each other in this order, each saving more than the one before.

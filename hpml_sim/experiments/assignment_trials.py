@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,8 +87,9 @@ class Costs:
     ):
         self.candidates = candidates
         self.converted = [convert(model, target, only=only, skip=skip) for target in candidates]
-        for converted in self.converted:
-            calibrate(converted, _batch(inputs))
+        with _costs_are_told():
+            for converted in self.converted:
+                calibrate(converted, _batch(inputs))
         self._counts = workload(self.converted[0], data=inputs)
         self._mappings = [_mapping(converted) for converted in self.converted]
         self.layers = [layer.layer for layer in self._mappings[0].layers if layer.products]
@@ -107,6 +110,27 @@ class Costs:
         card = card_named(self.candidates[0].card, CrossbarCard)
         return estimate(replace(self._counts, mapping=None), card, digital_layers=names, scope="system")
 
+    def savings(self) -> dict[str, list[float]]:
+        """Joules that each layer saves on each candidate, all others being on the candidate that takes least by itself.
+
+        A layer saves far more where it is the only one on crossbars: of the time that digital layers take, the whole
+        machine pays for each second, and tiles bring digital units with them. What counts is the last step.
+        """
+
+        def all_on(k: int) -> Choice:
+            return dict.fromkeys(self.layers, k)
+
+        def energy(choice: Choice) -> float:
+            return self.of(choice).energy_j.nominal
+
+        around = all_on(min(range(len(self.candidates)), key=lambda k: energy(all_on(k))))
+        found = {}
+        for layer in self.layers:
+            others = {name: k for name, k in around.items() if name != layer}
+            without = energy(others)
+            found[layer] = [without - energy({**others, layer: k}) for k in range(len(self.candidates))]
+        return found
+
     def of(self, choice: Choice) -> Estimate:
         """The estimate of an assignment.
 
@@ -119,7 +143,9 @@ class Costs:
         for number, layer in enumerate(self._mappings[0].layers):
             chosen = choice.get(layer.layer)
             if chosen is None:
-                rows.append(MappedLayer(layer.layer, layer.was, "digital", layer.why if not layer.products else _DIGITAL))
+                rows.append(
+                    MappedLayer(layer.layer, layer.was, "digital", layer.why if not layer.products else _DIGITAL)
+                )
             else:
                 rows.append(self._mappings[chosen].layers[number])
         counted = self._counts.mapping
@@ -206,7 +232,7 @@ class ChipTrials:
         self, choice: Choice, purpose: str, times_s: Sequence[float], chips: int, *, judged: bool
     ) -> Evaluation:
         layers = as_targets(choice, self._costs.candidates)
-        with quiet():
+        with quiet(), _costs_are_told():
             analog = convert(self._model, layers).eval()
             calibrate(analog, self._inputs)
             programmed = program(analog, chips, self._seed)
@@ -237,6 +263,14 @@ def loss(digital: Score, other: Score) -> float:
     """
     difference = digital.mean - other.mean
     return difference if digital.higher_is_better else -difference
+
+
+@contextmanager
+def _costs_are_told() -> Iterator[None]:
+    """Within the block nothing warns that converters lose much: that is what is tried, and the scores tell it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\w+: the converters alone", RuntimeWarning)
+        yield
 
 
 def _mapping(converted: Converted) -> LayerMapping:

@@ -415,3 +415,20 @@ def test_a_sweep_and_a_search_from_the_command_line(own, hpml):
 
 def test_the_shell_completes(hpml):
     assert "search" in hpml("completion", "bash").stdout
+
+
+def test_layers_are_assigned(hpml):
+    options = ["--epochs", "1", "--times", "1 day", "--chips", "1", "--loses-at-most", "0.2", "--json"]
+    done = hpml("assign", *options, "--search-space", "adc_bits=4,8")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert found["lost"] <= 0.2
+    assert found["energy_j"] < found["digital_energy_j"]
+    assert [row["layer"] for row in found["layers"] if row["target"] != "digital"] == list(found["targets"])
+    assert {target["card"] for target in found["targets"].values()} == {"pcm-hermes"}
+
+
+def test_an_assignment_of_options_that_no_crossbar_has(hpml):
+    done = hpml("assign", "--search-space", "model.width=4,8")
+    assert done.returncode == 2
+    assert "options of the network are not assigned to its layers" in done.stderr

@@ -62,9 +62,8 @@ def case(seed, layers=8, candidates=1):
 
 def searched(trials, allowed, measure=None):
     candidates = len(next(iter(trials.saved.values())))
-    errors = {layer: each for layer, each in trials.losses.items()}
     return Search(trials, trials.saved, [f"candidate {k}" for k in range(candidates)], allowed).run(
-        errors, measure=measure
+        trials.losses, measure=measure
     )
 
 
@@ -152,13 +151,13 @@ def network():
         return TensorDataset(x, (x @ directions.T).argmax(1))
 
     data = (samples(4000), samples(300))
-    model = nn.Sequential(nn.Linear(48, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 8))
+    model = hs.models.mlp(48, 256, 256, 256, 8)
     hs.fit(model, data=data[0], epochs=5, lr=3e-3, seed=0, show_progress=False)
     return model.eval(), data
 
 
 COARSE, FINE = hs.Analog("pcm-hermes", adc_bits=4), hs.Analog("pcm-hermes")
-LESS = 0.02
+LESS = 0.006
 """What may be lost of the accuracy: less than all layers lose with the coarse converters."""
 
 
@@ -166,7 +165,7 @@ def test_energies_are_those_of_networks_that_are_converted_so(network):
     model, data = network
     inputs = data[0].tensors[0][:16]
     costs = Costs(model, [FINE, COARSE], inputs, only=None, skip=None)
-    for choice in ({"0": 0}, {"2": 1}, {"0": 0, "2": 1, "4": 0}):
+    for choice in ({"1": 0}, {"3": 1}, {"1": 0, "3": 1, "7": 0}):
         layers = {layer: costs.candidates[k] for layer, k in choice.items()}
         expected = hs.estimate(hs.convert(model, layers), data=inputs, scope="system")
         assert costs.of(choice).energy_j.nominal == pytest.approx(expected.energy_j.nominal, rel=1e-6)
@@ -180,7 +179,7 @@ def test_energies_are_those_of_networks_that_are_converted_so(network):
 def test_an_assignment_is_a_target_and_its_scores_are_those_of_its_chips(network):
     model, data = network
     found = hs.assign(model, data, COARSE, loses_at_most=LESS, times=["1 day", "1 month"], chips=3, seed=4)
-    assert 0 < len(found) < 3
+    assert 0 < len(found) < 4
     assert len(found.evaluations) <= 30
     assert found.lost <= LESS
     analog = hs.convert(model, found)
@@ -189,7 +188,7 @@ def test_an_assignment_is_a_target_and_its_scores_are_those_of_its_chips(network
     chips = hs.program(analog, chips=3, seed=4)
     for time_s, score in found.scores.items():
         assert hs.evaluate(chips.at(time_s), data=data).values == score.values
-    assert set(found.sensitivity) == {"0", "2", "4"}
+    assert set(found.sensitivity) == {"1", "3", "5"}
     assert found.estimate.energy_j.nominal < found.digital_estimate.energy_j.nominal
     assert hs.compare(model, data, [found], times=["1 day"], chips=2, epochs=0).rows[0].score.n == 2
 
@@ -199,9 +198,9 @@ def test_each_layer_takes_the_candidate_that_suits_it(network):
     all_coarse = hs.assign(model, data, [COARSE, FINE], loses_at_most=0.5, times=["1 day"], chips=2)
     assert all(target == COARSE for target in all_coarse.values())
     assert len(all_coarse.evaluations) == 1
-    found = hs.assign(model, data, [COARSE, FINE], loses_at_most=LESS / 2, times=["1 day"], chips=2)
+    found = hs.assign(model, data, [COARSE, FINE], loses_at_most=LESS, times=["1 day"], chips=2)
     assert FINE in found.values()
-    assert found.lost <= LESS / 2
+    assert found.lost <= LESS
 
 
 def test_what_it_shows(network):
@@ -212,7 +211,7 @@ def test_what_it_shows(network):
     for layer in found.layers:
         assert layer.why.split()[0] in text
         assert layer.why in page
-    assert list(found.table()["layer"]) == ["0", "2", "4"]
+    assert list(found.table()["layer"]) == ["1", "3", "5", "7"]
     table = found.evaluations_table()
     assert table["number"].max() == len(found.evaluations)
     assert table.loc[table["holds"].eq(True), "lost"].max() <= LESS
@@ -244,16 +243,17 @@ def test_what_is_refused(network, options, said):
 
 def test_a_floor_that_nothing_reaches_names_the_nearest(network):
     model, data = network
+    rough = hs.Analog("pcm-hermes", adc_bits=3)
     with pytest.raises(HpmlError, match="nothing that was tried") as refused:
-        hs.assign(model, data, COARSE, loses_at_most=0.0, times=["1 year"], chips=2)
+        hs.assign(model, data, rough, loses_at_most=0.0, times=["1 year"], chips=2)
     nearest = float(str(refused.value).partition("loses_at_most=")[2].split(",")[0])
-    found = hs.assign(model, data, COARSE, loses_at_most=nearest, times=["1 year"], chips=2)
+    found = hs.assign(model, data, rough, loses_at_most=nearest, times=["1 year"], chips=2)
     assert found.lost <= nearest
 
 
 def test_layers_too_small_to_save_anything():
     data = TensorDataset(torch.rand(40, 4), torch.arange(40) % 2)
-    with pytest.raises(HpmlError, match="no layer takes less energy there than in digital"):
+    with pytest.raises(HpmlError, match="crossbars take no less energy than digital there"):
         hs.assign(nn.Linear(4, 2), (data, data), "pcm-hermes")
 
 
