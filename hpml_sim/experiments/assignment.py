@@ -60,6 +60,14 @@ class Assignment(Mapping[str, Analog]):
         digital_estimate: of the same machine with all layers in digital.
         analog_estimate: with all layers on the candidates that save most.
         measured: whether what layers lose alone was measured on chips; else it is what their converters let expect.
+
+    Example:
+        >>> import hpml_sim as hs
+        >>> net = hs.models.mlp(64, 64, 10)
+        >>> _ = hs.fit(net, "digits", epochs=2, lr=1e-2)
+        >>> found = hs.assign(net, "digits", loses_at_most=0.05, times=["1 day"], chips=2)
+        >>> [(row.layer, row.why) for row in found.layers]
+        [('1', 'all layers together hold'), ('3', 'takes no less energy on crossbars')]
     """
 
     targets: dict[str, Analog]
