@@ -17,8 +17,8 @@ help:  ## this list
 demo: ready  ## one network on five machines: table on screen, report in runs/demo
 	@$(BIN)/hpml-sim compare --model mlp --data digits --targets cpu h200 pcm-hermes reram-neurram loihi --out runs/demo --force $(ARGS)
 
-test: ready  ## all tests (ARGS="-k card" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+test: ready  ## all tests, a process a core and at most four (ARGS="-k card" for some, "-n 0" in one process)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 notebooks: ready  ## week 14: students' and instructor's notebooks, run once, as pages (ARGS="build", "run exercise_1")
 	@$(BIN)/python tools/notebooks.py $(ARGS)
