@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpml_sim.analog.calibration import programmable_crossbars
 from hpml_sim.analog.chips import Chips
@@ -21,11 +22,12 @@ from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.fused_backend import FusedBackend, frozen_copy
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.errors import HpmlError, shown
+from hpml_sim.files import Kind, check_path, read_tensors, write_tensors
 
-FORMAT = 3
-"""Version of the files."""
-
-_KEYS = {"kind", "format", "made_with", "seed", "chips", "network", "settings", "baseline"}
+KIND = Kind("hpml_sim.Chips", 4, "chips", "program the chips again from the model and their seed")
+"""What the files say of themselves."""
+_BASELINE = "baseline."
+"""In front of the names of what drift compensation reads; all other tensors are the network's."""
 
 
 def save_chips(chips: Chips, path: str | Path) -> None:
@@ -44,8 +46,8 @@ def save_chips(chips: Chips, path: str | Path) -> None:
         >>> analog = hs.convert(torch.nn.Linear(8, 4), "pcm-hermes")
         >>> chips = hs.program(analog, chips=2, seed=0)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     hs.save_chips(chips, f"{folder}/chips.pt")
-        ...     same = hs.load_chips(f"{folder}/chips.pt", analog)
+        ...     hs.save_chips(chips, f"{folder}/chips.safetensors")
+        ...     same = hs.load_chips(f"{folder}/chips.safetensors", analog)
         >>> x = torch.rand(1, 8)
         >>> torch.equal(same.at("1 day")(x), chips.at("1 day")(x))
         True
@@ -60,15 +62,9 @@ def save_chips(chips: Chips, path: str | Path) -> None:
         )
     for layer in backend.layers.values():
         layer.check_weights()
-    file = _path("save_chips", path)
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        what = "is a folder; name a file in it" if file.is_dir() else "its folder does not exist; make it first"
-        raise HpmlError(f"save_chips: path={str(file)!r}: {what}")
-    try:
-        torch.save(_content(backend), file)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError where a file cannot be opened
-        reason = " ".join(str(error).split())
-        raise HpmlError(f"save_chips: path={str(file)!r}: cannot be written ({reason})") from error
+    tensors = {f"{_BASELINE}{name}": layer.baseline for name, layer in backend.layers.items()}
+    tensors |= {f"network.{name}": value for name, value in backend.network.state_dict().items()}
+    write_tensors(check_path("save_chips: path", path, "chips.safetensors"), KIND, tensors, _values(backend))
 
 
 def load_chips(path: str | Path, model: nn.Module) -> Chips:
@@ -88,43 +84,29 @@ def load_chips(path: str | Path, model: nn.Module) -> Chips:
         >>> import tempfile, torch, hpml_sim as hs
         >>> analog = hs.convert(torch.nn.Linear(8, 4), "pcm-hermes")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     hs.save_chips(hs.program(analog, chips=2, seed=5), f"{folder}/chips.pt")
-        ...     chips = hs.load_chips(f"{folder}/chips.pt", analog)
+        ...     hs.save_chips(hs.program(analog, chips=2, seed=5), f"{folder}/chips.safetensors")
+        ...     chips = hs.load_chips(f"{folder}/chips.safetensors", analog)
         >>> len(chips), chips.seed
         (2, 5)
     """
-    file = _path("load_chips", path)
-    if not file.is_file():
-        raise HpmlError(f"chips file {str(file)!r} {'is a folder' if file.is_dir() else 'does not exist'}")
-    try:
-        content: dict[str, Any] = torch.load(file, weights_only=True)
-    except Exception as error:
-        raise HpmlError(f"{str(file)!r} cannot be read as chips ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("kind") != "hpml_sim.Chips":
-        raise HpmlError(f"{str(file)!r} is not a file of hs.save_chips")
-    if content.get("format") != FORMAT:
-        raise HpmlError(
-            f"{str(file)!r} has format {content.get('format')}, this version reads {FORMAT}; "
-            "program the chips again from the model and their seed"
-        )
-    if missing := _KEYS - content.keys():
-        raise HpmlError(f"{str(file)!r} is damaged: it has no {', '.join(sorted(missing))}; program the chips again")
+    file = check_path("load_chips: path", path, "chips.safetensors")
+    tensors, content = read_tensors(file, KIND)
     ours, theirs = programmable_crossbars(model, "load_chips"), content["settings"]
     if list(ours) != list(theirs):
         raise HpmlError(f"{str(file)!r} has the analog layers {list(theirs)}, the model has {list(ours)}")
     for name, crossbar in ours.items():
-        if (mine := _settings(crossbar)) != (saved := theirs[name]):
+        if (mine := _as_kept(_settings(crossbar))) != (saved := theirs[name]):
             different = sorted(key for key in mine.keys() | saved.keys() if mine.get(key) != saved.get(key))
             raise HpmlError(f"{str(file)!r}, layer {name!r}: saved with other settings ({', '.join(different)})")
     network = frozen_copy(model)
     try:
-        network.load_state_dict(content["network"])
+        network.load_state_dict(_below("network.", tensors))
     except RuntimeError as error:
         raise HpmlError(f"{str(file)!r} is of another model: {' '.join(str(error).split())}") from None
     n_chips, seed = content["chips"], content["seed"]
     backend = FusedBackend.program(network, n_chips, seed)
     # what drift compensation read depends on every device: other devices would hardly read the same
-    if not all(torch.equal(backend.layers[name].baseline, saved) for name, saved in content["baseline"].items()):
+    if not all(torch.equal(backend.layers[name].baseline, saved) for name, saved in _below(_BASELINE, tensors).items()):
         raise HpmlError(
             f"{str(file)!r} was saved by {content['made_with']}; {_made_with()} here draws other devices from its "
             "seed. Load it there, or program the model again"
@@ -132,24 +114,24 @@ def load_chips(path: str | Path, model: nn.Module) -> Chips:
     return Chips(backend, n_chips, seed)
 
 
-def _path(where: str, path: object) -> Path:
-    if not isinstance(path, (str, Path)) or not str(path):
-        raise HpmlError(f"{where}: path={shown(path)}: must be the path of a file, such as 'chips.pt'")
-    return Path(path)
+def _below(start: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without it."""
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
-def _content(backend: FusedBackend) -> dict[str, Any]:
-    """What a file of chips holds: tensors and plain values."""
+def _values(backend: FusedBackend) -> dict[str, Any]:
+    """What a file of chips holds beside tensors."""
     return {
-        "kind": "hpml_sim.Chips",
-        "format": FORMAT,
         "made_with": _made_with(),
         "seed": backend.seed,
         "chips": backend.n_chips,
-        "network": dict(backend.network.state_dict()),
         "settings": {name: _settings(crossbar) for name, crossbar in crossbars(backend.network).items()},
-        "baseline": {name: layer.baseline for name, layer in backend.layers.items()},
     }
+
+
+def _as_kept(settings: dict[str, Any]) -> Any:
+    """Settings as a file gives them back."""
+    return json.loads(json.dumps(settings))
 
 
 def _made_with() -> str:

@@ -17,6 +17,7 @@ from hpml_sim.counting import workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
+from hpml_sim.files import write_file
 from hpml_sim.measurement.ceilings import Ceilings
 from hpml_sim.measurement.profiling import Profile, profile
 from hpml_sim.report.wording import percent
@@ -190,4 +191,4 @@ def write_card(ceilings: Ceilings, path: Path) -> None:
         raise HpmlError(f"--write-card {path}: a card is a TOML file; for example this-machine.toml")
     text = ceilings_card(ceilings, path.stem)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_file(path, text)

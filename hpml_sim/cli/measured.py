@@ -82,6 +82,7 @@ def roofline(
     from hpml_sim.errors import HpmlError
     from hpml_sim.measurement.ceilings import measure_ceilings
     from hpml_sim.report.plots import machine_roofline
+    from hpml_sim.report.plots.notebook_figure import write_figure
 
     if write_card is not None and measure is None:
         raise HpmlError("--write-card: nothing was measured to write; give --measure cpu or --measure cuda as well")
@@ -107,6 +108,6 @@ def roofline(
     if out is not None:
         title = "" if model is None else f"{model}, batch {batch:,}"
         out.parent.mkdir(parents=True, exist_ok=True)
-        machine_roofline(roofs, points, title=title).savefig(out, dpi=160)
+        write_figure(out, machine_roofline(roofs, points, title=title))
         say(f"Plot: {out}")
     return 0

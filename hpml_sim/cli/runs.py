@@ -25,6 +25,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
 from hpml_sim.experiments.config_files import read_config, template
 from hpml_sim.experiments.experiment import Experiment
+from hpml_sim.files import write_file
 from hpml_sim.targets.checking import checked
 
 if TYPE_CHECKING:
@@ -147,10 +148,7 @@ def init(
         raise HpmlError(f"{file} exists; choose another name, or add --force to replace it")
     if not file.parent.is_dir():
         raise HpmlError(f"{file}: there is no folder {file.parent}; make it first: mkdir -p {file.parent}")
-    try:
-        file.write_text(template(str(file)), encoding="utf-8")
-    except OSError as error:
-        raise HpmlError(f"{file} cannot be written: {error}") from error
+    write_file(file, template(str(file)))
     if json_output:
         print(json.dumps({"file": str(file)}))
     else:

@@ -42,6 +42,7 @@ from hpml_sim.experiments.search_result import SearchResult
 from hpml_sim.experiments.search_space import as_texts
 from hpml_sim.experiments.tracking import check_store, log_run
 from hpml_sim.experiments.trials import Trials
+from hpml_sim.report.plots.notebook_figure import write_figure
 from hpml_sim.targets.checking import checked
 from hpml_sim.tasks.choosing import as_task
 from hpml_sim.tasks.task import Task
@@ -204,7 +205,7 @@ class Experiment:
             if folder is not None:
                 folder.write("trials.csv", found.trials.to_csv(index=False))
                 folder.write("front.csv", found.front.to_csv(index=False))
-                found.plot().savefig(folder.path / "front.svg")
+                write_figure(folder.path / "front.svg", found.plot())
         return found
 
     def preview(self) -> DryRun:

@@ -15,17 +15,16 @@ import json
 import logging
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.plan import Plan
+from hpml_sim.files import Kind, read_tensors, write_file, write_tensors
 from hpml_sim.results import ResultFile, Row
 
 try:
@@ -34,6 +33,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger(__name__)
+
+_NETWORK = Kind("hpml_sim.TrainedNetwork", 1, "a trained network", "it is trained again")
 
 OUR_FILES = (
     "run.json",
@@ -71,15 +72,12 @@ class RunFolder:
             key: names the network.
             state: its state dict.
         """
-        file = self.path / "networks" / f"{key}.pt"
-        draft = file.with_suffix(f".{os.getpid()}.part")
+        file = self.path / "networks" / f"{key}.safetensors"
         try:
             file.parent.mkdir(exist_ok=True)
-            torch.save(dict(state), draft)
-            draft.replace(file)
-        except (OSError, RuntimeError) as error:  # torch says RuntimeError when a disk is full
-            _log.warning("%s could not be kept (%s); a resumed run will train it again", file, error)
-            draft.unlink(missing_ok=True)
+            write_tensors(file, _NETWORK, state, {})
+        except (OSError, HpmlError) as error:
+            _log.warning("a trained network is not kept (%s); a resumed run will train it again", error)
 
     def network(self, key: str) -> dict[str, Tensor] | None:
         """The state dict of a trained network that was kept; None where there is none that can be read.
@@ -87,13 +85,13 @@ class RunFolder:
         Args:
             key: names the network.
         """
-        file = self.path / "networks" / f"{key}.pt"
+        file = self.path / "networks" / f"{key}.safetensors"
         if not file.exists():
             return None
         try:
-            return torch.load(file, weights_only=True)
-        except (OSError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
-            _log.warning("%s cannot be read (%s); it is trained again", file, error)
+            return read_tensors(file, _NETWORK)[0]
+        except HpmlError as error:
+            _log.warning("%s", error)
             return None
 
     def write(self, name: str, text: str) -> None:
@@ -106,15 +104,11 @@ class RunFolder:
         Raises:
             HpmlError: the disk is full or the folder cannot be written; the rows are safe.
         """
-        draft = self.path / f"{name}.part"
-        try:
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(self.path / name)
-        except OSError as error:
-            raise HpmlError(
-                f"{self.path / name} could not be written ({error}); the rows in results.jsonl are safe. "
-                "Free some space, then run again with --resume"
-            ) from error
+        write_file(
+            self.path / name,
+            text,
+            safe="the rows in results.jsonl are safe. Free some space, then run again with --resume",
+        )
 
 
 @contextlib.contextmanager
@@ -261,9 +255,11 @@ def _clear(path: Path) -> None:
 def _held(path: Path) -> dict[str, Any] | None:
     """What an earlier `run.json` says, or None where there is none that can be read."""
     try:
-        return json.loads((path / "run.json").read_text())
-    except (OSError, json.JSONDecodeError):
+        held: Any = json.loads((path / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
+    named = isinstance(held, dict) and all(isinstance(held.get(key), str) for key in ("hash", "model", "data"))
+    return held if named else None
 
 
 def _described(held: dict[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hpml_sim.errors import HpmlError, shown
+from hpml_sim.files import write_file
 from hpml_sim.report import findings
 from hpml_sim.report.inference_words import words_of_inference
 from hpml_sim.report.metric_words import words_of
@@ -66,13 +68,9 @@ def write_report(
         raise HpmlError(f"report: path={shown(path)}: must be the file to write, such as 'report.html'")
     path = Path(path)
     page = render_report(rows, title=title, run=run)
-    try:
+    with contextlib.suppress(OSError):  # `write_file` says what is wrong
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise HpmlError(
-            f"{path}: the report could not be written ({error}); the results themselves are safe"
-        ) from error
+    write_file(path, page, safe="the results themselves are safe")
     return path
 
 

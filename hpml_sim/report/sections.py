@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from hpml_sim.report.summary import TargetSummary
 from hpml_sim.report.wording import distinct, listing, names, percent, si_page, time_label
-from hpml_sim.results import Row, to_frame
+from hpml_sim.results import Row, line_of, to_frame
 from hpml_sim.units.bands import Band
 from hpml_sim.units.formatting import digits
 
@@ -265,7 +265,7 @@ def setting(value: Any) -> str:
 
 def downloads(rows: Sequence[Row]) -> list[dict[str, str]]:
     """The data inside the page: every row as JSON Lines, and the flat table as CSV."""
-    lines = "".join(row.model_dump_json() + "\n" for row in rows).encode()
+    lines = b"".join(line_of(row) + b"\n" for row in rows)
     table = to_frame(rows).to_csv(index=False).encode()
     found = []
     for name, kind, content, what in (

@@ -7,6 +7,7 @@ table.py       `to_frame`: rows as a pandas DataFrame
 
 from hpml_sim.results.row_files import ResultFile as ResultFile
 from hpml_sim.results.row_files import cut_torn_end as cut_torn_end
+from hpml_sim.results.row_files import line_of as line_of
 from hpml_sim.results.rows import SCHEMA as SCHEMA
 from hpml_sim.results.rows import CardInfo as CardInfo
 from hpml_sim.results.rows import Key as Key

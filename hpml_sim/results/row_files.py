@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hpml_sim.errors import HpmlError
+from hpml_sim.files import CHECKSUM_DIGITS, checksum
 from hpml_sim.results.rows import SCHEMA, Key, Row, first_fault
 
 try:
@@ -28,6 +30,19 @@ except ImportError:  # Windows has no fcntl; a single writer needs no lock
 _log = logging.getLogger(__name__)
 
 _REPAIR = "delete the line and run again with --resume, which computes that row again"
+
+
+_SUM = re.compile(rb',"sha256":"([0-9a-f]{%d})"\}$' % CHECKSUM_DIGITS)
+
+
+def line_of(row: Row) -> bytes:
+    """A row as the file has it, without the line's end: JSON whose last entry is a checksum of all before it.
+
+    Args:
+        row: any.
+    """
+    text = row.model_dump_json().encode()
+    return text[:-1] + f',"sha256":"{checksum(text)}"}}'.encode()
 
 
 class ResultFile:
@@ -51,7 +66,7 @@ class ResultFile:
         Raises:
             HpmlError: the disk is full or the folder cannot be written; rows already there are safe.
         """
-        line = (row.model_dump_json() + "\n").encode()
+        line = line_of(row) + b"\n"
         try:
             with self._locked() as descriptor:
                 cut_torn_end(descriptor, self.path)
@@ -107,6 +122,10 @@ class ResultFile:
                 f"{self.path}: rows of several runs ({', '.join(sorted(runs))}), which are never mixed; "
                 "keep the lines of one of them"
             )
+        places: dict[Key, int] = {}
+        for number, row in enumerate(rows, start=1):
+            if (first := places.setdefault(row.key, number)) != number:
+                raise HpmlError(f"{self.path}: rows {first} and {number} are of the same {row.key}; delete one of them")
         return rows
 
     def _parse(self, number: int, line: bytes) -> Row:
@@ -119,6 +138,9 @@ class ResultFile:
             raise HpmlError(f"{place}: not a result row: schema_version is missing; {_REPAIR}")
         if raw["schema_version"] != SCHEMA:
             raise _another_format(place, raw)
+        if (found := _SUM.search(line)) is None or found[1].decode() != checksum(line[: found.start()] + b"}"):
+            raise HpmlError(f"{place}: not a result row: its checksum does not fit; {_REPAIR}")
+        del raw["sha256"]
         try:
             return Row.model_validate(raw)
         except ValidationError as error:

@@ -16,7 +16,7 @@ from hpml_sim.cost.result import Estimate
 from hpml_sim.measurement.result import Measurement
 from hpml_sim.tasks.score import Score
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the row's format. Rows of another version are refused."""
 
 

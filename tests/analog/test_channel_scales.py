@@ -103,7 +103,7 @@ def test_chips_hold_scaled_weights_and_divide_their_inputs(tmp_path: Path) -> No
     exact = plain(x)
     for y in chips.at("1 s")(x):
         assert error(y, exact) < 0.2
-    path = tmp_path / "chips.pt"
+    path = tmp_path / "chips.safetensors"
     hs.save_chips(chips, path)
     assert torch.equal(hs.load_chips(path, analog).at("1 s")(x), chips.at("1 s")(x))
     # a chip's weights in the layer's own units

@@ -231,11 +231,11 @@ def test_options_come_back_from_a_file(tmp_path):
     options = {"levels": 8, "slices": 2, "stuck_at_g_min": 0.05, "stuck_at_g_max": 0.02}
     model = convert(nn.Linear(12, 5), Analog("pcm", **options))
     chips = program(model, chips=2, seed=3)
-    save_chips(chips, tmp_path / "chips.pt")
+    save_chips(chips, tmp_path / "chips.safetensors")
     x = torch.rand(4, 12)
-    assert torch.equal(load_chips(tmp_path / "chips.pt", model).at("1 day")(x), chips.at("1 day")(x))
+    assert torch.equal(load_chips(tmp_path / "chips.safetensors", model).at("1 day")(x), chips.at("1 day")(x))
     with pytest.raises(HpmlError, match=r"other settings \(.*slices"):
-        load_chips(tmp_path / "chips.pt", convert(nn.Linear(12, 5), Analog("pcm", levels=8)))
+        load_chips(tmp_path / "chips.safetensors", convert(nn.Linear(12, 5), Analog("pcm", levels=8)))
 
 
 def test_converted_networks_train_and_run_with_all_options():

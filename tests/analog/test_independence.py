@@ -57,8 +57,8 @@ def test_one_time_is_changed_alone(change, engine, tmp_path):
     assert torch.equal(chips.at("1 day")(x), want)
     assert float(model.get_buffer("network.calls")) == calls
     if engine == "fused":
-        save_chips(chips, tmp_path / "chips.pt")
-        assert torch.equal(load_chips(tmp_path / "chips.pt", model).at("1 day")(x), want)
+        save_chips(chips, tmp_path / "chips.safetensors")
+        assert torch.equal(load_chips(tmp_path / "chips.safetensors", model).at("1 day")(x), want)
 
 
 def test_two_times_lie_in_the_same_memory_and_tied_weights_stay_tied():

@@ -184,10 +184,10 @@ def test_saved_and_loaded(tmp_path):
     again.load_state_dict(torch.load(tmp_path / "adapted.pt", weights_only=True))
     assert torch.equal(again(x), adapted(x))
     chips = hs.program(adapted, chips=2, seed=3)
-    hs.save_chips(chips, tmp_path / "chips.pt")
-    assert torch.equal(hs.load_chips(tmp_path / "chips.pt", again).at(1.0)(x), chips.at(1.0)(x))
+    hs.save_chips(chips, tmp_path / "chips.safetensors")
+    assert torch.equal(hs.load_chips(tmp_path / "chips.safetensors", again).at(1.0)(x), chips.at(1.0)(x))
     with pytest.raises(hs.HpmlError, match="another model"):
-        hs.load_chips(tmp_path / "chips.pt", analog)
+        hs.load_chips(tmp_path / "chips.safetensors", analog)
 
 
 class _OwnProducts(nn.Module):

@@ -272,7 +272,7 @@ def test_weights_changed_by_hand_are_refused_by_all_that_draws_chips_anew(x, tmp
         lambda: model(x),
         lambda: chips.at("1 year"),
         lambda: chips.weights("b", "1 day"),
-        lambda: hs.save_chips(chips, tmp_path / "chips.pt"),
+        lambda: hs.save_chips(chips, tmp_path / "chips.safetensors"),
     ):
         with pytest.raises(hs.HpmlError, match="layer 'b': its chips"):
             call()

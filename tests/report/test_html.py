@@ -14,6 +14,7 @@ from hpml_sim.errors import HpmlError
 from hpml_sim.report.html import MAX_BYTES, render_report, write_report
 from hpml_sim.report.sections import limits
 from hpml_sim.report.summary import summarize
+from hpml_sim.results import line_of
 from hpml_sim.units.formatting import DASH
 from tests.report.example_rows import TARGETS, example_rows
 
@@ -149,7 +150,7 @@ def test_downloads_hold_all_the_data(seeds: tuple[int, ...]) -> None:
         name = link["download"]
         content[name.removesuffix(".gz")] = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode()
     assert [json.loads(line) for line in content["results.jsonl"].splitlines()] == [
-        json.loads(r.model_dump_json()) for r in rows
+        json.loads(line_of(r)) for r in rows
     ]
     assert content["table.csv"].startswith("target,kind,card,")
     assert len(content["table.csv"].splitlines()) == 1 + sum(len(r.estimates) for r in rows)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import subprocess
 import sys
 import textwrap
@@ -117,7 +118,7 @@ def test_a_full_disk_loses_nothing_and_says_what_to_do(tmp_path):
     assert done.stdout.strip() == "refused, whole: 1", done.stderr
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, SCHEMA + 1, "2", None])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, SCHEMA + 1, "2", None])
 def test_another_format_is_refused_in_one_line_that_says_who_wrote_it(tmp_path, version):
     path = tmp_path / "results.jsonl"
     old = {**row().model_dump(mode="json"), "schema_version": version, "versions": {"hpml_sim": "0.1.0"}}
@@ -130,7 +131,7 @@ def test_another_format_is_refused_in_one_line_that_says_who_wrote_it(tmp_path, 
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"schema_version": 4, "target": 3}',
+        b'{"schema_version": 5, "target": 3}',
         b"[]",
         b"3",
         b"{",
@@ -147,6 +148,31 @@ def test_a_line_that_is_no_row_is_refused_in_one_line(tmp_path, line):
     with pytest.raises(HpmlError, match=r"line 2: not a result row: .*--resume") as refused:
         ResultFile(path).read()
     assert "\n" not in str(refused.value)
+
+
+def test_no_flipped_bit_of_a_row_is_read(tmp_path):
+    """But for one in a line's end: then two lines are one, or a last line is torn, which is said."""
+    file = ResultFile(tmp_path / "results.jsonl")
+    rows = [row(seed=seed) for seed in range(2)]
+    for one in rows:
+        file.append(one)
+    good, draw = file.path.read_bytes(), random.Random(0)
+    for _ in range(500):
+        bit = draw.randrange(8 * (len(good) - 1))
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.path.write_bytes(damaged)
+        with pytest.raises(HpmlError, match=r"results\.jsonl, line [12]: ") as refused:
+            file.read()
+        assert "\n" not in str(refused.value)
+
+
+def test_a_row_that_stands_twice_is_refused(tmp_path):
+    file = ResultFile(tmp_path / "results.jsonl")
+    file.append(row())
+    file.path.write_bytes(file.path.read_bytes() * 2)
+    with pytest.raises(HpmlError, match="rows 1 and 2 are of the same"):
+        file.read()
 
 
 def test_the_frame_has_a_line_a_batch_and_units_in_its_names(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpml_sim.errors import HpmlError, needs, shown
+from hpml_sim.errors import HpmlError, shown
 from hpml_sim.networks.pretrained.byte_pairs import Tokenizer, from_json
 
 _PAD = 0
@@ -153,14 +153,14 @@ def minilm(files: Mapping[str, Path]) -> SentenceEncoder:
         files: path in the package -> file, checked: model.safetensors, config.json, tokenizer.json.
 
     Raises:
-        HpmlError: the package `safetensors` or `tokenizers` is missing, or the file is of another layout.
+        HpmlError: the package `tokenizers` is missing, or the file is of another layout.
 
     Source: W. Wang et al., "MiniLM", arXiv:2002.10957 (2020); mean of the tokens, length 1: sentence-transformers'
     modules.json of all-MiniLM-L6-v2.
     """
     found = {path.name: path for path in files.values()}
-    with needs("reading safetensors", "hpml_sim[networks]"):
-        from safetensors.torch import load_file
+    from safetensors.torch import load_file
+
     config = json.loads(found["config.json"].read_text(encoding="utf-8"))
     tokenizer = from_json(found["tokenizer.json"].read_text(encoding="utf-8"), framed=True)
     with torch.device("meta"):

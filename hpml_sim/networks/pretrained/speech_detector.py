@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hpml_sim.errors import HpmlError, needs
+from hpml_sim.errors import HpmlError
 
 RATE_HZ = 16_000
 """Samples a second that it takes."""
@@ -86,12 +86,9 @@ def silero(files: Mapping[str, Path]) -> SpeechDetector:
 
     Args:
         files: path in the package -> the file of weights (safetensors), checked.
-
-    Raises:
-        HpmlError: the package `safetensors` is missing.
     """
-    with needs("reading safetensors", "hpml_sim[networks]"):
-        from safetensors.torch import load_file
+    from safetensors.torch import load_file
+
     (path,) = files.values()
     with torch.device("meta"):
         model = SpeechDetector()
