@@ -7,8 +7,11 @@ where it puts its own. Nothing is ever downloaded unless `download_images` is ca
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import os
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,10 @@ import numpy as np
 from hpml_sim.errors import HpmlError, needs
 
 _IDX_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+_CLASSES = 10
+_LARGEST = 1 << 30
+"""Bytes that a file of a set unpacks to at most; the largest published one has 184 million."""
 
 
 @dataclass(frozen=True)
@@ -121,40 +128,77 @@ def read_images(name: str) -> tuple[Split, Split]:
             f"hs.download_data({name!r})" + (f", {known.hint}," if known.hint else "") + " or set HPML_SIM_DATA to the "
             "folder that holds them in a folder of the set's name"
         )
+    again = f"delete it and fetch it again with hs.download_data({name!r})"
     if name == "cifar10":
-        return _cifar10(folder / "cifar-10-binary.tar.gz")
-    train_x, train_y, test_x, test_y = (_idx(folder / f"{file}-ubyte.gz") for file in _IDX_FILES)
-    if (len(train_x), len(test_x)) != (len(train_y), len(test_y)):
-        raise HpmlError(f"{folder}: not as many labels as images")
+        return _cifar10(folder / "cifar-10-binary.tar.gz", again)
+    train_x, train_y, test_x, test_y = (
+        _idx(folder / f"{file}-ubyte.gz", 3 if "images" in file else 1, again) for file in _IDX_FILES
+    )
+    for part, images, labels in (("train", train_x, train_y), ("t10k", test_x, test_y)):
+        if images.shape[1:] != (28, 28):
+            size = " x ".join(map(str, images.shape[1:]))
+            raise HpmlError(
+                f"{folder / f'{part}-images-idx3-ubyte.gz'}: images of {size}, and they have 28 x 28; {again}"
+            )
+        _check_labels(folder / f"{part}-labels-idx1-ubyte.gz", labels, len(images), again)
     return (train_x[:, None], train_y), (test_x[:, None], test_y)
 
 
-def _idx(path: Path) -> np.ndarray:
+def _check_labels(path: Path, labels: np.ndarray, images: int, again: str) -> None:
+    if len(labels) != images:
+        raise HpmlError(f"{path}: {len(labels):,} labels for {images:,} images; {again}")
+    if (largest := int(labels.max())) >= _CLASSES:
+        raise HpmlError(f"{path}: a label {largest}, and the classes are 0 to {_CLASSES - 1}; {again}")
+
+
+def _unpacked(path: Path, again: str) -> bytes:
+    """What a gzip file holds; its own checksum finds what changed in it."""
+    try:
+        with gzip.open(path) as file:
+            raw = file.read(_LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise HpmlError(f"{path}: cannot be unpacked ({error}); {again}") from error
+    if len(raw) > _LARGEST:
+        raise HpmlError(f"{path}: holds more than {_LARGEST:,} bytes; {again}")
+    return raw
+
+
+def _idx(path: Path, dimensions: int, again: str) -> np.ndarray:
     """An IDX file (LeCun's format: two zero bytes, type 8 = uint8, number of dimensions, sizes, data)."""
-    raw = gzip.decompress(path.read_bytes())
-    if raw[:3] != b"\x00\x00\x08":
-        raise HpmlError(f"{path}: not an IDX file of unsigned bytes")
-    shape = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+    raw = _unpacked(path, again)
+    start = 4 + 4 * dimensions
+    if len(raw) < start or raw[:4] != bytes((0, 0, 8, dimensions)):
+        raise HpmlError(f"{path}: not an IDX file of unsigned bytes in {dimensions} dimensions; {again}")
+    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4)]
+    if 0 in shape or math.prod(shape) != len(raw) - start:
+        raise HpmlError(f"{path}: says {' x '.join(map(str, shape))} bytes and has {len(raw) - start:,}; {again}")
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-def _cifar10(path: Path) -> tuple[Split, Split]:
+def _cifar10(path: Path, again: str) -> tuple[Split, Split]:
     """The binary version: records of one byte of label and 3 x 32 x 32 bytes of red, green, blue, row by row.
 
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009), and the page of the data set.
     """
     batches: dict[str, np.ndarray] = {}
-    with tarfile.open(path) as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.name.endswith(".bin") else None
-            if file is not None:
-                raw = np.frombuffer(file.read(), np.uint8)
-                if raw.size == 0 or raw.size % 3073:
-                    raise HpmlError(f"{path}: {member.name} is not made of CIFAR-10 records of 3,073 bytes")
-                batches[Path(member.name).stem] = raw.reshape(-1, 3073)
+    raw = _unpacked(path, again)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.name.endswith(".bin") else None
+                if file is not None:
+                    batches[Path(member.name).stem] = np.frombuffer(file.read(), np.uint8)
+    # a damaged header leads tarfile to places and numbers that are not there
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, KeyError) as error:
+        raise HpmlError(f"{path}: not a tar archive ({error}); {again}") from error
     wanted = [f"data_batch_{i}" for i in range(1, 6)]
     if missing := [batch for batch in (*wanted, "test_batch") if batch not in batches]:
         raise HpmlError(f"{path}: no {', '.join(missing)} in it; is it the binary version?")
+    for name, records in batches.items():
+        if records.size == 0 or records.size % 3073:
+            raise HpmlError(f"{path}: {name} is not made of CIFAR-10 records of 3,073 bytes; {again}")
+        batches[name] = records.reshape(-1, 3073)
+        _check_labels(path, batches[name][:, 0], len(batches[name]), again)
 
     def split(records: np.ndarray) -> Split:
         return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
