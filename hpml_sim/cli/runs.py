@@ -118,7 +118,8 @@ def run_verb(arguments: list[str]) -> Callable[..., int]:
         """Carry out the run that a TOML file describes; options override the file.
 
         Args:
-            file: the TOML file (`hpml-sim init` writes one; every run leaves a run.toml in its folder).
+            file: the TOML file (`hpml-sim init` writes one; every run leaves a run.toml in its folder). Code that it
+                names (file.py:callable) is run, with all that you may do.
             experiment: which network on which machines.
             sweep: which options to vary, where the file has [sweep].
             search: which options to search, where the file has [search].

@@ -53,7 +53,8 @@ class ExperimentConfig:
 
     Attributes:
         targets: machines to run it on: cards by name (`hpml-sim cards` lists them) or by the path of a TOML file.
-        model: mlp, cnn (`hpml-sim networks` lists them), package.module:callable, or file.py:callable.
+        model: mlp, cnn (`hpml-sim networks` lists them), package.module:callable, or file.py:callable. Code that is
+            named so, here and below, is run.
         data: digits, moving-bars, another name that `hpml-sim data` lists, package.module:callable, or
             file.py:callable.
         task: what is learned and measured: classification, regression, language_model and the like, or file.py:callable
