@@ -30,6 +30,8 @@ from hpml_sim.training.evaluation import scores
 from hpml_sim.training.progress import Step, quiet
 from hpml_sim.units.times import format_time
 
+_MOST_SWAPS = 400
+"""Pairs of layers that a step of `Costs.least_energy` looks at: of large networks single layers only."""
 _DIGITAL = "no target for this layer"
 _FEWER = 3
 """A layer alone is evaluated on so many times fewer chips than an assignment."""
@@ -86,6 +88,7 @@ class Costs:
         skip: LayerChoice,
     ):
         self.candidates = candidates
+        self._energies: dict[frozenset[tuple[str, int]], float] = {}
         self.converted = [convert(model, target, only=only, skip=skip) for target in candidates]
         with _costs_are_told():
             for converted in self.converted:
@@ -111,25 +114,43 @@ class Costs:
         return estimate(replace(self._counts, mapping=None), card, digital_layers=names, scope="system")
 
     def savings(self) -> dict[str, list[float]]:
-        """Joules that each layer saves on each candidate, all others being on the candidate that takes least by itself.
+        """Joules that each layer saves on each candidate, all others being where energy is least.
 
         A layer saves far more where it is the only one on crossbars: of the time that digital layers take, the whole
         machine pays for each second, and tiles bring digital units with them. What counts is the last step.
         """
-
-        def all_on(k: int) -> Choice:
-            return dict.fromkeys(self.layers, k)
-
-        def energy(choice: Choice) -> float:
-            return self.of(choice).energy_j.nominal
-
-        around = all_on(min(range(len(self.candidates)), key=lambda k: energy(all_on(k))))
+        least = self.least_energy()
         found = {}
         for layer in self.layers:
-            others = {name: k for name, k in around.items() if name != layer}
-            without = energy(others)
-            found[layer] = [without - energy({**others, layer: k}) for k in range(len(self.candidates))]
+            others = {name: k for name, k in least.items() if name != layer}
+            without = self._nominal(others)
+            found[layer] = [without - self._nominal({**others, layer: k}) for k in range(len(self.candidates))]
         return found
+
+    def least_energy(self) -> Choice:
+        """The assignment of least energy, whatever it loses, as far as steps from all on crossbars find it.
+
+        A step takes a layer off the crossbars, puts one back, or does both; each takes the best of all.
+        """
+        uniform = [dict.fromkeys(self.layers, k) for k in range(len(self.candidates))]
+        now = min(uniform, key=self._nominal)
+        candidate = next(iter(now.values()))
+        while True:
+            fewer = [{n: k for n, k in now.items() if n != layer} for layer in now]
+            beside = [layer for layer in self.layers if layer not in now]
+            steps = [*fewer, *({**now, layer: candidate} for layer in beside)]
+            if len(now) * len(beside) <= _MOST_SWAPS:
+                steps += [{**others, layer: candidate} for others in fewer for layer in beside]
+            best = min(steps, key=self._nominal)
+            if self._nominal(best) >= self._nominal(now):
+                return now
+            now = best
+
+    def _nominal(self, choice: Choice) -> float:
+        key = frozenset(choice.items())
+        if key not in self._energies:
+            self._energies[key] = self.of(choice).energy_j.nominal
+        return self._energies[key]
 
     def of(self, choice: Choice) -> Estimate:
         """The estimate of an assignment.

@@ -176,6 +176,22 @@ def test_energies_are_those_of_networks_that_are_converted_so(network):
     assert costs.digital().energy_j.nominal == pytest.approx(digital.energy_j.nominal, rel=1e-6)
 
 
+@pytest.mark.parametrize("card", ["pcm-hermes", "pcm-design-study"])
+def test_the_assignment_of_least_energy_is_that_of_all_assignments(card):
+    model = hs.models.cnn((1, 8, 8), 10, width=4)  # most of its layers take less energy in digital
+    costs = Costs(model, [hs.Analog(card)], torch.rand(8, 1, 8, 8), only=None, skip=None)
+
+    def energy(choice):
+        return costs.of(choice).energy_j.nominal
+
+    every = [dict.fromkeys(taken, 0) for n in range(5) for taken in itertools.combinations(costs.layers, n)]
+    assert len(every) == 16
+    found = costs.least_energy()
+    assert energy(found) == min(map(energy, every))
+    savings = costs.savings()
+    assert all((savings[layer][0] > 0) == (layer in found) for layer in costs.layers)
+
+
 def test_an_assignment_is_a_target_and_its_scores_are_those_of_its_chips(network):
     model, data = network
     found = hs.assign(model, data, COARSE, loses_at_most=LESS, times=["1 day", "1 month"], chips=3, seed=4)
