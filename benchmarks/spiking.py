@@ -1,7 +1,8 @@
 """Fused leaky neurons against snnTorch, torch.compile and SpikingJelly, forward and backward, in one process.
 
-    python benchmarks/spiking.py [--threads 1 2] [--repeats 9] [--compile] [--only neurons large network scaling memory]
-                                 [--out benchmarks/results/NAME.json]
+    python benchmarks/spiking.py [--threads 1 2] [--repeats 9] [--compile] [--only PART...] [--out results/NAME.json]
+
+with PART of neurons, large, network, convolutional, delays, scaling, memory.
 
 Shapes are (steps, batch, neurons). Every pair is checked first: spikes and gradients equal snnTorch's to the last bit;
 SpikingJelly rounds in another order, so spikes of 99.99 % of the neurons, and their gradients to 1e-5. Then all take
@@ -19,7 +20,10 @@ clock's. Against:
 
 network: a training step of 784-1000-10, 25 steps, batch 128, against the faster of two loops that snnTorch users can
 write: step by step, or layer by layer with matrix products over all steps. Once with an image that is the same at every
-step (its first product is done once by all), once with one that changes (two large products, which all must do).
+step (its first product is done once by all), once with one that changes (two large products, which all must do); with
+--compile also `torch.compile` of the step-by-step loop.
+convolutional: that of the network of snnTorch's tutorial 6, also against the loop as the tutorial writes it.
+delays: networks with learned delays behind their hidden neurons over the same without; checked with delays of 0.
 scaling: time at 512 steps over that at 128. memory: peak of a process of its own, less what it had before.
 """
 
@@ -33,6 +37,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +47,17 @@ from torch import Tensor, nn
 
 from hpml_sim.kernels.lif import leaky
 from hpml_sim.measurement.machine import machine, versions
-from hpml_sim.spiking import fuse
+from hpml_sim.spiking import AxonalDelays, FusedNetwork, LeakyNeurons, fuse
 
 SMALL = [(25, 128, 256), (100, 64, 256), (500, 16, 1024)]
 LARGE = (100, 128, 1024)
 GOALS = {"best loop": {1: 8.0, 2: 5.0}, "compile": 3.0, "SpikingJelly": 3.0, "copy": 3.0}
 LARGE_GOALS = {"best loop": 3.0, "compile": 3.0, "SpikingJelly": 3.0, "usual loop": 20.0, "copy": 3.0}
-PARTS = ("neurons", "large", "network", "scaling", "memory")
+PARTS = ("neurons", "large", "network", "convolutional", "delays", "scaling", "memory")
 BETA, THRESHOLD = 0.95, 1.0
 NEURON = snn.Leaky(BETA, threshold=THRESHOLD)
 Run = Callable[[Tensor], Tensor]
+Row = dict[str, Any]
 
 
 # -------------------------------------------------------------------------------------------------- who takes part
@@ -153,9 +159,9 @@ def ratios(above: list[float], below: list[float]) -> list[float]:
     return spread(a / b for a, b in zip(above, below, strict=True))
 
 
-def row(what: str, against: str, ratio: list[float], goal: float | None, **more: Any) -> dict[str, Any]:
+def row(what: str, against: str, ratio: list[float], goal: float | None, **more: Any) -> Row:
     """Print a result and return it; the copy's, the memory's and the scaling's goals are upper bounds."""
-    at_most = against in ("copy", "memory", "scaling")
+    at_most = against in ("copy", "memory", "scaling", "delays")
     verdict = "" if goal is None else "met" if (ratio[0] <= goal) == at_most or ratio[0] == goal else "MISSED"
     wanted = "" if goal is None else f"goal {'<=' if at_most else '>='} {goal:g}: {verdict}"
     print(f"{what:<44} {against:<13} {ratio[0]:8.2f} ({ratio[1]:.2f}..{ratio[2]:.2f})  {wanted}", flush=True)
@@ -166,7 +172,7 @@ def row(what: str, against: str, ratio: list[float], goal: float | None, **more:
 # ---------------------------------------------------------------------------------------------------------- parts
 
 
-def neurons(shape: tuple[int, ...], goals: dict[str, Any], repeats: int, *, compiled: bool) -> Iterator[dict[str, Any]]:
+def neurons(shape: tuple[int, ...], goals: dict[str, Any], repeats: int, *, compiled: bool) -> Iterator[Row]:
     x, grad = draw(shape)
     peers: dict[str, tuple[Run, Run]] = {"best loop": (best_loop, fused), "usual loop": (usual_loop, fused)}
     peers["SpikingJelly"] = (spikingjelly(), fused_zero)
@@ -203,7 +209,39 @@ def neurons(shape: tuple[int, ...], goals: dict[str, Any], repeats: int, *, comp
     yield row(what, "copy", ratios(taken[fused], taken["copy"]), goals["copy"], fused_ms=milliseconds)
 
 
-def network(repeats: int) -> Iterator[dict[str, Any]]:
+Networks = dict[str, tuple[Callable[[], Tensor], nn.Module]]
+
+
+def train(run: Callable[[], Tensor], module: nn.Module, labels: Tensor) -> tuple[float, Tensor]:
+    """Seconds of a training step, and the spikes of the output."""
+    module.zero_grad()
+    start = now()
+    counts = run().sum(0)
+    nn.functional.cross_entropy(counts, labels).backward()
+    return now() - start, counts.detach()
+
+
+def networks(what: str, runs: Networks, labels: Tensor, repeats: int, goals: dict[str, float]) -> Iterator[Row]:
+    """The fused network against loops that users of snnTorch can write; of the best loops the faster one."""
+    counts = {name: train(*run, labels)[1] for name, run in runs.items()}
+    differ = max(float((counts["fused"] != other).float().mean()) for other in counts.values())
+    if differ > 0.01:
+        raise SystemExit(f"{what}: {100 * differ:.1f} % of the output counts differ")
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            taken[name].append(train(*run, labels)[0])
+    best = min(("step by step", "layer by layer"), key=lambda name: statistics.median(taken[name]))
+    what = f"{what}, {torch.get_num_threads()} threads"
+    for name in (best, *(name for name in ("usual loop", "compile") if name in runs)):
+        goal = goals.get("best loop" if name == best else name)
+        milliseconds = 1e3 * statistics.median(taken["fused"])
+        yield row(
+            what, name, ratios(taken[name], taken["fused"]), goal, counts_that_differ=differ, fused_ms=milliseconds
+        )
+
+
+def network(repeats: int, *, compiled: bool) -> Iterator[Row]:
     steps, batch = 25, 128
     torch.manual_seed(0)
     first, second = nn.Linear(784, 1000), nn.Linear(1000, 10)
@@ -211,13 +249,6 @@ def network(repeats: int) -> Iterator[dict[str, Any]]:
     net = nn.Sequential(first, hidden, second, output)
     fast = fuse(net)
     labels = torch.randint(10, (batch,))
-
-    def train(run: Callable[[], Tensor], module: nn.Module) -> tuple[float, Tensor]:
-        module.zero_grad()
-        start = now()
-        counts = run().sum(0)
-        nn.functional.cross_entropy(counts, labels).backward()
-        return now() - start, counts.detach()
 
     def usual(x: Tensor) -> Tensor:
         hidden.reset_mem()
@@ -242,27 +273,94 @@ def network(repeats: int) -> Iterator[dict[str, Any]]:
         def currents(x: Tensor = x, constant: bool = kind == "one image") -> Iterable[Tensor]:
             return [first(x[0])] * steps if constant else first(x).unbind(0)
 
-        runs: dict[str, tuple[Callable[[], Tensor], nn.Module]] = {
+        runs: Networks = {
             "fused": (lambda x=x: fast(x), fast),
             "step by step": (lambda c=currents: step_by_step(c()), net),
             "layer by layer": (lambda c=currents: layer_by_layer(c()), net),
             "usual loop": (lambda x=x: usual(x), net),
         }
-        counts = {name: train(*run)[1] for name, run in runs.items()}
-        differ = max(float((counts["fused"] != other).float().mean()) for other in counts.values())
-        if differ > 0.01:
-            raise SystemExit(f"network: {100 * differ:.1f} % of the output counts differ")
-        taken: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(repeats):
-            for name, run in runs.items():
-                taken[name].append(train(*run)[0])
-        best = min(("step by step", "layer by layer"), key=lambda name: statistics.median(taken[name]))
-        what = f"784-1000-10, {kind}, {torch.get_num_threads()} threads"
-        for name, goal in ((best, 2.0), ("usual loop", None)):
-            yield row(what, name, ratios(taken[name], taken["fused"]), goal, counts_that_differ=differ)
+        if compiled:
+            runs["compile"] = (torch.compile(lambda c=currents: step_by_step(c())), net)
+        yield from networks(f"784-1000-10, {kind}", runs, labels, repeats, {"best loop": 2.0})
 
 
-def scaling(repeats: int) -> Iterator[dict[str, Any]]:
+def convolutional(repeats: int) -> Iterator[Row]:
+    """The network of snnTorch's tutorial 6, 12C5-MP2-64C5-MP2-10 with an image for 50 steps."""
+    steps, batch, decay = 50, 128, 0.5
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 12, 5), nn.MaxPool2d(2), nn.Conv2d(12, 64, 5), nn.MaxPool2d(2), nn.Linear(64 * 4 * 4, 10)]
+    neurons = [snn.Leaky(decay, init_hidden=True) for _ in range(3)]
+    net = nn.Sequential(*layers[:2], neurons[0], *layers[2:4], neurons[1], nn.Flatten(), layers[4], neurons[2])
+    parts = [nn.Sequential(*layers[:2]), nn.Sequential(*layers[2:4]), nn.Sequential(nn.Flatten(), layers[4])]
+    shapes = [(batch, 12, 12, 12), (batch, 64, 4, 4), (batch, 10)]
+    fast, neuron = fuse(net), snn.Leaky(decay)
+    labels, image = torch.randint(10, (batch,)), torch.rand(batch, 1, 28, 28)
+
+    def usual() -> Tensor:
+        for one in neurons:
+            one.reset_mem()
+        return torch.stack([net(image) for _ in range(steps)])
+
+    def step_by_step() -> Tensor:
+        states, out, first = [torch.zeros(shape) for shape in shapes], [], parts[0](image)
+        for _ in range(steps):
+            spike, states[0] = neuron(first, states[0])
+            for layer in (1, 2):
+                spike, states[layer] = neuron(parts[layer](spike), states[layer])
+            out.append(spike)
+        return torch.stack(out)
+
+    def layer_by_layer() -> Tensor:
+        currents: Iterable[Tensor] = [parts[0](image)] * steps
+        for layer in (0, 1, 2):
+            membrane, spikes = torch.zeros(shapes[layer]), []
+            for current in currents:
+                spike, membrane = neuron(current, membrane)
+                spikes.append(spike)
+            if layer < 2:
+                currents = parts[layer + 1](torch.cat(spikes)).unflatten(0, (steps, batch)).unbind(0)
+        return torch.stack(spikes)
+
+    runs: Networks = {
+        "fused": (lambda: fast(image.expand(steps, *image.shape)), fast),
+        "step by step": (step_by_step, net),
+        "layer by layer": (layer_by_layer, net),
+        "usual loop": (usual, net),
+    }
+    yield from networks("tutorial 6, one image", runs, labels, repeats, {"usual loop": 3.0})
+
+
+def delays(repeats: int) -> Iterator[Row]:
+    """A training step with axonal delays behind the hidden neurons, over that without them."""
+    for sizes, steps, batch, goal in (((784, 1000, 10), 25, 128, 1.2), ((40, 256, 256, 10), 50, 128, None)):
+        x = (torch.rand(steps, batch, sizes[0], generator=torch.Generator().manual_seed(0)) < 0.1).float()
+        labels, nets = torch.randint(10, (batch,)), []
+        for delayed in (False, True):
+            torch.manual_seed(0)
+            made: list[nn.Module] = []
+            for number, (before, after) in enumerate(pairwise(sizes)):
+                if number and delayed:
+                    made.append(AxonalDelays(before, max_delay=20))
+                made += [nn.Linear(before, after), LeakyNeurons(BETA)]
+            nets.append(FusedNetwork(nn.Sequential(*made)))
+        late = [module for module in nets[1].modules() if isinstance(module, AxonalDelays)]
+        drawn = [module.delay.detach().clone() for module in late]
+        with torch.no_grad():
+            for module in late:
+                module.delay.zero_()
+            if not torch.equal(nets[0](x), nets[1](x)):
+                raise SystemExit("delays of 0 change a network")
+            for module, delay in zip(late, drawn, strict=True):
+                module.delay.copy_(delay + 0.3)
+        taken: tuple[list[float], list[float]] = ([], [])
+        for _ in range(repeats + 1):
+            for net, seconds in zip(nets, taken, strict=True):
+                seconds.append(train(lambda net=net, x=x: net(x), net, labels)[0])
+        what = f"{'-'.join(map(str, sizes))}, {steps} steps, {torch.get_num_threads()} threads"
+        yield row(what, "delays", ratios(taken[1][1:], taken[0][1:]), goal)
+
+
+def scaling(repeats: int) -> Iterator[Row]:
     cases = [draw((steps, 16, 512)) for steps in (128, 512)]
     taken = [[step(fused, *case)[0] for case in cases] for _ in range(repeats + 1)][1:]
     yield row("512 steps / 128 steps, (., 16, 512)", "scaling", spread(long / short for short, long in taken), 6.0)
@@ -285,7 +383,7 @@ def resident(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def memory() -> Iterator[dict[str, Any]]:
+def memory() -> Iterator[Row]:
     def of(name: str) -> int:
         command = [sys.executable, __file__, "--peak", name]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -307,7 +405,7 @@ def main() -> None:
         torch.set_num_threads(1)
         print(peak({"fused": fused, "best_loop": best_loop}[given.peak]))
         return
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for threads in given.threads:
         torch.set_num_threads(threads)
         if "neurons" in given.only:
@@ -316,7 +414,11 @@ def main() -> None:
         if "large" in given.only:
             rows += neurons(LARGE, LARGE_GOALS, given.repeats, compiled=False)
         if "network" in given.only:
-            rows += network(given.repeats)
+            rows += network(given.repeats, compiled=given.compile)
+        if "convolutional" in given.only:
+            rows += convolutional(given.repeats)
+        if "delays" in given.only:
+            rows += delays(given.repeats)
         if "scaling" in given.only:
             rows += scaling(given.repeats)
     if "memory" in given.only:

@@ -107,7 +107,8 @@ def load_data(data: str | Data | tuple[Dataset, Dataset], **options: Any) -> Dat
     Args:
         data: a name; "package.module:callable" or "file.py:callable", called without arguments, that gives one of the
             following; a `Data`; or a pair of datasets with a length. `hpml-sim data` lists the names.
-        options: of a set by name: `tokenizer`, `length` and `test_windows` of texts.
+        options: of a set by name: `tokenizer`, `length` and `test_windows` of texts, `channels` and `steps` of
+            spoken-digit-spikes, `window`, `offset`, `tau` and `lyapunov_time` of mackey-glass.
 
     Raises:
         UnknownNameError: no data set has this name.

@@ -6,9 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 import hpml_sim as hs
 from hpml_sim.data import espeak_process, spoken_digits, synthesis
+from hpml_sim.data.cochlea import cochlea_spikes
 from hpml_sim.data.spoken_digits import WORDS
 from hpml_sim.errors import HpmlError
 
@@ -35,6 +37,20 @@ def test_sounds_are_a_second_of_each_digit_in_each_voice():
         assert part.labels.bincount().tolist() == [voices] * 10
         assert part.sounds.abs().max() < 1.2
         assert (part.sounds.abs().amax(1) > 0.1).all()
+
+
+def test_spikes_have_the_bands_and_steps_that_are_asked_for(monkeypatch):
+    sounds = torch.rand(3, spoken_digits.RATE_HZ, generator=torch.Generator().manual_seed(0)) - 0.5
+    part = spoken_digits.Spoken(sounds, torch.tensor([1, 2, 3]))
+    monkeypatch.setattr(spoken_digits, "spoken_by_voices", lambda name: (part, part))
+    data = hs.load_data("spoken-digit-spikes", channels=8, steps=100)
+    spikes = torch.stack([x for x, _ in data.train])
+    assert spikes.shape[1:] == data.input_shape == (100, 8)
+    want = cochlea_spikes(sounds.numpy(), spoken_digits.RATE_HZ, channels=8, steps=100)
+    np.testing.assert_array_equal(spikes, want)
+    assert hs.load_data("spoken-digit-spikes").input_shape == (50, 40)
+    with pytest.raises(HpmlError, match=r"spoken-digit-spikes: steps=0: must be a whole number from 1 to 8000"):
+        hs.load_data("spoken-digit-spikes", steps=0)
 
 
 def test_each_call_gives_the_same_bytes_and_each_voice_others():

@@ -1,12 +1,15 @@
 """Delays in numba on a CPU; the equations stand in `reference.py`.
 
-A job is a block of neurons over all rows and steps, so that what it sums into a delay's gradient is its own.
+A job is a block of neurons over all rows and steps, so that what it sums into a delay's gradient is its own. Each inner
+loop writes one vector, or the compiler would use no vector instructions. What arrives is read from as many places as
+there are delays: two thirds of the time goes there, once for each value, which is kept for the step after it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit, prange
 from torch import Tensor
 
@@ -16,36 +19,72 @@ _BLOCK = 1024
 
 
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _collect(values, start, offset, found):
+    """Values at unsigned places: of signed ones numba asks whether they count from the end."""
+    for n in range(len(found)):
+        found[n] = values[start + offset[n]]
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _divided(rest, first, share, second, out):
+    for n in range(len(out)):
+        out[n] = rest[n] * first[n] + share[n] * second[n]
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _slope(x, soon, later, total):
+    for n in range(len(total)):
+        total[n] += x[n] * (later[n] - soon[n])
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 def _forward_job(job, x, whole, share, out):
     zero, one = x.dtype.type(0), x.dtype.type(1)
+    rows, steps, neurons = x.shape
     low = job * _BLOCK
-    high = min(low + _BLOCK, x.shape[2])
-    for c in range(x.shape[0]):
-        for t in range(x.shape[1]):
-            for n in range(low, high):
-                at, f = t - whole[n], share[n]
-                now = x[c, at, n] if at >= 0 else zero
-                before = x[c, at - 1, n] if at >= 1 else zero
-                out[c, t, n] = (one - f) * now + f * before
+    high = min(low + _BLOCK, neurons)
+    values, late, f = x.reshape(x.size), whole[low:high], share[low:high]
+    rest, longest = one - f, late.max()
+    offset = ((longest - late) * neurons + np.arange(high - low)).astype(np.uint64)
+    before, now = np.empty(high - low, x.dtype), np.empty(high - low, x.dtype)
+    for c in range(rows):
+        before[:] = zero
+        for t in range(steps):
+            if t >= longest:
+                _collect(values, np.uint64((c * steps + t - longest) * neurons + low), offset, now)
+            else:
+                for n in range(high - low):
+                    at = t - late[n]
+                    now[n] = x[c, at, low + n] if at >= 0 else zero
+            _divided(rest, now, f, before, out[c, t, low:high])
+            before, now = now, before
 
 
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 def _backward_job(job, grad, x, whole, share, grad_x, grad_delay):
     zero, one = x.dtype.type(0), x.dtype.type(1)
+    rows, steps, neurons = x.shape
     low = job * _BLOCK
-    high = min(low + _BLOCK, x.shape[2])
-    steps = x.shape[1]
-    for n in range(low, high):
-        grad_delay[n] = zero
-    for c in range(x.shape[0]):
+    high = min(low + _BLOCK, neurons)
+    values, late, f = grad.reshape(grad.size), whole[low:high], share[low:high]
+    rest, longest, total = one - f, late.max(), grad_delay[low:high]
+    offset = (late * neurons + np.arange(high - low)).astype(np.uint64)
+    soon, later = np.empty(high - low, x.dtype), np.empty(high - low, x.dtype)
+    total[:] = zero
+    for c in range(rows):
+        for n in range(high - low):
+            soon[n] = grad[c, late[n], low + n] if late[n] < steps else zero
         for t in range(steps):
-            for n in range(low, high):
-                k, f = whole[n], share[n]
-                soon = grad[c, t + k, n] if t + k < steps else zero
-                later = grad[c, t + k + 1, n] if t + k + 1 < steps else zero
-                grad_x[c, t, n] = (one - f) * soon + f * later
-                # this step's value arrives at t + k, or one step later: d/dd takes it from one to the other
-                grad_delay[n] += x[c, t, n] * (later - soon)
+            if t + longest + 1 < steps:
+                _collect(values, np.uint64((c * steps + t + 1) * neurons + low), offset, later)
+            else:
+                for n in range(high - low):
+                    at = t + late[n] + 1
+                    later[n] = grad[c, at, low + n] if at < steps else zero
+            _divided(rest, soon, f, later, grad_x[c, t, low:high])
+            # this step's value arrives at t + k, or one step later: d/dd takes it from one to the other
+            _slope(x[c, t, low:high], soon, later, total)
+            soon, later = later, soon
 
 
 @njit(cache=True, nogil=True)

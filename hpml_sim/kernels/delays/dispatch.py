@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hpml_sim.errors import HpmlError
 from hpml_sim.kernels.common.engines import Engine, choose_engine
+from hpml_sim.kernels.common.memory import BLOCKS
 from hpml_sim.kernels.common.vmapping import with_mapped_axis
 from hpml_sim.kernels.delays import cpu, reference
 
@@ -67,7 +68,7 @@ class _Delayed(torch.autograd.Function):
         x = x.contiguous()
         floor = delay.detach().floor()
         whole, share = floor.long().contiguous(), (delay.detach() - floor).contiguous()
-        out = torch.empty_like(x)
+        out = BLOCKS.empty(x.shape, x)
         if x.numel():
             _implementation(engine).forward(x, whole, share, out)
         ctx.save_for_backward(x, whole, share)
@@ -78,7 +79,7 @@ class _Delayed(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, whole, share = ctx.saved_tensors
-        grad_x, grad_delay = torch.empty_like(x), torch.zeros_like(share)
+        grad_x, grad_delay = BLOCKS.empty(x.shape, x), torch.zeros_like(share)
         if x.numel():
             grad = grad_outputs[0].contiguous()
             _implementation(ctx.engine).backward(grad, x, whole, share, grad_x, grad_delay)
