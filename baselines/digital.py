@@ -158,7 +158,7 @@ def convert_digital(model: nn.Module, target: Digital, chosen: Chosen) -> Digita
         ConversionError: precision and engine do not go together, no layer was chosen, a layer has no kernel, or what
             the engine needs (a compiler, a GPU) is missing.
     """
-    if target.precision != "fp32" and is_quantized(model):
+    if not target.asks_nothing and is_quantized(model):
         raise ConversionError(
             f"Digital(precision={target.precision!r}): the network is quantized (hs.quantize), which says already what "
             "it is stored and multiplied in; leave precision out, or convert the network before it was quantized"
@@ -176,7 +176,7 @@ def convert_digital(model: nn.Module, target: Digital, chosen: Chosen) -> Digita
             f"{_some(kept)}. Take engine='torch' with precision='fp32', 'bf16', 'fp16' or 'int8', or "
             "engine='numba-cuda'"
         )
-    if target.precision == "int8":
+    if target.precision == "int8" and not is_quantized(model):
         return _finish(model, target, quantize(model.float(), chosen))
     if stored is None:
         model.float()  # does nothing to a float32 network

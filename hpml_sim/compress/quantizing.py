@@ -33,6 +33,8 @@ def quantize(
     method: Method | None = None,
     data: CalibrationData | None = None,
     group: int | None = None,
+    weight_bits: int | None = None,
+    input_bits: int | None = None,
     only: LayerChoice = None,
     skip: LayerChoice = None,
 ) -> nn.Module:
@@ -52,6 +54,9 @@ def quantize(
             inputs that are large on average get a factor first. None takes "gptq" with data, else "nearest".
         data: calibration data for "gptq" and "awq": a batch of inputs, a data set by name, or samples.
         group: weights of an output that share a scale, >= 2; None takes 64 for four bits and fewer, else all.
+        weight_bits: of "int8": bits of a weight with its sign, 2 to 8, where not 8.
+        input_bits: of "int8": bits of an input of a layer, 1 to 8, where not 8. Inputs without a negative number have
+            no sign: 4 bits are 16 levels, as many as 15 steps of spikes tell apart.
         only: quantize these layers only, by name or by a predicate (name, module) -> bool; None: all.
         skip: leave these layers as they are; None: none.
 
@@ -78,13 +83,20 @@ def quantize(
     method = _method(method, data)
     if group is not None:
         group = check_whole("quantize: group", group, low=2, hint="64 is usual")
+    for name, bits, low in (("weight_bits", weight_bits, 2), ("input_bits", input_bits, 1)):
+        if bits is not None and scheme != "int8":
+            raise HpmlError(f"quantize: {name}={bits}: is for scheme='int8'; {scheme!r} has bits of its own")
+        if bits is not None:
+            check_whole(f"quantize: {name}", bits, low=low, high=8)
     if isinstance(model, Converted):
         raise HpmlError(
             f"quantize: the network is converted for {model.target!r}; quantize the original, and convert that"
         )
     if is_quantized(model):
         raise HpmlError("quantize: the network is quantized already; take the one that it was made from")
-    numbers = NumberFormat(scheme, group if group is not None else GROUP if scheme in GROUPED else None)
+    numbers = NumberFormat(
+        scheme, group if group is not None else GROUP if scheme in GROUPED else None, weight_bits, input_bits
+    )
     network = clone(model)
     found = matrices("quantize", network, only, skip)
     seen = _Inputs()

@@ -36,9 +36,16 @@ def scales(matrix: Tensor, numbers: NumberFormat) -> Tensor:
     if numbers.numbers == "ternary":
         largest = padded.sum(2) / padded.count_nonzero(2).clamp(min=1)
     else:
-        largest = padded.amax(2) / _LARGEST[numbers.numbers]
+        largest = padded.amax(2) / _largest(numbers)
     largest = torch.where(largest > 0, largest, torch.ones_like(largest))
     return largest.repeat_interleave(group, dim=1)[:, :inputs]
+
+
+def _largest(numbers: NumberFormat) -> float:
+    """Largest number of a format of weights; of integers with a sign 2^(bits - 1) - 1."""
+    if numbers.weight_bits is None:
+        return _LARGEST[numbers.numbers]
+    return 2.0 ** (numbers.weight_bits - 1) - 1
 
 
 def nearest(values: Tensor, numbers: NumberFormat) -> Tensor:
@@ -55,7 +62,7 @@ def nearest(values: Tensor, numbers: NumberFormat) -> Tensor:
         grid = torch.tensor(_FP4, dtype=values.dtype, device=values.device)
         middles = (grid[1:] + grid[:-1]) / 2
         return grid[torch.bucketize(values.abs().contiguous(), middles)] * values.sign()
-    largest = _LARGEST[numbers.numbers]
+    largest = _largest(numbers)
     return values.round().clamp(-largest, largest)
 
 
@@ -73,7 +80,8 @@ def rounded(matrix: Tensor, numbers: NumberFormat) -> Tensor:
 class RoundInputs:
     """A hook that rounds what a layer is multiplied with, with a scale for each vector of features ("dynamic").
 
-    The gradient passes as if nothing were rounded.
+    Integers of other widths than the format's name says spend no bit on a sign where a vector has none: b bits have the
+    levels 0 to 2^b - 1 then, else -(2^(b-1) - 1) to 2^(b-1) - 1. The gradient passes as if nothing were rounded.
 
     Args:
         numbers: the format, "int8" or "fp8".
@@ -90,7 +98,14 @@ class RoundInputs:
             args: what the layer is called with, floating point.
         """
         x, *others = args
-        scale = x.detach().abs().amax(self.dims, keepdim=True) / _LARGEST[self.numbers.numbers]
+        given, bits = x.detach(), self.numbers.input_bits
+        largest = given.abs().amax(self.dims, keepdim=True)
+        if bits is None:
+            scale = largest / _LARGEST[self.numbers.numbers]
+        else:
+            signed = given.amin(self.dims, keepdim=True) < 0
+            scale = largest / torch.where(signed, max(2 ** (bits - 1) - 1, 1), 2**bits - 1)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-        exact = nearest(x.detach() / scale, self.numbers) * scale
+        exact = nearest(given / scale, self.numbers) if bits is None else (given / scale).round()
+        exact = exact * scale
         return (x + (exact - x).detach(), *others)

@@ -28,10 +28,14 @@ class NumberFormat:
     Attributes:
         numbers: the format.
         group: weights of an output that share a scale; None: all of them.
+        weight_bits: of a weight with its sign, where an integer has not those of the format's name.
+        input_bits: of an input of a layer, where it has not those of the format's name.
     """
 
     numbers: Numbers
     group: int | None = None
+    weight_bits: int | None = None
+    input_bits: int | None = None
 
     def bits(self, inputs: int) -> float:
         """Bits of a weight in memory, with its share of a scale.
@@ -39,7 +43,7 @@ class NumberFormat:
         Args:
             inputs: weights of one output.
         """
-        return _BITS[self.numbers] + SCALE_BITS / min(self.group or inputs, inputs)
+        return (self.weight_bits or _BITS[self.numbers]) + SCALE_BITS / min(self.group or inputs, inputs)
 
     @property
     def arithmetic(self) -> Literal["", "int8", "fp8"]:

@@ -206,7 +206,7 @@ def check_conversions(
         if options not in networks:
             networks = {options: given_network(model, data, point.network)}
         try:
-            converted = point.converted(networks[options], skip)
+            converted = point.converted(point.compressing.of(networks[options], data), skip)
             _check_programming(converted, point.target, data)
         except ImportError as error:
             raise HpmlError(f"{point.label}: {error}") from error
@@ -269,7 +269,8 @@ def check_search(
     if set(config.objectives) <= {"score"}:
         return
     # Whether a card has energy and latency depends on the card and on the shapes, not on the training.
-    costs = estimate_target(point.target, point.converted(given_network(model, data, point.network), skip), data)
+    network = point.compressing.of(given_network(model, data, point.network), data)
+    costs = estimate_target(point.target, point.converted(network, skip), data)
     for name in config.objectives:
         if name != "score":
             check_figures(

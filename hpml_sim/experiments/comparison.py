@@ -33,6 +33,8 @@ def compare(
     epochs: int | None = None,
     finetune_epochs: int | None = None,
     lr: float = 5e-3,
+    prune: str | None = None,
+    quantize: str | None = None,
     skip: str | Sequence[str] | None = None,
     scope: Literal["system"] | None = None,
     out: str | Path | None = None,
@@ -64,6 +66,11 @@ def compare(
         finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
             otherwise half as many as chosen by the size of the data, or 0 for a network that has learned the task.
         lr: first learning rate of both trainings, > 0.
+        prune: what goes of the trained network before it is made ready for the machines, as `hs.prune` takes it, with a
+            share where it is not a half: "2:4", "channels=0.3"; None: nothing. Training after conversion keeps the
+            zeros.
+        quantize: what the trained network is quantized to, a scheme of `hs.quantize`; None: it is not. Training after
+            conversion keeps the numbers.
         skip: layers that stay digital on crossbars, by name, such as "head" (a name covers what lies below it). None:
             the head of a language model that is taken as it comes, because it loses most to the devices; (): none.
         scope: what energy and time in table and plots include: None is each card's own scope; "system" adds what that
@@ -97,6 +104,6 @@ def compare(
     """
     return Experiment.from_call(
         model, data, targets, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,
-        finetune_epochs=finetune_epochs, lr=lr, skip=skip, scope=scope, out=out, resume=resume, force=force, jobs=jobs,
-        dask=dask, mlflow=mlflow,
+        finetune_epochs=finetune_epochs, lr=lr, prune=prune, quantize=quantize, skip=skip,
+        scope=scope, out=out, resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
     ).run_comparison()  # fmt: skip

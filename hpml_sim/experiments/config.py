@@ -67,6 +67,11 @@ class ExperimentConfig:
         finetune_epochs: passes over the training data after conversion; unset, the same number as epochs; if epochs is
             unset or 0, a number chosen by the size of the data, or 0 for a network that has learned the task already.
         lr: first learning rate of both.
+        prune: what goes of the trained network before it is made ready for the machines: unstructured, 2:4, channels,
+            heads, blocks, rows or columns, with a share where it is not a half, such as channels=0.3. Training after
+            conversion keeps the zeros.
+        quantize: what the trained network is quantized to: int8, int8-weights, int4, fp8, fp4 or ternary. Training
+            after conversion keeps the numbers.
         skip: layers that stay digital on crossbars, by name, such as head (a name covers what lies below it); unset,
             the head of a language model that is taken as it comes; given without a name, none.
         scope: what energy and time in table and plots include: unset, each card's own scope; system adds what that
@@ -85,6 +90,8 @@ class ExperimentConfig:
     epochs: _NotNegative | None = None
     finetune_epochs: _NotNegative | None = None
     lr: Annotated[Real, Field(gt=0)] = 5e-3
+    prune: str | None = None
+    quantize: str | None = None
     skip: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = None
     scope: Literal["system"] | None = None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import nn
@@ -19,9 +19,11 @@ from hpml_sim.conversion.modules import check_network
 from hpml_sim.data import Data, load_data
 from hpml_sim.errors import HpmlError
 from hpml_sim.experiments.checks import check_conversions, check_search, comes_trained, find_task, try_samples
+from hpml_sim.experiments.compressing import compressing
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
 from hpml_sim.experiments.config_files import check_tables, to_toml
 from hpml_sim.experiments.execution import Workers, execute, in_order, workers_at
+from hpml_sim.experiments.integer_twins import with_integer_twins
 from hpml_sim.experiments.language_models import as_served, tokens_of_sample, usual_skip
 from hpml_sim.experiments.pipeline import Work
 from hpml_sim.experiments.plan import (
@@ -94,11 +96,13 @@ class Experiment:
         self._task = find_task(try_samples(network, self._data), self._data, task or setup.task)
         trained = comes_trained(network, self._data, self._task)
         self.points = as_served(self.points, self._task)
-        skip = setup.skip
+        skip, as_made = setup.skip, given_network(network, self._data, {})
         if skip is None:
-            skip = usual_skip(given_network(network, self._data, {}), self.points, came_trained=trained)
+            skip = usual_skip(as_made, self.points, came_trained=trained)
         if alone:
-            self.points = with_fair_rows(self.points, epochs_of(setup, self._data, came_trained=trained)[1])
+            after = epochs_of(setup, self._data, came_trained=trained)[1]
+            self.points = with_fair_rows(self.points, after)
+            self.points = with_integer_twins(self.points, as_made, finetuned=after > 0)
         self.plan = make_plan(
             setup, network, self._data, self.points, task=self._task, came_trained=trained,
             timed=alone and self._workers.here, search=self._search_settings(), skip=skip,
@@ -220,8 +224,9 @@ class Experiment:
 
     def _points(self, model: str | nn.Module) -> list[Point]:
         targets, sweep, search = self.config.compare.targets, self.config.sweep, self.config.search
+        how = compressing(self.config.compare.prune, self.config.compare.quantize)
         if sweep is not None:
-            return sweep_points(sweep, targets, model)
+            return [replace(point, compressing=how) for point in sweep_points(sweep, targets, model)]
         if search is not None:
             if len(targets) != 1:
                 raise HpmlError(
@@ -230,7 +235,7 @@ class Experiment:
                 )
             check_search_space(search.search_space, targets.values(), model)
             check_values(search.search_space, targets)
-        return [Point(label, target) for label, target in targets.items()]
+        return [Point(label, target, compressing=how) for label, target in targets.items()]
 
     def _search_settings(self) -> dict[str, Any] | None:
         """What of a search decides its rows: how many trials run at a time as well, for they are picked together."""

@@ -14,6 +14,7 @@ from hpml_sim.conversion import Converted
 from hpml_sim.cost import Estimate, estimate
 from hpml_sim.cost.estimation import at_scope
 from hpml_sim.cost.named import Asked, estimate_sizes, sizes_for
+from hpml_sim.cost.serving.stored_weights import stored_weights
 from hpml_sim.data import Data
 from hpml_sim.data.batches import first
 from hpml_sim.experiments.plan import Point
@@ -73,7 +74,8 @@ def as_served(points: Sequence[Point], task: Task) -> list[Point]:
     found = []
     for point in points:
         target = point.target
-        if isinstance(target, Digital) and point.label == target.card and target == Digital(target.card):
+        plain = isinstance(target, Digital) and point.label == target.card and target == Digital(target.card)
+        if plain and point.compressing.numbers is None:  # of a quantized network the numbers say it
             card = load_card(target.card)
             if isinstance(card, DigitalCard) and card.device == "cuda" and "bf16" in card.peak:
                 _log.info(
@@ -123,8 +125,11 @@ def _phase(target: AnyTarget, model: Converted, phase: Literal["prefill", "decod
             asked = Asked(phase, **{"context" if phase == "decode" else "sequence": tokens})  # type: ignore[arg-type]
             # scores do not depend on the engine; a language model is served from recorded graphs
             engine = None if target.engine == "torch" else target.engine
+            stored = stored_weights(model, sizes)
             found = [
-                estimate_sizes(sizes, card, asked, batch=batch, precision=target.precision, engine=engine)
+                estimate_sizes(
+                    sizes, card, asked, batch=batch, precision=target.precision, engine=engine, stored=stored
+                )
                 for batch in batches
             ]
             found = _distinct(found)

@@ -13,26 +13,27 @@ from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from hpml_sim.analog import calibrate, has_analog_layers, program
 from hpml_sim.analog.pulsed.training import IN_MEMORY_NOTE
-from hpml_sim.cards import Card, CrossbarCard, DigitalCard, load_card
+from hpml_sim.cards import CrossbarCard, load_card
 from hpml_sim.conversion import Converted
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.conversion.modules import is_large
 from hpml_sim.cost import Estimate, estimate, followed_bits
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import Data, load_data
-from hpml_sim.data.batches import cut, first
+from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError, NotFiniteError, UnsupportedTimeError
 from hpml_sim.experiments.chip_integers import floating_scores, in_own_integers
+from hpml_sim.experiments.compressing import Compressing
 from hpml_sim.experiments.language_models import generation_figures
 from hpml_sim.experiments.plan import AnyNetwork, Plan, Point, configuration, own_network
 from hpml_sim.experiments.target_list import AnyTarget
-from hpml_sim.measurement import Measurement, measure_in_own_process
+from hpml_sim.experiments.timing import clock_readings
+from hpml_sim.measurement import Measurement
 from hpml_sim.measurement.machine import machine, versions
 from hpml_sim.results import CardInfo, Row, Training, first_fault
 from hpml_sim.targets import Analog, Digital, InMemory, Spiking, cards_of, crossbar_targets, in_memory
@@ -51,8 +52,6 @@ WORKLOAD_SAMPLES = 100
 """Test samples over which activity (spikes, zeros) is averaged."""
 SLOW_S = 5.0
 """Seconds of an evaluation after which its result is logged as soon as it is known."""
-MEASURED_BATCH = 256
-"""Test samples of the larger of the two batches that are timed; the other one is 1."""
 
 
 class Work:
@@ -68,6 +67,7 @@ class Work:
     def __init__(self, plan: Plan, model: AnyNetwork, data: str | Data, task: Task):
         self.plan, self.model, self.data, self.task = plan, model, data, task
         self._restored: tuple[tuple[str, int], nn.Module] | None = None
+        self._compressed: tuple[tuple[str, int, Compressing], nn.Module] | None = None
 
     def __reduce__(self) -> tuple[type[Work], tuple[Plan, AnyNetwork, str | Data, Task]]:
         return Work, (self.plan, self.model, self.data, self.task)
@@ -94,6 +94,22 @@ class Work:
             network.load_state_dict(state)
             self._restored = (key, network)
         return self._restored[1]
+
+    def network_for(self, point: Point, seed: int, state: Mapping[str, Tensor]) -> nn.Module:
+        """The trained network, pruned and quantized as the machine's row asks, to convert and not to change.
+
+        Args:
+            point: the machine.
+            seed: of the network's first weights and training.
+            state: what `train` gave.
+        """
+        network = self.trained_network(point.network, seed, state)
+        if not point.compressing:
+            return network
+        key = (repr(point.network), seed, point.compressing)
+        if self._compressed is None or self._compressed[0] != key:
+            self._compressed = (key, point.compressing.of(network, self.dataset))
+        return self._compressed[1]
 
 
 @lru_cache(maxsize=1)
@@ -144,7 +160,7 @@ def rows(
         yield from (_row(work, point, seed, time_s, notes=notes) for time_s in times)
         return
     _log.info("%s: %s", point.label, _card_info(target).title)
-    network = work.trained_network(point.network, seed, trained)
+    network = work.network_for(point, seed, trained)
     wrote: list[str] = []
     layers: list[dict[str, Any]] = []
     try:
@@ -171,7 +187,7 @@ def rows(
     costs = estimate_target(target, model, data, tokens=plan.tokens)
     missing = costs.missing
     estimates, decodes = (costs.systems, costs.decode_systems) if plan.scope == "system" else (costs.own, costs.decodes)
-    measurements, unmeasured = _measurements(point, model, data) if plan.timed else ([], [])
+    measurements, unmeasured = clock_readings(point, model, data) if plan.timed else ([], [])
     beside = [] if floating is model else floating_scores(floating, data, work.task)
     for time_s, scores, notes in _scores(work, point.label, model, seed, times):
         yield _row(
@@ -242,6 +258,7 @@ def _row(
             training=_training(work, point),
             scores=list(scores),
             simulated=_simulated(point.target, arithmetic),
+            compression=str(point.compressing),
             estimates=list(estimates),
             systems=list(systems),
             decodes=list(decodes),
@@ -401,35 +418,6 @@ def _converter_notes(analog: Analog | InMemory) -> list[str]:
         for name, (bits, own, followed) in converters.items()
         if bits is not None and bits != int(own)
     ]
-
-
-def _measurements(point: Point, model: Converted, data: Data) -> tuple[list[Measurement], list[str]]:
-    """Third pass: the clock, in a process of its own, where the card's device is the machine at hand; or why not."""
-    target = point.target
-    device = _device_at_hand(load_card(target.card)) if isinstance(target, Digital) else None
-    if device is None:
-        return [], []
-    if point.finetuned:
-        return [], ["not timed: the same network with other weights stands in another row"]
-    large = is_large(model)
-    samples, _ = first(data.test, 1 if large else MEASURED_BATCH)
-    batches = [samples] if large else [cut(samples, 1), samples]
-    try:
-        return measure_in_own_process(model, batches, device=device), []
-    except HpmlError as error:  # scores and estimate still hold
-        _log.warning("not measured: %s", error)
-        return [], [f"not measured: {error}"]
-
-
-def _device_at_hand(card: Card) -> torch.device | None:
-    """The device of this machine that the card may be held against: any CPU, or the GPU of the card's name."""
-    if not isinstance(card, DigitalCard):
-        return None
-    if card.device == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available() and card.name.split("-")[0].upper() in torch.cuda.get_device_name().upper():
-        return torch.device("cuda")
-    return None
 
 
 def crossbar_card(analog: Analog | InMemory) -> CrossbarCard:

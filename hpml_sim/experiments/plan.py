@@ -17,6 +17,7 @@ from hpml_sim.conversion.network_call import shapes_of, tensors_in
 from hpml_sim.data import Data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
+from hpml_sim.experiments.compressing import AS_IT_IS, Compressing
 from hpml_sim.experiments.config import ExperimentConfig
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.measurement.machine import versions
@@ -41,12 +42,14 @@ class Point:
         target: how the network runs there, with those options in place.
         options: which options were given, by name.
         digital_finetuned: whether a digital network gets the second training that the converted ones get.
+        compressing: what is done to the trained network before it is made ready for the machine.
     """
 
     label: str
     target: AnyTarget
     options: Mapping[str, Any] = field(default_factory=dict)
     digital_finetuned: bool = False
+    compressing: Compressing = AS_IT_IS
 
     @property
     def finetuned(self) -> bool:
@@ -102,6 +105,7 @@ class Plan:
         came_trained: whether the network had learned the task already, so that it is not trained again unless asked.
         timed: whether the clock is read; only where one process computes.
         card_versions: card -> its version.
+        compressed: label -> what is done to the trained network; empty where nothing is.
         search: what a search looks through, and for what; empty otherwise.
         scope: of the estimates in the table: "" for each card's own, or "system".
         skip: layers that stay digital on crossbars.
@@ -124,6 +128,7 @@ class Plan:
     came_trained: bool
     timed: bool
     card_versions: dict[str, int]
+    compressed: dict[str, dict[str, Any]] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     scope: str = ""
     skip: tuple[str, ...] = ()
@@ -225,6 +230,7 @@ def make_plan(
         came_trained=came_trained,
         timed=timed,
         card_versions={name: load_card(name).version for name in sorted(_cards_of(point.target for point in points))},
+        compressed={point.label: asdict(point.compressing) for point in points if point.compressing},
         search=dict(search or {}),
         scope=config.scope or "",
         skip=tuple(skip),

@@ -164,8 +164,9 @@ class _Probes:
 
     def point_s(self, point: Point) -> float:
         """Of everything after it: tuning, counting, programming, evaluating at all times, the clock."""
-        model = point.converted(given_network(self.model, self.data, point.network), self.plan.skip)
-        trained = given_network(self.model, self.data, point.network) if point.digital_finetuned else model
+        network = point.compressing.of(given_network(self.model, self.data, point.network), self.data)
+        model = point.converted(network, self.plan.skip)
+        trained = network if point.digital_finetuned else model
         tuned = point.finetuned and self.plan.finetune_epochs
         total = self.plan.finetune_epochs * self._epoch_s(clone(trained), point) if tuned else 0.0
         x, _ = first(self.small.test, WORKLOAD_SAMPLES)

@@ -33,6 +33,8 @@ def sweep(
     epochs: int | None = None,
     finetune_epochs: int | None = None,
     lr: float = 5e-3,
+    prune: str | None = None,
+    quantize: str | None = None,
     skip: str | Sequence[str] | None = None,
     scope: Literal["system"] | None = None,
     out: str | Path | None = None,
@@ -75,6 +77,8 @@ def sweep(
         finetune_epochs: passes over the training data after conversion. None takes `epochs` if that is given and not 0,
             otherwise half as many as chosen by the size of the data, or 0 for a network that has learned the task.
         lr: first learning rate of both trainings, > 0.
+        prune: as in `compare`.
+        quantize: as in `compare`.
         skip: as in `compare`.
         scope: as in `compare`.
         out: folder for rows, table, report, log and trained networks; None keeps the rows in memory.
@@ -106,6 +110,6 @@ def sweep(
     config = checked(SweepConfig, given)
     return Experiment.from_call(
         model, data, targets, sweep=config, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,
-        finetune_epochs=finetune_epochs, lr=lr, skip=skip, scope=scope, out=out, resume=resume, force=force, jobs=jobs,
-        dask=dask, mlflow=mlflow,
+        finetune_epochs=finetune_epochs, lr=lr, prune=prune, quantize=quantize, skip=skip,
+        scope=scope, out=out, resume=resume, force=force, jobs=jobs, dask=dask, mlflow=mlflow,
     ).run_comparison()  # fmt: skip

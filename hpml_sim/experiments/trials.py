@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ class Trials:
             for name, choices in self.config.search_space.items()
             for value in [options[name]]
         }
-        return with_options(self.base.label, self.base.target, given)
+        return replace(with_options(self.base.label, self.base.target, given), compressing=self.base.compressing)
 
     def _compute(self, points: Sequence[Point]) -> None:
         done = {row.key for rows in self.rows.values() for row in rows}

@@ -112,6 +112,7 @@ class Row(_Model):
         decode_systems: the same at system scope.
         measurements: one a batch size, batch 1 first, on the machine at hand; without the time of every single call.
         layers: the conversion report, a dictionary a layer.
+        compression: what was done to the trained network before it was converted, such as "pruned to 2:4, int8".
         notes: why a figure is missing, and what to keep in mind.
         versions: of the packages that computed the row.
         machine: that computed it.
@@ -137,6 +138,7 @@ class Row(_Model):
     decode_systems: list[Estimate] = []
     measurements: list[Measurement]
     layers: list[dict[str, Any]]
+    compression: str = ""
     notes: list[str]
     versions: dict[str, str]
     machine: dict[str, str]

@@ -98,6 +98,11 @@ class Digital:
             )
         return self
 
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether `precision` is what the card computes in where nobody says anything: fp32, or its integers."""
+        return self.precision == ("fp32" if "fp32" in card_named(self.card, DigitalCard).peak else "int8")
+
 
 def _lenient(card: object) -> DigitalCard | None:
     """The digital card of a name; None where it has none, which the field's own check says."""

@@ -13,6 +13,7 @@ from hpml_sim.errors import HpmlError, UnknownNameError
 from hpml_sim.results import ResultFile, to_frame
 
 TARGETS = ["cpu", "h200", "pcm-hermes", "reram-neurram", "loihi"]
+TWINS = ["cpu, integer twin of loihi", "h200, integer twin of loihi"]
 SMALL = {"epochs": 2, "finetune_epochs": 1, "chips": 3}
 
 
@@ -30,7 +31,8 @@ def test_a_row_for_each_target_seed_and_time(run):
     year = 365 * 86400.0
     times = (1.0, 3600.0, 86400.0, year)
     drifting = {(card, 0, t) for card in ("pcm-hermes", "reram-neurram") for t in times}
-    assert set(by_key(run.rows)) == drifting | {(card, 0, None) for card in ("cpu", "cpu, fine-tuned", "h200", "loihi")}
+    once = {"cpu", "cpu, fine-tuned", "h200", "loihi", *TWINS}
+    assert set(by_key(run.rows)) == drifting | {(card, 0, None) for card in once}
 
 
 def test_three_passes_are_kept_apart_and_say_how(run):
@@ -70,7 +72,7 @@ def test_what_lies_in_the_folder(run):
     assert {p.name for p in folder.iterdir()} == written
     assert by_key(ResultFile(folder / "results.jsonl").read()) == by_key(run.rows)
     table = pd.read_csv(folder / "table.csv")
-    assert set(table["target"]) == {*TARGETS, "cpu, fine-tuned"}
+    assert set(table["target"]) == {*TARGETS, "cpu, fine-tuned", *TWINS}
     assert (folder / "report.html").stat().st_size < 1_000_000
     assert json.loads((folder / "run.json").read_text())["hash"] == run.plan.hash
 
@@ -105,7 +107,8 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(tmp_path):
         hs.compare("mlp", "digitz", ["loihi"], force=True, out=folder)
     assert file.read_bytes() == before, "a mistake in the arguments must not cost the rows"
     replaced = hs.compare("mlp", "digits", ["loihi"], force=True, **options)
-    assert [r.key for r in ResultFile(file).read()] == [("loihi", 0, None)] == [r.key for r in replaced.rows]
+    keys = [("loihi", 0, None), ("hailo-8, integer twin of loihi", 0, None)]
+    assert [r.key for r in ResultFile(file).read()] == keys == [r.key for r in replaced.rows]
 
 
 def test_spikes_on_crossbars_and_labels_of_ones_own():
@@ -114,7 +117,8 @@ def test_spikes_on_crossbars_and_labels_of_ones_own():
         "coarse": hs.Analog(adc_bits=3),
     }
     rows = hs.compare("mlp", "digits", targets, epochs=1, finetune_epochs=1, chips=2, times=["1 day"]).rows
-    assert [r.key for r in rows] == [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0)]
+    keys = [("hybrid", 0, 86400.0), ("coarse", 0, 86400.0), ("hailo-8, integer twin of hybrid", 0, None)]
+    assert [r.key for r in rows] == keys
     assert rows[1].notes == ["scores are with adc_bits=3; energy, time and area are the card's, with 8"]
     assert rows[0].estimates[0].provenance == "estimated:pcm-hermes"
     assert rows[0].config["synapses"]["card"] == "pcm-hermes"
@@ -199,7 +203,7 @@ def test_the_chips_of_one_time_are_gone_before_those_of_the_next_are_made(monkey
 
 def test_a_neuromorphic_row_is_scored_in_the_integers_of_its_card(tmp_path):
     run = hs.compare("mlp", "digits", ["loihi", "truenorth"], epochs=3, finetune_epochs=1, out=tmp_path / "run")
-    loihi, truenorth = run.rows
+    loihi, truenorth, _twin = run.rows
     assert loihi.scores[1].metric == "floating-point accuracy"
     assert loihi.floating_point == loihi.scores[1]
     assert "weights of 8 bits, states of 24 bits, decays of 12 bits" in loihi.simulated
@@ -235,7 +239,7 @@ class Mine(nn.Module):
 def test_a_spiking_network_from_a_file_is_scored_in_the_integers_of_the_card(tmp_path):
     (tmp_path / "mine.py").write_text(OWN)
     run = hs.compare(f"{tmp_path / 'mine.py'}:Mine", "digits", ["loihi-2", "truenorth"], epochs=2, finetune_epochs=0)
-    loihi, truenorth = run.rows
+    loihi, truenorth = run.rows  # a network that spikes by itself has no integer twin
     assert "weights of 8 bits, states of 24 bits, decays of 12 bits" in loihi.simulated
     assert "does not say how wide its weights are" in truenorth.simulated
     assert truenorth.floating_point is None

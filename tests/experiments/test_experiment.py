@@ -123,7 +123,7 @@ def test_settings_that_are_none_are_refused(config):
 
 def test_numbers_of_numpy_are_numbers():
     options = {"chips": np.int64(1), "lr": np.float32(0.01), "seeds": [np.int64(3)], "epochs": 0, "finetune_epochs": 0}
-    assert [row.seed for row in hs.compare(MODEL, DATA, ["loihi"], **options).rows] == [3]
+    assert [row.seed for row in hs.compare(MODEL, DATA, ["pcm-hermes"], times=["1 day"], **options).rows] == [3]
 
 
 def test_a_folder_with_another_run_and_a_file_in_its_place_are_refused_by_both(tmp_path):
@@ -200,6 +200,7 @@ def test_a_network_is_copied_once_for_each_use_that_changes_it(monkeypatch):
         "checks.comes_trained": 1,
         # a seed: one is trained; one gets the trained weights, from which every machine is converted
         "plan.own_network": 2 * seeds,
-        # each machine: converted before anything is trained, so that what cannot be is said; then once a seed
-        "converting.convert": len(targets) * (1 + seeds),
+        # each machine, and two with integer twins: converted before anything is trained, so that what cannot be is
+        # said; then once a seed
+        "converting.convert": (len(targets) + 2) * (1 + seeds),
     }

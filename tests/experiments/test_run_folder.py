@@ -68,7 +68,7 @@ def test_the_log_of_a_run_lies_in_its_folder(tmp_path):
     hs.compare(MODEL, DATA, ["loihi"], **SMALL, out=tmp_path)
     log = (tmp_path / "run.log").read_text()
     assert "training" in log
-    assert "1 rows of run" in log
+    assert "2 rows of run" in log  # that of the machine, and that of its integer twin
 
 
 def test_a_run_that_another_process_holds_is_left_alone(tmp_path):

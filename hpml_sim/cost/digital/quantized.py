@@ -65,7 +65,8 @@ def chosen_arithmetic(
     Raises:
         HpmlError: a precision or a format of weights is asked for beside.
     """
-    asked = f"precision={precision!r}" if precision not in (None, "fp32") else ""
+    usual = "fp32" if "fp32" in card.peak else "int8"  # of an accelerator of integers nobody has to ask for them
+    asked = f"precision={precision!r}" if precision not in (None, usual) else ""
     asked = f"weights={weights!r}" if weights is not None else asked
     if asked:
         raise HpmlError(
