@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -11,13 +12,25 @@ from hpml_sim.cards import CrossbarCard, DigitalCard, NeuromorphicCard, Precisio
 from hpml_sim.cli.networks import named_network
 from hpml_sim.conversion import convert
 from hpml_sim.cost import Estimate, estimate
+from hpml_sim.cost.compression_plan import CompressionPlan
+from hpml_sim.cost.digital.quantized import is_quantized
 from hpml_sim.cost.estimation import at_scope
-from hpml_sim.cost.named import Asked, Parallel, built, estimate_sizes, sizes_for, stored_precision, tokens_of
+from hpml_sim.cost.named import (
+    Asked,
+    Parallel,
+    built,
+    estimate_sizes,
+    language_sizes,
+    sizes_for,
+    stored_precision,
+    tokens_of,
+)
 from hpml_sim.cost.serving.request import Request
 from hpml_sim.counting import Workload, workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
+from hpml_sim.experiments.compressing import AS_IT_IS, compressing
 from hpml_sim.networks.architectures import ARCHITECTURES, find
 from hpml_sim.targets import EstimatedEngine as Engine
 from hpml_sim.units.formatting import DASH, digits, si, span
@@ -42,6 +55,8 @@ def estimates(
     precision: Precision | None,
     engine: Engine | None,
     weights: Weights | None = None,
+    prune: str | None = None,
+    quantize: str | None = None,
     scope: Scope | None = None,
     rate_hz: float | None = None,
 ) -> list[Estimate]:
@@ -57,6 +72,8 @@ def estimates(
         precision: arithmetic on digital cards; None takes what the network is stored in, or fp32.
         engine: what runs the network on digital cards; None takes torch, and a recorded graph for language models.
         weights: what weights alone are stored in on digital cards; None: as the arithmetic.
+        prune: what goes of the network, such as "2:4" or "channels=0.3"; of a known name "unstructured" or "2:4".
+        quantize: what it is quantized to, as `hs.quantize` takes it.
         scope: what the figures include; None is each card's own.
         rate_hz: inferences a second that are asked for; None: one after another.
 
@@ -70,6 +87,8 @@ def estimates(
     known = find(model) is not None
     if known and (data is not None or input_shape is not None):
         raise HpmlError(f"{model}: comes with its own input and no weights; leave out --data and --input-shape")
+    plan = CompressionPlan.of(prune, quantize) if known else None
+    how = AS_IT_IS if known else compressing(prune, quantize)
     if not known and set(asked.given()) - {"devices", "parallel"}:
         raise HpmlError(f"{model}: --phase, --sequence and --context are for networks that generate text")
     network: nn.Module | None = None
@@ -79,7 +98,10 @@ def estimates(
     found = []
     for name, card in zip(targets, cards, strict=True):
         if known and (sizes := sizes_for(model, card)) is not None and isinstance(card, DigitalCard):
-            one = estimate_sizes(sizes, card, asked, batch=batch, precision=precision, engine=engine, weights=weights)
+            one = estimate_sizes(
+                sizes, card, asked, batch=batch, precision=precision, engine=engine, weights=weights,
+                stored=None if plan is None else plan.stored(sizes),
+            )  # fmt: skip
             found.append(at_scope(one, card, None, scope, rate_hz))
             continue
         if counts is None or module is None:  # built and counted once, and only where sizes alone do not do
@@ -88,16 +110,19 @@ def estimates(
                 samples = {"data": example}
             else:
                 network, samples = _network(model, data, input_shape)
-                module = network
+                module = network = how.of(network, None if data is None else load_data(data))
             figures = tokens_of(model, asked) if known else {}
             counts = workload(module, **samples, extra=figures)
+            counts = counts if plan is None else plan.counts(counts, language_sizes(model))
         counted = counts
         if isinstance(card, NeuromorphicCard):
             counted = _spiking_counts(model, network, name, data)
         elif isinstance(card, CrossbarCard):
             # the layers that chips would hold, cut as chips hold them: the figure of hs.compare
             counted = workload(convert(module, name), **samples, extra=tokens_of(model, asked) if known else {})
-        arithmetic = (precision or stored_precision(model, card)) if isinstance(card, DigitalCard) else None
+        arithmetic = precision if isinstance(card, DigitalCard) else None
+        if isinstance(card, DigitalCard) and not is_quantized(counted):
+            arithmetic = precision or stored_precision(model, card)
         runs_on = engine if isinstance(card, DigitalCard) else None
         found.append(
             estimate(
@@ -113,7 +138,7 @@ def estimates(
                 rate_hz=rate_hz,
             )
         )
-    return found
+    return found if plan is None else [replace(e, assumptions=(*e.assumptions, plan.sentence())) for e in found]
 
 
 def _network(model: str, data: str | None, input_shape: Sequence[int] | None) -> tuple[nn.Module, dict[str, Any]]:

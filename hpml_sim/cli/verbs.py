@@ -19,6 +19,7 @@ from hpml_sim.cli.arguments import (
     Json,
     Model,
     OptionalNumber,
+    in_options,
     option,
 )
 from hpml_sim.cli.assigning import assign
@@ -212,6 +213,9 @@ def estimate(
     prefix_cached: Annotated[float, option("SHARE")] = 0.0,
     draft_tokens: Annotated[int, option("NUMBER")] = 0,
     draft_accepted: Annotated[float, option("SHARE")] = 0.7,
+    kv_bits: OptionalNumber = None,
+    prune: Annotated[str | None, option("PATTERN[=SHARE]")] = None,
+    quantize: Annotated[str | None, option("FORMAT")] = None,
     batch: Annotated[int | Literal["best"], option("NUMBER|best")] = 1,
     precision: Annotated[Precision | None, option(PRECISIONS)] = None,
     weights: Annotated[Literal["int8", "int4"] | None, option("{int8,int4}")] = None,
@@ -238,6 +242,10 @@ def estimate(
         prefix_cached: share of a prompt that the cache has already.
         draft_tokens: tokens that are proposed and checked at once (speculative decoding).
         draft_accepted: share of the proposed tokens that are right.
+        kv_bits: bits of a key or value in the cache of a language model on GPUs: 4, 8 or 16.
+        prune: weights that go: unstructured, 2:4, channels, heads, blocks, rows or columns, with a share where it is
+            not a half, such as channels=0.3. Networks without weights take unstructured and 2:4.
+        quantize: what weights are stored in: int8, int8-weights, int4, fp8, fp4 or ternary.
         batch: samples handed over together, or best, which each digital card picks for itself.
         precision: arithmetic on digital cards; unset, the one that the network is stored in, or fp32.
         weights: what weights alone are stored in on digital cards; they are multiplied in the precision.
@@ -252,21 +260,13 @@ def estimate(
 
     asked = Asked(
         None if phase == "prefill" else phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted,
-        devices, view.ways(parallel),
+        devices, view.ways(parallel), kv_bits,
     )  # fmt: skip
-    estimates = view.estimates(
-        model,
-        targets,
-        data=data,
-        input_shape=input_shape,
-        asked=asked,
-        batch=batch,
-        precision=precision,
-        weights=weights,
-        engine=engine,
-        scope=scope,
-        rate_hz=rate,
-    )
+    with in_options():
+        estimates = view.estimates(
+            model, targets, data=data, input_shape=input_shape, asked=asked, batch=batch, precision=precision,
+            weights=weights, prune=prune, quantize=quantize, engine=engine, scope=scope, rate_hz=rate,
+        )  # fmt: skip
     inference = view.one_inference(model, asked)
     if json_output:
         print(json.dumps([{**e.to_dict(), **inference, **view.machines(e)} for e in estimates], indent=2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def inputs_of(where: str, data: CalibrationData) -> Iterator[Any]:
     if isinstance(samples, tuple) and all(isinstance(part, Tensor) for part in samples):
         yield samples
         return
-    if not isinstance(samples, (Sequence, torch.utils.data.Dataset)) and not hasattr(type(samples), "__iter__"):
+    if not isinstance(samples, (Iterable, torch.utils.data.Dataset)):
         raise HpmlError(
             f"{where}: data={shown(data)}: must be a batch of inputs, a data set by name, such as 'digits', or samples "
             "as hs.fit takes them"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpml_sim.cards import CrossbarCard
-from hpml_sim.compress.matrices import Matrix
+from hpml_sim.compress.matrices import Matrix, groups_of
 from hpml_sim.compress.partial_layer import partial_layer
 from hpml_sim.conversion.mapping import cells_per_weight
 from hpml_sim.conversion.references import replace_references
@@ -42,7 +42,7 @@ def cut_layers(
     chosen = [
         (own, score.square().reshape((*own.weight.shape[:2], -1)).sum(2))
         for own, score in zip(found, scores, strict=True)
-        if isinstance(own.module, (nn.Linear, nn.Conv1d, nn.Conv2d)) and getattr(own.module, "groups", 1) == 1
+        if isinstance(own.module, (nn.Linear, nn.Conv1d, nn.Conv2d)) and groups_of(own.module) == 1
     ]
     if pattern == "columns":  # an output of the last layer is one of the network's
         chosen = chosen[:-1]

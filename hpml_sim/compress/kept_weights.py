@@ -66,11 +66,9 @@ class _Held:
 
     @torch.no_grad()
     def settle(self) -> None:
-        values = self.parameter.detach()
+        if self._mask is not None:  # first, so that what is gone has no part in a scale; every grid has a zero
+            self.parameter.data.mul_(self._mask)
         if self._note.numbers is not None:
             inputs_first = type(self._module).__name__ == "Conv1D"
             matrix = Matrix("", self._module, self._name, inputs_first=inputs_first)
             matrix.write(rounded(matrix.read(), self._note.numbers))
-            values = self.parameter.detach()
-        if self._mask is not None:
-            self.parameter.data.copy_(values * self._mask)

@@ -134,6 +134,15 @@ def _matrices_of(name: str, module: nn.Module) -> list[Matrix]:
     return []
 
 
+def groups_of(module: nn.Module) -> int:
+    """Groups of a convolution; 1 of every other layer.
+
+    Args:
+        module: any layer.
+    """
+    return module.groups if isinstance(module, nn.modules.conv._ConvNd) else 1
+
+
 Collector = Callable[[Matrix, Tensor], None]
 """Takes a matrix and the vectors that it was multiplied with, (vectors, inputs)."""
 
@@ -160,7 +169,7 @@ def watch_inputs(found: list[Matrix], take: Collector) -> list[torch.utils.hooks
 def _multiplied(own: Matrix, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
     """What a weight was multiplied with in one call, (vectors, inputs); None where it cannot be seen from outside."""
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)) or own.inputs_first:
-        return _vectors(module, args[0]) if getattr(module, "groups", 1) == 1 else None
+        return _vectors(module, args[0]) if groups_of(module) == 1 else None
     if isinstance(module, nn.RNNCellBase):
         if own.parameter == "weight_ih":
             return args[0].reshape(-1, module.input_size)

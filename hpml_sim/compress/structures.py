@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hpml_sim.compress.calibration_data import CalibrationData, inputs_of
+from hpml_sim.compress.matrices import groups_of
 from hpml_sim.compress.partial_layer import part_of
 from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import running
@@ -82,7 +83,7 @@ def prune_channels(where: str, model: nn.Module, share: float, example: Any, kep
             known = all(isinstance(m, _PRUNABLE) or not any(True for _ in m.parameters()) for m in modules)
             inside = not any(m in ignored and _as_output(dep) for (dep, _), m in zip(group, modules, strict=True))
             score = importance(group) if known and inside else None
-            if score is None or len(score) < 2 or any(getattr(m, "groups", 1) > 1 for m in modules):
+            if score is None or len(score) < 2 or any(groups_of(m) > 1 for m in modules):
                 continue
             count = min(round(share * len(score)), len(score) - 1)
             least = score.argsort(stable=True)[:count].tolist()

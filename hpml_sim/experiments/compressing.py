@@ -48,12 +48,12 @@ class Compressing:
         bits = "" if self.input_bits is None else f" (weights of {self.weight_bits}, inputs of {self.input_bits} bits)"
         return ", ".join(part for part in (pruned, f"{self.numbers}{bits}" if self.numbers else "") if part)
 
-    def of(self, network: nn.Module, data: Data) -> nn.Module:
+    def of(self, network: nn.Module, data: Data | None) -> nn.Module:
         """The compressed network; the one that was given where there is nothing to do.
 
         Args:
             network: trained; not changed.
-            data: some of its training samples say what matters.
+            data: some of its training samples say what matters; None: magnitudes alone do.
 
         Raises:
             HpmlError: a pattern or a format that the network does not allow.
@@ -96,9 +96,10 @@ def compressing(pruned: str | None, numbers: str | None) -> Compressing:
         check_choice("prune", pattern, _PATTERNS)
         if equals:
             try:
-                share = check_real("prune: share", float(number), above=0, below=1, hint="try 0.5")
+                share = float(number)
             except ValueError:
                 raise HpmlError(f"prune={shown(pruned)}: must be a pattern and a share, such as channels=0.3") from None
+            check_real(f"prune={shown(pruned)}: share", share, above=0, below=1, hint="try 0.5")
             if pattern == "2:4" and share != 0.5:
                 raise HpmlError(f"prune={shown(pruned)}: '2:4' has a share of its own, 0.5; leave it out")
     if numbers is not None:

@@ -184,6 +184,20 @@ def test_an_estimate_says_what_an_inference_is(hpml):
     assert (decoded["phase"], decoded["sequence"], decoded["context"]) == ("decode", 1, 2048)
 
 
+def test_an_estimate_of_fewer_weights_and_bits(hpml):
+    token = ["estimate", "llama-3-8b", "--targets", "h200", "--phase", "decode", "--json"]
+    found = [hpml(*token, *more) for more in ([], ["--prune", "2:4"], ["--prune", "2:4", "--quantize", "int8"])]
+    joules = [json.loads(done.stdout)[0]["energy_j"]["nominal"] for done in found]
+    assert joules == sorted(joules, reverse=True)
+    assert len(set(joules)) == 3
+    (small,) = json.loads(hpml(*token, "--kv-bits", "4", "--context", "8000").stdout)
+    assert any("4 bits" in sentence for sentence in small["assumptions"])
+    own = ["estimate", "mlp", "--targets", "pcm-hermes", "loihi", "--data", "digits", "--json"]
+    dense, pruned = (json.loads(hpml(*own, *more).stdout) for more in ([], ["--prune", "unstructured=0.8"]))
+    assert pruned[0]["energy_j"] == dense[0]["energy_j"]  # crossbars save nothing on scattered zeros
+    assert pruned[1]["mapping"]["synapses"] < 0.3 * dense[1]["mapping"]["synapses"]
+
+
 def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
     out = tmp_path / "run"
     arguments = ["compare", "--targets", "cpu", "loihi", "--epochs", "1", "--out", str(out)]
@@ -281,6 +295,15 @@ def test_spiking_machines_are_estimated_from_samples_only(hpml):
         (["resnet50", "--targets", "cpu", "--sequence", "8"], "takes no sequence"),
         (["resnet50", "--targets", "cpu", "--data", "digits"], "comes with its own input"),
         (["mlp", "--targets", "cpu", "--phase", "decode"], "generate text"),
+        (["mlp", "--targets", "cpu", "--prune", "2-4"], "--prune '2-4': unknown; did you mean '2:4'?"),
+        (["mlp", "--targets", "cpu", "--prune", "channels=x"], "such as channels=0.3"),
+        (["mlp", "--targets", "cpu", "--prune", "channels=1.5"], "must be a finite number > 0 and < 1"),
+        (["mlp", "--targets", "cpu", "--prune", "2:4=0.3"], "has a share of its own"),
+        (["mlp", "--targets", "cpu", "--prune", "tiles"], "whose tiles are meant"),
+        (["mlp", "--targets", "cpu", "--quantize", "int5"], "--quantize 'int5': unknown"),
+        (["mlp", "--targets", "cpu", "--quantize", "int8", "--precision", "bf16"], "the network is quantized"),
+        (["resnet50", "--targets", "cpu", "--prune", "channels"], "a network by name has no weights"),
+        (["llama-3-8b", "--targets", "h200", "--phase", "decode", "--kv-bits", "5"], "must be one of 4, 8, 16"),
         (["json:loads", "--targets", "cpu"], "json:loads"),
         (["mlp", "--targets", "cpu", "--precision", "bf16"], "has a peak for fp32 only"),
     ],
