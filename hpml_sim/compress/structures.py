@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from hpml_sim.conversion.modes import eval_mode
 from hpml_sim.conversion.modules import running
 from hpml_sim.conversion.network_call import as_arguments, call_network, tensors_in
 from hpml_sim.conversion.references import replace_references
+from hpml_sim.data.batches import cut
 from hpml_sim.errors import HpmlError, needs
 
 _PRUNABLE = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm)
@@ -68,12 +70,15 @@ def prune_channels(where: str, model: nn.Module, share: float, example: Any, kep
     """
     with needs("prune: pattern='channels'", "hpml_sim[prune]"):
         import torch_pruning as tp
+    example = cut(example, 1)  # what depends on what, a single sample tells
     before = _shapes(where, model, example)
     args, kwargs = as_arguments(example)
     ignored = kept | _attention_layers(model) | _last_layers(model, example)
     pruned = 0
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), warnings.catch_warnings():
+            # of norms that the library does not know; what depends on them stays
+            warnings.filterwarnings("ignore", message="Unwrapped parameters detected", category=UserWarning)
             graph = tp.DependencyGraph().build_dependency(model, example_inputs=kwargs or args)
         importance = tp.importance.GroupMagnitudeImportance(p=2)
         roots = [nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d]

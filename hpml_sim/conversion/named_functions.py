@@ -28,15 +28,17 @@ def named_function(name: str, kind: type[nn.Module], scope: FunctionType) -> Fun
     return found if isinstance(found, FunctionType) and not found.__module__.startswith("torch") else None
 
 
-def functions_of_forward(module: nn.Module) -> Iterator[FunctionType]:
+def functions_of_forward(module: nn.Module, *, of_library: bool = False) -> Iterator[FunctionType]:
     """The forward() of a user's module, and what it calls by name in its class and its file.
 
     Args:
         module: any module; one of torch or of this library has none.
+        of_library: whether modules of this library have them as well.
     """
     kind = type(module)
     forward = inspect.unwrap(kind.forward)
-    if not kind.__module__.startswith(("torch.", "hpml_sim.")) and isinstance(forward, FunctionType):
+    others = ("torch.",) if of_library else ("torch.", "hpml_sim.")
+    if not kind.__module__.startswith(others) and isinstance(forward, FunctionType):
         yield from _functions(forward, kind, _DEPTH, set())
 
 

@@ -13,6 +13,7 @@ from hpml_sim.analog.experts import BESIDE
 from hpml_sim.cards import NeuromorphicCard, load_card
 from hpml_sim.conversion import LayerReport, convert, register_target
 from hpml_sim.conversion.mapping import ACTIVATION_PRODUCT
+from hpml_sim.conversion.named_functions import functions_of_forward
 from hpml_sim.conversion.torch_fast_path import run_every_layer
 from hpml_sim.errors import ConversionError
 from hpml_sim.spiking.encoders import ENCODERS
@@ -204,7 +205,32 @@ def _check_no_memory(name: str, module: nn.Module) -> None:
         )
 
 
+_NOT_SPIKING = {
+    "silu": "SiLU",
+    "gelu": "GELU",
+    "elu": "ELU",
+    "mish": "Mish",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "softmax": "softmax",
+    "scaled_dot_product_attention": "softmax of attention",
+}
+"""Names of functions in code -> in words: what a network may have where others have a ReLU."""
+
+
 def _refuse_without_rectifier(model: nn.Module) -> None:
+    called = {
+        name
+        for module in model.modules()
+        for function in functions_of_forward(module, of_library=True)
+        for name in function.__code__.co_names
+    }
+    others = ", ".join(words for name, words in _NOT_SPIKING.items() if name in called)
+    if others and "relu" not in called:
+        raise ConversionError(
+            f"{type(model).__name__}: no nn.ReLU found, and no spiking neuron stands for its {others}: it cannot run "
+            "on a neuromorphic chip; take a network with nn.ReLU, or another machine"
+        )
     raise ConversionError(
         f"{type(model).__name__}: no nn.ReLU found, so nothing can spike. An activation called as a function "
         "(torch.relu, F.relu) inside a forward() that torch.fx cannot trace is not seen: make it a module "

@@ -11,6 +11,7 @@ from hpml_sim.conversion import convert
 from hpml_sim.data import load_data
 from hpml_sim.errors import ConversionError, HpmlError
 from hpml_sim.networks import models
+from hpml_sim.networks.pretrained.language_model import LanguageModel, LlamaSizes
 from hpml_sim.spiking import LeakyNeurons, SpikingModel, TimeFoldedDropout, firing_rates
 from hpml_sim.targets import Analog, Leaky, Spiking
 from hpml_sim.training import fit
@@ -273,6 +274,14 @@ def test_what_cannot_spike_is_named(layers, message):
     for target in ("loihi", Spiking("loihi", synapses=Analog("pcm-hermes"))):
         with pytest.raises(ConversionError, match=message):
             convert(nn.Sequential(*layers), target)
+
+
+def test_what_a_language_model_has_in_the_place_of_rectifiers_is_named():
+    sizes = LlamaSizes(
+        vocabulary=20, width=8, depth=1, heads=2, kv_heads=2, hidden=8, longest=8, rotary_base=1e4, eps=1e-5
+    )
+    with pytest.raises(ConversionError, match=r"stands for its SiLU, softmax of attention"):
+        convert(LanguageModel(sizes), "loihi")
 
 
 @pytest.mark.parametrize(
