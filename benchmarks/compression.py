@@ -10,7 +10,7 @@ at system scope. GPUs and the CPU at batch 1 and at the best batch, GPUs with an
 - cnn: two convolutions and two linear layers on Fashion-MNIST, 12,000 images to learn and 10,000 to test. Each row has
   6 epochs: of pruned ones 2 come after pruning, of dense ones as well; quantized ones are not trained again
 - spiking: leaky neurons between linear layers, 8 steps, the same images; all rows are trained for 4 epochs on spikes
-- smollm2: SmolLM2-135M as it comes, nothing trained on; a token with 128 in the cache, perplexity of 1,536 tokens of
+- smollm2: SmolLM2-135M as it comes, nothing trained on; a token with 128 in the cache, perplexity of 1,024 tokens of
   text. Its weights come 4-bit, so that its int4 row says little
 - llama: Llama 3 8B, which is not here: its sizes alone, a token with 128 in the cache, no scores
 
@@ -49,7 +49,7 @@ ROWS = (
 )  # fmt: skip
 CHIPS, WHEN, STEPS, CONTEXT = 2, "1 day", 8, 128
 TRAINING, TESTED, ON_CHIPS = 12_000, 10_000, 1000
-WIDTH, EPOCHS, MORE = 32, 4, 2
+WIDTH, EPOCHS, MORE = 16, 4, 2
 """Channels of the CNN's first layer; epochs before a network is pruned, and after it."""
 
 
@@ -218,8 +218,8 @@ def of_spiking(row: str, column: str) -> dict[str, Any]:
 
 @cache
 def perplexity(row: str) -> hs.Score:
-    """Of the digital network on six texts."""
-    x, y = first(hs.load_data("text").test, 6)
+    """Of the digital network on four texts."""
+    x, y = first(hs.load_data("text").test, 4)
     return hs.evaluate(language_model(row), [(x[:, :256], y[:, :256])], task="language_model")
 
 
@@ -343,12 +343,26 @@ def _reasons(by: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
     return ["**No figure**\n\n" + "\n".join(lines)] if lines else []
 
 
+def with_tables(page: str, found: list[dict[str, Any]]) -> str:
+    """A page with the tables of all networks, each between its marks.
+
+    Args:
+        page: Markdown with `<!-- tables: NETWORK -->` and `<!-- end -->`.
+        found: all cells.
+    """
+    for network in NETWORKS:
+        before, mark, rest = page.partition(f"<!-- tables: {network} -->\n")
+        if mark:
+            page = f"{before}{mark}\n{tables(found, network)}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+    return page
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--json", type=Path, default=RESULTS, help="a line a cell; what is there already is kept")
-    parser.add_argument("--page", type=Path, help="write the tables here, as Markdown")
+    parser.add_argument("--page", type=Path, help="write the tables into this page, between its marks")
     given = parser.parse_args()
     if unknown := set(given.networks) - set(NETWORKS):
         parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
@@ -357,10 +371,9 @@ def main() -> None:
         with given.json.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
     found = kept(given.json)
-    text = "\n".join(tables(found, network) for network in NETWORKS if any(c["network"] == network for c in found))
-    print(text)
+    print("\n".join(tables(found, network) for network in NETWORKS if any(c["network"] == network for c in found)))
     if given.page is not None:
-        given.page.write_text(text, encoding="utf-8")
+        given.page.write_text(with_tables(given.page.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -211,7 +211,8 @@ def test_compare_prints_the_table_and_writes_the_folder(hpml, tmp_path):
     assert refused.returncode == 2
     assert "--resume" in refused.stderr
     resumed = hpml(*arguments, "--resume", "--json")
-    assert [json.loads(line)["target"] for line in resumed.stdout.splitlines()] == ["cpu", "cpu, fine-tuned", "loihi"]
+    there = ["cpu", "cpu, fine-tuned", "loihi", "cpu, integer twin of loihi"]
+    assert [json.loads(line)["target"] for line in resumed.stdout.splitlines()] == there
 
     (out / "report.html").unlink()
     assert hpml("report", str(out)).returncode == 0
@@ -373,7 +374,7 @@ def test_a_network_and_data_of_ones_own_are_compared_with_no_code_written(own, t
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     by_target = {row["target"]: row for row in rows}
     # the crossbar trained on after the conversion; the digital network that trained as long stands beside it
-    assert set(by_target) == {"pcm-hermes", "loihi", "h200", "h200, fine-tuned"}
+    assert set(by_target) == {"pcm-hermes", "loihi", "h200", "h200, fine-tuned", "h200, integer twin of loihi"}
     assert all(row["data"] == "mine.py:stripes" and row["model"] == "mine.py:Net" for row in rows)
     assert by_target["h200"]["scores"][0]["mean"] > 0.9, "it learns"
     assert by_target["pcm-hermes"]["scores"][0]["mean"] > 0.8
@@ -388,14 +389,14 @@ def test_init_dry_run_run_and_flags_that_override(own, hpml, tmp_path):
     asked = ["run", "mine.toml", *own, "--targets", "loihi", "pcm-hermes", "--out", "out"]
     dry = hpml(*asked, "--dry-run", "--json")
     said = json.loads(dry.stdout)
-    assert (said["rows"], said["rows_done"], said["networks"]) == (2, 0, 1)
+    assert (said["rows"], said["rows_done"], said["networks"]) == (3, 0, 1)
     assert said["seconds"] > 0
     assert "measured here" in said["provenance"]
     assert not (tmp_path / "out").exists()
     assert hpml(*asked, "--log-file", "said.txt").returncode == 0
-    assert "2 rows of run" in (tmp_path / "said.txt").read_text()
+    assert "3 rows of run" in (tmp_path / "said.txt").read_text()  # with the integer twin of loihi
     assert "0 s" in hpml("run", "out/run.toml", "--resume", "--dry-run").stdout.replace("1 s", "0 s")
-    assert json.loads(hpml("report", "out", "--json").stdout)["rows"] == 2
+    assert json.loads(hpml("report", "out", "--json").stdout)["rows"] == 3
     assert hpml("run", "nothing.toml").returncode == 2
     assert "did you mean 'chips'" in _with(tmp_path / "bad.toml", "[compare]\nchipz = 1", hpml)
 
