@@ -74,8 +74,13 @@ def as_served(points: Sequence[Point], task: Task) -> list[Point]:
     found = []
     for point in points:
         target = point.target
-        plain = isinstance(target, Digital) and point.label == target.card and target == Digital(target.card)
-        if plain and point.compressing.numbers is None:  # of a quantized network the numbers say it
+        says_it = point.compressing.numbers is not None  # numbers of a quantized network
+        if (
+            isinstance(target, Digital)
+            and not says_it
+            and point.label == target.card
+            and target == Digital(target.card)
+        ):
             card = load_card(target.card)
             if isinstance(card, DigitalCard) and card.device == "cuda" and "bf16" in card.peak:
                 _log.info(
