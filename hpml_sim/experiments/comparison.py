@@ -100,7 +100,7 @@ def compare(
         >>> targets = {"6 bits": hs.Analog("pcm-hermes", adc_bits=6), "loihi": "loihi"}
         >>> result = hs.compare("mlp", (split, split), targets, chips=2, times=["1 day"], epochs=1)
         >>> [(row.target, row.time_s, row.score.n) for row in result.rows]
-        [('6 bits', 86400.0, 2), ('loihi', None, 1)]
+        [('6 bits', 86400.0, 2), ('loihi', None, 1), ('hailo-8, integer twin of loihi', None, 1)]
     """
     return Experiment.from_call(
         model, data, targets, task=task, seeds=seeds, chips=chips, times=times, epochs=epochs,

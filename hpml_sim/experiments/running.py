@@ -34,7 +34,7 @@ def run(config: ConfigLike) -> Comparison | SearchResult:
         >>> import hpml_sim as hs
         >>> settings = {"model": "mlp", "data": "digits", "targets": ["loihi"], "epochs": 1}
         >>> [row.target for row in hs.run({"compare": settings}).rows]
-        ['loihi']
+        ['loihi', 'hailo-8, integer twin of loihi']
     """
     return _experiment(config).run()
 
@@ -56,7 +56,7 @@ def dry_run(config: ConfigLike) -> DryRun:
         >>> settings = {"model": "mlp", "data": "digits", "targets": ["loihi"], "seeds": 3, "epochs": 1}
         >>> said = hs.dry_run({"compare": settings})
         >>> said.rows, said.networks, said.seconds > 0
-        (3, 3, True)
+        (6, 3, True)
     """
     return _experiment(config).preview()
 
