@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from hpml_sim.conversion.network_call import Inputs, map_tensors, tensors_in
+from hpml_sim.conversion.snntorch_states import snntorch_neurons
 from hpml_sim.errors import HpmlError, NotFiniteError
 
 
@@ -109,8 +110,16 @@ def check_weights_finite(who: str, model: nn.Module, hint: str) -> None:
         hint: what to do about it; it ends the message.
 
     Raises:
-        NotFiniteError: a parameter holds NaN; it is named.
+        NotFiniteError: a parameter, or a setting of a snnTorch neuron such as its decay, holds NaN; it is named.
     """
-    for name, parameter in numeric_parameters(model).items():
-        if bool(torch.isnan(parameter.detach()).any()):
+    values = {name: parameter.detach() for name, parameter in numeric_parameters(model).items()}
+    for layer, neuron in snntorch_neurons(model).items():  # ours refuse such settings when they are made
+        kept = {
+            name: value
+            for name, value in neuron.named_buffers(prefix=layer, recurse=False)
+            if value.is_floating_point() and name.rpartition(".")[2] not in neuron._non_persistent_buffers_set
+        }
+        values.update(kept)
+    for name, value in values.items():
+        if bool(torch.isnan(value).any()):
             raise NotFiniteError(f"{who}: the weights {name!r} hold NaN; {hint}")

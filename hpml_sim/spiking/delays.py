@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hpml_sim.errors import HpmlError, check_switch, check_whole, shown
+from hpml_sim.errors import HpmlError, NotFiniteError, check_switch, check_whole, shown
 from hpml_sim.spiking.neurons.parameters import as_tensor, text_of
 from hpml_sim.spiking.option_names import option_names_checked
 from hpml_sim.spiking.time_folding import TimeFolded
@@ -56,7 +56,13 @@ class _Delayed(TimeFolded):
             self.register_buffer("delay", value)
 
     def steps_late(self) -> Tensor:
-        """The delays as they act: within their limits, in evaluation mode rounded to whole steps, as on a chip."""
+        """The delays as they act: within their limits, in evaluation mode rounded to whole steps, as on a chip.
+
+        Raises:
+            NotFiniteError: a delay that is NaN, as a training that failed leaves it.
+        """
+        if not (self.delay.is_meta or torch.compiler.is_compiling()) and bool(torch.isnan(self.delay).any()):
+            raise NotFiniteError(f"{type(self).__name__}: a delay is NaN; train anew, with a smaller learning rate")
         delay = self.delay.clamp(0, self.max_delay)
         return delay if self.training else delay.round()
 

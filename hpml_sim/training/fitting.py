@@ -158,6 +158,7 @@ def fit(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise HpmlError("fit: the model has no trainable parameters (requires_grad is false for all of them)")
+    check_weights_finite("fit", model, "they came so: build or load the network anew")
     data = load_data(data) if isinstance(data, str) else data
     samples = samples_of(data, "train")
     chosen = task_of("fit", model, data, samples, task)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import hpml_sim as hs
 from hpml_sim.cards import load_card
@@ -157,3 +158,28 @@ def test_a_copy_has_its_own_delays():
         other.delay.add_(1)
     assert not torch.equal(late.delay, other.delay)
     assert AxonalDelays(3, max_delay=4, learn=False).state_dict()["delay"].shape == (3,)
+
+
+@pytest.mark.parametrize("made", [lambda: AxonalDelays(3, max_delay=2), lambda: DelayedLinear(3, 3, max_delay=2)])
+def test_bad_delays_train_nothing(made):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = FusedNetwork(nn.Sequential(made(), LeakyNeurons(0.9)))
+
+        def forward(self, x):
+            return self.network(x.transpose(0, 1)).sum(0)
+
+    net = Net()
+    before = [weight.detach().clone() for weight in net.parameters()]
+    for steps, said in ((2, "max_delay=2 with 2 steps"), (4, "hold NaN; they came so")):
+        if steps == 4:
+            with torch.no_grad():
+                before[0][0] = net.network.network[0].delay[0] = torch.nan
+            with pytest.raises(hs.HpmlError, match="a delay is NaN; train anew"):
+                net(torch.rand(6, 4, 3))
+        given = TensorDataset(torch.rand(6, steps, 3), torch.zeros(6).long())
+        with pytest.raises(hs.HpmlError, match=said):
+            hs.fit(net, given, epochs=1, show_progress=False)
+        for weight, was in zip(net.parameters(), before, strict=True):
+            assert torch.equal(weight.nan_to_num(-1), was.nan_to_num(-1))

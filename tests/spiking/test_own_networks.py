@@ -277,6 +277,18 @@ def test_snntorchs_reset_finds_the_neurons_of_copies_as_long_as_they_live():
     assert len(net.net[2].instances) == known
 
 
+@pytest.mark.parametrize("setting", ["beta", "threshold"])
+def test_a_setting_of_a_neuron_that_is_nan_trains_nothing(setting):
+    net = made(Population)
+    setattr(net.net[2], setting, torch.tensor(torch.nan))
+    before = [weight.detach().clone() for weight in net.parameters()]
+    with pytest.raises(hs.HpmlError, match=rf"fit: the weights 'net\.2\.{setting}' hold NaN; they came so"):
+        hs.fit(net, data(Population), epochs=1, show_progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    with pytest.raises(hs.HpmlError, match=rf"evaluate: the weights 'network\.net\.2\.{setting}' hold NaN"):
+        hs.evaluate(hs.convert(net, "loihi"), data(Population))
+
+
 def test_what_cannot_be_run_is_refused_in_one_line():
     step = nn.Sequential(nn.Linear(64, 10), snn.Leaky(0.9, init_hidden=True))
     with pytest.raises(hs.HpmlError, match=r"its forward\(\) is one time step: hs.spiking.fuse"):

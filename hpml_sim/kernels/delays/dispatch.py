@@ -67,7 +67,9 @@ class _Delayed(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, delay: Tensor, engine: str) -> Tensor:
         x = x.contiguous()
         floor = delay.detach().floor()
-        whole, share = floor.long().contiguous(), (delay.detach() - floor).contiguous()
+        # what never arrives needs no larger number, and NaN is no place in memory: its share makes it the result
+        whole = floor.nan_to_num(0.0).clamp(max=x.shape[1]).long().contiguous()
+        share = (delay.detach() - floor).contiguous()
         out = BLOCKS.empty(x.shape, x)
         if x.numel():
             _implementation(engine).forward(x, whole, share, out)

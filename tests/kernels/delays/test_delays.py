@@ -66,6 +66,17 @@ def test_time_may_come_first_and_delays_broadcast():
         assert not out[:channel, :, channel].any()
 
 
+@pytest.mark.parametrize("engine", ["torch", "numba"])
+def test_delays_beyond_all_numbers_never_arrive_and_nan_stays_nan(engine):
+    x = drawn((1, 5, 3)).requires_grad_()
+    out = delayed(x, torch.tensor([1e30, float("nan"), 0.0], dtype=torch.float64), time_dim=1, engine=engine)
+    out.sum().backward()
+    assert not out[..., 0].any()
+    assert torch.isnan(out[..., 1]).all()
+    assert torch.equal(out[..., 2], x[..., 2])
+    assert not x.grad[..., 0].any()
+
+
 def test_under_vmap_as_one_by_one():
     x, delay = drawn((3, 5, 4)), torch.tensor([0.0, 1.5, 2.0, 0.25], dtype=torch.float64)
     with torch.no_grad():
