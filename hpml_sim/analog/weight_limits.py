@@ -112,7 +112,8 @@ class WeightLimit(nn.Module):
     def _limit_is_of(self, weight: Tensor) -> None:
         """Note, in training, which weights the limit was computed from."""
         if not torch.compiler.is_compiling():
-            self._limit_sample, self._limit_exact = _sample(weight).clone(), False
+            # in every step of a training: a module's own way to set attributes takes as long as the copy
+            self.__dict__.update(_limit_sample=_sample(weight).clone(), _limit_exact=False)
 
     def _check_limit(self, weight: Tensor) -> None:
         """Clip nothing where the weights are others than those of the limit; outside of training."""
