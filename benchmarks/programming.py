@@ -150,7 +150,7 @@ def memory(net: nn.Module, chips: int) -> None:
         start = time.process_time()
         programmed.at("1 day")
         took = time.process_time() - start
-    held = sum(sizes) * 4 * (chips if sum(sizes) * 4 * chips <= 2**30 else 1)
+    held = sum(sizes) * 4 * (chips if sum(sizes) * 4 * chips <= 2**28 else 1)
     print(
         f"a time: {took:.1f} s of CPU; peak beside copy and chips {(peak.bytes - before - kept - held) / 2**20:.0f} MiB"
     )
@@ -175,7 +175,9 @@ def evaluation(evaluated: int, programmed: int, when: str) -> None:
     chips = hs.program(hs.convert(net, CARD, skip="head"), chips=programmed, seed=0)
     print(f"{programmed} chips programmed: {peak()}", flush=True)
     test: Any = torch.utils.data.Subset(data.test, [0])  # type: ignore[arg-type]
-    for number, part in enumerate(chips.at(when, only=range(evaluated)).parts()):
+    parts = chips.at(when, only=range(evaluated)).parts()
+    for number in range(evaluated):  # no enumerate: it would hold the chip before
+        part = next(parts)
         start = time.process_time()
         score = hs.evaluate(part, test, task="language_model")
         took = time.process_time() - start

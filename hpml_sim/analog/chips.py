@@ -102,7 +102,7 @@ class Chips:
     def at(self, time: str | float, *, only: int | Sequence[int] | None = None) -> ProgrammedModel:
         """The chips at a time since the end of programming, drift compensation included.
 
-        Chips whose weights take more than 1 GiB together, or more than half of the memory that is free, do not lie in
+        Chips whose weights take more than 256 MiB together, or more than half of the memory that is free, do not lie in
         it side by side: each is drawn again whenever the network runs for it. `hs.evaluate` goes through all data with
         as many as lie there before it takes the next, and so does `.parts()` of the result; or ask for one chip at a
         time with `only=`.

@@ -23,9 +23,10 @@ from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.conversion.cloning import clone
 from hpml_sim.targets import Analog
 
-TOGETHER_BYTES = 2**30
+TOGETHER_BYTES = 2**28
 """Chips whose weights take more than this do not lie in memory side by side: they run one after another. So large
-networks gain nothing from a common pass, which waits for memory in any case."""
+networks gain nothing from a common pass, which waits for memory in any case, and what runs through them takes memory
+for each chip as well."""
 
 
 class FusedBackend:

@@ -100,7 +100,7 @@ def test_chips_that_do_not_fit_together_run_one_by_one(monkeypatch):
     assert torch.equal(torch.cat([part(x)[0] for part in parts]), first[0])
     half = chips.at("1 day").to(torch.float64)
     assert half(x.double())[0].dtype == torch.float64
-    assert fused_backend.TOGETHER_BYTES == 2**30
+    assert fused_backend.TOGETHER_BYTES == 2**28
 
 
 def test_evaluation_goes_through_all_data_with_one_part_at_a_time(monkeypatch):
