@@ -19,6 +19,8 @@ _NETWORKS = {
     "cnn": "two convolutions of 16 and 32 channels and a hidden layer; model.width sets the first",
     "resnet": "residual blocks of convolutions, three stages; model.width sets the channels of the first (16)",
     "depthwise": "three depthwise separable convolutions; model.width sets the channels of the first (16)",
+    "cells": "cells of skips and branches in three stages; model.edge_1 to model.edge_6 set what each does, "
+    "model.depth how many, model.width the channels of the first stage (16)",
     "transformer": "two blocks of attention over rows, steps or token ids; model.width sets a step's (64)",
     "gru": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",
     "lstm": "recurrent, over rows, steps or token ids; model.width sets the state's (64)",

@@ -15,7 +15,7 @@ from hpml_sim.data import Data, load_data, samples_of
 from hpml_sim.data.batches import Samples, first
 from hpml_sim.errors import HpmlError, check_choice, check_real, check_whole, shown
 from hpml_sim.experiments.assignment import AssignedLayer, Assignment, figure, points, target_text
-from hpml_sim.experiments.assignment_search import Found, Search, greedy_steps
+from hpml_sim.experiments.assignment_search import Found, Search
 from hpml_sim.experiments.assignment_trials import ChipTrials, Costs, as_targets
 from hpml_sim.targets import Analog, as_target
 from hpml_sim.tasks.metric import Metric
@@ -158,7 +158,7 @@ def assign(
     )
 
 
-def converter_order(
+def converter_sensitivity(
     model: nn.Module,
     data: str | Data | tuple[Samples, Samples],
     target: Candidate,
@@ -166,10 +166,9 @@ def converter_order(
     only: LayerChoice = None,
     skip: LayerChoice = None,
 ) -> pd.DataFrame:
-    """Layers in the order in which they leave the crossbars, by what their converters lose: without any evaluation.
+    """Layers by what their converters lose, the worst first: found from a few samples, without any evaluation.
 
-    It is the order that `assign` takes with sensitivity="converters": the error of a layer's converters (its power over
-    that of the outputs) for each joule that the layer saves. Programming noise and drift are not in it.
+    It is what `assign` goes by with sensitivity="converters". Programming noise and drift are not in it.
 
     Args:
         model: the trained network. It is not changed.
@@ -179,32 +178,31 @@ def converter_order(
         skip: as for `assign`.
 
     Returns:
-        One row a layer that saves energy, the most sensitive first: layer, converter_db, error, saved_j.
+        One row a layer: its name, converter_db (power of the exact outputs over that of the error, decibels), and error
+        (power of the error over that of the outputs).
 
     Raises:
         HpmlError: as `assign`.
 
     Example:
-        >>> from hpml_sim.experiments.assigning import converter_order
+        >>> from hpml_sim.experiments.assigning import converter_sensitivity
         >>> import hpml_sim as hs
-        >>> converter_order(hs.models.mlp(64, 256, 256, 10), "digits", "pcm-hermes")["layer"].tolist()
-        ['1', '3']
+        >>> net = hs.models.mlp(64, 32, 10)
+        >>> converter_sensitivity(net, "digits", hs.Analog("pcm-hermes", adc_bits=4)).columns.tolist()
+        ['layer', 'converter_db', 'error']
     """
     import pandas as pd
 
-    check_network("converter_order: model", model, other=data)
-    candidate = _candidates(target)
+    check_network("converter_sensitivity: model", model, other=data)
     training = samples_of(load_data(data) if isinstance(data, str) else data, "train")
     inputs = first(training, 1 if is_large(model) else CALIBRATION_SAMPLES)[0]
-    costs = Costs(model, candidate, inputs, only=only, skip=skip)
+    costs = Costs(model, _candidates(target)[:1], inputs, only=only, skip=skip)
     errors, decibels = costs.errors(), costs.decibels()
-    saved = {layer: each[0] for layer, each in costs.savings().items()}
-    steps = greedy_steps({layer: [(0, joules, errors[layer][0])] for layer, joules in saved.items() if joules > 0})
     rows = [
-        {"layer": s.layer, "converter_db": decibels[s.layer][0], "error": s.lost, "saved_j": s.saved_j}
-        for s in reversed(steps)
+        {"layer": layer, "converter_db": decibels[layer][0], "error": errors[layer][0]}
+        for layer in sorted(costs.layers, key=lambda layer: -errors[layer][0])
     ]
-    return pd.DataFrame(rows, columns=["layer", "converter_db", "error", "saved_j"])
+    return pd.DataFrame(rows, columns=["layer", "converter_db", "error"])
 
 
 def _candidates(target: Any) -> list[Analog]:

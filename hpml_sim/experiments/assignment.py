@@ -108,9 +108,9 @@ class Assignment(Mapping[str, Analog]):
 
     @property
     def sensitivity(self) -> list[str]:
-        """Names of the layers from the most sensitive, which leaves the crossbars first, to the least."""
-        ordered = sorted((layer for layer in self.layers if layer.place is not None), key=lambda one: -(one.place or 0))
-        return [layer.layer for layer in ordered]
+        """Names of the layers by what each loses alone, most first; of those where nothing had to be found none."""
+        known = [(layer.lost, layer.layer) for layer in self.layers if layer.lost is not None]
+        return [name for _, name in sorted(known, key=lambda one: -one[0])]
 
     @property
     def _own(self) -> Evaluation:

@@ -25,7 +25,7 @@ Choice = dict[str, int]
 _KEPT = 3
 """Evaluations that are kept for exchanges when it is decided how sensitivities are found."""
 _LEAST_GAIN = 0.002
-"""Share of the largest saving below which a difference is not worth an evaluation."""
+"""Share of what everything saves below which a difference is not worth an evaluation."""
 _HOPELESS = 2.0
 """An exchange whose predicted loss is so many times what may be lost is not tried."""
 
@@ -115,6 +115,7 @@ class Search:
         self._trials, self._saved, self._names, self._allowed = trials, saved_j, names, allowed
         self._seen: dict[frozenset[tuple[str, int]], float] = {}
         self._energies: dict[frozenset[tuple[str, int]], float] = {}
+        self._everything: Choice = {}
         self.found = Found()
 
     def run(self, errors: Mapping[str, Sequence[float]], *, measure: bool | None) -> Found:
@@ -129,6 +130,7 @@ class Search:
         if not options:
             return self.found
         everything = {layer: self._most(layer, which, errors[layer]) for layer, which in options.items()}
+        self._everything = everything
         if self._holds(everything, "everything that saves energy") or not self._trials.left:
             return self.found
         alike = [self._lost(everything)] * len(self._names)
@@ -138,7 +140,7 @@ class Search:
                 if choice and (self._trials.left or self._key(choice) in self._seen):
                     self._holds(choice, f"everything on {name}")
                     alike[k] = self._lost(choice)
-        if self.found.choice and self._energy(self.found.choice) - self._energy(everything) < self._least_gain:
+        if self.found.choice and self._energy(self.found.choice) - self._energy(everything) < self._least_gain():
             return self.found
         losses = self._sensitivities(options, errors, alike, measure)
         steps = greedy_steps({layer: [(k, self._saved[layer][k], losses[layer][k]) for k in options[layer]]
@@ -149,10 +151,9 @@ class Search:
             self._holds(choice, "an exchange")
         return self.found
 
-    @property
     def _least_gain(self) -> float:
-        """Joules below which nothing is worth an evaluation."""
-        return _LEAST_GAIN * sum(max(*saved, 0.0) for saved in self._saved.values())
+        """Joules below which nothing is worth an evaluation: chips of another seed would decide otherwise."""
+        return _LEAST_GAIN * max(self._energy({}) - self._energy(self._everything), 0.0)
 
     def _most(self, layer: str, which: Sequence[int], errors: Sequence[float]) -> int:
         """The candidate that saves most; of those that save as much, the one whose converters lose least."""
@@ -262,7 +263,7 @@ class Search:
         found = []
         for group in [*((move,) for move in up), *both]:
             gain, predicted = sum(move[2] for move in group), base + sum(move[3] for move in group)
-            if gain >= self._least_gain and predicted <= _HOPELESS * self._allowed:
+            if gain >= self._least_gain() and predicted <= _HOPELESS * self._allowed:
                 hopeful = predicted <= self._allowed
                 found.append((not hopeful, -gain if hopeful else predicted, group))
         for _, _, group in sorted(found, key=lambda entry: entry[:2]):

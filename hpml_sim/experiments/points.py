@@ -18,6 +18,7 @@ from hpml_sim.experiments.plan import NETWORK, Point
 from hpml_sim.experiments.search_space import DEFAULT, Choices, Range
 from hpml_sim.experiments.target_list import AnyTarget
 from hpml_sim.networks.importing import imported, names_code
+from hpml_sim.networks.models import options_of as options_of_network
 from hpml_sim.targets import PerLayer
 from hpml_sim.targets.checking import checked
 
@@ -171,7 +172,7 @@ def _arguments(model: str | nn.Module) -> set[str]:
     if isinstance(model, nn.Module):
         return set()
     if not names_code(model):
-        return {"width"}
+        return set(options_of_network(model))
     try:
         return set(inspect.signature(imported("model", model)).parameters)
     except ValueError:  # a callable written in C tells no signature

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from hpml_sim.errors import HpmlError, UnknownNameError, check_memory, check_whole, shown
+from hpml_sim.networks.cells import cells
 from hpml_sim.networks.importing import called, check_not_a_file
 from hpml_sim.networks.small_networks import depthwise, gru, lstm, resnet, transformer
 
-__all__ = ["BUILT_IN", "build", "cnn", "depthwise", "gru", "imported", "lstm", "mlp", "resnet", "transformer"]
+__all__ = ["BUILT_IN", "build", "cells", "cnn", "depthwise", "gru", "imported", "lstm", "mlp", "resnet", "transformer"]
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -102,15 +103,19 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))])
 
 
-BUILT_IN = ("mlp", "cnn", "resnet", "depthwise", "transformer", "gru", "lstm", "spiking")
+BUILT_IN = ("mlp", "cnn", "resnet", "depthwise", "cells", "transformer", "gru", "lstm", "spiking")
 """Names of the built-in networks."""
 _WIDTHS = {
-    "mlp": 128, "cnn": 16, "resnet": 16, "depthwise": 16, "transformer": 64, "gru": 64, "lstm": 64, "spiking": 128,
+    "mlp": 128, "cnn": 16, "resnet": 16, "depthwise": 16, "cells": 16, "transformer": 64, "gru": 64, "lstm": 64,
+    "spiking": 128,
 }  # fmt: skip
+_OTHERS: dict[str, tuple[str, ...]] = {"cells": ("depth", "stages", *(f"edge_{number}" for number in range(1, 7)))}
+"""Options beside the width."""
 _MAKERS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
     "resnet": resnet,
     "depthwise": depthwise,
+    "cells": cells,
     "transformer": transformer,
     "gru": gru,
     "lstm": lstm,
@@ -127,6 +132,20 @@ def register_built_in(name: str, make: Callable[..., nn.Module]) -> None:
     _MAKERS[name] = make
 
 
+def options_of(name: str) -> tuple[str, ...]:
+    """The options that `build` takes for a network.
+
+    Args:
+        name: one of `BUILT_IN`; any other name has the width alone.
+
+    Example:
+        >>> from hpml_sim.networks.models import options_of
+        >>> options_of("mlp")
+        ('width',)
+    """
+    return ("width", *_OTHERS.get(name, ()))
+
+
 def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
     """A built-in network sized for a data set, with reproducible initial weights.
 
@@ -136,7 +155,7 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
         classes: number of outputs, >= 1.
         seed: of the first weights, >= 0; the caller's random state is left alone.
         options: `width` (>= 1): hidden neurons of the mlp and of the spiking network (128), channels of the first
-            convolution (16), or numbers of a step (64).
+            convolution (16), or numbers of a step (64); of "cells" those of `hs.models.cells` as well.
 
     Raises:
         UnknownNameError: no built-in network has this name, or it has no such option.
@@ -155,15 +174,15 @@ def build(name: str, input_shape: Sequence[int], classes: int, *, seed: int = 0,
     if not isinstance(name, str) or name not in BUILT_IN:
         raise UnknownNameError("model", name, BUILT_IN, hint="Or give package.module:callable or file.py:callable.")
     for option in options:
-        if option != "width":
-            raise UnknownNameError(f"option of model {name!r}:", option, ["width"])
-    width = check_whole("width", options.get("width", _WIDTHS[name]), low=1)
+        if option not in options_of(name):
+            raise UnknownNameError(f"option of model {name!r}:", option, options_of(name))
+    width = check_whole("width", options.pop("width", _WIDTHS[name]), low=1)
     seed = check_whole("seed", seed, low=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name == "mlp":
             return mlp(math.prod(_shape(input_shape, "such as (1, 8, 8)")), width, classes)
-        return _MAKERS[name](input_shape, classes, width=width)
+        return _MAKERS[name](input_shape, classes, width=width, **options)
 
 
 def imported(spec: str, *, seed: int = 0, **options: Any) -> nn.Module:

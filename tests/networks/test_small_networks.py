@@ -29,6 +29,11 @@ def test_macs_are_those_counted_by_hand(name):
         + conv / 4 * (9 * 16 + 16 * 32)
         + conv / 16 * (9 * 32 + 32 * 64)
         + 64 * 5,
+        # of each cell two 3 x 3 convolutions; between stages a residual block
+        "cells": conv * 9 * (2 * 8 + 2 * 8 * 8)
+        + conv / 4 * (9 * (8 * 16 + 16 * 16) + 8 * 16 + 9 * 2 * 16 * 16)
+        + conv / 16 * (9 * (16 * 32 + 32 * 32) + 16 * 32 + 9 * 2 * 32 * 32)
+        + 32 * 5,
         "transformer": steps * 24 * width + 2 * steps * (12 * width**2 + 2 * steps * width) + width * 5,
         "gru": steps * (24 * width + 6 * width**2) + width * 5,
         "spiking": 16 * (2 * 8 * 12 * width + width * 5),
