@@ -139,7 +139,7 @@ def show(kept: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     kept: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {"smape": {}}

@@ -217,7 +217,7 @@ def machines(kept: Kept, data: hs.Data, setting: dict[str, float]) -> None:
         for part in ("low", "nominal", "high")
     ]
     table = result.table()
-    kept.rest["machines"] = json.loads(table[[c for c in columns if c in table]].to_json(orient="records"))
+    kept.rest["machines"] = json.loads(table[[c for c in columns if c in table]].to_json(orient="records") or "[]")
     kept.write()
 
 
