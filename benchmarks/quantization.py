@@ -5,7 +5,7 @@
 - MiniLM-L6: Spearman's correlation with people's judgements (WordSim-353); calibrated on 100 pairs of pieces of
   NetworkX's documentation
 - g2p: phoneme error rate of the test words; calibrated on 128 training words
-- SmolLM2-135M: perplexity on 6 texts of 256 tokens; calibrated on 8 others. Its weights come 4-bit, on a grid of their
+- SmolLM2-135M: perplexity on 4 texts of 256 tokens; calibrated on 8 others. Its weights come 4-bit, on a grid of their
   own: reading that grid back would prove nothing
 
 Rows: as it is; each method. `lost` is how much worse the score is; `error` the mean squared distance of the outputs
@@ -69,7 +69,7 @@ def of_g2p(words: int) -> Study:
 def of_smollm2(_words: int) -> Study:
     """A language model."""
     network, data = hs.load_network("smollm2-135m").eval(), hs.load_data("text")
-    test = first(data.test, 6)
+    test = first(data.test, 4)
     shown = test[0][:2, :128]
     return Study(
         network, [(test[0][:, :256], test[1][:, :256])], "language_model", first(data.train, 8)[0][:, :256], shown
