@@ -379,11 +379,13 @@ def plot(out: Path, path: Path) -> None:
     for color, (name, lines) in zip(COLORS, found.items(), strict=False):
         times = [parse_time(when) for when in lines]
         means = [sum(v) / len(v) for v in lines.values()]
-        axes.plot(times, means, marker="o", color=color, label=f"{name}, {means[0]:.1f} to {means[-1]:.1f}")
+        axes.plot(times, means, marker="o", color=color, label=f"{name}, {means[0]:.1f} to {means[-1]:,.0f}")
         axes.fill_between(
             times, [min(v) for v in lines.values()], [max(v) for v in lines.values()], color=color, alpha=0.2
         )
-    axes.set(xscale="log", yscale="log", xlabel="time since programming, s", ylabel="perplexity of 512 tokens")
+    axes.set(xscale="log", yscale="log", xlabel="time since programming", ylabel="perplexity of 512 tokens")
+    axes.set_xticks([parse_time(when) for when in TIMES], TIMES)
+    axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
