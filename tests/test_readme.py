@@ -11,7 +11,8 @@ def test_the_readmes_example_runs_as_it_stands(repository, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert len(names["result"].table()["target"].unique()) == 5
+    machines = [name for name in names["result"].table()["target"].unique() if "integer twin" not in name]
+    assert len(machines) == 5
     assert (tmp_path / "runs/mine/report.html").exists()
 
 

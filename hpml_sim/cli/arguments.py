@@ -125,8 +125,11 @@ def as_arguments(kind: type[Any], config: Any) -> Any:
 
 
 @contextmanager
-def in_options() -> Iterator[None]:
+def in_options(*only: str) -> Iterator[None]:
     """Let an error name the options of the command line where it names arguments of Python.
+
+    Args:
+        only: the arguments that are meant; all of a run's settings where none is given.
 
     Raises:
         HpmlError: the one that the block raised, of the same class.
@@ -135,7 +138,8 @@ def in_options() -> Iterator[None]:
         yield
     except HpmlError as error:
         kinds = (ExperimentConfig, SweepConfig, SearchConfig, ExecutionConfig)
-        names = "|".join(sorted({f.name for kind in kinds for f in fields(kind)}, key=len, reverse=True))
+        meant = only or {f.name for kind in kinds for f in fields(kind)}
+        names = "|".join(sorted(meant, key=len, reverse=True))
         text = re.sub(rf"(?<![\w.-])({names})=(True:|,)?", _as_option, str(error))
         text = re.sub(rf"^({names}): ", _as_option, text)
         error.args = (text, *error.args[1:])

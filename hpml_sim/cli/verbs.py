@@ -262,7 +262,7 @@ def estimate(
         None if phase == "prefill" else phase, sequence, context, output, prefix_cached, draft_tokens, draft_accepted,
         devices, view.ways(parallel), kv_bits,
     )  # fmt: skip
-    with in_options():
+    with in_options("prune", "quantize", "kv_bits"):
         estimates = view.estimates(
             model, targets, data=data, input_shape=input_shape, asked=asked, batch=batch, precision=precision,
             weights=weights, prune=prune, quantize=quantize, engine=engine, scope=scope, rate_hz=rate,

@@ -80,6 +80,7 @@ def known_to_snntorch(copied: nn.Module) -> None:
         copied: a copy of a network.
     """
     for neuron in snntorch_neurons(copied).values():
+        neuron.instances[:] = [known for known in neuron.instances if known is not None]
         if not any(known is neuron for known in neuron.instances):
             proxy = weakref.proxy(neuron)
             neuron.instances.append(proxy)
@@ -87,7 +88,11 @@ def known_to_snntorch(copied: nn.Module) -> None:
 
 
 def _forget(kind: type, proxy: Any) -> None:
-    """Take a neuron that is no more off snnTorch's list, which may be another one by now."""
+    """Take a neuron that is no more off snnTorch's list, which may be another one by now.
+
+    Its place stays until the next copy: snnTorch may be going through the list by its places at this moment, since a
+    neuron goes whenever Python collects what is no longer used.
+    """
     for base in kind.__mro__:
         if "instances" in vars(base):
-            base.instances[:] = [known for known in base.instances if known is not proxy]
+            base.instances[:] = [None if known is proxy else known for known in base.instances]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.experiments import pipeline
+from hpml_sim.experiments import timing
 
 
 @pytest.fixture
@@ -15,4 +15,4 @@ def no_clock(monkeypatch):
     def refused(*args, **options):
         raise HpmlError("not timed here")
 
-    monkeypatch.setattr(pipeline, "measure_in_own_process", refused)
+    monkeypatch.setattr(timing, "measure_in_own_process", refused)

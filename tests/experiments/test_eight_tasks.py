@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import hpml_sim as hs
 from hpml_sim.cli import main
@@ -75,8 +76,8 @@ def test_metric_unit_and_value(model, data, metric, unit, higher, right, tmp_pat
         assert row.score.ci95[0] <= row.score.mean <= row.score.ci95[1]
 
     network = hs.load_network(f"{FILE}:{model}")
-    (held,) = (tmp_path / "run" / "networks").glob("*.pt")
-    network.load_state_dict(torch.load(held, weights_only=True))
+    (held,) = (tmp_path / "run" / "networks").glob("*.safetensors")
+    network.load_state_dict(load_file(held))
     items = list(hs.load_data(f"{FILE}:{data}").test)
     labels = torch.stack([label for _, label in items]).numpy()
     columns = [torch.stack(c) for c in zip(*(x if isinstance(x, tuple) else (x,) for x, _ in items), strict=True)]

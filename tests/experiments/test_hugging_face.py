@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import hpml_sim as hs
 from hpml_sim.cli import main
@@ -73,8 +74,8 @@ def test_a_saved_folder_by_the_command_line(saved, tmp_path, no_clock, capsys):
     assert sum(layer["became"].startswith("Analog") for layer in rows[-1]["layers"]) == products
 
     network = hs.load_network(str(saved))
-    (held,) = (tmp_path / "run" / "networks").glob("*.pt")
-    network.load_state_dict(torch.load(held, weights_only=True))
+    (held,) = (tmp_path / "run" / "networks").glob("*.safetensors")
+    network.load_state_dict(load_file(held))
     test = hs.load_data(f"{FILE}:{data}").test
     batch = torch.utils.data.default_collate([test[i] for i in range(len(test))])
     with torch.no_grad():

@@ -177,6 +177,7 @@ def test_a_network_in_integers():
     assert torch.equal((got * 4096).round(), got * 4096)
     weight = whole.network.fc1.weight
     norm = net.norm
+    assert norm.running_var is not None
     folded = (net.fc1.weight * (norm.weight / torch.sqrt(norm.running_var + norm.eps))[:, None]).detach()
     scale = 2.0 ** math.ceil(math.log2(folded.abs().max() / 127))  # folded, though the loop calls it five times
     assert torch.equal(weight, (folded / scale).round() * scale)
