@@ -101,7 +101,8 @@ def run(folder: Path = BUILD) -> None:
     # -c: the options of our own tests are not for these; --durations: so that a slow notebook is seen
     command = ["-m", "pytest", "-c", os.devnull, "--rootdir", str(executed), "-p", "no:cacheprovider", "-q"]
     command += ["-n", "2", "--nbmake", "--overwrite", f"--nbmake-timeout={LONGEST_S}", "--durations=0", str(executed)]
-    environment = kernel_environment()
+    # two at a time share the cores; more threads than cores only wait for each other
+    environment = {**kernel_environment(), "OMP_NUM_THREADS": "1"}
     if subprocess.run([sys.executable, *command], env=environment, cwd=ROOT, check=False).returncode:
         sys.exit("a solved notebook failed")
     warned = []
