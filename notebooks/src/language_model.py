@@ -1,7 +1,7 @@
 # %% [markdown]
 # # A language model on crossbars
 #
-# For researchers · 5 minutes · needs a GPU: no
+# For researchers · 2 to 5 minutes · needs a GPU: no
 #
 # SmolLM2-135M, a real language model, on phase-change memory: what the converters alone do to it, which layers are to
 # blame, what chips add, and what low-rank adapters beside the frozen weights get back in a few steps. Change the line
