@@ -22,7 +22,7 @@ from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.fused_backend import FusedBackend, frozen_copy
 from hpml_sim.analog.layers import crossbars
 from hpml_sim.errors import HpmlError, shown
-from hpml_sim.files import Kind, check_path, read_tensors, write_tensors
+from hpml_sim.errors.files import Kind, check_path, read_tensors, write_tensors
 
 KIND = Kind("hpml_sim.Chips", 4, "chips", "program the chips again from the model and their seed")
 """What the files say of themselves."""

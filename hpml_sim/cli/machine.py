@@ -17,7 +17,7 @@ from hpml_sim.counting import workload
 from hpml_sim.data import load_data
 from hpml_sim.data.batches import first
 from hpml_sim.errors import HpmlError
-from hpml_sim.files import write_file
+from hpml_sim.errors.files import write_file
 from hpml_sim.measurement.ceilings import Ceilings
 from hpml_sim.measurement.profiling import Profile, profile
 from hpml_sim.report.wording import percent

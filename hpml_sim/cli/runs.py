@@ -22,10 +22,10 @@ from hpml_sim.cli.arguments import (
 )
 from hpml_sim.cli.output import columns, print_lines, say, show
 from hpml_sim.errors import HpmlError
+from hpml_sim.errors.files import write_file
 from hpml_sim.experiments.config import ExecutionConfig, ExperimentConfig, RunConfig, SearchConfig, SweepConfig
 from hpml_sim.experiments.config_files import read_config, template
 from hpml_sim.experiments.experiment import Experiment
-from hpml_sim.files import write_file
 from hpml_sim.targets.checking import checked
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from typing import Any
 from torch import Tensor
 
 from hpml_sim.errors import HpmlError
+from hpml_sim.errors.files import Kind, read_tensors, write_file, write_tensors
 from hpml_sim.experiments.plan import Plan
-from hpml_sim.files import Kind, read_tensors, write_file, write_tensors
 from hpml_sim.results import ResultFile, Row
 
 try:

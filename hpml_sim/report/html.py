@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hpml_sim.errors import HpmlError, shown
-from hpml_sim.files import write_file
+from hpml_sim.errors.files import write_file
 from hpml_sim.report import findings
 from hpml_sim.report.inference_words import words_of_inference
 from hpml_sim.report.metric_words import words_of

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.files import CHECKSUM_DIGITS, checksum
+from hpml_sim.errors.files import CHECKSUM_DIGITS, checksum
 from hpml_sim.results.rows import SCHEMA, Key, Row, first_fault
 
 try:

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 import hpml_sim as hs
 from hpml_sim.analog.chip_files import KIND
 from hpml_sim.errors import ConversionError, HpmlError, UnsupportedTimeError
-from hpml_sim.files import read_tensors, write_tensors
+from hpml_sim.errors.files import read_tensors, write_tensors
 
 
 def converted(card="pcm", **options):

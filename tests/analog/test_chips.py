@@ -13,7 +13,7 @@ from hpml_sim.analog.crossbar import Crossbar
 from hpml_sim.analog.seeds import Purpose, derive
 from hpml_sim.conversion import convert
 from hpml_sim.errors import HpmlError, UnsupportedTimeError
-from hpml_sim.files import read_tensors, write_tensors
+from hpml_sim.errors.files import read_tensors, write_tensors
 from hpml_sim.networks.models import build, mlp
 from hpml_sim.targets import Analog, Spiking
 

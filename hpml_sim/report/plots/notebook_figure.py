@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.files import write_file
+from hpml_sim.errors.files import write_file
 from hpml_sim.report.plots.theme import PAPER
 
 

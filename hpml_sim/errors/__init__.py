@@ -1,4 +1,7 @@
-"""Errors that name the argument, the value and what is allowed; and the checks of arguments that raise them."""
+"""Errors that name the argument, the value and what is allowed; and the checks of arguments that raise them.
+
+files.py   files that are written whole or not at all, and checked when they are read
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hpml_sim.errors import HpmlError
-from hpml_sim.files import Kind, check_path, checksum, read_tensors, write_file, write_tensors
+from hpml_sim.errors.files import Kind, check_path, checksum, read_tensors, write_file, write_tensors
 
 KIND = Kind("test.Things", 2, "things", "make them again")
 
@@ -125,7 +125,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
         import resource, sys
         from pathlib import Path
         from hpml_sim.errors import HpmlError
-        from hpml_sim.files import write_file
+        from hpml_sim.errors.files import write_file
         file = Path(sys.argv[1])
         write_file(file, "old" * 100)
         resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
@@ -146,7 +146,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
     script = """
         import os, random, signal, sys, time
         from pathlib import Path
-        from hpml_sim.files import write_file
+        from hpml_sim.errors.files import write_file
         file, draw, torn = Path(sys.argv[1]), random.Random(0), 0
         write_file(file, b"0" * 3_000_000)
         for _ in range(50):
